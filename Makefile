@@ -1,0 +1,65 @@
+# Needs Linux, python3 (3.11 or later, with venv) and make; `make` alone lists what there is to make.
+# Paths are relative and tools run as modules: a checkout below a directory with a space in its name
+# breaks `$(CURDIR)` in prerequisites, and the first line of every script in a virtual environment.
+
+# As root, the tests and the demo start programs as other users: take a python3 that those can execute too.
+ifeq ($(shell id -u),0)
+for_all := $(shell setpriv --reuid=65534 --regid=65534 --clear-groups \
+    sh -c 'python3 -c "import sys; sys.version_info >= (3, 11) and print(sys.executable)"' 2>/dev/null)
+endif
+PYTHON ?= $(or $(for_all),python3)
+VENV_PYTHON = .venv/bin/python
+
+.PHONY: help demo test lint bench lowest clean
+
+help:
+	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
+	@echo 'make test    lint, then every test (root-only ones are skipped for a plain user)'
+	@echo 'make lint    ruff, mypy and the import contracts'
+	@echo 'make bench   latency and throughput against subprocess.run and oslo.rootwrap'
+	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
+	@echo 'make clean   remove what the others made'
+
+demo: .venv/stamp
+	$(VENV_PYTHON) examples/demo/demo.py
+
+test: lint
+	$(VENV_PYTHON) -m pytest
+
+lint: .venv/stamp
+	$(VENV_PYTHON) -m ruff check
+	$(VENV_PYTHON) -m ruff format --check
+	$(VENV_PYTHON) -m mypy
+	$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_logo=True))'
+
+bench: .venv/stamp
+	$(VENV_PYTHON) tests/bench/bench.py
+
+lowest: .venv-lowest/stamp
+	.venv-lowest/bin/python -m pytest tests/unit tests/arch
+
+define check_python
+@"$(PYTHON)" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	echo '"$(PYTHON)" is no Python 3.11 or later with venv (Debian: apt-get install python3-venv).' >&2; \
+	echo 'Another one: make PYTHON=/path/to/python3' >&2; \
+	exit 1; }
+endef
+
+.venv/stamp: setup.cfg pyproject.toml
+	$(check_python)
+	"$(PYTHON)" -m venv --clear .venv
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[test,examples]'
+	@touch $@
+
+.venv-lowest/stamp: setup.cfg pyproject.toml
+	$(check_python)
+	"$(PYTHON)" -m venv --clear .venv-lowest
+	sed -n '/^install_requires/,/^$$/s/>=/==/p' setup.cfg > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-lowest/constraints.txt --editable '.[test,examples]'
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-lowest .tox build dist doc/build *.egg-info
+	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

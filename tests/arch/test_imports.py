@@ -1,0 +1,59 @@
+"""The walls of `.importlinter` stand, and each of them would be noticed if it fell."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINT = (
+    "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"
+)
+
+
+def _lint(directory: Path) -> subprocess.CompletedProcess[str]:
+    # A process of its own: import-linter keeps what it has read of a package.
+    return subprocess.run(
+        [sys.executable, "-c", LINT], cwd=directory, capture_output=True, text=True, check=False
+    )
+
+
+def test_contracts_are_kept() -> None:
+    done = _lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("errors", "import rootwrap_daemon.protocol", "Imports go down only"),
+        ("filters/model", "import rootwrap_daemon.protocol.messages", "Imports go down only"),
+        ("policy/policy", "import rootwrap_daemon.client.core", "Imports go down only"),
+        ("daemon/session", "import asyncio", "The daemon loads no event loop"),
+        ("policy/policy", "import eventlet", "The daemon loads no event loop"),
+        ("daemon/session", "import rootwrap_daemon.client", "The daemon loads no event loop"),
+        ("client/core", "import rootwrap_daemon.config", "The client reaches protocol and errors alone"),
+        ("client/threads", "import oslo_log.log", "The client reaches protocol and errors alone"),
+        ("filters/model", "import os.path", "Filters and protocol do no I/O"),
+        ("protocol/codec", "import socket", "Filters and protocol do no I/O"),
+        ("client/threads", "from eventlet import tpool", "Only client.green and openstack know eventlet"),
+        ("daemon/session", "import subprocess", "Only daemon.spawn creates processes"),
+        ("policy/policy", "import subprocess", "Only daemon.spawn creates processes"),
+        (
+            "daemon/session",
+            "from oslo_privsep import capabilities",
+            "Only daemon.privileges imports oslo_privsep",
+        ),
+    ],
+)
+def test_a_breach_is_noticed(tmp_path: Path, module: str, line: str, contract: str) -> None:
+    shutil.copytree(ROOT / "rootwrap_daemon", tmp_path / "rootwrap_daemon")
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    with (tmp_path / "rootwrap_daemon" / f"{module}.py").open("a") as file:
+        file.write(f"\n{line}\n")
+    done = _lint(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    broken = [text for text in done.stdout.splitlines() if " BROKEN" in text]
+    assert any(text.startswith(contract) for text in broken), done.stdout
