@@ -1,0 +1,213 @@
+"""The messages of the protocol, their type numbers and their limits.
+
+Promises: a message that exists is valid; whatever could not be sent or run cannot be built.
+Imports `errors` alone.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from rootwrap_daemon.errors import BY_CODE, BadRequest, TooLarge
+
+#: The version that this code speaks. Raised when an old peer could misunderstand a new one.
+VERSION: Final = 1
+
+#: Words in an argv. Linux counts bytes, not words; no command of the filter corpus has more than 200.
+MAX_WORDS: Final = 4096
+#: Bytes in one word or variable: MAX_ARG_STRLEN of execve(2), less its terminating NUL.
+MAX_WORD_BYTES: Final = 128 * 1024 - 1
+#: Bytes in argv and environment together: half of the 2 MiB that execve(2) allows under the usual
+#: 8 MiB stack limit, so that what the daemon adds always fits.
+MAX_ARGUMENT_BYTES: Final = 1024 * 1024
+#: Variables in a request. The longest EnvFilter in the corpus has 4.
+MAX_VARIABLES: Final = 64
+#: Bytes of inline standard input: an `iptables-restore` of 100,000 rules is about 8 MiB.
+MAX_INPUT_BYTES: Final = 16 * 1024 * 1024
+#: Bytes of captured output that one answer may carry at most, whatever a daemon's configuration says.
+MAX_OUTPUT_BYTES: Final = 1024 * 1024 * 1024
+#: Seconds a request may ask for: a week. More is a unit mistake.
+MAX_TIMEOUT: Final = 7 * 24 * 3600
+#: Characters of an error message, filter name or request id.
+MAX_TEXT: Final = 1024
+#: Bytes of msgpack framing around the payload of any message (headers of arrays and strings).
+_OVERHEAD: Final = 64 * 1024
+
+#: The largest frame a client may send, and the largest that the daemon may answer with.
+MAX_REQUEST_FRAME: Final = MAX_ARGUMENT_BYTES + MAX_INPUT_BYTES + _OVERHEAD
+MAX_ANSWER_FRAME: Final = MAX_OUTPUT_BYTES + _OVERHEAD
+#: The largest frame before the hello: anybody on the socket may make the daemon buffer this much.
+MAX_HELLO_FRAME: Final = 256
+
+
+def check_word(word: bytes, what: str) -> None:
+    """Refuse what execve(2) cannot take. Raises BadRequest or TooLarge."""
+    if not isinstance(word, bytes):
+        raise BadRequest(f"{what} must be bytes, not {type(word).__name__}")
+    if b"\0" in word:
+        raise BadRequest(f"{what} holds a NUL byte")
+    if len(word) > MAX_WORD_BYTES:
+        raise TooLarge(f"{what} is longer than {MAX_WORD_BYTES} bytes")
+
+
+def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]) -> None:
+    if not isinstance(argv, tuple) or not argv:
+        raise BadRequest("argv must be a tuple of at least one word")
+    if len(argv) > MAX_WORDS:
+        raise TooLarge(f"argv has more than {MAX_WORDS} words")
+    for index, word in enumerate(argv):
+        check_word(word, f"argv[{index}]")
+    if not argv[0]:
+        raise BadRequest("the command, argv[0], is empty")
+    if not isinstance(env, tuple):
+        raise BadRequest("the environment must be a tuple of pairs")
+    if len(env) > MAX_VARIABLES:
+        raise TooLarge(f"more than {MAX_VARIABLES} variables")
+    names = set()
+    for pair in env:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise BadRequest("each variable must be a pair of name and value")
+        name, value = pair
+        check_word(name, "a variable's name")
+        check_word(value, "a variable's value")
+        if not name or b"=" in name:
+            raise BadRequest("a variable's name is empty or holds '='")
+        if name in names:
+            raise BadRequest("a variable is given twice")
+        names.add(name)
+    size = sum(map(len, argv)) + sum(len(name) + len(value) for name, value in env)
+    if size > MAX_ARGUMENT_BYTES:
+        raise TooLarge(f"argv and environment are longer than {MAX_ARGUMENT_BYTES} bytes together")
+
+
+def _check_text(text: str, what: str) -> None:
+    if not isinstance(text, str) or len(text) > MAX_TEXT:
+        raise BadRequest(f"{what} must be text of at most {MAX_TEXT} characters")
+
+
+def _check_int(number: int, what: str, low: int, high: int) -> None:
+    # bool is an int to Python; on the wire it is another type.
+    if type(number) is not int or not low <= number <= high:
+        raise BadRequest(f"{what} must be a whole number from {low} to {high}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of both sides, sent without waiting for the other's.
+
+    `max_frame`: bytes, the largest frame that the sender is ready to read.
+    `grace_ms`: milliseconds that the daemon gives a command between SIGTERM and SIGKILL; 0 from a client.
+    """
+
+    TYPE: ClassVar[int] = 0
+    version: int
+    max_frame: int
+    grace_ms: int = 0
+
+    def __post_init__(self) -> None:
+        _check_int(self.version, "version", 1, 2**16 - 1)
+        _check_int(self.max_frame, "max_frame", MAX_HELLO_FRAME, MAX_ANSWER_FRAME)
+        _check_int(self.grace_ms, "grace_ms", 0, MAX_TIMEOUT * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run this command and answer once with all of its output.
+
+    `stdin`: bytes for its standard input, None for /dev/null. `timeout_ms`: milliseconds, None for the
+    daemon's own limit.
+    """
+
+    TYPE: ClassVar[int] = 1
+    argv: tuple[bytes, ...]
+    env: tuple[tuple[bytes, bytes], ...] = ()
+    stdin: bytes | None = None
+    timeout_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_command(self.argv, self.env)
+        if self.stdin is not None:
+            if not isinstance(self.stdin, bytes):
+                raise BadRequest("stdin must be bytes or nil")
+            if len(self.stdin) > MAX_INPUT_BYTES:
+                raise TooLarge(f"stdin is longer than {MAX_INPUT_BYTES} bytes")
+        if self.timeout_ms is not None:
+            _check_int(self.timeout_ms, "timeout_ms", 1, MAX_TIMEOUT * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Would this command be allowed? Looks at filters and host as a run does; runs nothing."""
+
+    TYPE: ClassVar[int] = 2
+    argv: tuple[bytes, ...]
+    env: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_command(self.argv, self.env)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the running command; its result follows as it would have anyway. Without a command: nothing."""
+
+    TYPE: ClassVar[int] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The command ended by itself, or by a signal (`returncode` is then minus its number)."""
+
+    TYPE: ClassVar[int] = 4
+    request_id: str
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    def __post_init__(self) -> None:
+        _check_text(self.request_id, "request_id")
+        _check_int(self.returncode, "returncode", -64, 255)
+        if not isinstance(self.stdout, bytes) or not isinstance(self.stderr, bytes):
+            raise BadRequest("stdout and stderr must be bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The one answer to a request without a result: a code of `errors.BY_CODE` and a text for the caller."""
+
+    TYPE: ClassVar[int] = 5
+    request_id: str
+    code: str
+    message: str
+
+    def __post_init__(self) -> None:
+        _check_text(self.request_id, "request_id")
+        _check_text(self.message, "message")
+        if self.code not in BY_CODE:
+            raise BadRequest("no such error code")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a Check.
+
+    `filter` is the name of the filter that allows the command, empty if none does.
+    """
+
+    TYPE: ClassVar[int] = 6
+    request_id: str
+    allowed: bool
+    filter: str
+
+    def __post_init__(self) -> None:
+        _check_text(self.request_id, "request_id")
+        _check_text(self.filter, "filter")
+        if type(self.allowed) is not bool:
+            raise BadRequest("allowed must be true or false")
+
+
+Request = Hello | Run | Check | Cancel
+Answer = Hello | Result | Failure | Verdict
+Message = Request | Answer
+
+REQUESTS: Final[dict[int, type[Request]]] = {cls.TYPE: cls for cls in (Hello, Run, Check, Cancel)}
+ANSWERS: Final[dict[int, type[Answer]]] = {cls.TYPE: cls for cls in (Hello, Result, Failure, Verdict)}
