@@ -1,0 +1,1 @@
+"""Do these words match, and which filter says so; pure, no I/O, nothing of the host."""

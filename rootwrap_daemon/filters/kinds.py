@@ -1,0 +1,300 @@
+"""The ten kinds of oslo.rootwrap: what each makes of a definition, and which words it allows.
+
+Promises: a kind refuses at load what it could not judge exactly; matching changes nothing and looks at no
+host. Where a verdict differs from oslo.rootwrap's, the reason stands beside it.
+"""
+
+import re
+import signal
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from rootwrap_daemon.filters import iproute
+from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
+from rootwrap_daemon.filters.definition import (
+    Filter,
+    FilterError,
+    Warn,
+    all_match,
+    basename,
+    check_first,
+    expect,
+    ip_of,
+    is_normal_path,
+    patterns_of,
+    program_of,
+    run_as_of,
+)
+from rootwrap_daemon.filters.model import (
+    Beneath,
+    ExecPlan,
+    Options,
+    Plan,
+    Program,
+    ReadPlan,
+    Request,
+    SignalPlan,
+    Word,
+    is_dangerous_variable,
+)
+from rootwrap_daemon.filters.patterns import Clock, Pattern
+from rootwrap_daemon.filters.syntax import Entry, Field
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFilter(Filter):
+    """This program, with any arguments."""
+
+    FORM: ClassVar[str] = "name: CommandFilter, program, run_as"
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "CommandFilter":
+        program, run_as = expect(entry, cls.FORM, 2, 2)
+        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options)
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
+
+
+@dataclass(frozen=True, slots=True)
+class RegExpFilter(Filter):
+    """This program, each word matching its pattern as a whole; the first pattern is for argv[0]."""
+
+    patterns: tuple[Pattern, ...]
+    FORM: ClassVar[str] = "name: RegExpFilter, program, run_as, pattern of argv[0], pattern, ..."
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "RegExpFilter":
+        program, run_as, *_ = expect(entry, cls.FORM, 3)
+        patterns = patterns_of(entry.fields[3:])
+        check_first(patterns[0], program_of(program), entry.fields[3])
+        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns)
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        if not all_match(self.patterns, request.argv, clock):
+            return None
+        return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
+
+
+@dataclass(frozen=True, slots=True)
+class PathFilter(Filter):
+    """This program; each word a literal, `pass` for any value but an option, or beneath a directory."""
+
+    arguments: tuple[str, ...]
+    FORM: ClassVar[str] = "name: PathFilter, program, run_as, `pass` | /directory | literal, ..."
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "PathFilter":
+        program, run_as, *arguments = expect(entry, cls.FORM, 3)
+        words = tuple(_base(part) if part.text.startswith("/") else part.text for part in arguments)
+        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, words)
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        given = request.argv[1:]
+        if len(given) != len(self.arguments):
+            return None
+        words: list[Word] = []
+        for expected, word in zip(self.arguments, given, strict=True):
+            if expected.startswith("/"):
+                if not word.startswith("/"):
+                    return None
+                words.append(Beneath(expected, word))
+            elif expected == "pass":
+                # An option here would change what the other words mean: chown --reference=...
+                if word.startswith("-"):
+                    return None
+                words.append(word)
+            elif word != expected:
+                return None
+            else:
+                words.append(word)
+        return ExecPlan(Program(self.program), tuple(words), self.run_as)
+
+
+def _base(part: Field) -> str:
+    base = part.text.rstrip("/")
+    if not base:
+        raise FilterError(
+            part.location, "the base directory / contains everything", "name the directory meant"
+        )
+    if set(base) & set("*?[](){}|^$\\+"):
+        raise FilterError(
+            part.location, "a regular expression in a PathFilter, which compares paths", "use a RegExpFilter"
+        )
+    if not is_normal_path(base):
+        raise FilterError(part.location, f"{part.text} is not a plain absolute path", "write it without `..`")
+    return base
+
+
+#: Signal names as kill(1) takes them behind the dash, without SIG.
+_SIGNALS: Final = {
+    name.removeprefix("SIG"): number.value for name, number in signal.Signals.__members__.items()
+}
+_SIGNAL = re.compile(r"-(?:([1-9][0-9]?)|(?:SIG)?([A-Z][A-Z0-9+-]*))", re.ASCII)
+# kill(1) and int() take much more for a number: ` 1`, `+1`, `01`, `1_0`, digits of other scripts.
+_PID = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class KillFilter(Filter):
+    """One listed signal (none listed: SIGTERM, unwritten) to one process that runs this program.
+
+    There is no kill(1) in it: the daemon sends the signal itself.
+    """
+
+    signals: tuple[tuple[str, int], ...]
+    FORM: ClassVar[str] = "name: KillFilter, run_as, program, -SIGNAL, ..."
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "KillFilter":
+        run_as, program, *signals = expect(entry, cls.FORM, 2)
+        numbers = []
+        for part in signals:
+            found = _SIGNAL.fullmatch(part.text)
+            number = found and (int(found[1]) if found[1] else _SIGNALS.get(found[2]))
+            if not number or number > signal.NSIG - 1:
+                raise FilterError(part.location, f"{part.text!r} is no signal", "write -9 or -HUP")
+            numbers.append((part.text, number))
+        return cls(
+            entry.name, entry.location, program_of(program), run_as_of(run_as), options, tuple(numbers)
+        )
+
+    @property
+    def commands(self) -> frozenset[str]:
+        return frozenset(("kill",))
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        words = request.argv[1:]
+        number = int(signal.SIGTERM)
+        if self.signals:
+            if len(words) != 2 or words[0] not in dict(self.signals):
+                return None
+            number = dict(self.signals)[words[0]]
+        elif len(words) != 1:
+            return None
+        if not _PID.fullmatch(words[-1]) or int(words[-1]) > 2**31 - 1:
+            return None
+        return SignalPlan(int(words[-1]), number, Program(self.program), self.run_as)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFileFilter(Filter):
+    """`cat` of exactly this path. There is no cat(1) in it: the daemon reads the file itself."""
+
+    FORM: ClassVar[str] = "name: ReadFileFilter, /path"
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ReadFileFilter":
+        (path,) = expect(entry, cls.FORM, 1, 1)
+        if not is_normal_path(path.text):
+            raise FilterError(path.location, f"{path.text!r} is not a plain absolute path", "write one")
+        return cls(entry.name, entry.location, path.text, "root", options)
+
+    @property
+    def commands(self) -> frozenset[str]:
+        return frozenset(("cat",))
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        return ReadPlan(self.program) if request.argv[1:] == (self.program,) else None
+
+
+@dataclass(frozen=True, slots=True)
+class IpFilter(Filter):
+    """ip(8), except where it runs programs, reads files of the caller's choice or takes a path."""
+
+    FORM: ClassVar[str] = "name: IpFilter, ip, run_as"
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "IpFilter":
+        return cls(entry.name, entry.location, *ip_of(entry, cls.FORM), options)
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        if not iproute.is_harmless(request.argv[1:]):
+            return None
+        return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
+
+
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
+
+
+def is_printable(value: str) -> bool:
+    """True without control characters; bytes that are not UTF-8 are data."""
+    return not any(char < " " or "\x7f" <= char < "\xa0" for char in value)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFilter(Filter):
+    """`env NAME=value ... program argument ...`; the daemon sets the variables, env(1) never runs.
+
+    Each NAME exactly once, in any order. A value in the definition must be given so; `NAME=` admits any
+    printable one. Arguments in the definition are patterns, one a word; without any, all arguments are
+    allowed.
+    """
+
+    variables: tuple[tuple[str, str], ...]
+    inner: str
+    patterns: tuple[Pattern, ...]
+    FORM: ClassVar[str] = "name: EnvFilter, env, run_as, NAME=, ..., program, pattern, ..."
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "EnvFilter":
+        env, run_as, *rest = expect(entry, cls.FORM, 4)
+        if basename(program_of(env)) != "env":
+            raise FilterError(env.location, f"{env.text!r} is not env", f"write `{cls.FORM}`")
+        variables: dict[str, str] = {}
+        while rest and "=" in rest[0].text:
+            part = rest.pop(0)
+            found = _VARIABLE.fullmatch(part.text)
+            if not found or found[1] in variables or not is_printable(found[2]):
+                raise FilterError(
+                    part.location, f"{part.text!r} is no variable, or a second time one", "NAME="
+                )
+            if is_dangerous_variable(found[1]) and not found[2]:
+                warn(part.location, f"any value of {found[1]} can run other code", "write the value")
+            variables[found[1]] = found[2]
+        if not variables or not rest:
+            raise FilterError(entry.location, "no variable, or no program after them", f"write `{cls.FORM}`")
+        inner, *arguments = rest
+        return cls(
+            entry.name,
+            entry.location,
+            env.text,
+            run_as_of(run_as),
+            options,
+            tuple(variables.items()),
+            program_of(inner),
+            patterns_of(tuple(arguments)),
+        )
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        count = 1 + len(self.variables)
+        given, command = request.argv[1:count], request.argv[count:]
+        if not command or command[0] not in (self.inner, basename(self.inner)):
+            return None
+        found = dict(word.split("=", 1) for word in given if "=" in word)
+        if found.keys() != dict(self.variables).keys():
+            return None
+        for name, value in self.variables:
+            if not is_printable(found[name]) or (value and found[name] != value):
+                return None
+        if self.patterns and not all_match(self.patterns, command[1:], clock):
+            return None
+        return ExecPlan(Program(self.inner), command[1:], self.run_as, tuple(found.items()))
+
+
+#: Kind as written in a filter file -> what it makes of its definition.
+KINDS: Final[dict[str, type[Filter]]] = {
+    cls.__name__: cls
+    for cls in (
+        CommandFilter,
+        RegExpFilter,
+        PathFilter,
+        KillFilter,
+        ReadFileFilter,
+        IpFilter,
+        EnvFilter,
+        ChainingFilter,
+        IpNetnsExecFilter,
+        ChainingRegExpFilter,
+    )
+}

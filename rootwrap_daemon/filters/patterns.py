@@ -1,0 +1,113 @@
+"""Regular expressions of filters: compiled at load, matched whole, in ASCII, within a time.
+
+Promises: what `re` would read differently from the engine used here is refused at load.
+The engine is `regex`: it can stop on time and lets other threads run meanwhile; `re` can do neither.
+"""
+
+import re
+import time
+import warnings
+from typing import Final
+
+import regex
+
+#: Characters of a word that may reach a pattern. PATH_MAX is 4096 too: no path is longer.
+MAX_SUBJECT: Final = 4096
+#: Seconds that all patterns together may take on one request. A match takes microseconds; a request
+#: that needs longer was made to.
+REQUEST_SECONDS: Final = 0.2
+
+
+class OutOfTime(Exception):
+    """The patterns took too long on the words of this request."""
+
+
+class Clock:
+    """The time that one request may spend in patterns."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, seconds: float = REQUEST_SECONDS) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds left, more than 0. Raises OutOfTime."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise OutOfTime
+        return left
+
+
+class PatternError(ValueError):
+    """This text cannot be used as a pattern. `args`: what is wrong, what to do."""
+
+
+# An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
+_LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
+# Flags inside the pattern that would undo ASCII.
+_WIDE_FLAGS = re.compile(r"\(\?[a-zA-Z]*[uL]")
+
+
+class Pattern:
+    """One compiled pattern. `text` is what the filter file says."""
+
+    __slots__ = ("_compiled", "text")
+
+    def __init__(self, text: str) -> None:
+        """Raises PatternError."""
+        self.text = text
+        with warnings.catch_warnings():
+            # `re` warns of what a later version will read differently (nested sets): refused today.
+            warnings.simplefilter("error")
+            try:
+                re.compile(text, re.ASCII)
+            except (re.error, FutureWarning, ValueError, OverflowError, RecursionError) as error:
+                raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
+        outside = _without_classes(text)
+        if _WIDE_FLAGS.search(outside):
+            raise PatternError("a flag that makes classes Unicode-wide", "take the flag out")
+        if brace := _LITERAL_BRACE.search(outside):
+            split = re.fullmatch(r"\{\d*", outside[brace.start() :])
+            raise PatternError(
+                "a comma splits the repetition {m,n} into two fields"
+                if split
+                else "a literal { in a pattern",
+                r"write the comma as \x2c, or the repetition without one" if split else r"write it as \{",
+            )
+        try:
+            self._compiled = regex.compile(text, regex.V0 | regex.ASCII)
+        except (regex.error, ValueError, OverflowError, RecursionError) as error:
+            raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
+
+    def matches(self, word: str, clock: Clock) -> bool:
+        """True if the whole word matches. Raises OutOfTime."""
+        if len(word) > MAX_SUBJECT:
+            return False
+        try:
+            return self._compiled.fullmatch(word, timeout=clock.left(), concurrent=True) is not None
+        except TimeoutError:
+            raise OutOfTime from None
+
+
+def _without_classes(text: str) -> str:
+    """The pattern with escapes and the content of [...] blanked, so that what is left is syntax."""
+    out: list[str] = []
+    inside = False
+    index = 0
+    while index < len(text):
+        char = text[index]
+        if char == "\\":
+            out.append("__")
+            index += 2
+            continue
+        if inside:
+            # `]` right after `[` or `[^` is itself.
+            inside = not (char == "]" and out[-1] != "[" and out[-2:] != ["[", "^"])
+            out.append("_" if inside else "]")
+            if char == "^" and out[-2] == "[":
+                out[-1] = "^"
+        else:
+            inside = char == "["
+            out.append(char)
+        index += 1
+    return "".join(out)

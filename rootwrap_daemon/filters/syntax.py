@@ -1,0 +1,170 @@
+"""Filter-file text -> entries that know their file:line:column, and findings; never raises on bad text.
+
+Promises: reads what oslo.rootwrap's RawConfigParser(strict=False) reads, and says so where it must not be
+used.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rootwrap_daemon.filters.model import Finding, Location, Severity
+
+#: The section of the filters; every other one holds the options of the filter it is named after.
+FILTERS = "Filters"
+
+_HEADER = re.compile(r"\[(.+)\]")
+_DEFINITION = re.compile(r"(.*?)\s*[=:]\s*(.*)")
+# What str.strip and configparser take for blanks or line breaks beyond these is refused, not guessed at.
+_CONTROL = re.compile(r"[^\t\x20-\x7e\xa1-\U0010ffff]|[\u2028\u2029]")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One comma-separated part of a definition, stripped."""
+
+    text: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One definition `name: field, field, ...`."""
+
+    name: str
+    location: Location
+    fields: tuple[Field, ...]
+
+    @property
+    def key(self) -> str:
+        """The name as oslo.rootwrap compares it."""
+        return self.name.lower()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(part.text for part in self.fields)
+
+
+@dataclass(slots=True)
+class Section:
+    """The entries below one kind of header; a header that comes again goes on where it stopped."""
+
+    name: str
+    location: Location
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A filter file as read."""
+
+    file: str
+    sections: tuple[Section, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A definition whose continuation lines may still come: (line number, column of the text, text)."""
+
+    name: str
+    location: Location
+    indent: int
+    lines: list[tuple[int, int, str]]
+
+
+def parse(text: str, file: str) -> Document:
+    """Read one filter file. `file` is only for the locations."""
+    return _Parser(file).parse(text)
+
+
+class _Parser:
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.sections: dict[str, Section] = {}
+        self.findings: list[Finding] = []
+        self.section: Section | None = None
+        self.draft: _Draft | None = None
+
+    def parse(self, text: str) -> Document:
+        for number, raw in enumerate(text.split("\n"), 1):
+            self._line(number, raw.removesuffix("\r"))
+        self._finish()
+        return Document(self.file, tuple(self.sections.values()), tuple(self.findings))
+
+    def _error(self, location: Location, what: str, mend: str, *names: str) -> None:
+        self.findings.append(Finding(location, Severity.ERROR, what, mend, frozenset(map(str.lower, names))))
+
+    def _line(self, number: int, raw: str) -> None:
+        stripped = raw.strip()
+        if not stripped or stripped[0] in "#;":
+            return
+        column = raw.index(stripped) + 1
+        here = Location(self.file, number, column)
+        if bad := _CONTROL.search(raw):
+            where = Location(self.file, number, bad.start() + 1)
+            names = [self.draft.name] if self.draft and column - 1 > self.draft.indent else []
+            found = _DEFINITION.fullmatch(stripped)
+            if found and not names:
+                self._finish()
+                names = [found[1]]
+            self._error(where, f"the character {ascii(bad[0])[1:-1]} in a filter file", "take it out", *names)
+            return
+        if self.draft is not None and column - 1 > self.draft.indent:
+            self.draft.lines.append((number, column, stripped))
+            return
+        self._finish()
+        if header := _HEADER.match(stripped):
+            self._header(header[1], here)
+            return
+        if self.section is None:
+            self._error(here, "a line before any section", f"put [{FILTERS}] above it")
+            return
+        definition = _DEFINITION.fullmatch(stripped)
+        if definition is None or not definition[1]:
+            self._error(here, "not a definition", "write `name: Kind, executable, run_as, ...`")
+            return
+        start = column + definition.start(2)
+        self.draft = _Draft(definition[1], here, column - 1, [(number, start, definition[2])])
+
+    def _header(self, name: str, here: Location) -> None:
+        if name.upper() == "DEFAULT":
+            self._error(here, "a [DEFAULT] section", f"move what is in it to [{FILTERS}]")
+        known = self.sections.get(name)
+        if known is None:
+            known = self.sections[name] = Section(name, here)
+        self.section = known
+
+    def _finish(self) -> None:
+        draft, self.draft = self.draft, None
+        if draft is None or self.section is None:
+            return
+        entry = Entry(draft.name, draft.location, tuple(self._fields(draft)))
+        if not any(entry.texts):
+            self._error(
+                entry.location, f"{entry.name} has no value", "give it one, or take it out", entry.name
+            )
+            return
+        self.section.entries.append(entry)
+
+    def _fields(self, draft: _Draft) -> Iterator[Field]:
+        open_field: list[tuple[Location, str]] = []
+        for index, (number, column, text) in enumerate(draft.lines):
+            for part_index, part in enumerate(text.split(",")):
+                if part_index:
+                    yield self._join(open_field, draft)
+                    open_field = []
+                stripped = part.strip()
+                if stripped or not index or part_index:
+                    offset = part.index(stripped) if stripped else 0
+                    open_field.append((Location(self.file, number, column + offset), stripped))
+                column += len(part) + 1
+        yield self._join(open_field, draft)
+
+    def _join(self, parts: list[tuple[Location, str]], draft: _Draft) -> Field:
+        full = [part for part in parts if part[1]] or parts
+        if len(full) > 1:
+            self._error(
+                full[1][0], "a line break inside a field", "put a comma before or after the break", draft.name
+            )
+        return Field("\n".join(text for _, text in full), full[0][0]) if full else Field("", draft.location)
