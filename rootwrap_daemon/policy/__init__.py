@@ -1,0 +1,1 @@
+"""From words to things: the only place that looks at the host."""

@@ -1,0 +1,210 @@
+"""Match -> BoundExec | BoundSignal | BoundRead: the words of a plan tied to things of this host.
+
+Promises: what was looked at is what will be used; each value owns every descriptor it holds until it is
+closed.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import stat
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
+from rootwrap_daemon.filters.model import (
+    Beneath,
+    ExecPlan,
+    FixedPath,
+    Match,
+    Program,
+    ReadPlan,
+    SignalPlan,
+    Word,
+)
+from rootwrap_daemon.policy import host
+
+
+class Surroundings(Protocol):
+    """What binding needs to know of a policy."""
+
+    @property
+    def exec_dirs(self) -> tuple[str, ...]: ...
+    @property
+    def owners(self) -> frozenset[int]: ...
+    @property
+    def identities(self) -> dict[str, host.Identity]: ...
+
+
+class NotBound(Exception):
+    """The words match, the things do not.
+
+    `error`: what the client is told; the text is for the audit record.
+    """
+
+    def __init__(self, error: type[Error], detail: str) -> None:
+        super().__init__(detail)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """`descriptors` are open while this is; the context manager closes them."""
+
+    descriptors: tuple[int, ...]
+
+    def close(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class BoundExec(_Bound):
+    """Execute `path` with `argv` (its first word is the path) and exactly `env`, as `identity`."""
+
+    path: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    identity: host.Identity
+
+
+@dataclass(frozen=True, slots=True)
+class BoundSignal(_Bound):
+    """Send `signal` through `pidfd`, which was `pid` when it was judged."""
+
+    pidfd: int
+    pid: int
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRead(_Bound):
+    """Read the regular file open at `descriptor`, non-blocking."""
+
+    descriptor: int
+
+
+Bound = BoundExec | BoundSignal | BoundRead
+
+
+def bind(match: Match, policy: Surroundings) -> Bound:
+    """Look at the host once. Raises NotBound; then nothing is left open."""
+    plan = match.plan
+    if isinstance(plan, ExecPlan):
+        return _bind_exec(plan, policy)
+    if isinstance(plan, SignalPlan):
+        return _bind_signal(plan, policy)
+    return _bind_read(plan, policy)
+
+
+def _executable(program: Program, policy: Surroundings) -> host.Executable:
+    try:
+        return host.find_executable(program.name, policy.exec_dirs, policy.owners)
+    except FileNotFoundError:
+        raise NotBound(ExecutableNotFound, f"no program {program.name}") from None
+    except (host.UntrustedPath, OSError) as error:
+        raise NotBound(ExecutableNotFound, f"the program {program.name} is refused: {error}") from error
+
+
+def _bind_exec(plan: ExecPlan, policy: Surroundings) -> BoundExec:
+    identity = policy.identities[plan.run_as]
+    with contextlib.ExitStack() as opened:
+        path = _executable(plan.program, policy).path
+        descriptors: list[int] = []
+        argv = [path]
+        for word in plan.arguments:
+            text, descriptor = _bind_word(word, policy)
+            if descriptor is not None:
+                opened.callback(os.close, descriptor)
+                descriptors.append(descriptor)
+            argv.append(text)
+        opened.pop_all()
+    env = {
+        "PATH": ":".join(policy.exec_dirs),
+        "LANG": "C.UTF-8",
+        "HOME": identity.home,
+        "USER": identity.name,
+        "LOGNAME": identity.name,
+        **dict(plan.env),
+    }
+    return BoundExec(tuple(descriptors), path, tuple(argv), env, identity)
+
+
+def _bind_word(word: Word, policy: Surroundings) -> tuple[str, int | None]:
+    """The word to execute with, and a descriptor that it needs."""
+    if isinstance(word, str):
+        return word, None
+    if isinstance(word, Program):
+        return _executable(word, policy).path, None
+    try:
+        if isinstance(word, Beneath):
+            pinned = host.pin_beneath(word.base, word.path, policy.owners)
+            return pinned.word, pinned.descriptor
+        return _fixed(word, policy), None
+    except (host.UntrustedPath, OSError, ValueError) as error:
+        # Whatever depends on a path that the client chose is denied, with one text.
+        raise NotBound(Denied, f"the path {word.path!a} is refused: {error}") from error
+
+
+def _fixed(word: FixedPath, policy: Surroundings) -> str:
+    found = host.resolve(word.path, policy.owners)
+    if found.status is None or not stat.S_ISREG(found.status.st_mode):
+        raise host.UntrustedPath("not a regular file")
+    return found.path
+
+
+def _bind_signal(plan: SignalPlan, policy: Surroundings) -> BoundSignal:
+    program = _executable(plan.program, policy)
+    if plan.pid in host.ancestors():
+        raise NotBound(Denied, f"{plan.pid} is the daemon, an ancestor of it, or pid 1")
+    try:
+        # From here on the number may be reused; the descriptor stays with the one process.
+        pidfd = os.pidfd_open(plan.pid)
+    except OSError as error:
+        raise NotBound(Denied, f"no process {plan.pid}: {error}") from error
+    try:
+        if not host.runs_program(plan.pid, program, policy.owners):
+            raise NotBound(Denied, f"process {plan.pid} does not run {plan.program.name}")
+        identity = policy.identities[plan.run_as]
+        if not identity.is_current and identity.uid not in host.process_user(plan.pid):
+            raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")
+        # Alive now means that the number meant this process all the while.
+        if _has_ended(pidfd):
+            raise NotBound(Denied, f"process {plan.pid} ended while it was looked at")
+    except OSError as error:
+        os.close(pidfd)
+        raise NotBound(Denied, f"process {plan.pid}: {error}") from error
+    except BaseException:
+        os.close(pidfd)
+        raise
+    return BoundSignal((pidfd,), pidfd, plan.pid, plan.signal)
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _bind_read(plan: ReadPlan, policy: Surroundings) -> BoundRead:
+    try:
+        found = host.resolve(plan.path, policy.owners)
+        descriptor = os.open(
+            found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        )
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file")
+    except (host.UntrustedPath, OSError) as error:
+        raise NotBound(Denied, f"the file {plan.path!a} is refused: {error}") from error
+    return BoundRead((descriptor,), descriptor)

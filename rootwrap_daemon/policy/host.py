@@ -1,0 +1,324 @@
+"""Executables, users, paths and processes of this host; each question is asked once.
+
+Promises: a path called trusted can be changed by trusted owners alone, from / down; what cannot be trusted is
+opened so that no link leads out of it. Imports the standard library alone.
+"""
+
+import ctypes
+import errno
+import grp
+import os
+import pwd
+import re
+import stat
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+_MAX_LINKS: Final = 40  # as the kernel: path_resolution(7)
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+_INVALID_ID: Final = 2**32 - 1  # (uid_t) -1: "no change" to setresuid(2)
+
+
+class UntrustedPath(Exception):
+    """Somebody who is not trusted can change what this path names. The text says who and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a path names.
+
+    `path` holds no symbolic link in any component but, if `status` is None, the missing last.
+    """
+
+    path: str
+    status: os.stat_result | None
+
+
+def resolve(path: str, owners: frozenset[int], *, missing_ok: bool = False) -> Resolved:
+    """Follow `path` from / through directories and links that only `owners` can change.
+
+    Raises UntrustedPath, FileNotFoundError, or another OSError. The last component's own owner is not judged.
+    """
+    pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    real: list[str] = []
+    links = 0
+    status = os.lstat("/")
+    while pending:
+        _check_directory("/" + "/".join(real), status, owners)
+        part = pending.pop()
+        if part == "..":
+            real = real[:-1]
+            status = os.lstat("/" + "/".join(real))
+            continue
+        here = "/" + "/".join((*real, part))
+        try:
+            status = os.lstat(here)
+        except FileNotFoundError:
+            if missing_ok and not pending:
+                # Where anybody can make new names, somebody else may make this one.
+                check_owner("/" + "/".join(real), status, owners)
+                return Resolved(here, None)
+            raise
+        if stat.S_ISLNK(status.st_mode):
+            if status.st_uid not in owners:
+                raise UntrustedPath(f"the link {here} belongs to user {status.st_uid}")
+            links += 1
+            if links > _MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = os.readlink(here)
+            if target.startswith("/"):
+                real = []
+            pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+            status = os.lstat("/" + "/".join(real))
+            continue
+        real.append(part)
+    return Resolved("/" + "/".join(real), status)
+
+
+def _check_directory(path: str, status: os.stat_result, owners: frozenset[int]) -> None:
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    check_owner(path, status, owners, sticky_ok=True)
+
+
+def check_owner(
+    path: str, status: os.stat_result, owners: frozenset[int], *, sticky_ok: bool = False
+) -> None:
+    """Raise UntrustedPath unless only `owners` can write what was found at `path`.
+
+    `sticky_ok`: a sticky directory may be written by all: there nobody can move or remove what is another's
+    (inode(7)), so what a trusted owner put there stays. The next component's owner must then be checked too.
+    """
+    if status.st_uid not in owners:
+        raise UntrustedPath(f"{path} belongs to user {status.st_uid}")
+    if status.st_mode & 0o022 and not (sticky_ok and status.st_mode & stat.S_ISVTX):
+        raise UntrustedPath(f"{path} can be written by its group or by others")
+
+
+def resolve_owned(path: str, owners: frozenset[int]) -> Resolved:
+    """As `resolve`, and the thing itself can be changed by `owners` alone."""
+    found = resolve(path, owners)
+    if found.status is None:  # cannot be: missing_ok is not given
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    check_owner(found.path, found.status, owners)
+    return found
+
+
+def open_owned(path: str, owners: frozenset[int]) -> int:
+    """A descriptor to read a regular file that only `owners` can change.
+
+    Raises UntrustedPath, IsADirectoryError or another OSError. What was opened is what was judged (fstat).
+    """
+    found = resolve_owned(path, owners)
+    descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UntrustedPath(f"{path} is not a regular file")
+        check_owner(path, status, owners)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """A program that may be run: its path, whose every component trusted owners hold, and its identity."""
+
+    path: str
+    device: int
+    inode: int
+
+
+def find_executable(name: str, directories: Iterable[str], owners: frozenset[int]) -> Executable:
+    """The program of a filter: an absolute path, or a name to look for in `directories`.
+
+    Raises FileNotFoundError when there is none, UntrustedPath when there are only such as others can change.
+    """
+    untrusted: UntrustedPath | None = None
+    for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
+        if not os.path.exists(path):
+            continue
+        try:
+            found = resolve_owned(path, owners)
+        except OSError:
+            continue
+        except UntrustedPath as error:
+            untrusted = error
+            continue
+        status = found.status
+        if status is not None and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111:
+            return Executable(path, status.st_dev, status.st_ino)
+    if untrusted is not None:
+        raise untrusted
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a command runs as: setgroups(2), setresgid(2), setresuid(2), and the variables that name it."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+    @property
+    def is_current(self) -> bool:
+        """True if this process is that user already: no call is made then, some user namespaces forbid it."""
+        return (self.uid, self.gid) == (os.geteuid(), os.getegid())
+
+
+def identity(name: str) -> Identity:
+    """The user of that name, from the user database. Raises KeyError."""
+    entry = pwd.getpwnam(name)
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Identity(entry.pw_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir or "/")
+
+
+def user_number(text: str) -> int:
+    """The uid of a name or number. Raises KeyError."""
+    if _NUMBER.fullmatch(text) and int(text) < _INVALID_ID:
+        return int(text)
+    return pwd.getpwnam(text).pw_uid
+
+
+def group_number(text: str) -> int:
+    """The gid of a name or number. Raises KeyError."""
+    if _NUMBER.fullmatch(text) and int(text) < _INVALID_ID:
+        return int(text)
+    return grp.getgrnam(text).gr_gid
+
+
+def overflow_uid() -> int:
+    """The number that an unmapped user appears under (user_namespaces(7))."""
+    with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        return int(file.read())
+
+
+def in_user_namespace() -> bool:
+    """True outside the initial user namespace, where some users have no number of their own."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+
+
+def base_owners() -> frozenset[int]:
+    """Whom the daemon must trust before it has read anything: root, itself, and whom it cannot see."""
+    owners = {0, os.geteuid()}
+    if in_user_namespace():
+        owners.add(overflow_uid())
+    return frozenset(owners)
+
+
+# openat2(2): struct open_how, and the number that every architecture but alpha shares.
+_SYS_OPENAT2: Final = 437
+_RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_NO_SYMLINKS: Final = 0x04
+_RESOLVE_BENEATH: Final = 0x08
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _openat2(directory: int, path: str, flags: int, resolution: int) -> int:
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolution)
+    descriptor: int = _libc.syscall(_SYS_OPENAT2, directory, os.fsencode(path), how, len(how))
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A word that stands for one object: a path nobody else can change, or a descriptor to hand over."""
+
+    word: str
+    descriptor: int | None
+
+
+def pin_beneath(base: str, path: str, owners: frozenset[int]) -> Pinned:
+    """What `path` names, if that is beneath `base`.
+
+    Where trusted owners hold every component of both, the resolved path; the last component may be missing.
+    Where anybody else can write one, a descriptor of the very object, which must be a directory, or a regular
+    file with one name, on the base's device: a second name could be a hard link to anything. Raises
+    UntrustedPath or OSError.
+    """
+    try:
+        real_base = resolve_owned(base, owners)
+        target = resolve(path, owners, missing_ok=True)
+        if target.status is not None:
+            check_owner(target.path, target.status, owners)
+    except UntrustedPath:
+        return _pin_object(base, path)
+    if real_base.status is None or not stat.S_ISDIR(real_base.status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), base)
+    if target.path != real_base.path and not target.path.startswith(real_base.path + "/"):
+        raise UntrustedPath(f"{target.path} is not beneath {real_base.path}")
+    return Pinned(target.path, None)
+
+
+def _pin_object(base: str, path: str) -> Pinned:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    base_parts = base[1:].split("/")
+    if parts[: len(base_parts)] != base_parts:
+        raise UntrustedPath(f"the words do not name a path beneath {base}")
+    rest = "/".join(parts[len(base_parts) :]) or "."
+    # No link at all on the way to the base: whoever can write a component could point it elsewhere.
+    directory = _openat2(-1, base, os.O_PATH | os.O_DIRECTORY, _RESOLVE_NO_SYMLINKS)
+    try:
+        found = _openat2(directory, rest, os.O_PATH, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+        try:
+            status = os.fstat(found)
+            plain = stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
+            if not plain or status.st_dev != os.fstat(directory).st_dev:
+                raise UntrustedPath("neither a directory nor a file of one name on the base's device")
+        except BaseException:
+            os.close(found)
+            raise
+    finally:
+        os.close(directory)
+    return Pinned(f"/proc/self/fd/{found}", found)
+
+
+def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
+    """True if process `pid` executes `program`, or the file that stood at its path before an upgrade."""
+    link = f"/proc/{pid}/exe"
+    try:
+        status = os.stat(link)
+        text = os.readlink(link)
+    except OSError:
+        return False
+    if (status.st_dev, status.st_ino) == (program.device, program.inode):
+        return True
+    # The kernel appends this to the path of an unlinked file; a file really called so still has a link.
+    return (
+        status.st_nlink == 0
+        and status.st_uid in owners
+        and text == f"{os.path.realpath(program.path)} (deleted)"
+    )
+
+
+def process_user(pid: int) -> tuple[int, int]:
+    """Real and saved uid of a process, which kill(2) compares. Raises OSError."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("Uid:"):
+                real, _, saved, _ = map(int, line.split()[1:])
+                return real, saved
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
+def ancestors() -> frozenset[int]:
+    """This process, its parents up to pid 1, and pid 1."""
+    found = {os.getpid(), 1}
+    pid = os.getppid()
+    while pid > 1:
+        found.add(pid)
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name in parentheses may hold anything; the state and the parent follow the last one.
+            pid = int(file.read().rpartition(b")")[2].split()[1])
+    return frozenset(found)

@@ -1,0 +1,187 @@
+"""The immutable Policy that a session takes once per request, and the one way to judge a request by it.
+
+Promises: check, explain and run all judge here; a policy that cannot be loaded whole is no policy.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rootwrap_daemon.config import Settings
+from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied, Error, ExecutableNotFound
+from rootwrap_daemon.filters.model import Finding, Location, Match, Options, Reason, Request, Severity
+from rootwrap_daemon.filters.ruleset import RuleSet
+from rootwrap_daemon.policy import host, loader
+from rootwrap_daemon.policy.bind import Bound, NotBound, bind
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that decides about a request; a reload makes a new one of the next generation.
+
+    `exec_dirs`: those of the settings that exist and are trusted. `owners`: uids that may own programs and
+    filters.
+    """
+
+    settings: Settings
+    ruleset: RuleSet
+    generation: int
+    exec_dirs: tuple[str, ...]
+    owners: frozenset[int]
+    identities: dict[str, host.Identity]
+    allowed_uids: frozenset[int]
+    allowed_gids: frozenset[int]
+    findings: tuple[Finding, ...]
+
+    def admits(self, uid: int, gid: int, groups: tuple[int, ...]) -> bool:
+        """May a peer with these credentials send requests at all?"""
+        return uid in self.allowed_uids or not self.allowed_gids.isdisjoint((gid, *groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The request may run. `bound` must be closed."""
+
+    filter: str
+    options: Options
+    bound: Bound
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request may not run. `error` and `message` are for the client, `detail` for the audit record."""
+
+    error: type[Error]
+    message: str
+    detail: str
+    filter: str | None = None
+
+
+_MESSAGES = {
+    Denied: "no filter allows this command",
+    EnvironmentDenied: "no filter allows this command with these variables",
+    ExecutableNotFound: "the program is not available on this host",
+}
+
+
+def judge(policy: Policy, request: Request) -> Allowed | Refused:
+    """Match and bind. A match that cannot be bound goes on to the next filter."""
+    unbound: tuple[Match, NotBound] | None = None
+    for match in policy.ruleset.matches(request):
+        if not isinstance(match, Match):
+            if unbound is not None:
+                break
+            error = EnvironmentDenied if match.reason is Reason.ENVIRONMENT else Denied
+            return Refused(error, _MESSAGES[error], match.reason.value)
+        try:
+            return Allowed(match.name, match.options, bind(match, policy))
+        except NotBound as error:
+            # "Not available" is said only if that is all that stands in the way of every filter.
+            if unbound is None or unbound[1].error is ExecutableNotFound:
+                unbound = (match, error)
+    if unbound is None:  # cannot be: a Denied comes last
+        return Refused(Denied, _MESSAGES[Denied], Reason.WORDS.value)
+    match, reason = unbound
+    return Refused(reason.error, _MESSAGES[reason.error], str(reason), match.name)
+
+
+def load(settings: Settings, generation: int) -> Policy:
+    """Read the filters and resolve every name. Raises ConfigurationError with all that is wrong."""
+    owners = _owners(settings)
+    allowed_uids = frozenset(
+        _number("allowed_users", name, host.user_number) for name in settings.allowed_users
+    )
+    allowed_gids = frozenset(
+        _number("allowed_groups", name, host.group_number) for name in settings.allowed_groups
+    )
+    if both := (owners & allowed_uids) - {0}:
+        raise ConfigurationError(
+            f"user {min(both)} stands in trusted_owners and in allowed_users: "
+            "whoever may ask must not own what is asked for; take it out of one"
+        )
+    if not allowed_uids and not allowed_gids:
+        raise ConfigurationError(
+            "neither allowed_users nor allowed_groups names anybody: nobody could connect"
+        )
+    loaded = loader.load(settings.filters_path, owners)
+    exec_dirs = _exec_dirs(settings, owners, loaded.findings)
+    _report(settings, loaded.findings)
+    # Reading files and entering namespaces is done as the daemon itself.
+    loaded.identities.setdefault("root", _own_identity())
+    return Policy(
+        settings,
+        RuleSet(loaded.filters),
+        generation,
+        exec_dirs,
+        owners,
+        loaded.identities,
+        allowed_uids,
+        allowed_gids,
+        tuple(loaded.findings),
+    )
+
+
+def _own_identity() -> host.Identity:
+    try:
+        return host.identity("root")
+    except KeyError:
+        return host.Identity("root", 0, 0, (0,), "/root")
+
+
+def _number(option: str, name: str, look_up: Callable[[str], int]) -> int:
+    try:
+        return look_up(name)
+    except KeyError:
+        raise ConfigurationError(f"{option}: there is no {name!r} here: name one that is") from None
+
+
+def _owners(settings: Settings) -> frozenset[int]:
+    owners = frozenset(_number("trusted_owners", name, host.user_number) for name in settings.trusted_owners)
+    if (overflow := host.overflow_uid()) in owners:
+        if not host.in_user_namespace():
+            raise ConfigurationError(
+                f"trusted_owners: {overflow} is nobody in particular: only a user namespace can trust it"
+            )
+        LOG.warning(
+            "trusted_owners has %d: every user that this user namespace does not map is trusted", overflow
+        )
+    return owners
+
+
+def _exec_dirs(settings: Settings, owners: frozenset[int], findings: list[Finding]) -> tuple[str, ...]:
+    """Those that are there and trusted: they are the PATH of every command too."""
+    found = []
+    for directory in settings.exec_dirs:
+        try:
+            status = host.resolve_owned(directory, owners).status
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                found.append(directory.rstrip("/") or "/")
+        except OSError as error:
+            LOG.info("exec_dirs: %s is left out: %s", directory, os.strerror(error.errno or 0))
+        except host.UntrustedPath as error:
+            findings.append(
+                Finding(
+                    Location(directory, 1, 1),
+                    Severity.ERROR,
+                    f"in exec_dirs, and {error}",
+                    "give it to root alone, or take it out",
+                )
+            )
+    return tuple(found)
+
+
+def _report(settings: Settings, findings: list[Finding]) -> None:
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors and settings.on_finding != "skip":
+        raise ConfigurationError("\n".join(map(str, errors)))
+    for finding in findings:
+        if finding.severity is Severity.ERROR:
+            LOG.error("left out: %s", finding)
+        else:
+            LOG.warning("%s", finding)
+    if errors:
+        LOG.error("%d findings; what they are about is left out, as on_finding = skip says", len(errors))
