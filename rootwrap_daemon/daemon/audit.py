@@ -1,0 +1,175 @@
+"""One bounded, escaped record per decision, written before the answer leaves.
+
+Promises: a record is one line of ASCII JSON of at most 4096 bytes and one write(2); no value of a variable,
+no stdin, no word that looks like a secret. What cannot be written is told to the caller, who then does not
+run anything.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from rootwrap_daemon.errors import ConfigurationError, InternalError
+from rootwrap_daemon.policy import host
+
+LOG = logging.getLogger(__name__)
+
+#: Bytes of a record with its newline: PIPE_BUF, so that records of several threads never mix in a pipe
+#: (pipe(7)).
+MAX_RECORD: Final = 4096
+#: Denials of one user that get a record of their own within _WINDOW seconds; the rest is counted into one.
+_BURST: Final = 100
+_WINDOW: Final = 10.0
+
+_NAME_OF_SECRET: Final = (
+    r"(?:pass(?:word|wd|phrase)?|secret|token|credentials?|(?:api|auth|access|private|secret)[-_]?key|pwd)"
+)
+_ASSIGNMENT = re.compile(
+    rf"(.*{_NAME_OF_SECRET}[^=:\s]*\s*[=:]\s*)(\S.*)", re.IGNORECASE | re.ASCII | re.DOTALL
+)
+_OPTION = re.compile(rf"-[\w-]*{_NAME_OF_SECRET}", re.IGNORECASE | re.ASCII)
+_URL = re.compile(r"(\w+://[^/@:\s]*:)[^/@\s]+(@)", re.ASCII)
+
+
+def mask(argv: tuple[str, ...]) -> list[str]:
+    """The words with what looks like a secret taken out: `--password X`, `token=X`, `user:X@`."""
+    masked: list[str] = []
+    hide = False
+    for word in argv:
+        # A secret is short; a long word is cut below anyway, and is not worth a pattern's time.
+        text = word[:MAX_RECORD]
+        if hide and not text.startswith("-"):
+            text = "***"
+        hide = _OPTION.fullmatch(text) is not None
+        masked.append(_URL.sub(r"\1***\2", _ASSIGNMENT.sub(r"\1***", text)))
+    return masked
+
+
+@dataclass(slots=True)
+class _Denials:
+    """How many denials of one user fell into the window that began at `since` (monotonic seconds)."""
+
+    since: float
+    written: int = 0
+    counted: int = 0
+
+
+class Audit:
+    """The sink of records: a file opened to append, or standard error."""
+
+    def __init__(self, path: str, *, required: bool, owners: frozenset[int]) -> None:
+        """Raises ConfigurationError if the file cannot be opened safely."""
+        self._required = required
+        self._descriptor = _open(path, owners) if path else os.dup(2)
+        self._torn = False
+        self._lock = threading.Lock()
+        self._denials: dict[int, _Denials] = {}
+
+    def write(self, event: str, **values: object) -> None:
+        """Write one record. Raises InternalError if it cannot be written and must be."""
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+        data = _line({"time": stamp, "event": event, **values})
+        if self._torn:
+            data = b"\n" + data
+        try:
+            written = os.write(self._descriptor, data)
+            if written != len(data):
+                # A full disk takes a part; the next record starts on a line of its own.
+                self._torn = True
+                raise OSError("a short write")
+            self._torn = False
+        except OSError as error:
+            LOG.error("the audit record of %s cannot be written: %s", values.get("id"), error)
+            if self._required:
+                raise InternalError("the audit log cannot be written") from error
+
+    def try_write(self, event: str, **values: object) -> None:
+        """Write one record after the fact: that it failed is logged, and the next `write` will find out."""
+        try:
+            self.write(event, **values)
+        except InternalError:
+            pass
+
+    def denied(self, event: str, uid: int, **values: object) -> None:
+        """Record a refusal; beyond a rate, those of one user are only counted."""
+        now = time.monotonic()
+        with self._lock:
+            denials = self._denials.get(uid)
+            if denials is None or now - denials.since > _WINDOW:
+                self._count(uid, denials)
+                denials = self._denials[uid] = _Denials(now)
+            if denials.written >= _BURST:
+                denials.counted += 1
+                return
+            denials.written += 1
+        self.try_write(event, uid=uid, **values)
+
+    def flush(self) -> None:
+        """Write the counts whose window is over."""
+        now = time.monotonic()
+        with self._lock:
+            for uid, denials in list(self._denials.items()):
+                if now - denials.since > _WINDOW:
+                    del self._denials[uid]
+                    self._count(uid, denials)
+
+    def close(self) -> None:
+        """Write what is counted, and let go of the file."""
+        with self._lock:
+            for uid, denials in self._denials.items():
+                self._count(uid, denials)
+            self._denials.clear()
+        os.close(self._descriptor)
+
+    def _count(self, uid: int, denials: _Denials | None) -> None:
+        if denials is not None and denials.counted:
+            self.try_write("repeated", uid=uid, count=denials.counted, seconds=round(_WINDOW))
+
+
+def _open(path: str, owners: frozenset[int]) -> int:
+    try:
+        directory = host.resolve_owned(os.path.dirname(path), owners).path
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        return os.open(f"{directory}/{os.path.basename(path)}", flags, 0o600)
+    except (OSError, host.UntrustedPath) as error:
+        raise ConfigurationError(f"audit_file: {path} cannot be opened: {error}") from error
+
+
+def _line(record: dict[str, object]) -> bytes:
+    data = _encode(record)
+    argv = record.get("argv")
+    if len(data) <= MAX_RECORD or not isinstance(argv, list):
+        return data if len(data) <= MAX_RECORD else data[: MAX_RECORD - 1] + b"\n"
+    words = [str(word) for word in argv]
+    whole = "\0".join(words).encode("utf-8", "surrogateescape")
+    record = {
+        **record,
+        "argv_words": len(words),
+        "argv_bytes": len(whole),
+        "argv_sha256": hashlib.sha256(whole).hexdigest(),
+    }
+    # Take words from the front until it is full; escaped, a character has up to 12 bytes.
+    room = MAX_RECORD - len(_encode({**record, "argv": []})) - 16
+    kept: list[str] = []
+    for word in words:
+        fitting = word[: room // 12 + 1] if len(json.dumps(word)) > room else word
+        size = len(json.dumps(fitting)) + 2
+        if size > room:
+            break
+        kept.append(fitting)
+        room -= size
+        if fitting is not word:
+            break
+    return _encode({**record, "argv": kept})
+
+
+def _encode(record: dict[str, object]) -> bytes:
+    # ensure_ascii escapes control characters, bidirectional marks and bytes that are no UTF-8; DEL it leaves.
+    return json.dumps(record, ensure_ascii=True).replace("\x7f", "\\u007f").encode("ascii") + b"\n"

@@ -1,0 +1,267 @@
+"""Run a Bound* to its end: pump its pipes, keep its deadline, end its process group.
+
+Promises: returns when the main process has ended, whatever keeps its pipes open; nothing of it is left
+unreaped or open then. The leader is looked at with WNOWAIT and reaped after the last killpg.
+"""
+
+import array
+import enum
+import fcntl
+import os
+import select
+import signal
+import termios
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.daemon.spawn import Child, spawn
+from rootwrap_daemon.errors import Busy, CommandTimeout, Error, InternalError, OutputLimit, Stopping
+from rootwrap_daemon.policy.bind import BoundExec, BoundRead, BoundSignal
+
+#: Bytes to read or write at once: the default capacity of a pipe (pipe(7)).
+_CHUNK: Final = 65536
+#: Seconds to wait for a process that got SIGKILL. It can only stay in an uninterruptible system call.
+_KILL_PATIENCE: Final = 10.0
+
+
+class Wish(enum.Enum):
+    """What a look at the client's connection brought."""
+
+    NOTHING = enum.auto()
+    CANCEL = enum.auto()
+    # No more bytes will come; the client may still wait for its answer.
+    SILENT = enum.auto()
+    GONE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The connection that a command runs for.
+
+    `listen` is called when `descriptor` is readable. `gone` says that the last word of Wish.GONE was seen.
+    """
+
+    descriptor: int
+    listen: Callable[[], Wish]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a command may use.
+
+    `timeout` and `grace` in seconds, `output` in bytes of stdout and stderr together.
+
+    `reserve` takes bytes out of what the daemon may buffer in all, or says no. `stop` is a descriptor that
+    becomes readable when every command must end.
+    """
+
+    timeout: float
+    grace: float
+    output: int
+    reserve: Callable[[int], bool]
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The main process ended: its return code (minus the signal's number) and all of its output."""
+
+    returncode: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The command was ended for this reason. `error` is None when there is nobody to tell."""
+
+    error: Error | None
+    returncode: int | None = None
+
+
+def run(bound: BoundExec, stdin: bytes | None, bounds: Bounds, client: Client) -> Finished | Ended:
+    """Run a command. Raises what `spawn` raises."""
+    child = spawn(bound, stdin=stdin is not None)
+    try:
+        return _Run(child, stdin or b"", bounds, client).to_end()
+    finally:
+        child.release()
+
+
+class _Run:
+    """One command while it runs. `ending`: its group got SIGTERM; `ended`: and this is the answer."""
+
+    def __init__(self, child: Child, stdin: bytes, bounds: Bounds, client: Client) -> None:
+        self.child = child
+        self.bounds = bounds
+        self.client = client
+        self.deadline = time.monotonic() + bounds.timeout
+        self.input = memoryview(stdin)
+        self.output: dict[int, list[bytes]] = {child.stdout: [], child.stderr: []}
+        self.size = 0
+        self.ending = False
+        self.killed = False
+        self.ended: Ended | None = None
+        self.poll = select.poll()
+        for descriptor in (child.pidfd, bounds.stop, client.descriptor, child.stdout, child.stderr):
+            self.poll.register(descriptor, select.POLLIN)
+        if child.stdin is not None:
+            self.poll.register(child.stdin, select.POLLOUT)
+
+    def to_end(self) -> Finished | Ended:
+        """Serve the pipes until the main process has ended."""
+        child = self.child
+        running = True
+        while running:
+            left = self.deadline - time.monotonic()
+            if left <= 0 and not self._late():
+                return Ended(InternalError("the command could not be ended"))
+            for descriptor, event in self.poll.poll(max(0.0, left) * 1000 + 1):
+                if descriptor == child.pidfd:
+                    running = False
+                else:
+                    self._serve(descriptor, event)
+        for descriptor in (child.stdout, child.stderr):
+            self._drain(descriptor)
+        if self.ending:
+            # Whoever is left of the group got SIGTERM with its leader; unreaped, it keeps the group's number.
+            child.signal_group(signal.SIGKILL)
+        returncode = child.reap()
+        if self.ended is not None:
+            return Ended(self.ended.error, returncode)
+        return Finished(returncode, self._joined(child.stdout), self._joined(child.stderr))
+
+    def _joined(self, descriptor: int) -> bytes:
+        return b"".join(self.output[descriptor])
+
+    def _serve(self, descriptor: int, event: int) -> None:
+        if descriptor == self.client.descriptor:
+            self._look_at_client(event)
+        elif descriptor == self.bounds.stop:
+            self.poll.unregister(descriptor)
+            self._end(Ended(Stopping("the daemon is stopping and the command did not end in time")))
+        elif descriptor == self.child.stdin:
+            self._write(descriptor)
+        else:
+            self._read(descriptor, _CHUNK)
+
+    def _look_at_client(self, event: int) -> None:
+        # POLLHUP: both directions are closed, nobody is there to answer. A client that has only stopped
+        # writing, or that we have stopped reading from, still waits.
+        wish = (
+            Wish.GONE if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) else self.client.listen()
+        )
+        if wish is Wish.CANCEL:
+            self._begin_end()
+        elif wish is Wish.SILENT:
+            self.poll.modify(self.client.descriptor, 0)
+        elif wish is Wish.GONE:
+            self.poll.unregister(self.client.descriptor)
+            self._end(Ended(None))
+
+    def _write(self, descriptor: int) -> None:
+        try:
+            sent = os.write(descriptor, self.input[:_CHUNK])
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            # The command does not read all of its input; that is its own affair.
+            sent = len(self.input)
+        self.input = self.input[sent:]
+        if not self.input:
+            self.poll.unregister(descriptor)
+            self.child.close(descriptor)
+
+    def _read(self, descriptor: int, count: int) -> None:
+        try:
+            data = os.read(descriptor, count)
+        except BlockingIOError:
+            return
+        if not data:
+            self.poll.unregister(descriptor)
+            self.child.close(descriptor)
+            return
+        if self.ended is not None:
+            # Read on, so that what it does at its end does not block on us.
+            return
+        self.size += len(data)
+        if self.size > self.bounds.output:
+            self._end(Ended(OutputLimit(f"the command wrote more than {self.bounds.output} bytes")))
+        elif not self.bounds.reserve(len(data)):
+            self._end(Ended(Busy("the daemon holds as much output as it may")))
+        else:
+            self.output[descriptor].append(data)
+
+    def _drain(self, descriptor: int) -> None:
+        """Read what is in a pipe now, and no more: a background child may write for ever."""
+        if self.child.is_open(descriptor):
+            count = array.array("i", [0])
+            fcntl.ioctl(descriptor, termios.FIONREAD, count)
+            if count[0]:
+                self._read(descriptor, count[0])
+
+    def _end(self, ended: Ended) -> None:
+        """End the group, and answer so.
+
+        The first reason stands; a cancelled command can still write too much.
+        """
+        if self.ended is None:
+            self.ended = ended
+            for chunks in self.output.values():
+                chunks.clear()
+        self._begin_end()
+
+    def _begin_end(self) -> None:
+        if not self.ending:
+            self.ending = True
+            self.child.signal_group(signal.SIGTERM)
+            # A stopped process acts on SIGTERM only when it goes on.
+            self.child.signal_group(signal.SIGCONT)
+            self.deadline = time.monotonic() + self.bounds.grace
+
+    def _late(self) -> bool:
+        """The deadline passed: the next, harder step. False when there is none."""
+        if not self.ending:
+            self._end(Ended(CommandTimeout(f"the command did not end within {self.bounds.timeout:g} s")))
+            return True
+        if not self.killed:
+            self.killed = True
+            self.child.signal_group(signal.SIGKILL)
+            self.deadline = time.monotonic() + _KILL_PATIENCE
+            return True
+        return False
+
+
+def send_signal(bound: BoundSignal) -> Finished:
+    """Send the signal; the result looks like kill(1)'s. Raises InternalError."""
+    try:
+        signal.pidfd_send_signal(bound.pidfd, bound.signal)
+    except ProcessLookupError:
+        return Finished(1, b"", b"kill: (%d) - No such process\n" % bound.pid)
+    except OSError as error:
+        raise InternalError("the signal could not be sent") from error
+    return Finished(0)
+
+
+def read(bound: BoundRead, bounds: Bounds) -> Finished | Ended:
+    """The file's content, within the bounds. Raises InternalError."""
+    deadline = time.monotonic() + bounds.timeout
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            data = os.read(bound.descriptor, _CHUNK)
+        except OSError as error:
+            raise InternalError("the file could not be read") from error
+        if not data:
+            return Finished(0, b"".join(chunks))
+        size += len(data)
+        if size > bounds.output:
+            return Ended(OutputLimit(f"the file is longer than {bounds.output} bytes"))
+        if not bounds.reserve(len(data)):
+            return Ended(Busy("the daemon holds as much output as it may"))
+        if time.monotonic() > deadline:
+            return Ended(CommandTimeout(f"the file was not read within {bounds.timeout:g} s"))
+        chunks.append(data)

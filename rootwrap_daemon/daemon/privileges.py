@@ -1,0 +1,111 @@
+"""Capabilities and the surroundings of this process; the only importer of oslo_privsep.capabilities.
+
+Promises: after `settle` and `keep_capabilities`, what a command inherits is what is stated here.
+"""
+
+import ctypes
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from oslo_privsep import capabilities
+
+from rootwrap_daemon.errors import ConfigurationError, SelfCheckError
+from rootwrap_daemon.policy import host
+
+LOG = logging.getLogger(__name__)
+
+_PR_CAPBSET_READ: Final = 23
+_PR_CAPBSET_DROP: Final = 24
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check_code(owners: frozenset[int]) -> None:
+    """Refuse to go on if anybody but `owners` can change code that this process has loaded or would load.
+
+    Raises SelfCheckError.
+    """
+    paths = {sys.executable, *(entry for entry in sys.path if entry and os.path.exists(entry))}
+    for module in list(sys.modules.values()):
+        for name in ("__file__", "__cached__"):
+            path = getattr(module, name, None)
+            if isinstance(path, str) and os.path.exists(path):
+                paths.add(path)
+    for path in sorted(paths):
+        try:
+            host.resolve_owned(os.path.abspath(path), owners)
+        except (host.UntrustedPath, OSError) as error:
+            raise SelfCheckError(
+                f"others can change the code of this daemon: {path}: {error}: "
+                "install it where only root can write"
+            ) from error
+
+
+def check_interpreter() -> None:
+    """Refuse an interpreter that would not take bytes for what they are. Raises SelfCheckError."""
+    if sys.getfilesystemencoding() != "utf-8" or sys.getfilesystemencodeerrors() != "surrogateescape":
+        raise SelfCheckError("file names are not UTF-8 here: start with LC_ALL=C.UTF-8 or python3 -X utf8")
+
+
+def settle(nofile: int) -> int:
+    """Leave nothing of what the starter had: environment, directory, umask, signals, groups, limits.
+
+    `nofile`: the soft limit of open files wanted, for this process and its commands. Returns the one got.
+    """
+    os.environ.clear()
+    os.chdir("/")
+    os.umask(0o022)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        # Python ignores these two for itself and restores them for its children; all others a child inherits.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    _own_groups()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = nofile if hard == resource.RLIM_INFINITY else min(nofile, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
+
+
+def _own_groups() -> None:
+    if os.geteuid() != 0:
+        return
+    try:
+        groups = list(host.identity("root").groups)
+    except KeyError:
+        groups = [0]
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        # A user namespace made by a plain user forbids the call for good (user_namespaces(7)).
+        with open("/proc/self/setgroups", encoding="ascii") as file:
+            if file.read().strip() != "deny":
+                raise
+
+
+def keep_capabilities(names: Iterable[str]) -> None:
+    """Give up every capability but these, in this process and in all that it will start.
+
+    Must run before the first thread: capabilities belong to threads. Raises ConfigurationError,
+    SelfCheckError.
+    """
+    kept = []
+    for name in names:
+        if name not in capabilities.CAPS_BYNAME:
+            raise ConfigurationError(f"capabilities: there is no {name!r}: write e.g. CAP_NET_ADMIN")
+        kept.append(capabilities.CAPS_BYNAME[name])
+    # A uid-0 child gets the bounding set, whatever its parent has left: capabilities(7).
+    number = 0
+    while (state := _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
+        if state and number not in kept and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            raise SelfCheckError(f"capability {number} cannot be dropped: start with CAP_SETPCAP")
+        number += 1
+    capabilities.drop_all_caps_except(kept, kept, [])
+    effective, permitted, _ = capabilities.get_caps()
+    if not set(effective) == set(permitted) == set(kept):
+        missing = [capabilities.CAPS_BYVALUE[one] for one in kept if one not in effective]
+        raise SelfCheckError(f"capabilities: not to be had here: {', '.join(missing) or 'only fewer'}")

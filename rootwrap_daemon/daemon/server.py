@@ -1,0 +1,242 @@
+"""Accept, bounds, idle connections, orderly stop.
+
+Promises: no one user can take what others need; at a bound the answer is immediate; a user's own oldest idle
+connection makes room for its next. Who is not allowed costs one accept and one answer.
+"""
+
+import errno
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from rootwrap_daemon.daemon.audit import Audit
+from rootwrap_daemon.daemon.listener import Listener, Peer, peer_of
+from rootwrap_daemon.daemon.session import Session
+from rootwrap_daemon.errors import Busy, Error, InternalError, Unauthorized
+from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.protocol.exchange import DaemonExchange
+from rootwrap_daemon.protocol.messages import Failure
+
+LOG = logging.getLogger(__name__)
+
+#: Bytes of stack of a session's thread; the deepest call here needs a tenth of it.
+_STACK: Final = 512 * 1024
+#: Connections to accept before signals are looked at again.
+_BATCH: Final = 64
+#: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
+_TICK: Final = 5.0
+_BACK_OFF: Final = 0.05
+_OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class Slots:
+    """So many at once, in all and of one user."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: dict[int, int] = {}
+        self._all = 0
+
+    def take(self, uid: int, most: int, most_of_user: int) -> bool:
+        """Take one, if both bounds allow it."""
+        with self._lock:
+            used = self._users.get(uid, 0)
+            if used >= most_of_user or self._all >= most:
+                return False
+            self._users[uid] = used + 1
+            self._all += 1
+            return True
+
+    def give(self, uid: int) -> None:
+        """Give one back."""
+        with self._lock:
+            self._all -= 1
+            self._users[uid] -= 1
+            if not self._users[uid]:
+                del self._users[uid]
+
+
+class Budget:
+    """Bytes that the daemon may hold for its clients, in all."""
+
+    def __init__(self, size: int) -> None:
+        self._lock = threading.Lock()
+        self._left = size
+
+    def take(self, count: int) -> bool:
+        """Take `count` bytes, if there are so many left."""
+        with self._lock:
+            if count > self._left:
+                return False
+            self._left -= count
+            return True
+
+    def give(self, count: int) -> None:
+        """Give them back."""
+        with self._lock:
+            self._left += count
+
+
+class Server:
+    """One listening socket and the sessions on it; `serve` is the main thread's.
+
+    `policy` is replaced by a reload; a session takes it once per request.
+    """
+
+    def __init__(self, listener: Listener, policy: Policy, audit: Audit) -> None:
+        self.listener = listener
+        self.policy = policy
+        self.audit = audit
+        self.commands = Slots()
+        self.budget = Budget(policy.settings.max_buffered)
+        self.stopping = False
+        # Readable once every command must end: each executor polls it.
+        self.stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
+        self._sessions: set[Session] = set()
+        self._lock = threading.Lock()
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        threading.stack_size(_STACK)
+
+    def serve(self, wake: int, on_signal: Callable[[], bool]) -> None:
+        """Accept until `on_signal`, called when `wake` is readable, says to stop."""
+        poll = select.poll()
+        poll.register(self.listener.socket, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll(_TICK * 1000):
+                if descriptor == wake:
+                    if on_signal():
+                        return
+                else:
+                    self._accept_some()
+            self.audit.flush()
+
+    def stop(self) -> None:
+        """Take no new commands, let running ones end until the drain deadline, then end them."""
+        settings = self.policy.settings
+        self.stopping = True
+        self.listener.close()
+        deadline = time.monotonic() + settings.drain_timeout
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.end_input()
+        if not self._wait(deadline):
+            LOG.warning("commands are still running after %g s: ending them", settings.drain_timeout)
+            os.write(self._stop_writer, b"x")
+            self._wait(time.monotonic() + settings.kill_grace + settings.request_timeout + 5)
+
+    def _wait(self, deadline: float) -> bool:
+        """Wait until no session is left. False if the deadline came first."""
+        while True:
+            with self._lock:
+                session = next(iter(self._sessions), None)
+            left = deadline - time.monotonic()
+            if session is None or left <= 0:
+                return session is None
+            session.wait(min(left, 0.5))
+
+    def _accept_some(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                connection, _ = self.listener.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    self._refuse_one(error)
+                    return
+                # ECONNABORTED and the like: that one client is gone.
+                continue
+            self._admit(connection)
+
+    def _refuse_one(self, error: OSError) -> None:
+        """Out of descriptors: use the spare one to send one client away, or poll would spin on it."""
+        LOG.error("cannot accept: %s", error)
+        os.close(self._spare)
+        try:
+            connection, _ = self.listener.socket.accept()
+            _turn_away(connection, Busy("the daemon has no descriptor left"))
+        except OSError:
+            time.sleep(_BACK_OFF)
+        finally:
+            self._spare = self._reopen()
+
+    def _reopen(self) -> int:
+        while True:
+            try:
+                return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                time.sleep(_BACK_OFF)
+
+    def _admit(self, connection: socket.socket) -> None:
+        try:
+            peer = peer_of(connection)
+        except OSError:
+            connection.close()
+            return
+        policy = self.policy
+        if not policy.admits(peer.uid, peer.gid, peer.groups):
+            self.audit.denied("unauthorized", peer.uid, pid=peer.pid)
+            _turn_away(connection, Unauthorized("this user may not use this daemon"))
+        elif not self._make_room(peer, policy):
+            _turn_away(connection, Busy("too many connections"))
+        else:
+            self._start(connection, peer)
+
+    def _make_room(self, peer: Peer, policy: Policy) -> bool:
+        """True if one more connection of this user fits, after ending its oldest idle one if need be."""
+        settings = policy.settings
+        with self._lock:
+            own = [session for session in self._sessions if session.peer.uid == peer.uid]
+            if (
+                len(own) < settings.max_connections_per_user
+                and len(self._sessions) < settings.max_connections
+            ):
+                return True
+            idle = [session for session in own if session.idle_since is not None and not session.evicted]
+            if not idle:
+                return False
+            oldest = min(idle, key=lambda session: session.idle_since or 0.0)
+        oldest.evicted = True
+        oldest.end_input()
+        # It gives its place back within moments; what is too much until then is bounded by the descriptors.
+        oldest.wait(_BACK_OFF)
+        return True
+
+    def _start(self, connection: socket.socket, peer: Peer) -> None:
+        session = Session(self, connection, peer)
+        with self._lock:
+            self._sessions.add(session)
+        try:
+            threading.Thread(target=self._run, args=(session,), daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._sessions.discard(session)
+            _turn_away(connection, Busy("the daemon has no thread left"))
+
+    def _run(self, session: Session) -> None:
+        try:
+            session.serve()
+        except Exception:
+            # A session's fault ends that session alone.
+            LOG.exception("a session failed")
+        finally:
+            with self._lock:
+                self._sessions.discard(session)
+            session.close()
+
+
+def _turn_away(connection: socket.socket, error: Error) -> None:
+    """Say why, without waiting, and close."""
+    try:
+        connection.setblocking(False)
+        connection.send(DaemonExchange().send(Failure("", error.code, error.message)))
+    except (OSError, InternalError):
+        pass
+    connection.close()

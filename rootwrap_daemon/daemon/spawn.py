@@ -1,0 +1,127 @@
+"""The only place where a process is created.
+
+Promises: absolute path, argv as given, exactly the given environment, descriptors 0-2 and those handed over,
+a session and process group of its own, default signals, complete identity. Never preexec_fn: it is unsafe
+among threads.
+"""
+
+import errno
+import os
+import subprocess
+from typing import Any, Final
+
+from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
+from rootwrap_daemon.policy.bind import BoundExec
+
+_NOT_EXECUTABLE: Final = frozenset(
+    (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ETXTBSY, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
+)
+
+
+class Child:
+    """A process, its pidfd and our ends of its pipes. It is reaped by `reap` and by nothing else.
+
+    Until then it stays a zombie once it has ended, so that the number of its process group is not used again.
+    """
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", stdin: int | None, stdout: int, stderr: int
+    ) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.pidfd = os.pidfd_open(process.pid)
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self._open = {end for end in (stdin, stdout, stderr) if end is not None}
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to every process of the group."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            # Cannot be: Popen returns after setsid and exec, and the unreaped leader keeps the group.
+            pass
+
+    def is_open(self, end: int) -> bool:
+        """True until `close` of this end."""
+        return end in self._open
+
+    def close(self, end: int) -> None:
+        """Close one of our ends."""
+        self._open.remove(end)
+        os.close(end)
+
+    def reap(self) -> int:
+        """Wait for the process, which must have ended; minus the signal's number if one ended it."""
+        return self._process.wait()
+
+    def release(self) -> None:
+        """Close every descriptor."""
+        for end in tuple(self._open):
+            self.close(end)
+        os.close(self.pidfd)
+
+
+def spawn(bound: BoundExec, *, stdin: bool) -> Child:
+    """Start the process; `stdin`: with a pipe for its standard input, else /dev/null.
+
+    Raises ExecutableNotFound, TooLarge or InternalError; then there is no process.
+    """
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        for index in range(3):
+            if index or stdin:
+                read, write = os.pipe2(os.O_CLOEXEC)
+                ours.append(read if index else write)
+                theirs.append(write if index else read)
+                os.set_blocking(ours[-1], False)
+        process = _start(bound, *(theirs if stdin else (subprocess.DEVNULL, *theirs)))
+    except OSError as error:
+        _close(ours)
+        raise _failure(error) from error
+    except (ValueError, subprocess.SubprocessError) as error:
+        _close(ours)
+        raise InternalError("the daemon could not start the program") from error
+    finally:
+        _close(theirs)
+    return Child(process, *(ours if stdin else (None, *ours)))
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _start(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subprocess.Popen[bytes]":
+    # Popen uses vfork, and lets go of the GIL meanwhile, unless the identity must change, which needs fork.
+    identity: dict[str, Any] = {}
+    if not bound.identity.is_current:
+        identity = {
+            "user": bound.identity.uid,
+            "group": bound.identity.gid,
+            "extra_groups": bound.identity.groups,
+        }
+    return subprocess.Popen(
+        bound.argv,
+        executable=bound.path,
+        env=bound.env,
+        cwd="/",
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        close_fds=True,
+        pass_fds=bound.descriptors,
+        restore_signals=True,
+        start_new_session=True,
+        **identity,
+    )
+
+
+def _failure(error: OSError) -> Error:
+    if error.errno == errno.E2BIG:
+        return TooLarge("the system takes no argv and environment of this size")
+    if error.errno in _NOT_EXECUTABLE:
+        return ExecutableNotFound(f"the program cannot be executed: {os.strerror(error.errno or 0)}")
+    return InternalError("the daemon could not start the program")
