@@ -10,7 +10,7 @@ endif
 PYTHON ?= $(or $(for_all),python3)
 VENV_PYTHON = .venv/bin/python
 
-.PHONY: help demo test lint bench lowest clean
+.PHONY: help demo test lint bench lowest clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -20,10 +20,10 @@ help:
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make clean   remove what the others made'
 
-demo: .venv/stamp
+demo: .venv/stamp modes
 	$(VENV_PYTHON) examples/demo/demo.py
 
-test: lint
+test: lint modes
 	$(VENV_PYTHON) -m pytest
 
 lint: .venv/stamp
@@ -32,11 +32,15 @@ lint: .venv/stamp
 	$(VENV_PYTHON) -m mypy
 	$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_logo=True))'
 
-bench: .venv/stamp
+bench: .venv/stamp modes
 	$(VENV_PYTHON) tests/bench/bench.py
 
 lowest: .venv-lowest/stamp
 	.venv-lowest/bin/python -m pytest tests/unit tests/arch
+
+# With a umask of 002 a checkout can be written by its group: code that the daemon refuses to run.
+modes:
+	@chmod go-w . && chmod -R go-w rootwrap_daemon etc examples tests .venv
 
 define check_python
 @"$(PYTHON)" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -47,7 +51,7 @@ endef
 
 .venv/stamp: setup.cfg pyproject.toml
 	$(check_python)
-	"$(PYTHON)" -m venv --clear .venv
+	umask 022; "$(PYTHON)" -m venv --clear .venv
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[test,examples]'
 	@touch $@
 

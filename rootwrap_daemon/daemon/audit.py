@@ -31,24 +31,36 @@ _WINDOW: Final = 10.0
 _NAME_OF_SECRET: Final = (
     r"(?:pass(?:word|wd|phrase)?|secret|token|credentials?|(?:api|auth|access|private|secret)[-_]?key|pwd)"
 )
+# These run on the attacker's words while the GIL is held: every repetition is bounded, or cannot overlap what
+# follows it.
+_SUSPECT = re.compile(rf"{_NAME_OF_SECRET}|://", re.IGNORECASE | re.ASCII)
 _ASSIGNMENT = re.compile(
-    rf"(.*{_NAME_OF_SECRET}[^=:\s]*\s*[=:]\s*)(\S.*)", re.IGNORECASE | re.ASCII | re.DOTALL
+    rf"({_NAME_OF_SECRET}[^=:\s]{{0,40}}\s{{0,3}}[=:]\s{{0,3}})\S.*", re.IGNORECASE | re.ASCII | re.DOTALL
 )
-_OPTION = re.compile(rf"-[\w-]*{_NAME_OF_SECRET}", re.IGNORECASE | re.ASCII)
-_URL = re.compile(r"(\w+://[^/@:\s]*:)[^/@\s]+(@)", re.ASCII)
+_OPTION = re.compile(rf"-[\w-]{{0,60}}?{_NAME_OF_SECRET}", re.IGNORECASE | re.ASCII)
+_URL = re.compile(r"(://[^/@:\s]{0,80}:)[^/@\s]+(@)", re.ASCII)
 
 
 def mask(argv: tuple[str, ...]) -> list[str]:
-    """The words with what looks like a secret taken out: `--password X`, `token=X`, `user:X@`."""
+    """The words with what looks like a secret taken out: `--password X`, `token=X`, `user:X@`.
+
+    As many of them, and as much of the last, as a record could hold at most.
+    """
     masked: list[str] = []
     hide = False
+    room = MAX_RECORD
     for word in argv:
-        # A secret is short; a long word is cut below anyway, and is not worth a pattern's time.
-        text = word[:MAX_RECORD]
+        if room <= 0:
+            break
+        text = word[:room]
+        room -= len(text) + 1
         if hide and not text.startswith("-"):
             text = "***"
-        hide = _OPTION.fullmatch(text) is not None
-        masked.append(_URL.sub(r"\1***\2", _ASSIGNMENT.sub(r"\1***", text)))
+        hide = False
+        if _SUSPECT.search(text):
+            hide = _OPTION.fullmatch(text) is not None
+            text = _URL.sub(r"\1***\2", _ASSIGNMENT.sub(r"\1***", text))
+        masked.append(text)
     return masked
 
 
@@ -143,33 +155,44 @@ def _open(path: str, owners: frozenset[int]) -> int:
 
 
 def _line(record: dict[str, object]) -> bytes:
-    data = _encode(record)
     argv = record.get("argv")
-    if len(data) <= MAX_RECORD or not isinstance(argv, list):
-        return data if len(data) <= MAX_RECORD else data[: MAX_RECORD - 1] + b"\n"
-    words = [str(word) for word in argv]
-    whole = "\0".join(words).encode("utf-8", "surrogateescape")
+    if not isinstance(argv, tuple):
+        return _cut(_encode(record))
+    shown = mask(argv)
+    if len(shown) == len(argv):
+        data = _encode({**record, "argv": shown})
+        if len(data) <= MAX_RECORD:
+            return data
+    whole = "\0".join(argv).encode("utf-8", "surrogateescape")
     record = {
         **record,
-        "argv_words": len(words),
+        "argv_words": len(argv),
         "argv_bytes": len(whole),
         "argv_sha256": hashlib.sha256(whole).hexdigest(),
     }
-    # Take words from the front until it is full; escaped, a character has up to 12 bytes.
-    room = MAX_RECORD - len(_encode({**record, "argv": []})) - 16
     kept: list[str] = []
-    for word in words:
-        fitting = word[: room // 12 + 1] if len(json.dumps(word)) > room else word
-        size = len(json.dumps(fitting)) + 2
-        if size > room:
+    room = MAX_RECORD - len(_encode({**record, "argv": kept}))
+    for word in shown:
+        # Quotes, comma and blank are four bytes; escaped, a character takes up to twelve (a surrogate pair).
+        for count in (len(word), room - 4, (room - 4) // 2, (room - 4) // 12):
+            fitting = word[: max(0, count)]
+            size = len(_encode(fitting)) + 1
+            if size <= room:
+                break
+        else:
             break
         kept.append(fitting)
         room -= size
-        if fitting is not word:
+        if fitting != word:
             break
-    return _encode({**record, "argv": kept})
+    return _cut(_encode({**record, "argv": kept}))
 
 
-def _encode(record: dict[str, object]) -> bytes:
+def _cut(data: bytes) -> bytes:
+    """The last resort for a record that is too long without its argv: many names of variables."""
+    return data if len(data) <= MAX_RECORD else data[: MAX_RECORD - 1] + b"\n"
+
+
+def _encode(record: dict[str, object] | str) -> bytes:
     # ensure_ascii escapes control characters, bidirectional marks and bytes that are no UTF-8; DEL it leaves.
     return json.dumps(record, ensure_ascii=True).replace("\x7f", "\\u007f").encode("ascii") + b"\n"

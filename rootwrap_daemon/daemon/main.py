@@ -188,7 +188,10 @@ class _Reaction:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             return True
         if signal.SIGHUP in numbers:
-            threading.Thread(target=self._load, daemon=True).start()
+            try:
+                threading.Thread(target=self._load, daemon=True).start()
+            except RuntimeError as error:
+                LOG.error("not reloaded: %s", error)
         return False
 
     def _load(self) -> None:

@@ -4,6 +4,7 @@ Promises: after `settle` and `keep_capabilities`, what a command inherits is wha
 """
 
 import ctypes
+import glob
 import logging
 import os
 import resource
@@ -30,6 +31,9 @@ def check_code(owners: frozenset[int]) -> None:
     Raises SelfCheckError.
     """
     paths = {sys.executable, *(entry for entry in sys.path if entry and os.path.exists(entry))}
+    for entry in sys.path:
+        # A line of a .pth file that begins with `import` is run: site(1).
+        paths.update(glob.glob(f"{glob.escape(entry)}/*.pth"))
     for module in list(sys.modules.values()):
         for name in ("__file__", "__cached__"):
             path = getattr(module, name, None)

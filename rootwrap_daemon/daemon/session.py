@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from rootwrap_daemon.daemon import executor
-from rootwrap_daemon.daemon.audit import mask
 from rootwrap_daemon.daemon.executor import Bounds, Client, Ended, Finished, Wish
 from rootwrap_daemon.daemon.listener import Peer
 from rootwrap_daemon.errors import (
@@ -352,8 +351,9 @@ class Session:
             "gid": self.peer.gid,
             "pid": self.peer.pid,
             "policy": policy.generation,
-            "env": [name for name, _ in request.env],
-            "argv": mask(request.argv),
+            # No value, and no name that is made to fill the record.
+            "env": [name[:64] if name.isidentifier() else "?" for name, _ in request.env[:16]],
+            "argv": request.argv,
         }
 
     def _record_refusal(self, event: str, request_id: str, request: model.Request, refused: Refused) -> None:
@@ -365,7 +365,7 @@ class Session:
             **record,
             code=refused.error.code,
             filter=refused.filter,
-            detail=refused.detail,
+            detail=refused.detail[:400],
         )
 
 

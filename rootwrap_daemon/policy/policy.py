@@ -184,4 +184,4 @@ def _report(settings: Settings, findings: list[Finding]) -> None:
         else:
             LOG.warning("%s", finding)
     if errors:
-        LOG.error("%d findings; what they are about is left out, as on_finding = skip says", len(errors))
+        LOG.error("findings: %d; what they are about is left out, as on_finding = skip says", len(errors))

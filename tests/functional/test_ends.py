@@ -1,0 +1,323 @@
+"""How commands end, and what is left when somebody dies: one outcome, and no process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.client import Client
+from rootwrap_daemon.errors import (
+    CommandTimeout,
+    DaemonUnavailable,
+    Error,
+    OutcomeUnknown,
+    OutputLimit,
+    Stopping,
+)
+from rootwrap_daemon.protocol.exchange import ClientExchange
+from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, VERSION, Cancel, Hello, Result, Run
+from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
+
+CLIENT = "import sys; from rootwrap_daemon.client import Client; Client(sys.argv[1]).run(sys.argv[2:])"
+
+
+def start_client(daemon: Daemon, *argv: str) -> "subprocess.Popen[bytes]":
+    """Another process that asks for a command."""
+    return subprocess.Popen([sys.executable, "-c", CLIENT, daemon.socket, *argv], stderr=subprocess.DEVNULL)
+
+
+def running(daemon: Daemon) -> Callable[[], bool]:
+    return lambda: len(daemon.children()) == 1
+
+
+def test_client_killed_while_its_command_runs(daemon: Daemon) -> None:
+    client = start_client(daemon, "sleep", "60")
+    wait_for(running(daemon))
+    (pid,) = daemon.children()
+    client.kill()
+    client.wait()
+    wait_for(lambda: not is_alive(pid), 5)
+    wait_for(lambda: daemon.children() == [])
+    wait_for(lambda: daemon.audit()[-1]["code"] == "client_gone")
+
+
+def test_daemon_killed_while_a_command_runs(daemon: Daemon, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with daemon.client() as client:
+                client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 3"])
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_for(marker.exists)
+    (left,) = daemon.children()
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+    thread.join(30)
+    assert [type(failure) for failure in failures] == [OutcomeUnknown]
+    assert marker.read_text() == "x\n"
+    os.killpg(left, signal.SIGKILL)
+
+
+def test_daemon_restarted_between_two_calls_is_invisible(daemon: Daemon) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with daemon.client() as client:
+            assert client.run(["true"]).returncode == 0
+            daemon.restart(number)
+            assert client.run(["true"]).returncode == 0
+
+
+def test_idle_connection_closed_by_the_daemon_is_invisible(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(daemon_timeout="1")
+    before = daemon.descriptors()
+    with daemon.client() as client:
+        assert client.run(["true"]).returncode == 0
+        wait_for(lambda: daemon.descriptors() == before)
+        assert client.run(["true"]).returncode == 0
+
+
+def test_absent_daemon_is_said_with_its_path(daemon: Daemon) -> None:
+    daemon.stop()
+    with daemon.client() as client, pytest.raises(DaemonUnavailable) as caught:
+        client.run(["true"])
+    assert daemon.socket in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("trap '' TERM; sleep 60; sleep 60", id="ignores TERM"),
+        pytest.param("kill -STOP $$; sleep 60", id="stops itself"),
+        pytest.param("exec >&- 2>&-; sleep 60", id="closes its output"),
+        pytest.param("sleep 60 & sleep 60", id="has a child"),
+        pytest.param("cat /dev/zero > /dev/null", id="is busy"),
+        pytest.param("trap 'cat /dev/zero' TERM; sleep 60", id="writes for ever at its end"),
+        pytest.param("sleep 60 | cat", id="is a pipeline"),
+    ],
+)
+def test_deadline_ends_the_whole_group(daemon: Daemon, client: Client, script: str) -> None:
+    with pytest.raises(CommandTimeout):
+        client.run(["sh", "-c", script], timeout=0.3)
+    assert daemon.children() == []
+    # What is left of the group is not our child; nothing of it may be left.
+    group = daemon.audit()[-1]
+    assert group["code"] == "timeout"
+    left = subprocess.run(["pgrep", "-f", "sleep 60"], capture_output=True, check=False).stdout.split()
+    assert [pid for pid in left if is_alive(int(pid))] == []
+
+
+def test_background_writer_does_not_hold_or_fill_the_call(client: Client) -> None:
+    done = client.run(["sh", "-c", "cat /dev/zero & echo $!"], timeout=30)
+    pid = int(done.stdout.lstrip(b"\0").split(b"\n")[0])
+    # Its pipe is closed now: like under sudo, writing on ends it.
+    wait_for(lambda: not is_alive(pid))
+
+
+def talk(daemon: Daemon, *messages: Run | Cancel) -> tuple[socket.socket, ClientExchange]:
+    """A connection that has said hello and these."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(30)
+    connection.connect(daemon.socket)
+    exchange = ClientExchange()
+    data = exchange.send(Hello(VERSION, MAX_ANSWER_FRAME))
+    for message in messages:
+        data += exchange.send(message)
+    connection.sendall(data)
+    return connection, exchange
+
+
+def answer(connection: socket.socket, exchange: ClientExchange) -> object:
+    """The next message but the hello; None at the end."""
+    while True:
+        message = exchange.next_message()
+        if message is not None and not isinstance(message, Hello):
+            return message
+        if message is None:
+            data = connection.recv(65536)
+            if not data:
+                return None
+            exchange.feed(data)
+
+
+def test_cancel_is_answered_with_what_became_of_the_command(daemon: Daemon) -> None:
+    connection, exchange = talk(daemon, Run((b"sh", b"-c", b"echo begun; sleep 60")))
+    wait_for(running(daemon))
+    time.sleep(0.2)
+    connection.sendall(exchange.send(Cancel()))
+    result = answer(connection, exchange)
+    assert isinstance(result, Result)
+    assert (result.returncode, result.stdout) == (-signal.SIGTERM, b"begun\n")
+    # The connection is as good as before; a late cancel is none.
+    connection.sendall(exchange.send(Cancel()) + exchange.send(Run((b"true",))))
+    assert isinstance(answer(connection, exchange), Result)
+    connection.close()
+
+
+def test_client_that_only_stops_writing_gets_its_answer(daemon: Daemon) -> None:
+    connection, exchange = talk(daemon, Run((b"sh", b"-c", b"sleep 0.5; echo done")))
+    connection.shutdown(socket.SHUT_WR)
+    result = answer(connection, exchange)
+    assert isinstance(result, Result)
+    assert result.stdout == b"done\n"
+    connection.close()
+
+
+def test_second_request_during_a_run_ends_both(daemon: Daemon) -> None:
+    connection, _ = talk(daemon, Run((b"sleep", b"60")))
+    wait_for(running(daemon))
+    other = ClientExchange()
+    other.send(Hello(VERSION, MAX_ANSWER_FRAME))
+    connection.sendall(other.send(Run((b"true",))))
+    wait_for(lambda: daemon.children() == [])
+    connection.close()
+
+
+def test_client_that_never_reads_its_answer(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(request_timeout="1")
+    before = daemon.descriptors(), daemon.threads()
+    connections = [talk(daemon, Run((b"sh", b"-c", b"head -c 8000000 /dev/zero")))[0] for _ in range(5)]
+    wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before, 60)
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.parametrize("sent", [0, 1, 4, 5, 10, 20, 40])
+def test_client_that_dies_in_the_middle_of_a_request(daemon: Daemon, sent: int) -> None:
+    before = daemon.descriptors(), daemon.threads()
+    exchange = ClientExchange()
+    data = exchange.send(Hello(VERSION, MAX_ANSWER_FRAME)) + exchange.send(Run((b"sh", b"-c", b"sleep 0.1")))
+    for _ in range(20):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(daemon.socket)
+        connection.sendall(data[:sent])
+        connection.close()
+    wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before)
+    assert daemon.children() == []
+
+
+def test_half_a_request_is_not_waited_for_for_ever(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(request_timeout="1")
+    before = daemon.threads()
+    connection, exchange = talk(daemon)
+    data = exchange.send(Run((b"true", b"x" * 1000)))
+    sent = 0
+    # A byte now and then does not put the end off.
+    with pytest.raises(OSError, match=r"Broken pipe|reset"):
+        while sent < len(data) - 1:
+            connection.sendall(data[sent : sent + 1])
+            sent += 1
+            time.sleep(0.05)
+    wait_for(lambda: daemon.threads() == before)
+
+
+def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon) -> None:
+    idle = daemon.client()
+    idle.run(["true"])
+    results: list[object] = []
+
+    def work(script: str) -> None:
+        try:
+            with daemon.client() as client:
+                results.append(client.run(["sh", "-c", script]).stdout)
+        except Error as error:
+            results.append(error)
+
+    thread = threading.Thread(target=work, args=("sleep 1; echo finished",))
+    thread.start()
+    wait_for(running(daemon))
+    assert daemon.process is not None
+    daemon.process.terminate()
+    thread.join(30)
+    assert results == [b"finished\n"]
+    with pytest.raises((Stopping, DaemonUnavailable)):
+        idle.run(["true"])
+    assert daemon.process.wait(10) == 0
+    assert not os.path.exists(daemon.socket)
+
+
+def test_stop_ends_what_does_not_end(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(drain_timeout="0.5")
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with daemon.client() as client:
+                client.run(["sh", "-c", "trap '' TERM; sleep 60; sleep 60"])
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_for(running(daemon))
+    (pid,) = daemon.children()
+    assert daemon.stop() == 0
+    thread.join(30)
+    assert [type(failure) for failure in failures] == [Stopping]
+    assert not is_alive(pid)
+
+
+def test_many_at_once_each_get_their_own(client: Client) -> None:
+    results: dict[int, bytes] = {}
+
+    def work(index: int) -> None:
+        for _ in range(5):
+            done = client.run(["sh", "-c", f"echo {index}; cat"], input=str(index).encode())
+            results[index] = done.stdout
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {index: b"%d\n%d" % (index, index) for index in range(32)}
+
+
+def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        client.run(["true"])
+    wait_for(lambda: daemon.threads() == 1)
+    before = daemon.descriptors(), daemon.threads()
+
+    def work(seed: int) -> None:
+        with daemon.client() as client:
+            for step in range(15):
+                try:
+                    match (seed + step) % 6:
+                        case 0:
+                            client.run(["true"])
+                        case 1:
+                            client.run(["nope"])
+                        case 2:
+                            client.run(["sleep", "60"], timeout=0.05)
+                        case 3:
+                            client.run(["false"], check=True)
+                        case 4:
+                            client.run(["sh", "-c", "cat /dev/zero"], timeout=20)
+                        case _:
+                            client.check(["cat"])
+                except (Error, OutputLimit):
+                    pass
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before)
+    assert daemon.children() == []
+    runs = [record["id"] for record in daemon.audit() if record["event"] == "run"]
+    ends = [record["id"] for record in daemon.audit() if record["event"] == "end"]
+    assert sorted(runs) == sorted(ends)
+    assert len(set(runs)) == len(runs)

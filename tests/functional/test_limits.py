@@ -1,0 +1,280 @@
+"""Whoever floods the daemon takes nothing from others, and it comes back as it was."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.client import Client
+from rootwrap_daemon.errors import Busy, Denied, Error, TooLarge, Unauthorized
+from rootwrap_daemon.protocol.codec import HEADER
+from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw, wait_for
+
+#: Holds so many connections until its standard input ends, opening those anew that are closed under it.
+FLOOD = """
+import resource, select, socket, sys
+path, count = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
+held = []
+for _ in range(count):
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    held.append(connection)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def flood(daemon: Daemon, count: int, uid: int | None = None) -> Iterator[None]:
+    """Another process holds `count` idle connections; as `uid`, if given."""
+    identity = {"user": uid, "group": uid, "extra_groups": []} if uid is not None else {}
+    # The interpreter of the tests may lie where another user cannot execute it.
+    python = "/usr/bin/python3" if uid is not None else sys.executable
+    process = subprocess.Popen(
+        [python, "-c", FLOOD, daemon.socket, str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **identity,  # type: ignore[call-overload]
+    )
+    try:
+        assert process.stdout.readline() == b"held\n"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def calls_answered(daemon: Daemon, client: Client, seconds: float) -> int:
+    """How many calls are answered in that time, half of them over a new connection."""
+    end = time.monotonic() + seconds
+    count = 0
+    while time.monotonic() < end:
+        assert client.run(["true"], timeout=10).returncode == 0
+        with daemon.client() as fresh:
+            assert fresh.run(["true"], timeout=10).returncode == 0
+        count += 2
+    return count
+
+
+def settle(daemon: Daemon) -> tuple[int, int]:
+    """Descriptors and threads once nobody is connected."""
+    wait_for(lambda: daemon.threads() == 1)
+    return daemon.descriptors(), daemon.threads()
+
+
+@pytest.mark.root
+def test_idle_flood_of_a_user_who_is_not_allowed(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(socket_mode="0666")
+    before = settle(daemon)
+    with daemon.client() as client:
+        with flood(daemon, 1500, uid=61111):
+            assert calls_answered(daemon, client, 3) > 20
+        assert calls_answered(daemon, client, 1) > 10
+    assert settle(daemon) == before
+
+
+def test_idle_flood_of_the_allowed_user(daemon: Daemon) -> None:
+    before = settle(daemon)
+    with daemon.client() as client:
+        assert client.run(["true"]).returncode == 0
+        with flood(daemon, 1500):
+            assert calls_answered(daemon, client, 3) > 20
+            assert daemon.threads() <= 520
+        assert calls_answered(daemon, client, 1) > 10
+    assert settle(daemon) == before
+    used = daemon.cpu_seconds()
+    time.sleep(1)
+    # Nothing spins: what an idle daemon uses in a second is not measurable in ticks.
+    assert daemon.cpu_seconds() - used < 0.1
+
+
+def test_denials_leave_no_trace_but_counts(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        client.run(["true"])
+        before = daemon.pid, daemon.descriptors(), daemon.threads()
+        for _ in range(10_000):
+            with pytest.raises(Denied):
+                client.run(["nope"])
+        assert (daemon.pid, daemon.descriptors(), daemon.threads()) == before
+    daemon.stop()
+    denied = [record for record in daemon.audit() if record["event"] == "denied"]
+    repeated = [record["count"] for record in daemon.audit() if record["event"] == "repeated"]
+    assert len(denied) < 1000
+    assert len(denied) + sum(repeated) == 10_000
+
+
+@pytest.mark.root
+def test_user_who_is_not_allowed_is_told_so(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(socket_mode="0666", allowed_users="61112")
+    with daemon.client() as client, pytest.raises(Unauthorized):
+        client.run(["true"])
+    assert daemon.audit()[0]["event"] == "unauthorized"
+
+
+@pytest.mark.root
+def test_group_of_the_peer_is_enough(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(socket_mode="0666", allowed_users="61112", allowed_groups="61113")
+    code = (
+        "import sys, socket; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(3)\n"
+        "try: s.sendall(bytes.fromhex(sys.argv[2]))\n"
+        "except BrokenPipeError: pass\n"
+        "print(s.recv(1000).hex())"
+    )
+    for groups, welcome in (([61113], True), ([61114], False)):
+        done = subprocess.run(
+            ["/usr/bin/python3", "-c", code, daemon.socket, HELLO.hex()],
+            user=61115,
+            group=61115,
+            extra_groups=groups,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (b"unauthorized".hex() in done.stdout) is not welcome
+
+
+def test_commands_at_once_are_bounded_with_an_immediate_answer(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(max_commands_per_user="3")
+    with daemon.client() as client:
+        threads = [threading.Thread(target=lambda: client.run(["sleep", "2"])) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(daemon.children()) == 3)
+        with pytest.raises(Busy):
+            client.run(["true"])
+        for thread in threads:
+            thread.join()
+        assert client.run(["true"]).returncode == 0
+
+
+def test_connections_in_use_are_not_ended_for_new_ones(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(max_connections_per_user="2", max_connections="4")
+    with daemon.client() as client:
+        threads = [threading.Thread(target=lambda: client.run(["sleep", "2"])) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(daemon.children()) == 2)
+        with daemon.client() as other, pytest.raises(Busy):
+            other.run(["true"])
+        for thread in threads:
+            thread.join()
+
+
+def test_limits_shrink_to_the_descriptors_there_are(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(start=False)
+    daemon.inside = ["prlimit", "--nofile=200:200"]
+    daemon.start()
+    assert "fewer than the limits need" in daemon.log
+    with flood(daemon, 300), daemon.client() as client:
+        assert calls_answered(daemon, client, 1) > 5
+    settle(daemon)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        HEADER.pack(2**32 - 1),
+        frame({"a": 1}),
+        frame([1, [b"true"], [], None, None]),
+        frame([0, 1, 1 << 20]),
+        HELLO + frame([1, ["true"], [], None, None]),
+        HELLO + frame([1, [b"true", 1], [], None, None]),
+        HELLO + frame([1, [], [], None, None]),
+        HELLO + frame([1, [b"true\0"], [], None, None]),
+        HELLO + frame([1, {b"0": b"true"}, [], None, None]),
+        HELLO + frame([1, [b"true"], {b"A": b"b"}, None, None]),
+        HELLO + frame([1, [b"true"], [[b"A", b"1"], [b"A", b"2"]], None, None]),
+        HELLO + frame([1, [b"true"], [], None, -5]),
+        HELLO + frame([1, [b"true"], [], None, True]),
+        HELLO + frame([4, "id", 0, b"", b""]),
+        HELLO + HELLO,
+        HELLO + b"\xff" * 100,
+    ],
+)
+def test_what_is_not_the_protocol_is_answered_once_and_closed(daemon: Daemon, data: bytes) -> None:
+    before = settle(daemon)
+    answers = raw(daemon, data)
+    assert answers.count(b"bad_request") + answers.count(b"too_large") == 1
+    assert settle(daemon) == before
+
+
+def test_other_version_is_told_which_is_spoken(daemon: Daemon) -> None:
+    answers = raw(daemon, frame([0, 7, 1 << 20, 0, "something new"]))
+    assert b"protocol version 7 is not spoken here, 1 is" in answers
+
+
+def test_descriptors_are_never_taken(daemon: Daemon) -> None:
+    before = settle(daemon)
+    for count in (1, 2, 100, 253):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(daemon.socket)
+            reader, writer = os.pipe()
+            # Its own connection among them: a cycle of references is how such descriptors leak (CVE-2014-3637).
+            passed = [connection.fileno()] + [reader] * (count - 1)
+            socket.send_fds(connection, [HELLO + frame([1, [b"true"], [], None, None])], passed)
+            answers = b""
+            while chunk := connection.recv(65536):
+                answers += chunk
+            os.close(reader)
+            os.close(writer)
+            assert b"bad_request" in answers
+    assert settle(daemon) == before
+    assert [record["event"] for record in daemon.audit()] == ["bad_request"] * 4
+
+
+def test_names_of_client_sockets_mean_nothing(daemon: Daemon, tmp_path: Path) -> None:
+    for name in (f"{tmp_path}/;uid=0;", "\0;uid=0;pid=1", f"{tmp_path}/a\nb"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.bind(name)
+            connection.connect(daemon.socket)
+            connection.sendall(HELLO + frame([2, [b"true"], []]))
+            connection.recv(1000)
+            connection.shutdown(socket.SHUT_WR)
+    wait_for(lambda: len(daemon.audit()) == 3)
+    assert {record["uid"] for record in daemon.audit()} == {0}
+
+
+def test_request_past_the_limit_is_refused_by_both_sides(daemon: Daemon, client: Client) -> None:
+    with pytest.raises(TooLarge):
+        client.run(["cat"], input=bytes(17 * 1024 * 1024))
+    assert b"too_large" in raw(daemon, HELLO + HEADER.pack(18 * 1024 * 1024 + 70000))
+
+
+def test_bytes_held_in_all_are_bounded(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(max_buffered="2000000", max_output="8000000")
+    with daemon.client() as client:
+        with pytest.raises(Busy):
+            client.run(["sh", "-c", "head -c 4000000 /dev/zero"])
+        with pytest.raises(Busy):
+            client.run(["cat"], input=bytes(4_000_000))
+        # What was held is given back.
+        for _ in range(5):
+            assert len(client.run(["sh", "-c", "head -c 1500000 /dev/zero"]).stdout) == 1_500_000
+
+
+def test_daemon_out_of_processes_fails_that_request_alone(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        client.run(["true"])
+        subprocess.run(["prlimit", f"--pid={daemon.pid}", "--nofile=12:4096"], check=True)
+        outcomes = set()
+        for _ in range(5):
+            try:
+                client.run(["true"])
+                outcomes.add("ok")
+            except Error as error:
+                outcomes.add(error.code)
+        # "busy" where the connection itself could not be had.
+        assert outcomes <= {"internal", "busy"}
+        assert outcomes
+        subprocess.run(["prlimit", f"--pid={daemon.pid}", "--nofile=4096:4096"], check=True)
+        assert client.run(["true"]).returncode == 0

@@ -1,0 +1,217 @@
+"""The attack cases of ../shared/attacks, each judged by a real daemon: what is firm must be as expected.
+
+A case that is not firm is a choice; ours are listed with their reasons, and any other difference fails.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootwrap_daemon.errors import BadRequest
+from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw
+
+CASES = Path(__file__).parents[3] / "shared" / "attacks" / "attacks.jsonl"
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not CASES.exists(), reason="../shared/attacks is not here: it comes with the project"),
+    pytest.mark.timeout(300),
+]
+
+#: Cases that are not firm and that we answer otherwise than they propose, with the reason.
+CHOICES = {
+    "ChainingRegExpFilter-647": "a chain without patterns is refused at load, and the file with it",
+    "EnvFilter-508": "a line break is no printable value",
+    **dict.fromkeys(
+        ("EnvFilter-517", "EnvFilter-519", "EnvFilter-523", "EnvFilter-527"),
+        "a filter may name a dangerous variable, in full; loading warns of it",
+    ),
+    **dict.fromkeys(
+        ("IpFilter-451", "IpFilter-454", "IpFilter-455", "IpFilter-457"),
+        "what ip does to links and addresses is what an IpFilter gives; narrower is a RegExpFilter",
+    ),
+    **dict.fromkeys(
+        (
+            "RegExpFilter-205",
+            "RegExpFilter-208",
+            "RegExpFilter-209",
+            "RegExpFilter-210",
+            "RegExpFilter-216",
+            "RegExpFilter-222",
+            "RegExpFilter-223",
+        ),
+        "the pattern says so; what a pattern lets through is for the checks before a filter ships",
+    ),
+}
+
+
+def cases() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in CASES.read_text().splitlines()]
+
+
+class Scene:
+    """What a case wants on the host, and the placeholders that stand for it."""
+
+    def __init__(self, directory: Path, daemon: Daemon) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.words = {"{TMP}": str(directory), "{SELF}": str(daemon.pid)}
+        self.directory = directory
+
+    def filled(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for name, text in self.words.items():
+                value = value.replace(name, text)
+            return value
+        return [self.filled(item) for item in value] if isinstance(value, list) else value
+
+    def set_up(self, steps: list[Any]) -> None:
+        for step in steps:
+            name, *rest = self.filled(step)
+            getattr(self, f"do_{name}")(*rest)
+
+    def do_dir(self, path: str, mode: str = "0755") -> None:
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, int(mode, 8))
+
+    def do_file(self, path: str) -> None:
+        Path(path).write_text("x")
+
+    def do_exe(self, path: str, text: str, mode: str) -> None:
+        Path(path).write_text(text)
+        os.chmod(path, int(mode, 8))
+
+    def do_symlink(self, path: str, target: str) -> None:
+        os.symlink(target, path)
+
+    def do_chown(self, path: str, uid: int) -> None:
+        os.chown(path, uid, uid)
+
+    def do_lchown(self, path: str, uid: int) -> None:
+        os.lchown(path, uid, uid)
+
+    def do_exe_copy(self, source: str, path: str) -> None:
+        shutil.copy(source, path)
+        os.chmod(path, 0o755)
+
+    def do_replace(self, source: str, path: str) -> None:
+        self.do_exe_copy(source, f"{path}.new")
+        os.rename(f"{path}.new", path)
+
+    def do_proc(self, *argv: str) -> None:
+        index = len(self.processes)
+        process = subprocess.Popen(argv)
+        self.processes.append(process)
+        digits = str(process.pid)
+        self.words |= {
+            f"{{PID{index}}}": digits,
+            f"{{PID{index}_}}": "_".join(digits),
+            f"{{PID{index}ar}}": "".join(chr(0x660 + int(digit)) for digit in digits),
+            f"{{PID{index}fw}}": "".join(chr(0xFF10 + int(digit)) for digit in digits),
+        }
+
+    def do_proc_deleted(self, executable: str, argv0: str) -> None:
+        path = self.directory / "deleted"
+        self.do_exe_copy(executable, str(path))
+        process = subprocess.Popen([argv0, "1000"], executable=path)
+        self.processes.append(process)
+        self.words["{PID0}"] = str(process.pid)
+        path.unlink()
+
+    def do_zombie(self) -> None:
+        process = subprocess.Popen(["/bin/true"])
+        # Ended, and not waited for.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        self.processes.append(process)
+        self.words["{ZOMBIE}"] = str(process.pid)
+
+    def take_down(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def staged(daemon: Daemon, case: dict[str, Any]) -> Iterator[tuple[Scene, bool]]:
+    """The daemon with the filters of a case; False if it does not take them."""
+    directory = daemon.directory / "scene"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o755)
+    scene = Scene(directory, daemon)
+    try:
+        scene.set_up(case.get("setup", []))
+        daemon.configure("[Filters]\n" + "\n".join(scene.filled(case["filters"])) + "\n")
+        yield scene, daemon.reload()
+    finally:
+        scene.take_down()
+
+
+def judge(daemon: Daemon, argv: Any) -> str:
+    """`allow` or `deny`, through the client where it would send that, else as raw messages."""
+    if isinstance(argv, list) and all(isinstance(word, str) for word in argv):
+        with daemon.client() as client:
+            try:
+                return "allow" if client.check(argv).allowed else "deny"
+            except BadRequest:
+                return "deny"
+    plain = [_bytes(word) for word in argv] if isinstance(argv, list) else argv
+    answers = raw(daemon, HELLO + frame([2, plain, []]))
+    assert b"bad_request" in answers
+    return "deny"
+
+
+def _bytes(word: Any) -> Any:
+    return base64.b64decode(word["__bytes__"]) if isinstance(word, dict) else word
+
+
+def test_every_case(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon("[Filters]\n", exec_dirs="/sbin,/usr/sbin,/bin,/usr/bin", syslog_log_level="INFO")
+    counts: Counter[str] = Counter()
+    wrong = []
+    for case in cases():
+        with staged(daemon, case) as (scene, loaded):
+            got = judge(daemon, scene.filled(case["argv"])) if loaded else "deny"
+        firm = "firm" if case["firm"] else "choice"
+        as_expected = got == case["expect"]
+        counts[f"{firm} {'as expected' if as_expected else 'otherwise'}"] += 1
+        if as_expected == (case["id"] in CHOICES) or (case["firm"] and not as_expected):
+            wrong.append((case["id"], case["expect"], got, case["why"]))
+    print(dict(counts))
+    assert wrong == []
+
+
+def test_variables_of_caller_and_starter_never_arrive(new_daemon: NewDaemon) -> None:
+    scrubbed = [case for case in cases() if case.get("scrub")]
+    dirty = {name: value for case in scrubbed for name, value in case["env"].items()}
+    # These would change the daemon's own interpreter or libraries before it could do anything about it, and
+    # PATH is how this test finds programs; they come from the caller in the second half.
+    unusable = {"PATH", "LD_AUDIT", "LD_LIBRARY_PATH", "MALLOC_TRACE", "GLIBC_TUNABLES"}
+    daemon = new_daemon("[Filters]\n", start=False, syslog_log_level="INFO")
+    daemon.environ = {name: value for name, value in dirty.items() if name not in unusable}
+    daemon.start()
+    ran = 0
+    for case in scrubbed:
+        with staged(daemon, case) as (scene, loaded):
+            assert loaded
+            old = dict(os.environ)
+            os.environ.update(case["env"])
+            try:
+                with daemon.client() as client:
+                    done = client.run(scene.filled(case["argv"]), text=True)
+            finally:
+                os.environ.clear()
+                os.environ.update(old)
+            child = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+            for name in case["scrub"]:
+                assert child.get(name) in (None, "") or child[name] != case["env"][name], name
+        ran += 1
+    print(f"{ran} run for real")
+    assert ran == len(scrubbed) > 30
