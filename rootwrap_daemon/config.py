@@ -87,8 +87,8 @@ OPTS: Final[list[cfg.Opt]] = [
         default=DEFAULT_NOFILE,
         min=-1,
         help="Open files (soft limit) of the daemon and of every command; less than the default is raised to "
-        "it, since oslo.rootwrap lowers its own limit for a reason that is gone. Where the hard limit is less, "
-        "the limits on connections and commands shrink to fit.",
+        "it, since oslo.rootwrap lowers its own limit for a reason that is gone. Where the hard limit is "
+        "less, the limits on connections and commands shrink to fit.",
     ),
     cfg.IntOpt("max_connections", default=1024, min=1, max=65536, help="Connections in all."),
     cfg.IntOpt(

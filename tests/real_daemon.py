@@ -188,13 +188,13 @@ def raw(daemon: Daemon, data: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20)
         connection.connect(daemon.socket)
-        answers = b""
-        try:
+        # What it says before it closes can be read after a write has failed.
+        with contextlib.suppress(ConnectionError):
             connection.sendall(data)
+        answers = b""
+        with contextlib.suppress(ConnectionError):
             while chunk := connection.recv(65536):
                 answers += chunk
-        except ConnectionError:
-            pass
         return answers
 
 

@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import re
+import select
+import stat
 import threading
 import time
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ MAX_RECORD: Final = 4096
 #: Denials of one user that get a record of their own within _WINDOW seconds; the rest is counted into one.
 _BURST: Final = 100
 _WINDOW: Final = 10.0
+#: Seconds to wait for the reader of a pipe before a record counts as not written.
+_PATIENCE: Final = 1.0
 
 _NAME_OF_SECRET: Final = (
     r"(?:pass(?:word|wd|phrase)?|secret|token|credentials?|(?:api|auth|access|private|secret)[-_]?key|pwd)"
@@ -54,7 +58,7 @@ def mask(argv: tuple[str, ...]) -> list[str]:
             break
         text = word[:room]
         room -= len(text) + 1
-        if hide and not text.startswith("-"):
+        if hide:
             text = "***"
         hide = False
         if _SUSPECT.search(text):
@@ -80,34 +84,20 @@ class Audit:
         """Raises ConfigurationError if the file cannot be opened safely."""
         self._required = required
         self._descriptor = _open(path, owners) if path else os.dup(2)
+        # A file takes what it is given at once; a pipe or terminal takes it when its reader does.
+        self._can_block = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._is_log = not path
         self._torn = False
         self._lock = threading.Lock()
         self._denials: dict[int, _Denials] = {}
 
     def write(self, event: str, **values: object) -> None:
         """Write one record. Raises InternalError if it cannot be written and must be."""
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        data = _line({"time": stamp, "event": event, **values})
-        if self._torn:
-            data = b"\n" + data
-        try:
-            written = os.write(self._descriptor, data)
-            if written != len(data):
-                # A full disk takes a part; the next record starts on a line of its own.
-                self._torn = True
-                raise OSError("a short write")
-            self._torn = False
-        except OSError as error:
-            LOG.error("the audit record of %s cannot be written: %s", values.get("id"), error)
-            if self._required:
-                raise InternalError("the audit log cannot be written") from error
+        self._write(event, values, _PATIENCE)
 
     def try_write(self, event: str, **values: object) -> None:
         """Write one record after the fact: that it failed is logged, and the next `write` will find out."""
-        try:
-            self.write(event, **values)
-        except InternalError:
-            pass
+        self._try_write(event, values, _PATIENCE)
 
     def denied(self, event: str, uid: int, **values: object) -> None:
         """Record a refusal; beyond a rate, those of one user are only counted."""
@@ -121,7 +111,8 @@ class Audit:
                 denials.counted += 1
                 return
             denials.written += 1
-        self.try_write(event, uid=uid, **values)
+        # Not waited for: the thread that accepts connections calls this, too.
+        self._try_write(event, {"uid": uid, **values}, 0.0)
 
     def flush(self) -> None:
         """Write the counts whose window is over."""
@@ -142,7 +133,41 @@ class Audit:
 
     def _count(self, uid: int, denials: _Denials | None) -> None:
         if denials is not None and denials.counted:
-            self.try_write("repeated", uid=uid, count=denials.counted, seconds=round(_WINDOW))
+            values: dict[str, object] = {"uid": uid, "count": denials.counted, "seconds": round(_WINDOW)}
+            self._try_write("repeated", values, 0.0)
+
+    def _try_write(self, event: str, values: dict[str, object], patience: float) -> None:
+        try:
+            self._write(event, values, patience)
+        except InternalError:
+            pass
+
+    def _write(self, event: str, values: dict[str, object], patience: float) -> None:
+        stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+        data = _line({"time": stamp, "event": event, **values})
+        if self._torn:
+            data = b"\n" + data
+        try:
+            self._await(patience)
+            written = os.write(self._descriptor, data)
+            if written != len(data):
+                # A full disk takes a part; the next record starts on a line of its own.
+                self._torn = True
+                raise OSError("a short write")
+            self._torn = False
+        except OSError as error:
+            if not self._is_log:
+                LOG.error("the audit record of %s cannot be written: %s", values.get("id"), error)
+            if self._required:
+                raise InternalError("the audit log cannot be written") from error
+
+    def _await(self, patience: float) -> None:
+        """Raise TimeoutError unless the sink takes a whole record soon: POLLOUT of a pipe means PIPE_BUF."""
+        if self._can_block:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            if not poll.poll(patience * 1000):
+                raise TimeoutError("its reader does not read")
 
 
 def _open(path: str, owners: frozenset[int]) -> int:

@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.spawn import Child, spawn
-from rootwrap_daemon.errors import Busy, CommandTimeout, Error, InternalError, OutputLimit, Stopping
+from rootwrap_daemon.errors import CommandTimeout, Error, InternalError, OutputLimit
 from rootwrap_daemon.policy.bind import BoundExec, BoundRead, BoundSignal
 
 #: Bytes to read or write at once: the default capacity of a pipe (pipe(7)).
 _CHUNK: Final = 65536
-#: Seconds to wait for a process that got SIGKILL. It can only stay in an uninterruptible system call.
-_KILL_PATIENCE: Final = 10.0
+#: Seconds to wait for a process that got SIGKILL. It can only stay in an uninterruptible system call, or in
+#: the hands of a tracer.
+_KILL_PATIENCE: Final = 5.0
+#: Seconds between two looks at a process that has ended and cannot be waited for: ptrace(2) keeps it.
+_TRACED: Final = 0.05
 
 
 class Wish(enum.Enum):
@@ -40,11 +43,12 @@ class Wish(enum.Enum):
 class Client:
     """The connection that a command runs for.
 
-    `listen` is called when `descriptor` is readable. `gone` says that the last word of Wish.GONE was seen.
+    `listen` is called when `descriptor` is readable, and at once if something was `heard` already.
     """
 
     descriptor: int
     listen: Callable[[], Wish]
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +70,23 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The main process ended: its return code (minus the signal's number) and all of its output."""
+    """The main process ended: its return code (minus the signal's number) and all of its output.
+
+    `cause`: why it was made to, `cancelled` or `stopping`; empty if it was not.
+    """
 
     returncode: int
     stdout: bytes = b""
     stderr: bytes = b""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The command was ended for this reason. `error` is None when there is nobody to tell."""
+    """The command was ended for this reason. `error` is None when there is nobody to tell.
+
+    It has run, in part: never an error that says that nothing ran.
+    """
 
     error: Error | None
     returncode: int | None = None
@@ -101,7 +112,9 @@ class _Run:
         self.input = memoryview(stdin)
         self.output: dict[int, list[bytes]] = {child.stdout: [], child.stderr: []}
         self.size = 0
+        self.cause = ""
         self.ending = False
+        self.traced = False
         self.killed = False
         self.ended: Ended | None = None
         self.poll = select.poll()
@@ -113,16 +126,21 @@ class _Run:
     def to_end(self) -> Finished | Ended:
         """Serve the pipes until the main process has ended."""
         child = self.child
+        if self.client.heard:
+            self._look_at_client(0)
         running = True
         while running:
             left = self.deadline - time.monotonic()
             if left <= 0 and not self._late():
                 return Ended(InternalError("the command could not be ended"))
+            left = min(left, _TRACED) if self.traced else left
             for descriptor, event in self.poll.poll(max(0.0, left) * 1000 + 1):
                 if descriptor == child.pidfd:
-                    running = False
+                    running = not self._has_ended()
                 else:
                     self._serve(descriptor, event)
+            if self.traced:
+                running = not self._has_ended()
         for descriptor in (child.stdout, child.stderr):
             self._drain(descriptor)
         if self.ending:
@@ -131,7 +149,18 @@ class _Run:
         returncode = child.reap()
         if self.ended is not None:
             return Ended(self.ended.error, returncode)
-        return Finished(returncode, self._joined(child.stdout), self._joined(child.stderr))
+        return Finished(returncode, self._joined(child.stdout), self._joined(child.stderr), self.cause)
+
+    def _has_ended(self) -> bool:
+        """True once the main process can be reaped; it stays unreaped, and so its group's number its own."""
+        child = self.child
+        if os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return True
+        if not self.traced:
+            # Readable for good now: the loop looks again by itself.
+            self.traced = True
+            self.poll.unregister(child.pidfd)
+        return False
 
     def _joined(self, descriptor: int) -> bytes:
         return b"".join(self.output[descriptor])
@@ -141,7 +170,7 @@ class _Run:
             self._look_at_client(event)
         elif descriptor == self.bounds.stop:
             self.poll.unregister(descriptor)
-            self._end(Ended(Stopping("the daemon is stopping and the command did not end in time")))
+            self._begin_end("stopping")
         elif descriptor == self.child.stdin:
             self._write(descriptor)
         else:
@@ -154,7 +183,7 @@ class _Run:
             Wish.GONE if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) else self.client.listen()
         )
         if wish is Wish.CANCEL:
-            self._begin_end()
+            self._begin_end("cancelled")
         elif wish is Wish.SILENT:
             self.poll.modify(self.client.descriptor, 0)
         elif wish is Wish.GONE:
@@ -190,7 +219,7 @@ class _Run:
         if self.size > self.bounds.output:
             self._end(Ended(OutputLimit(f"the command wrote more than {self.bounds.output} bytes")))
         elif not self.bounds.reserve(len(data)):
-            self._end(Ended(Busy("the daemon holds as much output as it may")))
+            self._end(Ended(OutputLimit("the daemon holds as much output as it may")))
         else:
             self.output[descriptor].append(data)
 
@@ -213,9 +242,10 @@ class _Run:
                 chunks.clear()
         self._begin_end()
 
-    def _begin_end(self) -> None:
+    def _begin_end(self, cause: str = "") -> None:
         if not self.ending:
             self.ending = True
+            self.cause = cause
             self.child.signal_group(signal.SIGTERM)
             # A stopped process acts on SIGTERM only when it goes on.
             self.child.signal_group(signal.SIGCONT)
@@ -261,7 +291,7 @@ def read(bound: BoundRead, bounds: Bounds) -> Finished | Ended:
         if size > bounds.output:
             return Ended(OutputLimit(f"the file is longer than {bounds.output} bytes"))
         if not bounds.reserve(len(data)):
-            return Ended(Busy("the daemon holds as much output as it may"))
+            return Ended(OutputLimit("the daemon holds as much output as it may"))
         if time.monotonic() > deadline:
             return Ended(CommandTimeout(f"the file was not read within {bounds.timeout:g} s"))
         chunks.append(data)

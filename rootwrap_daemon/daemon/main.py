@@ -68,10 +68,14 @@ def _die(error: Error) -> NoReturn:
 
 
 def _main(arguments: argparse.Namespace) -> int:
+    privileges.fill_standard_descriptors()
     if not sys.flags.isolated:
         raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {_MODULE}`")
     privileges.check_interpreter()
-    config_file = os.path.abspath(arguments.config_file)
+    try:
+        config_file = os.path.abspath(arguments.config_file)
+    except FileNotFoundError:
+        raise ConfigurationError("the current directory is gone: start in one that is there") from None
     owners = host.base_owners()
     privileges.check_code(owners)
     conf = _read_conf(config_file, owners)
@@ -165,7 +169,8 @@ class _Signals:
         self.descriptor, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # The number arrives through the wake-up descriptor; the handler only keeps the default action away.
+            # The number arrives through the wake-up descriptor; the handler only keeps the default action
+            # away.
             signal.signal(number, lambda number, frame: None)
 
     def read(self) -> bytes:
@@ -174,7 +179,7 @@ class _Signals:
 
 
 class _Reaction:
-    """What the main thread does about them: SIGTERM and SIGINT stop, SIGHUP reloads in a thread of its own."""
+    """What the main thread does about them: SIGTERM, SIGINT stop; SIGHUP reloads in a thread of its own."""
 
     def __init__(self, signals: _Signals, server: Server, reload: Callable[[], Policy]) -> None:
         self._signals = signals

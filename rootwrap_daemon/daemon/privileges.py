@@ -55,6 +55,13 @@ def check_interpreter() -> None:
         raise SelfCheckError("file names are not UTF-8 here: start with LC_ALL=C.UTF-8 or python3 -X utf8")
 
 
+def fill_standard_descriptors() -> None:
+    """Let no later descriptor be 0, 1 or 2: whatever prints would write into it."""
+    while (descriptor := os.open("/dev/null", os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 def settle(nofile: int) -> int:
     """Leave nothing of what the starter had: environment, directory, umask, signals, groups, limits.
 

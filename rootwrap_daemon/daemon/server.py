@@ -15,17 +15,18 @@ from collections.abc import Callable
 from typing import Final
 
 from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.listener import Listener, Peer, peer_of
+from rootwrap_daemon.daemon.connection import turn_away
+from rootwrap_daemon.daemon.listener import Listener, peer_of
 from rootwrap_daemon.daemon.session import Session
-from rootwrap_daemon.errors import Busy, Error, InternalError, Unauthorized
+from rootwrap_daemon.errors import Busy, Unauthorized
 from rootwrap_daemon.policy.policy import Policy
-from rootwrap_daemon.protocol.exchange import DaemonExchange
-from rootwrap_daemon.protocol.messages import Failure
 
 LOG = logging.getLogger(__name__)
 
 #: Bytes of stack of a session's thread; the deepest call here needs a tenth of it.
 _STACK: Final = 512 * 1024
+#: Threads of one user that judge at once.
+_JUDGING: Final = 4
 #: Connections to accept before signals are looked at again.
 _BATCH: Final = 64
 #: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
@@ -62,24 +63,42 @@ class Slots:
 
 
 class Budget:
-    """Bytes that the daemon may hold for its clients, in all."""
+    """Bytes that the daemon may hold for its clients: in all, and for one user half of that."""
 
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
         self._left = size
+        self._share = size // 2
+        self._users: dict[int, int] = {}
 
-    def take(self, count: int) -> bool:
+    def take(self, uid: int, count: int) -> bool:
         """Take `count` bytes, if there are so many left."""
         with self._lock:
-            if count > self._left:
+            used = self._users.get(uid, 0) + count
+            if count > self._left or used > self._share:
                 return False
             self._left -= count
+            self._users[uid] = used
             return True
 
-    def give(self, count: int) -> None:
+    def give(self, uid: int, count: int) -> None:
         """Give them back."""
-        with self._lock:
-            self._left += count
+        if count:
+            with self._lock:
+                self._left += count
+                self._users[uid] -= count
+
+
+class Turns:
+    """Who may judge now: a few threads of each user, so that one's many leave the processor to others."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._users: dict[int, threading.Semaphore] = {}
+
+    def of(self, uid: int) -> threading.Semaphore:
+        """To be held while judging for this user. Only admitted users have one."""
+        return self._users.setdefault(uid, threading.Semaphore(self._at_once))
 
 
 class Server:
@@ -93,13 +112,14 @@ class Server:
         self.policy = policy
         self.audit = audit
         self.commands = Slots()
+        self.turns = Turns(_JUDGING)
         self.budget = Budget(policy.settings.max_buffered)
         self.stopping = False
         # Readable once every command must end: each executor polls it.
         self.stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
         self._sessions: set[Session] = set()
         self._lock = threading.Lock()
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         threading.stack_size(_STACK)
 
     def serve(self, wake: int, on_signal: Callable[[], bool]) -> None:
@@ -125,11 +145,17 @@ class Server:
         with self._lock:
             sessions = list(self._sessions)
         for session in sessions:
-            session.end_input()
+            session.connection.end_input()
         if not self._wait(deadline):
             LOG.warning("commands are still running after %g s: ending them", settings.drain_timeout)
             os.write(self._stop_writer, b"x")
-            self._wait(time.monotonic() + settings.kill_grace + settings.request_timeout + 5)
+            if not self._wait(time.monotonic() + settings.kill_grace + 2):
+                # What is left waits for a client that does not read.
+                with self._lock:
+                    sessions = list(self._sessions)
+                for session in sessions:
+                    session.connection.abort()
+                self._wait(time.monotonic() + 2)
 
     def _wait(self, deadline: float) -> bool:
         """Wait until no session is left. False if the deadline came first."""
@@ -156,23 +182,20 @@ class Server:
             self._admit(connection)
 
     def _refuse_one(self, error: OSError) -> None:
-        """Out of descriptors: use the spare one to send one client away, or poll would spin on it."""
+        """Out of descriptors: give up the spare one to send one client away, or poll would spin on it."""
         LOG.error("cannot accept: %s", error)
-        os.close(self._spare)
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+            try:
+                connection, _ = self.listener.socket.accept()
+                turn_away(connection, Busy("the daemon has no descriptor left"))
+            except OSError:
+                pass
         try:
-            connection, _ = self.listener.socket.accept()
-            _turn_away(connection, Busy("the daemon has no descriptor left"))
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             time.sleep(_BACK_OFF)
-        finally:
-            self._spare = self._reopen()
-
-    def _reopen(self) -> int:
-        while True:
-            try:
-                return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                time.sleep(_BACK_OFF)
 
     def _admit(self, connection: socket.socket) -> None:
         try:
@@ -183,60 +206,56 @@ class Server:
         policy = self.policy
         if not policy.admits(peer.uid, peer.gid, peer.groups):
             self.audit.denied("unauthorized", peer.uid, pid=peer.pid)
-            _turn_away(connection, Unauthorized("this user may not use this daemon"))
-        elif not self._make_room(peer, policy):
-            _turn_away(connection, Busy("too many connections"))
+            turn_away(connection, Unauthorized("this user may not use this daemon"))
         else:
-            self._start(connection, peer)
+            self._place(Session(self, connection, peer), policy)
 
-    def _make_room(self, peer: Peer, policy: Policy) -> bool:
-        """True if one more connection of this user fits, after ending its oldest idle one if need be."""
-        settings = policy.settings
+    def _place(self, session: Session, policy: Policy) -> None:
+        """Start the session, or let it follow this user's oldest idle one, or send it away."""
+        settings, uid = policy.settings, session.peer.uid
         with self._lock:
-            own = [session for session in self._sessions if session.peer.uid == peer.uid]
-            if (
+            own = [one for one in self._sessions if one.peer.uid == uid]
+            room = (
                 len(own) < settings.max_connections_per_user
                 and len(self._sessions) < settings.max_connections
-            ):
-                return True
-            idle = [session for session in own if session.idle_since is not None and not session.evicted]
-            if not idle:
-                return False
-            oldest = min(idle, key=lambda session: session.idle_since or 0.0)
-        oldest.evicted = True
-        oldest.end_input()
-        # It gives its place back within moments; what is too much until then is bounded by the descriptors.
-        oldest.wait(_BACK_OFF)
-        return True
+            )
+            idle = [one for one in own if one.idle_since is not None and not one.evicted]
+            victim = min(idle, key=lambda one: one.idle_since or 0.0, default=None)
+            if room:
+                self._sessions.add(session)
+            elif victim is not None:
+                # Its thread goes on with the new connection: there is never one more than the limit.
+                victim.successor = session
+                victim.evicted = True
+        if room:
+            self._start(session)
+        elif victim is not None:
+            victim.connection.end_input()
+        else:
+            session.connection.turn_away(Busy("too many connections"))
 
-    def _start(self, connection: socket.socket, peer: Peer) -> None:
-        session = Session(self, connection, peer)
-        with self._lock:
-            self._sessions.add(session)
+    def _start(self, session: Session) -> None:
         try:
             threading.Thread(target=self._run, args=(session,), daemon=True).start()
         except RuntimeError:
             with self._lock:
                 self._sessions.discard(session)
-            _turn_away(connection, Busy("the daemon has no thread left"))
+            session.connection.turn_away(Busy("the daemon has no thread left"))
 
     def _run(self, session: Session) -> None:
-        try:
-            session.serve()
-        except Exception:
-            # A session's fault ends that session alone.
-            LOG.exception("a session failed")
-        finally:
+        following: Session | None = session
+        while following is not None:
+            session = following
+            try:
+                session.serve()
+            except Exception:
+                # A session's fault ends that session alone.
+                LOG.exception("a session failed")
             with self._lock:
                 self._sessions.discard(session)
+                following = session.successor
+                if following is not None:
+                    self._sessions.add(following)
             session.close()
-
-
-def _turn_away(connection: socket.socket, error: Error) -> None:
-    """Say why, without waiting, and close."""
-    try:
-        connection.setblocking(False)
-        connection.send(DaemonExchange().send(Failure("", error.code, error.message)))
-    except (OSError, InternalError):
-        pass
-    connection.close()
+            if following is not None and self.stopping:
+                following.connection.end_input()

@@ -7,6 +7,7 @@ among threads.
 
 import errno
 import os
+import signal
 import subprocess
 from typing import Any, Final
 
@@ -25,11 +26,11 @@ class Child:
     """
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", stdin: int | None, stdout: int, stderr: int
+        self, process: "subprocess.Popen[bytes]", pidfd: int, stdin: int | None, stdout: int, stderr: int
     ) -> None:
         self._process = process
         self.pid = process.pid
-        self.pidfd = os.pidfd_open(process.pid)
+        self.pidfd = pidfd
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
@@ -39,8 +40,10 @@ class Child:
         """Send a signal to every process of the group."""
         try:
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            # Cannot be: Popen returns after setsid and exec, and the unreaped leader keeps the group.
+        except (ProcessLookupError, PermissionError):
+            # The first cannot be: Popen returns after setsid and exec, and the unreaped leader keeps the
+            # group. The second is a daemon without CAP_KILL and a program that changed its user: it is waited
+            # for, and then said that it could not be ended.
             pass
 
     def is_open(self, end: int) -> bool:
@@ -78,6 +81,7 @@ def spawn(bound: BoundExec, *, stdin: bool) -> Child:
                 theirs.append(write if index else read)
                 os.set_blocking(ours[-1], False)
         process = _start(bound, *(theirs if stdin else (subprocess.DEVNULL, *theirs)))
+        pidfd = _open_pidfd(process)
     except OSError as error:
         _close(ours)
         raise _failure(error) from error
@@ -86,7 +90,17 @@ def spawn(bound: BoundExec, *, stdin: bool) -> Child:
         raise InternalError("the daemon could not start the program") from error
     finally:
         _close(theirs)
-    return Child(process, *(ours if stdin else (None, *ours)))
+    return Child(process, pidfd, *(ours if stdin else (None, *ours)))
+
+
+def _open_pidfd(process: "subprocess.Popen[bytes]") -> int:
+    try:
+        return os.pidfd_open(process.pid)
+    except OSError:
+        # Out of descriptors: what cannot be watched must not run.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def _close(descriptors: list[int]) -> None:

@@ -116,18 +116,27 @@ def is_harmless(words: tuple[str, ...]) -> bool:
             return False
     if could_mean(kind, "vrf") and verb is not None and could_mean(verb, "exec"):
         return False
-    if could_mean(kind, "monitor") and any(could_mean(word, "file") for word in rest):
+    # `ip monitor file F`, `ip xfrm monitor file F`, and the same through an alias of either.
+    if any(could_mean(word, "monitor") for word in words[start : start + 2]) and any(
+        could_mean(word, "file") for word in rest
+    ):
         return False
-    return not any(map(_names_a_file, rest, (*rest[1:], "")))
+    if any("/" in word and not _ADDRESS.fullmatch(word) for word in rest):
+        return False
+    return not any(map(_names_code, rest, (*rest[1:], "")))
 
 
-def _names_a_file(word: str, value: str) -> bool:
-    """True if `word value` makes ip open a file or load code that `value` names."""
+# An address with its length, a mark with its mask: all that has a slash and is no path. Whatever else has one
+# could be opened: by `type` (link_X.so), `netns`, `link-netns`, `object`, and beginnings of them.
+_ADDRESS = re.compile(
+    r"(?:[0-9.]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*|0x[0-9A-Fa-f]+)/(?:[0-9]{1,3}|0x[0-9A-Fa-f]+)", re.ASCII
+)
+_ENCAPSULATIONS: Final = frozenset("mpls ip ip6 ila seg6 rpl ioam6 xfrm".split())
+
+
+def _names_code(word: str, value: str) -> bool:
+    """True if `word value` makes ip load a program into the kernel."""
     if word.startswith("xdp"):  # an eBPF object file, or one pinned in bpffs
         return value != "off"
-    if word == "encap":  # encap bpf in obj FILE
-        return could_mean(value, "bpf")
-    # `type X` loads link_X.so; the others open /run/netns/X.
-    if word in ("type", "kind", "netns", "link-netns"):
-        return "/" in value or value in (".", "..")
-    return False
+    # encap bpf in obj FILE, encap seg6local ... endpoint obj FILE
+    return word == "encap" and value not in _ENCAPSULATIONS

@@ -78,7 +78,15 @@ class FixedPath:
     path: str
 
 
-Word = str | Beneath | Program | FixedPath
+@dataclass(frozen=True, slots=True)
+class ProcessOf:
+    """A word of the plan that is the number of a process, which must run `program`."""
+
+    program: str
+    pid: int
+
+
+Word = str | Beneath | Program | FixedPath | ProcessOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,19 +23,21 @@ class OutOfTime(Exception):
 
 
 class Clock:
-    """The time that one request may spend in patterns."""
+    """The processor time that one request may spend in patterns, in the thread that asks.
 
-    __slots__ = ("_end",)
+    Not time of day: a busy machine would turn allowed requests into denied ones.
+    """
+
+    __slots__ = ("_left",)
 
     def __init__(self, seconds: float = REQUEST_SECONDS) -> None:
-        self._end = time.monotonic() + seconds
+        self._left = seconds
 
-    def left(self) -> float:
-        """Seconds left, more than 0. Raises OutOfTime."""
-        left = self._end - time.monotonic()
-        if left <= 0:
+    def spend(self, seconds: float) -> None:
+        """Take so much. Raises OutOfTime when there is none left."""
+        self._left -= seconds
+        if self._left <= 0:
             raise OutOfTime
-        return left
 
 
 class PatternError(ValueError):
@@ -44,8 +46,12 @@ class PatternError(ValueError):
 
 # An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
 _LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
-# Flags inside the pattern that would undo ASCII.
-_WIDE_FLAGS = re.compile(r"\(\?[a-zA-Z]*[uL]")
+# Flags inside the pattern that would undo ASCII, and what hides the rest of it from a look like ours.
+_FLAGS = re.compile(r"\(\?[a-zA-Z]*[uLx]")
+_POSIX_CLASS = re.compile(r"\[[:.=]")
+#: Seconds of processor time of all threads after which the engine gives up, whatever the clock of the request
+#: says.
+_ENGINE_SECONDS: Final = 0.5
 
 
 class Pattern:
@@ -63,9 +69,15 @@ class Pattern:
                 re.compile(text, re.ASCII)
             except (re.error, FutureWarning, ValueError, OverflowError, RecursionError) as error:
                 raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
+        if "(?#" in text:
+            raise PatternError("a comment inside a pattern", "write it on a line of its own, after #")
+        if _POSIX_CLASS.search(text):
+            raise PatternError(
+                "`[:`, which engines read differently", r"write the characters, or \[ before the :"
+            )
         outside = _without_classes(text)
-        if _WIDE_FLAGS.search(outside):
-            raise PatternError("a flag that makes classes Unicode-wide", "take the flag out")
+        if _FLAGS.search(outside):
+            raise PatternError("one of the flags u, L and x", "take the flag out")
         if brace := _LITERAL_BRACE.search(outside):
             split = re.fullmatch(r"\{\d*", outside[brace.start() :])
             raise PatternError(
@@ -78,15 +90,20 @@ class Pattern:
             self._compiled = regex.compile(text, regex.V0 | regex.ASCII)
         except (regex.error, ValueError, OverflowError, RecursionError) as error:
             raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
+        if (re.fullmatch(text, "", re.ASCII) is None) != (self._compiled.fullmatch("") is None):
+            raise PatternError(r"\B, which engines read differently at an empty word", "write it without")
 
     def matches(self, word: str, clock: Clock) -> bool:
         """True if the whole word matches. Raises OutOfTime."""
         if len(word) > MAX_SUBJECT:
             return False
+        start = time.thread_time()
         try:
-            return self._compiled.fullmatch(word, timeout=clock.left(), concurrent=True) is not None
+            found = self._compiled.fullmatch(word, timeout=_ENGINE_SECONDS, concurrent=True)
         except TimeoutError:
             raise OutOfTime from None
+        clock.spend(time.thread_time() - start)
+        return found is not None
 
 
 def _without_classes(text: str) -> str:

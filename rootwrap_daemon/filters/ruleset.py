@@ -6,10 +6,12 @@ Order is that of the files given, then of their lines.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
+from rootwrap_daemon.filters import kinds
+from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.definition import Filter, FilterError
-from rootwrap_daemon.filters.kinds import KINDS
 from rootwrap_daemon.filters.model import (
     Denied,
     ExecPlan,
@@ -21,9 +23,13 @@ from rootwrap_daemon.filters.model import (
     Reason,
     Request,
     Severity,
+    is_dangerous_variable,
 )
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
 from rootwrap_daemon.filters.syntax import FILTERS, Document, Entry, Section, parse
+
+#: Kind as written in a filter file -> what it makes of its definition.
+KINDS: Final[dict[str, type[Filter]]] = {**kinds.KINDS, ArgvFilter.__name__: ArgvFilter}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,9 @@ class _Reader:
         if entry.key == "env":
             names = [part.text for part in entry.fields]
             if all(name.isidentifier() and name.isascii() for name in names):
+                for part in filter(lambda part: is_dangerous_variable(part.text), entry.fields):
+                    what = f"any value of {part.text} can run other code"
+                    self._add(Severity.WARNING, part.location, what, "leave it out")
                 return replace(options, env=options.env | frozenset(names))
             self._bad(entry, "names of variables, separated by commas", key)
         elif entry.key == "timeout":

@@ -29,11 +29,15 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One definition `name: field, field, ...`."""
+    """One definition `name: field, field, ...`.
+
+    `lines`: its value as it stands in the file, (line, column, text) each.
+    """
 
     name: str
     location: Location
     fields: tuple[Field, ...]
+    lines: tuple[tuple[int, int, str], ...]
 
     @property
     def key(self) -> str:
@@ -97,6 +101,11 @@ class _Parser:
 
     def _line(self, number: int, raw: str) -> None:
         stripped = raw.strip()
+        if "\r" in raw:
+            # A line break to others, in a comment as anywhere: what follows it is a definition to them.
+            where = Location(self.file, number, raw.index("\r") + 1)
+            self._error(where, "a carriage return in the middle of a line", "take it out")
+            return
         if not stripped or stripped[0] in "#;":
             return
         column = raw.index(stripped) + 1
@@ -139,7 +148,7 @@ class _Parser:
         draft, self.draft = self.draft, None
         if draft is None or self.section is None:
             return
-        entry = Entry(draft.name, draft.location, tuple(self._fields(draft)))
+        entry = Entry(draft.name, draft.location, tuple(self._fields(draft)), tuple(draft.lines))
         if not any(entry.texts):
             self._error(
                 entry.location, f"{entry.name} has no value", "give it one, or take it out", entry.name

@@ -150,14 +150,19 @@ def _bind_word(word: Word, policy: Surroundings) -> tuple[str, int | None]:
         if isinstance(word, Beneath):
             pinned = host.pin_beneath(word.base, word.path, policy.owners)
             return pinned.word, pinned.descriptor
-        return _fixed(word, policy), None
+        if isinstance(word, FixedPath):
+            return _fixed(word, policy), None
+        # Held until the command is over: that it is this process can be said of now, that its number is not
+        # given to another before the command uses it cannot; a KillFilter can.
+        program = _executable(Program(word.program), policy)
+        return str(word.pid), _open_process(word.pid, program, policy)
     except (host.UntrustedPath, OSError, ValueError) as error:
         # Whatever depends on a path that the client chose is denied, with one text.
-        raise NotBound(Denied, f"the path {word.path!a} is refused: {error}") from error
+        raise NotBound(Denied, f"the word {word!a} is refused: {error}") from error
 
 
 def _fixed(word: FixedPath, policy: Surroundings) -> str:
-    found = host.resolve(word.path, policy.owners)
+    found = host.resolve_owned(word.path, policy.owners)
     if found.status is None or not stat.S_ISREG(found.status.st_mode):
         raise host.UntrustedPath("not a regular file")
     return found.path
@@ -165,16 +170,8 @@ def _fixed(word: FixedPath, policy: Surroundings) -> str:
 
 def _bind_signal(plan: SignalPlan, policy: Surroundings) -> BoundSignal:
     program = _executable(plan.program, policy)
-    if plan.pid in host.ancestors():
-        raise NotBound(Denied, f"{plan.pid} is the daemon, an ancestor of it, or pid 1")
+    pidfd = _open_process(plan.pid, program, policy)
     try:
-        # From here on the number may be reused; the descriptor stays with the one process.
-        pidfd = os.pidfd_open(plan.pid)
-    except OSError as error:
-        raise NotBound(Denied, f"no process {plan.pid}: {error}") from error
-    try:
-        if not host.runs_program(plan.pid, program, policy.owners):
-            raise NotBound(Denied, f"process {plan.pid} does not run {plan.program.name}")
         identity = policy.identities[plan.run_as]
         if not identity.is_current and identity.uid not in host.process_user(plan.pid):
             raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")
@@ -190,6 +187,21 @@ def _bind_signal(plan: SignalPlan, policy: Surroundings) -> BoundSignal:
     return BoundSignal((pidfd,), pidfd, plan.pid, plan.signal)
 
 
+def _open_process(pid: int, program: host.Executable, policy: Surroundings) -> int:
+    """A pidfd of a process that runs this program, and is none that a client may ever name."""
+    try:
+        if pid in host.ancestors():
+            raise NotBound(Denied, f"{pid} is the daemon, an ancestor of it, or pid 1")
+        # From here on the number may be reused; the descriptor stays with the one process.
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        raise NotBound(Denied, f"no process {pid}: {error}") from error
+    if not host.runs_program(pid, program, policy.owners):
+        os.close(pidfd)
+        raise NotBound(Denied, f"process {pid} does not run {program.path}")
+    return pidfd
+
+
 def _has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -198,7 +210,8 @@ def _has_ended(pidfd: int) -> bool:
 
 def _bind_read(plan: ReadPlan, policy: Surroundings) -> BoundRead:
     try:
-        found = host.resolve(plan.path, policy.owners)
+        # Its own owner too: a file of somebody else in a sticky directory can be a hard link to anything.
+        found = host.resolve_owned(plan.path, policy.owners)
         descriptor = os.open(
             found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         )

@@ -216,6 +216,7 @@ def base_owners() -> frozenset[int]:
 
 # openat2(2): struct open_how, and the number that every architecture but alpha shares.
 _SYS_OPENAT2: Final = 437
+_RESOLVE_NO_XDEV: Final = 0x01
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_NO_SYMLINKS: Final = 0x04
 _RESOLVE_BENEATH: Final = 0x08
@@ -270,7 +271,8 @@ def _pin_object(base: str, path: str) -> Pinned:
     # No link at all on the way to the base: whoever can write a component could point it elsewhere.
     directory = _openat2(-1, base, os.O_PATH | os.O_DIRECTORY, _RESOLVE_NO_SYMLINKS)
     try:
-        found = _openat2(directory, rest, os.O_PATH, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+        beneath = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
+        found = _openat2(directory, rest, os.O_PATH, beneath)
         try:
             status = os.fstat(found)
             plain = stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
@@ -304,9 +306,10 @@ def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
 
 def process_user(pid: int) -> tuple[int, int]:
     """Real and saved uid of a process, which kill(2) compares. Raises OSError."""
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+    # Bytes: a process chooses its name in there, and the kernel escapes no carriage return of it.
+    with open(f"/proc/{pid}/status", "rb") as file:
         for line in file:
-            if line.startswith("Uid:"):
+            if line.startswith(b"Uid:"):
                 real, _, saved, _ = map(int, line.split()[1:])
                 return real, saved
     raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))

@@ -164,6 +164,7 @@ class DaemonExchange(_Conversation):
         if not self._daemon_says(message):
             self.state = before
             raise LocalProtocolError(f"{type(message).__name__} in state {before.name}")
+        self._set_limit()
         return encode(message)
 
     def feed(self, data: bytes) -> None:
@@ -182,6 +183,9 @@ class DaemonExchange(_Conversation):
         before = self.state
         if not self._client_says(message):
             raise RemoteProtocolError(f"{type(message).__name__} in state {before.name}")
-        if isinstance(message, Hello):
-            self._decoder.limit = MAX_REQUEST_FRAME
+        self._set_limit()
         return message
+
+    def _set_limit(self) -> None:
+        # Only in READY may a large frame come; a Cancel needs no more than a hello.
+        self._decoder.limit = MAX_REQUEST_FRAME if self.state is State.READY else MAX_HELLO_FRAME

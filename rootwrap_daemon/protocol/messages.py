@@ -82,6 +82,10 @@ def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]
 def _check_text(text: str, what: str) -> None:
     if not isinstance(text, str) or len(text) > MAX_TEXT:
         raise BadRequest(f"{what} must be text of at most {MAX_TEXT} characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{what} holds a surrogate, which UTF-8 does not have") from error
 
 
 def _check_int(number: int, what: str, low: int, high: int) -> None:

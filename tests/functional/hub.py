@@ -1,7 +1,7 @@
 """100 greenthreads each run `sleep 0.2`: total time and the hub's largest stall, as JSON on standard output.
 
-Usage: hub.py WAY SOCKET, where WAY is `patched` (monkey-patched, client.Client), `green` (client.green.Client)
-or `subprocess` (eventlet.green.subprocess, without any daemon, for comparison).
+Usage: hub.py WAY SOCKET, where WAY is `patched` (monkey-patched, client.Client), `green`
+(client.green.Client) or `subprocess` (eventlet.green.subprocess, without any daemon, for comparison).
 """
 
 import json

@@ -43,7 +43,8 @@ def test_finding_stops_the_start_and_says_where(new_daemon: NewDaemon) -> None:
 
 def test_skip_leaves_out_exactly_what_has_findings(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(
-        "[Filters]\na: CommandFilter, true, root\nb: RegExpFilter, false, root, [\nc: CommandFilter, id, root\n",
+        "[Filters]\na: CommandFilter, true, root\nb: RegExpFilter, false, root, [\n"
+        "c: CommandFilter, id, root\n",
         on_finding="skip",
     )
     assert "test.filters:3:31: error: bad regular expression" in daemon.log

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.errors import Busy, Denied, Error, TooLarge, Unauthorized
+from rootwrap_daemon.errors import Busy, Denied, Error, OutputLimit, TooLarge, Unauthorized
 from rootwrap_daemon.protocol.codec import HEADER
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw, wait_for
 
@@ -219,7 +219,7 @@ def test_descriptors_are_never_taken(daemon: Daemon) -> None:
             connection.settimeout(20)
             connection.connect(daemon.socket)
             reader, writer = os.pipe()
-            # Its own connection among them: a cycle of references is how such descriptors leak (CVE-2014-3637).
+            # Its own connection among them: a cycle is how such descriptors leak (CVE-2014-3637).
             passed = [connection.fileno()] + [reader] * (count - 1)
             socket.send_fds(connection, [HELLO + frame([1, [b"true"], [], None, None])], passed)
             answers = b""
@@ -253,13 +253,14 @@ def test_request_past_the_limit_is_refused_by_both_sides(daemon: Daemon, client:
 def test_bytes_held_in_all_are_bounded(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(max_buffered="2000000", max_output="8000000")
     with daemon.client() as client:
+        # One user has half of it. A command that began is never said not to have run.
+        with pytest.raises(OutputLimit):
+            client.run(["sh", "-c", "head -c 1500000 /dev/zero"])
         with pytest.raises(Busy):
-            client.run(["sh", "-c", "head -c 4000000 /dev/zero"])
-        with pytest.raises(Busy):
-            client.run(["cat"], input=bytes(4_000_000))
+            client.run(["cat"], input=bytes(1_500_000))
         # What was held is given back.
         for _ in range(5):
-            assert len(client.run(["sh", "-c", "head -c 1500000 /dev/zero"]).stdout) == 1_500_000
+            assert len(client.run(["sh", "-c", "head -c 900000 /dev/zero"]).stdout) == 900_000
 
 
 def test_daemon_out_of_processes_fails_that_request_alone(daemon: Daemon) -> None:

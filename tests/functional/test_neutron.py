@@ -1,4 +1,4 @@
-"""Real input: neutron's own rootwrap.conf and filters serve an unprivileged client that does a DHCP agent's work."""
+"""Real input: neutron's own configuration and filters serve a client that does a DHCP agent's work."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ pytestmark = [
 
 
 def as_user(uid: int, work: Callable[[], Any]) -> Any:
-    """What `work` returns, or the text of what it raises, in a child process that is this user and nobody else."""
+    """What `work` returns, or the text of what it raises, in a child process that is this user."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

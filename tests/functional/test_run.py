@@ -19,7 +19,7 @@ from rootwrap_daemon.errors import (
     OutputLimit,
     TooLarge,
 )
-from tests.real_daemon import ROOT, Daemon, NewDaemon, is_alive
+from tests.real_daemon import ROOT, Daemon, NewDaemon, is_alive, wait_for
 
 
 def shell(client: Client, script: str) -> str:
@@ -125,7 +125,8 @@ def test_signals_are_at_their_defaults(new_daemon: NewDaemon) -> None:
     with daemon.client() as client:
         status = client.run(["cat", "/proc/self/status"], check=True, text=True).stdout
     masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
-    assert int(masks["SigBlk"], 16) == int(masks["SigIgn"], 16) == 0
+    # 32 and 33 are glibc's own: its posix_spawn leaves them ignored, and its sigaction does not take them.
+    assert int(masks["SigBlk"], 16) == int(masks["SigIgn"], 16) & ~(0b11 << 31) == 0
 
 
 @pytest.mark.root
@@ -145,6 +146,8 @@ def test_background_child_does_not_hold_the_call(client: Client) -> None:
     # What a command leaves behind lives on, as under sudo.
     pid = int(done.stdout)
     assert is_alive(pid)
+    # Forked, the child is still the shell for a moment.
+    wait_for(lambda: os.readlink(f"/proc/{pid}/exe").endswith("/sleep"))
     assert client.run(["kill", "-9", str(pid)]).returncode == 0
 
 

@@ -1,0 +1,201 @@
+"""One client's socket, driven through the exchange within its time and its bytes.
+
+Promises: who is slow, silent or too large ends its own connection alone; nothing is buffered beyond the
+budget.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.daemon.executor import Wish
+from rootwrap_daemon.errors import Busy, Error, LocalProtocolError, RemoteProtocolError
+from rootwrap_daemon.protocol.exchange import DaemonExchange
+from rootwrap_daemon.protocol.messages import Answer, Cancel, Failure, Request
+
+_TIMEVAL = struct.Struct("ll")
+#: Bytes to read at once: a request with its argv; more only while a large one comes in.
+_CHUNK: Final = 16 * 1024
+_LARGE_CHUNK: Final = 1024 * 1024
+#: A request beyond this size, and what a command writes beyond it, counts against what the daemon may buffer.
+_FREE_SIZE: Final = 64 * 1024
+#: Bytes a second that a client must at least read of a large answer.
+_SLOWEST_READER: Final = 1024 * 1024
+
+
+class Closed(Exception):
+    """The connection is over, and there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one user may take of the bytes that the daemon buffers."""
+
+    take: Callable[[int], bool]
+    give: Callable[[int], None]
+
+
+class Connection:
+    """A client's socket.
+
+    `request_timeout`: seconds to say hello, to complete a request, to read an answer.
+    """
+
+    def __init__(self, sock: socket.socket, share: Share, request_timeout: float) -> None:
+        self._sock = sock
+        self._share = share
+        self._request_timeout = request_timeout
+        #: Seconds that a client may be silent between requests; 0: for ever.
+        self.idle_timeout = request_timeout
+        self._exchange = DaemonExchange()
+        self._held = 0
+
+    def start(self) -> None:
+        """Set the timeouts of the socket. Raises OSError."""
+        self._set_timeout(socket.SO_SNDTIMEO, self._request_timeout)
+        self._set_timeout(socket.SO_RCVTIMEO, self._request_timeout)
+
+    @property
+    def descriptor(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def partial(self) -> bool:
+        """True while bytes are held that are no complete request yet, or one not looked at."""
+        return self._exchange.partial
+
+    def end_input(self) -> None:
+        """Read no more than what the client has sent already: its next write fails (EPIPE)."""
+        self._shut(socket.SHUT_RD)
+
+    def abort(self) -> None:
+        """End the connection, whatever its client still waits for."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        try:
+            self._sock.shutdown(how)
+        except OSError:
+            # The client was faster.
+            pass
+
+    def turn_away(self, error: Error) -> None:
+        """Say why it is over before it began, and close."""
+        turn_away(self._sock, error)
+
+    def close(self) -> None:
+        """Close the socket and give back what was held."""
+        self._sock.close()
+        self._give_back()
+
+    def hold(self, count: int) -> bool:
+        """Take bytes of the user's share, until the next `receive` or `close`."""
+        taken = self._share.take(count)
+        self._held += count if taken else 0
+        return taken
+
+    def output_holder(self) -> Callable[[int], bool]:
+        """Takes what a command writes out of the share; a little is free, so that nobody's `true` starves."""
+        free = _FREE_SIZE
+
+        def hold(count: int) -> bool:
+            nonlocal free
+            free -= count
+            return free >= 0 or self.hold(count)
+
+        return hold
+
+    def _give_back(self) -> None:
+        held, self._held = self._held, 0
+        self._share.give(held)
+
+    def _set_timeout(self, option: int, seconds: float) -> None:
+        whole = int(seconds)
+        value = _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))
+        self._sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+    def await_next(self) -> None:
+        """From now on the client may be silent for `idle_timeout`."""
+        self._set_timeout(socket.SO_RCVTIMEO, self.idle_timeout)
+
+    def receive(self) -> Request:
+        """The next request. Raises Closed, RemoteProtocolError or OSError."""
+        deadline: float | None = None
+        self._give_back()
+        while (message := self._exchange.next_message()) is None:
+            if self._exchange.partial and deadline is None:
+                deadline = time.monotonic() + self._request_timeout
+                self._set_timeout(socket.SO_RCVTIMEO, self._request_timeout)
+            if deadline is not None and time.monotonic() > deadline:
+                raise Closed
+            self._read()
+        if deadline is not None:
+            self.await_next()
+        return message
+
+    def _read(self, flags: int = 0) -> None:
+        """Take what the client sent. Raises Closed at the end of its input, RemoteProtocolError, OSError."""
+        missing = self._exchange.missing
+        count = _CHUNK if missing <= _CHUNK else min(missing, _LARGE_CHUNK)
+        if missing > _FREE_SIZE and not self._held and not self.hold(missing):
+            self.answer(Failure("", Busy.code, "the daemon holds as many bytes as it may"))
+            raise Closed
+        # recvmsg, because it tells of descriptors: without room for them the kernel closes them at once.
+        data, _, result, _ = self._sock.recvmsg(count, 0, flags)
+        if result & socket.MSG_CTRUNC:
+            raise RemoteProtocolError("descriptors where none may be")
+        if not data:
+            raise Closed
+        self._exchange.feed(data)
+
+    def listen(self) -> Wish:
+        """What the client says while its command runs; all that has come is taken, or it would pile up."""
+        wish = Wish.NOTHING
+        try:
+            while True:
+                while (message := self._exchange.next_message()) is not None:
+                    if isinstance(message, Cancel):
+                        wish = Wish.CANCEL
+                self._read(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return wish
+        except Closed:
+            return Wish.CANCEL if wish is Wish.CANCEL else Wish.SILENT
+        except (RemoteProtocolError, OSError):
+            # A second request in the middle of the first, or no request at all: nobody to go on working for.
+            return Wish.GONE
+
+    def encoded(self, message: Answer) -> bytes:
+        """An answer as it goes to the client. Raises Closed."""
+        try:
+            return self._exchange.send(message)
+        except LocalProtocolError:
+            # The client has said what may not be said meanwhile; there is no one answer to that.
+            raise Closed from None
+
+    def answer(self, message: Answer) -> None:
+        """Encode and send. Raises Closed or OSError."""
+        self.send(self.encoded(message))
+
+    def send(self, data: bytes) -> None:
+        """Write an encoded answer, to a client that takes it in time. Raises OSError."""
+        deadline = time.monotonic() + self._request_timeout + len(data) / _SLOWEST_READER
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL) :]
+            if rest and time.monotonic() > deadline:
+                raise TimeoutError
+
+
+def turn_away(sock: socket.socket, error: Error) -> None:
+    """Say why, without waiting, and close."""
+    try:
+        sock.setblocking(False)
+        sock.send(DaemonExchange().send(Failure("", error.code, error.message)), socket.MSG_NOSIGNAL)
+    except OSError:
+        # It does not listen, or has left.
+        pass
+    sock.close()
