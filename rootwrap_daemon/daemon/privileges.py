@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from oslo_privsep import capabilities
@@ -22,6 +22,7 @@ LOG = logging.getLogger(__name__)
 
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -98,6 +99,29 @@ def _own_groups() -> None:
                 raise
 
 
+def cut(kept: frozenset[int] | None, *, no_new_privs: bool) -> None:
+    """Give up, in the calling thread and in what it will start, every capability but `kept` (None: keep all).
+
+    For a thread that ends right after: nothing of this can be undone. Raises OSError.
+    """
+    if kept is not None:
+        _bound_capabilities(kept)
+    if no_new_privs and _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+
+
+def _bound_capabilities(kept: Collection[int]) -> None:
+    """Drop all others from the thread's bounding set: what a uid-0 child gets at exec.
+
+    Raises OSError.
+    """
+    number = 0
+    while (state := _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
+        if state and number not in kept and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"capability {number} cannot be dropped without CAP_SETPCAP")
+        number += 1
+
+
 def keep_capabilities(names: Iterable[str]) -> None:
     """Give up every capability but these, in this process and in all that it will start.
 
@@ -109,12 +133,10 @@ def keep_capabilities(names: Iterable[str]) -> None:
         if name not in capabilities.CAPS_BYNAME:
             raise ConfigurationError(f"capabilities: there is no {name!r}: write e.g. CAP_NET_ADMIN")
         kept.append(capabilities.CAPS_BYNAME[name])
-    # A uid-0 child gets the bounding set, whatever its parent has left: capabilities(7).
-    number = 0
-    while (state := _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0)) >= 0:
-        if state and number not in kept and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
-            raise SelfCheckError(f"capability {number} cannot be dropped: start with CAP_SETPCAP")
-        number += 1
+    try:
+        _bound_capabilities(kept)
+    except OSError as error:
+        raise SelfCheckError(f"capabilities: {error.strerror}") from error
     capabilities.drop_all_caps_except(kept, kept, [])
     effective, permitted, _ = capabilities.get_caps()
     if not set(effective) == set(permitted) == set(kept):

@@ -10,10 +10,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from rootwrap_daemon.daemon import executor
+from rootwrap_daemon.daemon import executor, sanitize
 from rootwrap_daemon.daemon.connection import Closed, Connection, Share
 from rootwrap_daemon.daemon.executor import Bounds, Client, Ended, Finished
 from rootwrap_daemon.daemon.listener import Peer
@@ -141,13 +142,13 @@ class Session:
 
     def _check(self, check: Check) -> Verdict:
         request_id, policy = new_request_id(), self.server.policy
-        request = _request(check.argv, check.env)
+        request = _request(check.argv, check.env, stdin=False)
         judged = judge(policy, request)
         if isinstance(judged, Refused):
             self._record_refusal("check", request_id, request, judged)
             return Verdict(request_id, False, "")
         judged.bound.close()
-        record = self._record(request_id, request, policy)
+        record = self._record(request_id, request, policy, argv=judged.options.audit_argv)
         self.server.audit.try_write("check", **record, code="allowed", filter=judged.filter)
         return Verdict(request_id, True, judged.filter[:1024])
 
@@ -169,7 +170,7 @@ class Session:
 
     def _run(self, run: Run, request_id: str) -> Answer | None:
         policy = self.server.policy
-        request = _request(run.argv, run.env)
+        request = _request(run.argv, run.env, stdin=run.stdin is not None)
         if self.server.stopping:
             return Failure(request_id, Stopping.code, "the daemon is stopping")
         with self.server.turns.of(self.peer.uid):
@@ -193,7 +194,7 @@ class Session:
         self, run: Run, request: model.Request, request_id: str, allowed: Allowed, policy: Policy
     ) -> Answer | None:
         audit = self.server.audit
-        record = self._record(request_id, request, policy)
+        record = self._record(request_id, request, policy, argv=allowed.options.audit_argv)
         try:
             audit.write("run", **record, filter=allowed.filter, run_as=_run_as(allowed))
         except InternalError as error:
@@ -230,6 +231,8 @@ class Session:
         if run.timeout_ms is not None:
             timeout = min(timeout, run.timeout_ms / 1000)
         output = options.max_output or settings.max_output
+        if options.sanitize:
+            output = min(output, sanitize.MOST)
         bounds = Bounds(
             timeout=timeout,
             grace=settings.kill_grace,
@@ -240,19 +243,28 @@ class Session:
         )
         if isinstance(bound, BoundExec):
             client = Client(self.connection.descriptor, self.connection.listen, heard=self.connection.partial)
-            return executor.run(bound, run.stdin, bounds, client)
+            outcome = executor.run(bound, run.stdin, bounds, client)
+            if options.sanitize and isinstance(outcome, Finished):
+                return replace(
+                    outcome,
+                    stdout=sanitize.without_secrets(outcome.stdout),
+                    stderr=sanitize.without_secrets(outcome.stderr),
+                )
+            return outcome
         if isinstance(bound, BoundRead):
             return executor.read(bound, bounds)
         return executor.send_signal(bound)
 
-    def _record(self, request_id: str, request: model.Request, policy: Policy) -> dict[str, object]:
+    def _record(
+        self, request_id: str, request: model.Request, policy: Policy, *, argv: bool = True
+    ) -> dict[str, object]:
         return {
             "id": request_id,
             "uid": self.peer.uid,
             "gid": self.peer.gid,
             "pid": self.peer.pid,
             "policy": policy.generation,
-            "argv": request.argv,
+            "argv": request.argv if argv else request.argv[:1],
             # No value, and no name that is made to fill the record.
             "env": [
                 name[:64] if name.isascii() and name.isidentifier() else "?" for name, _ in request.env[:16]
@@ -272,7 +284,7 @@ class Session:
         )
 
 
-def _request(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]) -> model.Request:
+def _request(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...], *, stdin: bool) -> model.Request:
     """Bytes to the one canonical text that filters judge; spawn turns it back, byte for byte."""
     return model.Request(
         tuple(word.decode("utf-8", "surrogateescape") for word in argv),
@@ -280,6 +292,7 @@ def _request(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]) -> m
             (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
             for name, value in env
         ),
+        stdin,
     )
 
 

@@ -9,8 +9,10 @@ import errno
 import os
 import signal
 import subprocess
+import threading
 from typing import Any, Final
 
+from rootwrap_daemon.daemon import privileges
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
 from rootwrap_daemon.policy.bind import BoundExec
 
@@ -80,12 +82,13 @@ def spawn(bound: BoundExec, *, stdin: bool) -> Child:
                 ours.append(read if index else write)
                 theirs.append(write if index else read)
                 os.set_blocking(ours[-1], False)
-        process = _start(bound, *(theirs if stdin else (subprocess.DEVNULL, *theirs)))
+        start = _start if bound.capabilities is None and not bound.no_new_privs else _start_with_less
+        process = start(bound, *(theirs if stdin else (subprocess.DEVNULL, *theirs)))
         pidfd = _open_pidfd(process)
     except OSError as error:
         _close(ours)
         raise _failure(error) from error
-    except (ValueError, subprocess.SubprocessError) as error:
+    except (ValueError, RuntimeError, subprocess.SubprocessError) as error:
         _close(ours)
         raise InternalError("the daemon could not start the program") from error
     finally:
@@ -121,7 +124,8 @@ def _start(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subproces
         bound.argv,
         executable=bound.path,
         env=bound.env,
-        cwd="/",
+        cwd=bound.cwd,
+        umask=-1 if bound.umask is None else bound.umask,
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
@@ -131,6 +135,28 @@ def _start(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subproces
         start_new_session=True,
         **identity,
     )
+
+
+def _start_with_less(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subprocess.Popen[bytes]":
+    """As `_start`, with fewer privileges: they belong to a thread, which cuts its own, for good, and ends."""
+    outcome: list[subprocess.Popen[bytes] | Exception] = []
+
+    def work() -> None:
+        try:
+            privileges.cut(bound.capabilities, no_new_privs=bound.no_new_privs)
+            outcome.append(_start(bound, stdin, stdout, stderr))
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            # Raised again where it is awaited.
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if not outcome:
+        raise RuntimeError("the thread failed")
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
 def _failure(error: OSError) -> Error:

@@ -131,6 +131,7 @@ _SIGNALS: Final = {
     name.removeprefix("SIG"): number.value for name, number in signal.Signals.__members__.items()
 }
 _SIGNAL = re.compile(r"-(?:([1-9][0-9]?)|(?:SIG)?([A-Z][A-Z0-9+-]*))", re.ASCII)
+_SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9+-]*", re.ASCII)
 # kill(1) and int() take much more for a number: ` 1`, `+1`, `01`, `1_0`, digits of other scripts.
 _PID = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
@@ -166,6 +167,8 @@ class KillFilter(Filter):
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = request.argv[1:]
         number = int(signal.SIGTERM)
+        if len(words) == 3 and words[0] == "-s" and _SIGNAL_NAME.fullmatch(words[1]):
+            words = (f"-{words[1]}", words[2])
         if self.signals:
             if len(words) != 2 or words[0] not in dict(self.signals):
                 return None

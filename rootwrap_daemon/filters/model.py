@@ -4,6 +4,7 @@ Promises: all are immutable; a Request's words have one canonical type. Imports 
 """
 
 import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,19 +50,34 @@ class Finding:
 class Request:
     """The words that a client sent, decoded from bytes once (UTF-8 with surrogateescape: nothing is lost).
 
-    `argv` has at least one word and no NUL; `env` has each name once.
+    `argv` has at least one word and no NUL; `env` has each name once. `stdin`: it comes with input.
     """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
+    stdin: bool = False
+
+
+class Pin(enum.Enum):
+    """How a command gets a path: so that what runs is what was checked, or not."""
+
+    AUTO = "auto"  # as OBJECT where a client could change any component, else the resolved path
+    OBJECT = "object"  # a descriptor of the object
+    PARENT = "parent"  # a descriptor of its directory, and the name in it
+    NO = "no"  # the resolved path, whoever may change it
 
 
 @dataclass(frozen=True, slots=True)
 class Beneath:
-    """A word of the plan that must name something beneath `base`; only the host can say."""
+    """A word of the plan that must name something beneath `base`; only the host can say.
+
+    `create`: mode of the file to make if nothing is there, None to refuse then.
+    """
 
     base: str
     path: str
+    pin: Pin = Pin.AUTO
+    create: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +123,7 @@ class SignalPlan:
     signal: int
     program: Program
     run_as: str
+    target_user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +138,31 @@ Plan = ExecPlan | SignalPlan | ReadPlan
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a section named like a filter says of it. None: the daemon's own setting.
+    """What a section named like a filter says of it; None where the daemon's own setting holds.
 
-    `env`: names of variables that a request may bring. `timeout`: seconds. `max_output`: bytes.
+    `env`: the variables that a request may bring, each with what its value must be. `set_env`: those that are
+    set in any case. `timeout`: seconds. `max_output`: bytes. `stdin`: may a request bring input? `umask`,
+    `create`: modes. `capabilities`: all that a command of root keeps. `limits`: names of prlimit(1) and
+    numbers. `sanitize`: take secrets out of the output. `audit_argv`: do records show the words?
+    `target_user`: whose processes a KillFilter may hit.
     """
 
-    env: frozenset[str] = frozenset()
-    timeout: float | None = None
+    env: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
+    set_env: tuple[tuple[str, str], ...] = ()
+    timeout: int | None = None
     max_output: int | None = None
+    stdin: bool = True
+    cwd: str | None = None
+    umask: int | None = None
+    group: str | None = None
+    capabilities: frozenset[str] | None = None
+    no_new_privs: bool = False
+    limits: tuple[tuple[str, int], ...] = ()
+    pin: Pin = Pin.AUTO
+    create: int | None = None
+    sanitize: bool = False
+    audit_argv: bool = True
+    target_user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +186,7 @@ class Reason(enum.Enum):
 
     WORDS = "no filter allows these words"
     ENVIRONMENT = "the filter does not allow a variable of this request"
+    STDIN = "the filter allows no input"
     TIME = "the patterns took too long on these words"
 
 
@@ -182,3 +217,8 @@ DANGEROUS_PREFIXES: Final = ("LD_", "DYLD_", "PYTHON", "PERL", "RUBY", "BASH_FUN
 def is_dangerous_variable(name: str) -> bool:
     """True if a value of this variable can make a program run other code or read other files."""
     return name in DANGEROUS_VARIABLES or name.startswith(DANGEROUS_PREFIXES)
+
+
+def is_printable_ascii(value: str) -> bool:
+    """True for printable ASCII, blanks and the empty text."""
+    return value.isascii() and value.isprintable()

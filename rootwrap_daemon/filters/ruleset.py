@@ -6,25 +6,28 @@ Order is that of the files given, then of their lines.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from rootwrap_daemon.filters import kinds
+from rootwrap_daemon.filters import options as option_reader
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.definition import Filter, FilterError
 from rootwrap_daemon.filters.model import (
+    Beneath,
     Denied,
     ExecPlan,
     Finding,
     Location,
     Match,
     Options,
-    Plan,
     Reason,
     Request,
     Severity,
-    is_dangerous_variable,
+    SignalPlan,
 )
+from rootwrap_daemon.filters.options import Complaint, chained
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
 from rootwrap_daemon.filters.syntax import FILTERS, Document, Entry, Section, parse
 
@@ -131,42 +134,14 @@ class _Reader:
                 continue
             options = found.get(key, Options())
             for entry in section.entries:
-                options = self._option(options, entry, key)
+                options = option_reader.read(options, entry, partial(self._complain, key))
             found[key] = options
         return found
 
-    def _option(self, options: Options, entry: Entry, key: str) -> Options:
-        text = ", ".join(entry.texts)
-        if entry.key == "env":
-            names = [part.text for part in entry.fields]
-            if all(name.isidentifier() and name.isascii() for name in names):
-                for part in filter(lambda part: is_dangerous_variable(part.text), entry.fields):
-                    what = f"any value of {part.text} can run other code"
-                    self._add(Severity.WARNING, part.location, what, "leave it out")
-                return replace(options, env=options.env | frozenset(names))
-            self._bad(entry, "names of variables, separated by commas", key)
-        elif entry.key == "timeout":
-            if text.isascii() and text.isdigit() and int(text) > 0:
-                return replace(options, timeout=float(text))
-            self._bad(entry, "a whole number of seconds", key)
-        elif entry.key == "max_output":
-            if text.isascii() and text.isdigit() and int(text) > 0:
-                return replace(options, max_output=int(text))
-            self._bad(entry, "a whole number of bytes", key)
-        else:
-            self._add(
-                Severity.ERROR,
-                entry.location,
-                f"{entry.name} is no option of a filter",
-                "use env, timeout or max_output",
-                key,
-            )
-        return options
-
-    def _bad(self, entry: Entry, wanted: str, key: str) -> None:
-        self._add(
-            Severity.ERROR, entry.fields[0].location, f"{entry.name} is not set so", f"write {wanted}", key
-        )
+    def _complain(self, key: str, complaint: Complaint) -> None:
+        severity = Severity.ERROR if complaint.fatal else Severity.WARNING
+        names = (key,) if complaint.fatal else ()
+        self._add(severity, complaint.location, complaint.what, complaint.mend, *names)
 
 
 class RuleSet:
@@ -190,10 +165,11 @@ class RuleSet:
         reason = Reason.WORDS
         try:
             for match in self._matches(request.argv, clock, chains=True):
-                if _admits(match.options, request.env):
-                    yield _with_environment(match, request.env)
+                refused = _refusal(match.options, request)
+                if refused is None:
+                    yield _complete(match, request.env)
                 else:
-                    reason = Reason.ENVIRONMENT
+                    reason = refused
         except OutOfTime:
             reason = Reason.TIME
         yield Denied(reason)
@@ -215,28 +191,32 @@ class RuleSet:
         for leaf in self._matches(argv[count:], clock, chains=False):
             plan = outer.chain(argv[:count], leaf.plan)
             if plan is not None:
-                options = _both(outer.options, leaf.options)
-                yield Match(outer.name, outer.location, plan, options, leaf.filter)
+                options = chained(outer.options, leaf.options)
+                if options is not None:
+                    yield Match(outer.name, outer.location, plan, options, leaf.filter)
 
 
-def _admits(options: Options, env: tuple[tuple[str, str], ...]) -> bool:
-    """A variable needs its name in the filter, and a value of printable ASCII."""
-    return all(name in options.env and value.isascii() and value.isprintable() for name, value in env)
+def _refusal(options: Options, request: Request) -> Reason | None:
+    """Why the options of a filter that allows the words do not allow the rest of the request."""
+    if request.stdin and not options.stdin:
+        return Reason.STDIN
+    # A variable needs its name in the filter, and a value as the filter says.
+    if not all(name in options.env and options.env[name](value) for name, value in request.env):
+        return Reason.ENVIRONMENT
+    return None
 
 
-def _with_environment(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
-    plan: Plan = match.plan
-    if env and isinstance(plan, ExecPlan):
-        # What an EnvFilter took from the words stands: it is what the filter's own line names.
-        merged = {**dict(env), **dict(plan.env)}
-        return replace(match, plan=replace(plan, env=tuple(merged.items())))
-    return match
-
-
-def _both(outer: Options, leaf: Options) -> Options:
-    """The leaf's variables and the smaller of each limit."""
-    return Options(
-        env=leaf.env,
-        timeout=min((t for t in (outer.timeout, leaf.timeout) if t is not None), default=None),
-        max_output=min((m for m in (outer.max_output, leaf.max_output) if m is not None), default=None),
+def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
+    """The match with what the options add to its plan."""
+    plan, options = match.plan, match.options
+    if isinstance(plan, SignalPlan) and options.target_user:
+        return replace(match, plan=replace(plan, target_user=options.target_user))
+    if not isinstance(plan, ExecPlan):
+        return match
+    # What an EnvFilter took from the words stands, and what the filter sets stands above all.
+    merged = {**dict(env), **dict(plan.env), **dict(options.set_env)}
+    words = tuple(
+        replace(word, pin=options.pin, create=options.create) if isinstance(word, Beneath) else word
+        for word in plan.arguments
     )
+    return replace(match, plan=replace(plan, arguments=words, env=tuple(merged.items())))

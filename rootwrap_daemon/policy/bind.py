@@ -19,11 +19,13 @@ from rootwrap_daemon.filters.model import (
     ExecPlan,
     FixedPath,
     Match,
+    Options,
     Program,
     ReadPlan,
     SignalPlan,
     Word,
 )
+from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.policy import host
 
 
@@ -35,7 +37,7 @@ class Surroundings(Protocol):
     @property
     def owners(self) -> frozenset[int]: ...
     @property
-    def identities(self) -> dict[str, host.Identity]: ...
+    def identities(self) -> dict[tuple[str, str | None], host.Identity]: ...
 
 
 class NotBound(Exception):
@@ -70,12 +72,19 @@ class _Bound:
 
 @dataclass(frozen=True, slots=True)
 class BoundExec(_Bound):
-    """Execute `path` with `argv` (its first word is the path) and exactly `env`, as `identity`."""
+    """Execute `path` with `argv` (its first word is the path) and exactly `env`, as `identity`, in `cwd`.
+
+    `umask`: None for the daemon's. `capabilities`: numbers that are left of root's, None for all.
+    """
 
     path: str
     argv: tuple[str, ...]
     env: dict[str, str]
     identity: host.Identity
+    cwd: str = "/"
+    umask: int | None = None
+    capabilities: frozenset[int] | None = None
+    no_new_privs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +110,9 @@ def bind(match: Match, policy: Surroundings) -> Bound:
     """Look at the host once. Raises NotBound; then nothing is left open."""
     plan = match.plan
     if isinstance(plan, ExecPlan):
-        return _bind_exec(plan, policy)
+        return _bind_exec(plan, match.options, policy)
     if isinstance(plan, SignalPlan):
-        return _bind_signal(plan, policy)
+        return _bind_signal(plan, match.options, policy)
     return _bind_read(plan, policy)
 
 
@@ -116,12 +125,12 @@ def _executable(program: Program, policy: Surroundings) -> host.Executable:
         raise NotBound(ExecutableNotFound, f"the program {program.name} is refused: {error}") from error
 
 
-def _bind_exec(plan: ExecPlan, policy: Surroundings) -> BoundExec:
-    identity = policy.identities[plan.run_as]
+def _bind_exec(plan: ExecPlan, options: Options, policy: Surroundings) -> BoundExec:
+    identity = policy.identities[plan.run_as, options.group]
+    cwd = _cwd(options.cwd, policy) if options.cwd else "/"
     with contextlib.ExitStack() as opened:
-        path = _executable(plan.program, policy).path
+        argv = [*_prlimit(options, policy), _executable(plan.program, policy).path]
         descriptors: list[int] = []
-        argv = [path]
         for word in plan.arguments:
             text, descriptor = _bind_word(word, policy)
             if descriptor is not None:
@@ -137,7 +146,32 @@ def _bind_exec(plan: ExecPlan, policy: Surroundings) -> BoundExec:
         "LOGNAME": identity.name,
         **dict(plan.env),
     }
-    return BoundExec(tuple(descriptors), path, tuple(argv), env, identity)
+    return BoundExec(
+        tuple(descriptors),
+        argv[0],
+        tuple(argv),
+        env,
+        identity,
+        cwd,
+        options.umask,
+        None if options.capabilities is None else frozenset(map(CAPABILITIES.index, options.capabilities)),
+        options.no_new_privs,
+    )
+
+
+def _prlimit(options: Options, policy: Surroundings) -> list[str]:
+    """The words before a command that has limits: they belong to a process, so another program sets them."""
+    if not options.limits:
+        return []
+    path = _executable(Program("prlimit"), policy).path
+    return [path, *(f"--{name}={number}" for name, number in options.limits), "--"]
+
+
+def _cwd(path: str, policy: Surroundings) -> str:
+    try:
+        return host.resolve_owned(path, policy.owners).path
+    except (host.UntrustedPath, OSError) as error:
+        raise NotBound(ExecutableNotFound, f"cwd {path}: {error}") from error
 
 
 def _bind_word(word: Word, policy: Surroundings) -> tuple[str, int | None]:
@@ -148,7 +182,7 @@ def _bind_word(word: Word, policy: Surroundings) -> tuple[str, int | None]:
         return _executable(word, policy).path, None
     try:
         if isinstance(word, Beneath):
-            pinned = host.pin_beneath(word.base, word.path, policy.owners)
+            pinned = host.pin_beneath(word.base, word.path, policy.owners, word.pin, word.create)
             return pinned.word, pinned.descriptor
         if isinstance(word, FixedPath):
             return _fixed(word, policy), None
@@ -168,11 +202,13 @@ def _fixed(word: FixedPath, policy: Surroundings) -> str:
     return found.path
 
 
-def _bind_signal(plan: SignalPlan, policy: Surroundings) -> BoundSignal:
+def _bind_signal(plan: SignalPlan, options: Options, policy: Surroundings) -> BoundSignal:
     program = _executable(plan.program, policy)
     pidfd = _open_process(plan.pid, program, policy)
     try:
-        identity = policy.identities[plan.run_as]
+        if plan.target_user and host.user_number(plan.target_user) != host.process_user(plan.pid)[0]:
+            raise NotBound(Denied, f"process {plan.pid} is not {plan.target_user}'s")
+        identity = policy.identities[plan.run_as, options.group]
         if not identity.is_current and identity.uid not in host.process_user(plan.pid):
             raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")
         # Alive now means that the number meant this process all the while.

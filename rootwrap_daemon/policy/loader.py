@@ -12,7 +12,8 @@ from typing import Final
 
 from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.definition import Filter
-from rootwrap_daemon.filters.model import Finding, Location, Severity
+from rootwrap_daemon.filters.kinds import KillFilter
+from rootwrap_daemon.filters.model import Finding, Location, Pin, Severity
 from rootwrap_daemon.policy import host
 
 #: Bytes of one filter file. The largest of the files known is 14 KiB.
@@ -25,13 +26,17 @@ class Loaded:
 
     filters: list[Filter] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    #: Who runs the filters' commands, by name.
-    identities: dict[str, host.Identity] = field(default_factory=dict)
+    kept: frozenset[str] | None = None
+    #: Who runs the filters' commands, by names of user and group.
+    identities: dict[tuple[str, str | None], host.Identity] = field(default_factory=dict)
 
 
-def load(directories: Iterable[str], owners: frozenset[int]) -> Loaded:
-    """Read every filter file. Never raises for what is in them or how they lie: that is a finding."""
-    loaded = Loaded()
+def load(directories: Iterable[str], owners: frozenset[int], kept: frozenset[str] | None) -> Loaded:
+    """Read every filter file. Never raises for what is in them or how they lie: that is a finding.
+
+    `kept`: the capabilities that the daemon keeps, None for all that it has.
+    """
+    loaded = Loaded(kept=kept)
     for directory in directories:
         try:
             found = host.resolve_owned(directory, owners)
@@ -77,26 +82,52 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
     read = ruleset.read(text, path)
     loaded.findings += read.findings
     for one in read.filters:
-        if problem := _identify(loaded, one):
-            loaded.findings.append(
-                Finding(
-                    one.location, Severity.ERROR, problem, "name another user", frozenset((one.name.lower(),))
-                )
-            )
+        if problem := _problem(loaded, one):
+            what, mend = problem
+            names = frozenset((one.name.lower(),))
+            loaded.findings.append(Finding(one.location, Severity.ERROR, what, mend, names))
         else:
             loaded.filters.append(one)
 
 
-def _identify(loaded: Loaded, one: Filter) -> str | None:
-    """What is wrong with the user that a filter's command runs as."""
-    if one.run_as not in loaded.identities:
+#: Commands that act on a name, not on what it names: only they can be given a directory and a name in it.
+_ACT_ON_NAMES: Final = frozenset(("rm", "mv", "mkdir", "rmdir", "ln"))
+
+
+def _problem(loaded: Loaded, one: Filter) -> tuple[str, str] | None:
+    """What is wrong with a filter on this host, and what to do."""
+    options = one.options
+    user = (one.run_as, options.group)
+    try:
+        identity = loaded.identities.setdefault(user, host.identity(*user))
+    except KeyError as error:
+        return f"{error.args[0]}", "name one that is there"
+    if not identity.is_current and os.geteuid() != 0:
+        return f"only root can run commands as {one.run_as}", "start the daemon as root"
+    if options.target_user:
         try:
-            loaded.identities[one.run_as] = host.identity(one.run_as)
+            host.user_number(options.target_user)
         except KeyError:
-            return f"no user {one.run_as!r} here"
-    if not loaded.identities[one.run_as].is_current and os.geteuid() != 0:
-        return f"only root can run commands as {one.run_as}"
+            return f"target_user: no user {options.target_user!r} here", "name one that is there"
+    if options.capabilities is not None and identity.uid != 0:
+        return "capabilities of another user than root", "leave them out: such a command has none"
+    if options.pin is Pin.PARENT and one.program.rpartition("/")[2] not in _ACT_ON_NAMES:
+        return f"pin = parent, and {one.program} may follow what the name names", "use pin = object"
+    if lacking := sorted(_needed(one, identity) - loaded.kept) if loaded.kept is not None else []:
+        return f"the daemon gives up {', '.join(lacking)}, which this needs", "add it to capabilities"
     return None
+
+
+def _needed(one: Filter, identity: host.Identity) -> frozenset[str]:
+    """The capabilities that the daemon's own mechanisms need for a filter: capabilities(7)."""
+    needed = set()
+    if not identity.is_current:
+        needed |= {"CAP_SETUID", "CAP_SETGID", "CAP_KILL"}
+    if one.options.capabilities is not None:
+        needed.add("CAP_SETPCAP")
+    if isinstance(one, KillFilter):
+        needed |= {"CAP_KILL", "CAP_SYS_PTRACE"}
+    return frozenset(needed)
 
 
 def _add(loaded: Loaded, severity: Severity, path: str, what: str, mend: str) -> None:

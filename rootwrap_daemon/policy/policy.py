@@ -32,7 +32,7 @@ class Policy:
     generation: int
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]
-    identities: dict[str, host.Identity]
+    identities: dict[tuple[str, str | None], host.Identity]
     allowed_uids: frozenset[int]
     allowed_gids: frozenset[int]
     findings: tuple[Finding, ...]
@@ -107,11 +107,10 @@ def load(settings: Settings, generation: int) -> Policy:
         raise ConfigurationError(
             "neither allowed_users nor allowed_groups names anybody: nobody could connect"
         )
-    loaded = loader.load(settings.filters_path, owners)
+    kept = None if settings.capabilities is None else frozenset(settings.capabilities)
+    loaded = loader.load(settings.filters_path, owners, kept)
     exec_dirs = _exec_dirs(settings, owners, loaded.findings)
     _report(settings, loaded.findings)
-    # Reading files and entering namespaces is done as the daemon itself.
-    loaded.identities.setdefault("root", _own_identity())
     return Policy(
         settings,
         RuleSet(loaded.filters),
@@ -123,13 +122,6 @@ def load(settings: Settings, generation: int) -> Policy:
         allowed_gids,
         tuple(loaded.findings),
     )
-
-
-def _own_identity() -> host.Identity:
-    try:
-        return host.identity("root")
-    except KeyError:
-        return host.Identity("root", 0, 0, (0,), "/root")
 
 
 def _number(option: str, name: str, look_up: Callable[[str], int]) -> int:

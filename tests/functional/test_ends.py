@@ -253,7 +253,7 @@ def test_stop_ends_what_does_not_end(new_daemon: NewDaemon) -> None:
 
     def work() -> None:
         with daemon.client() as client:
-            # On a connection that was used before: what ran must not be taken for what did not, and run again.
+            # On a connection that was used before: what ran must not be taken for idle, and run again.
             client.run(["true"])
             codes.append(client.run(["sh", "-c", "trap '' TERM; sleep 60; sleep 60"]).returncode)
 

@@ -1,0 +1,221 @@
+"""The options of a filter: what a section named like it may say, and what two of a chain say together.
+
+Promises: an option that is unknown, or not set exactly as it can be, is a finding with its place. No I/O.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from rootwrap_daemon.filters.model import Location, Options, Pin, is_dangerous_variable, is_printable_ascii
+from rootwrap_daemon.filters.syntax import Entry, Field
+from rootwrap_daemon.filters.words import TypeProblem, typed
+
+#: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
+CAPABILITIES: Final = tuple(
+    f"CAP_{name}"
+    for name in """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
+    SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
+    AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
+    PERFMON BPF CHECKPOINT_RESTORE
+    """.split()
+)
+#: What `limits` may name: options of prlimit(1), each a resource of getrlimit(2).
+LIMITS: Final = frozenset(("nofile", "cpu", "as", "fsize", "nproc", "core", "memlock"))
+
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=\{([a-z0-9]+)(?:=(.*))?\})?", re.ASCII)
+_SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII)
+_LIMIT = re.compile(r"([a-z]+)=([0-9]{1,18})", re.ASCII)
+_OCTAL = re.compile(r"0?[0-7]{3}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
+
+
+class OptionProblem(ValueError):
+    """An option that is not set as it can be. `args`: what is wrong, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong, or doubtful, about one option."""
+
+    location: Location
+    what: str
+    mend: str
+    fatal: bool = True
+
+
+def read(options: Options, entry: Entry, complain: Callable[[Complaint], None]) -> Options:
+    """`options` with what this entry sets."""
+    reader = _READERS.get(entry.key)
+    if reader is None:
+        known = ", ".join(sorted(_READERS))
+        complain(Complaint(entry.location, f"{entry.name} is no option of a filter", f"use one of {known}"))
+        return options
+    try:
+        changes = reader(entry.fields)
+    except (OptionProblem, TypeProblem) as problem:
+        what, mend = problem.args
+        complain(Complaint(entry.fields[0].location, f"{entry.name}: {what}", mend))
+        return options
+    for part in entry.fields if entry.key in ("env", "set_env") else ():
+        name = part.text.partition("=")[0]
+        if is_dangerous_variable(name) and entry.key == "env":
+            what = f"any value of {name} can run other code"
+            complain(Complaint(part.location, what, "leave it out", fatal=False))
+    return replace(options, **changes)
+
+
+def _one(fields: tuple[Field, ...]) -> str:
+    if len(fields) != 1:
+        raise OptionProblem("more than one value", "write one")
+    return fields[0].text
+
+
+def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
+    found: dict[str, Callable[[str], bool]] = {}
+    for part in fields:
+        match = _VARIABLE.fullmatch(part.text)
+        if not match or match[1] in found:
+            raise OptionProblem(f"{part.text!r} is no variable", "write NAME or NAME={type}, each once")
+        found[match[1]] = typed(match[2], match[3]).takes if match[2] else is_printable_ascii
+    return {"env": found}
+
+
+def _set_env(fields: tuple[Field, ...]) -> dict[str, Any]:
+    found: dict[str, str] = {}
+    for part in fields:
+        match = _SETTING.fullmatch(part.text)
+        if not match or match[1] in found or not is_printable_ascii(match[2]):
+            raise OptionProblem(f"{part.text!r} sets no variable", "write NAME=value, each once")
+        found[match[1]] = match[2]
+    return {"set_env": tuple(found.items())}
+
+
+def _whole(name: str, unit: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+    def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
+        text = _one(fields)
+        if not re.fullmatch(r"[1-9][0-9]{0,11}", text, re.ASCII):
+            raise OptionProblem(f"{text!r} is no whole number", f"write {unit}, at least 1")
+        return {name: int(text)}
+
+    return reader
+
+
+def _yes_or_no(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+    def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
+        text = _one(fields)
+        if text not in ("yes", "no"):
+            raise OptionProblem(f"{text!r} is neither yes nor no", "write one of the two")
+        return {name: text == "yes"}
+
+    return reader
+
+
+def _chosen(name: str, values: Mapping[str, object]) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+    def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
+        text = _one(fields)
+        if text not in values:
+            raise OptionProblem(f"{text!r} is not known", f"write one of {', '.join(values)}")
+        return {name: values[text]}
+
+    return reader
+
+
+def _mode(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+    def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
+        text = _one(fields)
+        if not _OCTAL.fullmatch(text):
+            raise OptionProblem(f"{text!r} is no octal mode", "write e.g. 0640")
+        return {name: int(text, 8)}
+
+    return reader
+
+
+def _name(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+    def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
+        text = _one(fields)
+        if not _NAME.fullmatch(text):
+            raise OptionProblem(f"{text!r} is no name", "write a name: numbers are ambiguous")
+        return {name: text}
+
+    return reader
+
+
+def _cwd(fields: tuple[Field, ...]) -> dict[str, Any]:
+    text = _one(fields)
+    if not text.startswith("/") or any(part in (".", "..") for part in text.split("/")) or "//" in text:
+        raise OptionProblem(f"{text!r} is no plain absolute path", "write one")
+    return {"cwd": text}
+
+
+def _capabilities(fields: tuple[Field, ...]) -> dict[str, Any]:
+    names = [part.text for part in fields]
+    # `none` for the empty set: a value that was forgotten must not mean it.
+    if names == ["none"]:
+        return {"capabilities": frozenset()}
+    for name in names:
+        if name not in CAPABILITIES:
+            raise OptionProblem(f"there is no capability {name!r}", "write e.g. CAP_NET_ADMIN, or none")
+    return {"capabilities": frozenset(names)}
+
+
+def _limits(fields: tuple[Field, ...]) -> dict[str, Any]:
+    found: dict[str, int] = {}
+    for part in fields:
+        match = _LIMIT.fullmatch(part.text)
+        if not match or match[1] not in LIMITS or match[1] in found:
+            known = ", ".join(sorted(LIMITS))
+            raise OptionProblem(f"{part.text!r} is no limit", f"write NAME=NUMBER, each once, of {known}")
+        found[match[1]] = int(match[2])
+    return {"limits": tuple(sorted(found.items()))}
+
+
+_READERS: Final[dict[str, Callable[[tuple[Field, ...]], dict[str, Any]]]] = {
+    "env": _env,
+    "set_env": _set_env,
+    "timeout": _whole("timeout", "seconds"),
+    "max_output": _whole("max_output", "bytes"),
+    "stdin": _yes_or_no("stdin"),
+    "cwd": _cwd,
+    "umask": _mode("umask"),
+    "group": _name("group"),
+    "capabilities": _capabilities,
+    "no_new_privs": _yes_or_no("no_new_privs"),
+    "limits": _limits,
+    "pin": _chosen("pin", {pin.value: pin for pin in Pin}),
+    "create": _mode("create"),
+    "sanitize": _chosen("sanitize", {"none": False, "secrets": True}),
+    "audit": _chosen("audit_argv", {"argv": True, "no-argv": False}),
+    "target_user": _name("target_user"),
+}
+
+#: What must be the same for both filters of a chain: one process has one of each.
+_SAME: Final = ("group", "capabilities", "cwd", "umask", "no_new_privs")
+
+
+def chained(outer: Options, leaf: Options) -> Options | None:
+    """What holds for a leaf's command inside a chain, None if the two contradict each other.
+
+    The variables are the leaf's, of each limit the smaller holds, and what one forbids is forbidden.
+    """
+    if any(getattr(outer, name) != getattr(leaf, name) for name in _SAME):
+        return None
+    limits = dict(outer.limits)
+    for name, number in leaf.limits:
+        limits[name] = min(number, limits.get(name, number))
+    return replace(
+        leaf,
+        timeout=_smaller(outer.timeout, leaf.timeout),
+        max_output=_smaller(outer.max_output, leaf.max_output),
+        stdin=outer.stdin and leaf.stdin,
+        limits=tuple(sorted(limits.items())),
+        sanitize=outer.sanitize or leaf.sanitize,
+        audit_argv=outer.audit_argv and leaf.audit_argv,
+    )
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return min((number for number in (one, other) if number is not None), default=None)

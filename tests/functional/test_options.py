@@ -1,0 +1,218 @@
+"""Options of filters, seen from inside the commands that run under them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.client import Client
+from rootwrap_daemon.errors import CommandTimeout, Denied, EnvironmentDenied, ExecutableNotFound, OutputLimit
+from tests.real_daemon import NewDaemon
+
+STATUS = ["cat", "/proc/self/status"]
+
+
+def status(client: Client) -> dict[str, str]:
+    """The child's own /proc/self/status."""
+    text = client.run(STATUS, check=True, text=True).stdout
+    return dict(line.split(":\t", 1) for line in text.splitlines())
+
+
+def shell(client: Client, script: str) -> str:
+    return client.run(["sh", "-c", script], check=True, text=True).stdout
+
+
+def options(**values: str) -> str:
+    """FILTERS for a shell and a cat with the same options."""
+    lines = "".join(f"{name} = {value}\n" for name, value in values.items())
+    return (
+        f"[Filters]\nsh: CommandFilter, sh, root\ncat: CommandFilter, cat, root\n[sh]\n{lines}[cat]\n{lines}"
+    )
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("names", "bits"),
+    [("CAP_NET_ADMIN", 1 << 12), ("CAP_NET_ADMIN, CAP_NET_RAW", 3 << 12), ("none", 0)],
+)
+def test_capabilities_are_exactly_those_listed(new_daemon: NewDaemon, names: str, bits: int) -> None:
+    daemon = new_daemon(options(capabilities=names) + "[Filters]\nplain: CommandFilter, head, root\n")
+    own = Path(f"/proc/{daemon.pid}/status").read_text()
+    with daemon.client() as client:
+        for _ in range(3):
+            found = status(client)
+            assert found["CapBnd"] == found["CapEff"] == found["CapPrm"] == f"{bits:016x}"
+            assert found["CapInh"] == found["CapAmb"] == "0" * 16
+        # A thread cut its own and ended; the daemon and its other commands are as they were.
+        plain = client.run(["head", "-c", "4096", "/proc/self/status"], text=True).stdout
+        wanted = [line for line in own.splitlines() if line.startswith("CapBnd")]
+        assert [line for line in plain.splitlines() if line.startswith("CapBnd")] == wanted
+    now = Path(f"/proc/{daemon.pid}/status").read_text()
+    assert [line for line in now.splitlines() if line.startswith("Cap")] == [
+        line for line in own.splitlines() if line.startswith("Cap")
+    ]
+
+
+@pytest.mark.root
+def test_capability_that_is_not_listed_is_gone_for_root_too(new_daemon: NewDaemon, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    os.chown(secret, 61111, 61111)
+    os.chown(tmp_path, 61111, 61111)
+    tmp_path.chmod(0o700)
+    daemon = new_daemon(options(capabilities="CAP_NET_ADMIN"))
+    link = f"rw{os.getpid()}"[:15]
+    with daemon.client() as client:
+        try:
+            assert shell(client, f"ip link add {link} type veth peer name {link}p 2>&1; echo $?") == "0\n"
+        finally:
+            subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)
+        assert client.run(["sh", "-c", f"chown 0 '{secret}'"]).returncode != 0
+        assert client.run(["cat", str(secret)]).returncode != 0
+
+
+def test_no_new_privs_is_of_that_command_alone(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(options(no_new_privs="yes") + "[Filters]\nhead: CommandFilter, head, root\n")
+    with daemon.client() as client:
+        assert status(client)["NoNewPrivs"] == "1"
+        plain = client.run(["head", "-c", "4096", "/proc/self/status"], text=True).stdout
+        assert "NoNewPrivs:\t0" in plain
+    assert "NoNewPrivs:\t0" in Path(f"/proc/{daemon.pid}/status").read_text()
+
+
+def test_umask_cwd_limits_and_set_env(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(
+        options(
+            umask="0077",
+            cwd="/usr/bin",
+            limits="nofile=100, fsize=1000, cpu=7",
+            set_env="LC_ALL=C, MODE=a b",
+        )
+    )
+    with daemon.client() as client:
+        script = "umask; pwd; ulimit -n; ulimit -t; echo $LC_ALL; echo $MODE"
+        assert shell(client, script) == "0077\n/usr/bin\n100\n7\nC\na b\n"
+        # A limit does not shift the words.
+        assert client.run(["sh", "-c", 'echo "$0 $@"', "-a", "--b"]).stdout == b"-a --b\n"
+
+
+def test_cwd_that_others_can_change_is_not_used(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(options(cwd="/tmp"))
+    with daemon.client() as client, pytest.raises(ExecutableNotFound):
+        client.run(["cat"])
+
+
+@pytest.mark.root
+def test_group_takes_the_place_of_the_first(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon("[Filters]\nid: CommandFilter, id, nobody\n[id]\ngroup = daemon\n")
+    with daemon.client() as client:
+        assert client.run(["id", "-gn"]).stdout == b"daemon\n"
+        assert client.run(["id", "-u"]).stdout == b"65534\n"
+        assert client.run(["id", "-Gn"]).stdout == b"daemon\n"
+
+
+def test_env_types_judge_values(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(options(env="TAG={name}, NUMBER={int=1-9}, ANY"))
+    with daemon.client() as client:
+        done = client.run(
+            ["sh", "-c", "echo $TAG $NUMBER $ANY"], env={"TAG": "a.b", "NUMBER": "7", "ANY": "x y"}
+        )
+        assert done.stdout == b"a.b 7 x y\n"
+        for env in ({"TAG": "-a"}, {"TAG": "a b"}, {"NUMBER": "10"}, {"ANY": "a\nb"}, {"OTHER": "1"}):
+            with pytest.raises(EnvironmentDenied):
+                client.run(["sh", "-c", "true"], env=env)
+
+
+def test_stdin_timeout_and_output(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(options(stdin="no", timeout="1", max_output="1000"))
+    with daemon.client() as client:
+        with pytest.raises(Denied):
+            client.run(["cat"], input=b"x")
+        with pytest.raises(CommandTimeout):
+            client.run(["sh", "-c", "sleep 30"], timeout=20)
+        with pytest.raises(OutputLimit):
+            client.run(["sh", "-c", "head -c 1001 /dev/zero"])
+
+
+def test_secrets_are_taken_out_of_output(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(options(sanitize="secrets"))
+    with daemon.client() as client:
+        done = client.run(["sh", "-c", "echo '--password hunter2 plain'; printf '\\377'"])
+        assert b"hunter2" not in done.stdout
+        assert done.stdout.endswith(b"plain\n\xff")
+
+
+def test_records_without_words(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(options(audit="no-argv"))
+    with daemon.client() as client:
+        client.run(["sh", "-c", "echo hush"])
+    assert "hush" not in (daemon.directory / "audit.jsonl").read_text()
+    assert daemon.audit()[0]["argv"] == ["sh"]
+
+
+def chown_filters(base: Path, **values: str) -> str:
+    lines = "".join(f"{name} = {value}\n" for name, value in values.items())
+    return (
+        f"[Filters]\nowner: PathFilter, chown, root, pass, {base}\n"
+        f"make: PathFilter, mkdir, root, {base}\n[owner]\n{lines}"
+    )
+
+
+@pytest.mark.root
+def test_pinning_and_creating(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(start=False)
+    base = daemon.directory / "base"
+    base.mkdir()
+    os.chown(base, 61111, 61111)
+    (base / "file").write_text("x")
+    daemon.configure(chown_filters(base, create="0640") + "[make]\npin = parent\n")
+    daemon.start()
+    with daemon.client() as client:
+        assert client.run(["chown", "61112", str(base / "file")]).returncode == 0
+        assert (base / "file").stat().st_uid == 61112
+        # Nothing was there: the daemon makes it, with this mode, and hands it over.
+        assert client.run(["chown", "61112", str(base / "new")]).returncode == 0
+        assert ((base / "new").stat().st_uid, (base / "new").stat().st_mode & 0o777) == (61112, 0o640)
+        assert client.run(["mkdir", str(base / "directory")]).returncode == 0
+        assert (base / "directory").is_dir()
+        (base / "link").symlink_to("/etc/hostname")
+        os.mkfifo(base / "fifo")
+        (base / "one").write_text("x")
+        os.link(base / "one", base / "two")
+        for name in ("link", "fifo", "two", "../base-evil", "directory/../../x"):
+            assert not client.check(["chown", "61112", f"{base}/{name}"]).allowed, name
+        for name in ("", "directory/..", "directory/.", "a/", ".."):
+            assert not client.check(["mkdir", f"{base}/{name}"]).allowed, name
+    assert os.stat("/etc/hostname").st_uid == 0
+    assert not list(Path(f"/proc/{daemon.pid}/fd").glob("base*"))
+
+
+@pytest.mark.root
+def test_target_user_of_a_kill(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon("[Filters]\nk: KillFilter, root, sleep, -TERM\n[k]\ntarget_user = nobody\n")
+    mine = subprocess.Popen(["sleep", "1000"])
+    other = subprocess.Popen(["sleep", "1000"], user=65534, group=65534)
+    try:
+        with daemon.client() as client:
+            assert not client.check(["kill", "-TERM", str(mine.pid)]).allowed
+            assert client.run(["kill", "-s", "TERM", str(other.pid)]).returncode == 0
+            assert other.wait(10) == -15
+    finally:
+        for process in (mine, other):
+            process.kill()
+            process.wait()
+
+
+def test_leaf_that_differs_from_its_chain_is_denied(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(
+        "[Filters]\nnice: ChainingRegExpFilter, nice, root, nice, -n, \\d+\ncat: CommandFilter, cat, root\n"
+        "sh: CommandFilter, sh, root\n[cat]\numask = 0077\n[sh]\nset_env = A=1\ntimeout = 1\n"
+    )
+    with daemon.client() as client:
+        assert not client.check(["nice", "-n", "5", "cat"]).allowed
+        assert client.check(["cat"]).allowed
+        assert client.run(["nice", "-n", "5", "sh", "-c", "echo $A"]).stdout == b"1\n"
+        with pytest.raises(CommandTimeout):
+            client.run(["nice", "-n", "5", "sh", "-c", "sleep 9"])
