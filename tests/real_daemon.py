@@ -240,7 +240,12 @@ def new_daemon() -> Iterator[NewDaemon]:
 
     yield make
     for daemon in daemons:
+        left = daemon.children() if daemon.process is not None else []
         daemon.stop(signal.SIGKILL)
+        for pid in left:
+            # What a test that failed left running: each leads a group of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
         shutil.rmtree(daemon.directory, ignore_errors=True)
 
 

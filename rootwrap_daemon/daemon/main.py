@@ -16,7 +16,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import privileges
+from rootwrap_daemon.daemon import orphans, privileges
 from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.listener import Listener
 from rootwrap_daemon.daemon.server import Server
@@ -96,6 +96,7 @@ def _main(arguments: argparse.Namespace) -> int:
     )
     if settings.capabilities is not None:
         privileges.keep_capabilities(settings.capabilities)
+    orphans.adopt()
     server = Server(listener, policy, audit)
 
     def reload() -> Policy:

@@ -17,6 +17,7 @@ from typing import Final
 from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.connection import turn_away
 from rootwrap_daemon.daemon.listener import Listener, peer_of
+from rootwrap_daemon.daemon.orphans import REAPER
 from rootwrap_daemon.daemon.session import Session
 from rootwrap_daemon.errors import Busy, Unauthorized
 from rootwrap_daemon.policy.policy import Policy
@@ -30,7 +31,8 @@ _JUDGING: Final = 4
 #: Connections to accept before signals are looked at again.
 _BATCH: Final = 64
 #: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
-_TICK: Final = 5.0
+_TICK: Final = 2.0
+_SHORT_TICK: Final = 0.2
 _BACK_OFF: Final = 0.05
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
@@ -127,14 +129,16 @@ class Server:
         poll = select.poll()
         poll.register(self.listener.socket, select.POLLIN)
         poll.register(wake, select.POLLIN)
+        tick = _TICK
         while True:
-            for descriptor, _ in poll.poll(_TICK * 1000):
+            for descriptor, _ in poll.poll(tick * 1000):
                 if descriptor == wake:
                     if on_signal():
                         return
                 else:
                     self._accept_some()
             self.audit.flush()
+            tick = _SHORT_TICK if REAPER.reap() else _TICK
 
     def stop(self) -> None:
         """Take no new commands, let running ones end until the drain deadline, then end them."""

@@ -10,9 +10,11 @@ import os
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from typing import Any, Final
 
 from rootwrap_daemon.daemon import privileges
+from rootwrap_daemon.daemon.orphans import REAPER
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
 from rootwrap_daemon.policy.bind import BoundExec
 
@@ -59,10 +61,13 @@ class Child:
 
     def reap(self) -> int:
         """Wait for the process, which must have ended; minus the signal's number if one ended it."""
-        return self._process.wait()
+        returncode = self._process.wait()
+        REAPER.forgets(self.pid)
+        return returncode
 
     def release(self) -> None:
-        """Close every descriptor."""
+        """Close every descriptor. What was not reaped by now is left to the orphans' reaper."""
+        REAPER.forgets(self.pid)
         for end in tuple(self._open):
             self.close(end)
         os.close(self.pidfd)
@@ -82,9 +87,8 @@ def spawn(bound: BoundExec, *, stdin: bool) -> Child:
                 ours.append(read if index else write)
                 theirs.append(write if index else read)
                 os.set_blocking(ours[-1], False)
-        start = _start if bound.capabilities is None and not bound.no_new_privs else _start_with_less
-        process = start(bound, *(theirs if stdin else (subprocess.DEVNULL, *theirs)))
-        pidfd = _open_pidfd(process)
+        with REAPER.spawning():
+            process, pidfd = _create(bound, theirs if stdin else (subprocess.DEVNULL, *theirs))
     except OSError as error:
         _close(ours)
         raise _failure(error) from error
@@ -103,7 +107,15 @@ def _open_pidfd(process: "subprocess.Popen[bytes]") -> int:
         # Out of descriptors: what cannot be watched must not run.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        REAPER.forgets(process.pid)
         raise
+
+
+def _create(bound: BoundExec, ends: Sequence[int]) -> "tuple[subprocess.Popen[bytes], int]":
+    start = _start if bound.capabilities is None and not bound.no_new_privs else _start_with_less
+    process = start(bound, *ends)
+    REAPER.awaits(process.pid)
+    return process, _open_pidfd(process)
 
 
 def _close(descriptors: list[int]) -> None:

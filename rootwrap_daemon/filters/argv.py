@@ -1,21 +1,80 @@
 """ArgvFilter: one typed pattern a word, so that a policy can be read instead of guessed.
 
-Promises: matching is linear in the words, and each word is taken by exactly one place of the pattern; a
-pattern for which that would not be so is refused at load. The grammar is in the reference
-(doc/source/reference/argv.rst).
+Promises: each word of a request is looked at once, and one place of the pattern at most can take it; where
+that would not be so, the definition is refused. The language is in doc/source/reference/argv.rst.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final, NamedTuple
 
-from rootwrap_daemon.filters.definition import Filter, FilterError, Warn, program_of, run_as_of
+from rootwrap_daemon.filters.definition import Filter, FilterError, Warn, basename, program_of, run_as_of
 from rootwrap_daemon.filters.model import ExecPlan, Location, Options, Plan, Program, Request, Word
 from rootwrap_daemon.filters.patterns import Clock
 from rootwrap_daemon.filters.syntax import Entry, Field
-from rootwrap_daemon.filters.words import Choice, Matcher, Typed, TypeProblem, overlap, typed
+from rootwrap_daemon.filters.words import Choice, Matcher, Typed, TypeProblem, typed
 
-_SPECIAL = frozenset("{}[],|\\ ")
+#: Fields in a definition, groups counted too. Bounds how deep groups nest, and how much a definition takes to
+#: compile; the longest command in the filter files of OpenStack has some forty words.
+MAX_FIELDS: Final = 128
+#: Words of a request that name a path or a process. The daemon holds a descriptor for each while the command
+#: runs, and others need some too.
+MAX_THINGS: Final = 64
+
+_BLANKS: Final = frozenset(" \t\n")
+_SYNTAX: Final = "{}[],|"
+_ESCAPED: Final = frozenset(_SYNTAX + "\\ #;")
+#: Only at the end of a field; anywhere else dots belong to the word.
+_REPEAT = re.compile(r"\.\.\.(?=[ \t\n]*(?:[,\]]|\Z))")
+
+
+class _After(NamedTuple):
+    """What may follow a place: words that say which place they are for, and a type for all others."""
+
+    words: dict[str, int]
+    takes: Callable[[str], bool]
+    place: int
+
+
+def _nothing(word: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A compiled pattern: for the beginning (0) and each place, what may follow it.
+
+    `makes`: what the plan has in the place of a word, for the places where that is not the word itself.
+    """
+
+    after: tuple[_After, ...]
+    ends: frozenset[int]
+    makes: dict[int, Callable[[str], Word]]
+
+    def match(self, words: tuple[str, ...]) -> tuple[Word, ...] | None:
+        """The words as the plan has them, None if they do not match."""
+        here = 0
+        places = []
+        for word in words:
+            known, takes, other = self.after[here]
+            here = known.get(word) or (other if takes(word) else 0)
+            if not here:
+                return None
+            places.append(here)
+        if here not in self.ends or sum(place in self.makes for place in places) > MAX_THINGS:
+            return None
+        pairs = zip(places, words, strict=True)
+        return tuple(self.makes[place](word) if place in self.makes else word for place, word in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where one word can stand, and the places that the next one can have."""
+
+    matcher: Matcher
+    location: Location
+    follow: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,231 +89,213 @@ class _Piece:
     empty: bool
 
 
-@dataclass(slots=True)
-class _Builder:
-    """Places in the order of the pattern, and which may follow which."""
+def _link(places: list[_Place], before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    for place in before:
+        places[place].follow.update(after)
 
-    matchers: list[Matcher] = field(default_factory=list)
-    locations: list[Location] = field(default_factory=list)
-    follow: list[set[int]] = field(default_factory=list)
 
-    def place(self, matcher: Matcher, location: Location) -> _Piece:
-        self.matchers.append(matcher)
-        self.locations.append(location)
-        self.follow.append(set())
-        here = len(self.matchers) - 1
-        return _Piece((here,), (here,), empty=False)
+def _sequence(places: list[_Place], pieces: list[_Piece]) -> _Piece:
+    whole = _Piece((), (), empty=True)
+    for piece in pieces:
+        _link(places, whole.last, piece.first)
+        whole = _Piece(
+            whole.first + piece.first if whole.empty else whole.first,
+            whole.last + piece.last if piece.empty else piece.last,
+            whole.empty and piece.empty,
+        )
+    return whole
 
-    def sequence(self, pieces: list[_Piece]) -> _Piece:
-        whole = _Piece((), (), empty=True)
-        for piece in pieces:
-            self._link(whole.last, piece.first)
-            whole = _Piece(
-                whole.first + piece.first if whole.empty else whole.first,
-                whole.last + piece.last if piece.empty else piece.last,
-                whole.empty and piece.empty,
+
+def _after(places: list[_Place], follow: list[int]) -> _After:
+    """Raises FilterError where one word could have two places. Two types always count as such."""
+    words: dict[str, int] = {}
+    takes: Callable[[str], bool] = _nothing
+    other = 0
+    for place in follow:
+        matcher = places[place].matcher
+        if isinstance(matcher, Typed):
+            earlier = other or next((words[word] for word in words if matcher.takes(word)), 0)
+            takes, other = matcher.takes, place
+        else:
+            earlier = next((words[word] for word in matcher.words if word in words), 0)
+            earlier = earlier or (other if any(map(takes, matcher.words)) else 0)
+            words.update(dict.fromkeys(matcher.words, place))
+        if earlier:
+            first = places[earlier].location
+            raise FilterError(
+                places[place].location,
+                f"one word could belong here and to line {first.line}, column {first.column}",
+                "put a word of its own before one of the two, or write two filters",
             )
-        return whole
-
-    def repeated(self, piece: _Piece) -> _Piece:
-        self._link(piece.last, piece.first)
-        return piece
-
-    def _link(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
-        for place in before:
-            self.follow[place].update(after)
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """A compiled pattern. Place -1 is the beginning."""
-
-    matchers: tuple[Matcher, ...]
-    follow: dict[int, tuple[int, ...]]
-    ends: frozenset[int]
-
-    def match(self, words: tuple[str, ...]) -> tuple[Word, ...] | None:
-        """The words as the plan has them, None if they do not match."""
-        here = -1
-        planned: list[Word] = []
-        for word in words:
-            for place in self.follow[here]:
-                if self.matchers[place].takes(word):
-                    here = place
-                    planned.append(self.matchers[place].plan(word))
-                    break
-            else:
-                return None
-        return tuple(planned) if here in self.ends else None
+    return _After(words, takes, other)
 
 
 class _Parser:
-    """Reads `field, field, ...` with brackets; knows where each character stands in the file."""
+    """Reads `field, field, ...`; knows where each character stands in the file."""
 
-    def __init__(self, characters: list[tuple[str, Location]], end: Location) -> None:
-        self.characters = characters
-        self.end = end
-        self.index = 0
-        self.builder = _Builder()
+    def __init__(self, text: str, locations: list[Location], start: int, warn: Warn) -> None:
+        """`text` from `start` on; each character has its location, and so has the end."""
+        self.text = text
+        self.locations = locations
+        self.index = start
+        self.warn = warn
+        self.count = 0
+        # Place 0 is the beginning, which takes no word.
+        self.places = [_Place(Choice(frozenset()), self._here)]
 
     def pattern(self) -> Pattern:
-        whole = self._fields(closing="")
-        builder = self.builder
-        follow = {place: tuple(sorted(after)) for place, after in enumerate(builder.follow)}
-        follow[-1] = whole.first
-        for after in follow.values():
-            self._check_distinct(after)
-        ends = set(whole.last) | ({-1} if whole.empty else set())
-        return Pattern(tuple(builder.matchers), follow, frozenset(ends))
-
-    def _check_distinct(self, places: tuple[int, ...]) -> None:
-        for index, one in enumerate(places):
-            for other in places[index + 1 :]:
-                if overlap(self.builder.matchers[one], self.builder.matchers[other]):
-                    raise FilterError(
-                        self.builder.locations[other],
-                        f"the same word could belong here and at column {self.builder.locations[one].column}",
-                        "put a literal word before one of the two",
-                    )
+        """Raises FilterError."""
+        whole = _sequence(self.places, [_Piece((0,), (0,), empty=False), self._fields("")])
+        after = tuple(_after(self.places, sorted(place.follow)) for place in self.places)
+        makes = {
+            number: place.matcher.make
+            for number, place in enumerate(self.places)
+            if isinstance(place.matcher, Typed) and place.matcher.make is not None
+        }
+        return Pattern(after, frozenset(whole.last), makes)
 
     @property
     def _here(self) -> Location:
-        return self.characters[self.index][1] if self.index < len(self.characters) else self.end
+        return self.locations[self.index]
 
-    def _peek(self) -> str:
-        return self.characters[self.index][0] if self.index < len(self.characters) else ""
-
+    @property
     def _next(self) -> str:
-        character = self._peek()
-        self.index += 1
-        return character
+        """The next character, empty at the end."""
+        return self.text[self.index : self.index + 1]
 
     def _skip(self) -> None:
-        while self._peek() in (" ", "\t", "\n") and self._peek():
+        while self._next in _BLANKS:
             self.index += 1
 
     def _fields(self, closing: str) -> _Piece:
-        pieces = []
-        while True:
-            self._skip()
+        pieces = [self._field()]
+        while self._next == ",":
+            self.index += 1
             pieces.append(self._field())
-            self._skip()
-            if self._peek() != ",":
-                break
-            self._next()
-        if self._peek() != closing:
-            what = f"{self._peek()!r} in the middle of a field" if self._peek() else f"no {closing!r} here"
-            raise FilterError(self._here, what, "write a backslash before it if it is a word's own character")
-        return self.builder.sequence(pieces)
+        if self._next != closing:
+            what = f"{self._next!r} cannot stand here" if self._next else f"no {closing} for a group"
+            mend = "put a comma between fields; a backslash before it makes it a part of the word"
+            raise FilterError(self._here, what, mend)
+        return _sequence(self.places, pieces)
 
     def _field(self) -> _Piece:
+        self._skip()
         start = self._here
-        if self._peek() == "[":
-            self._next()
-            inner = self._fields(closing="]")
-            self._next()
+        self.count += 1
+        if self.count > MAX_FIELDS:
+            raise FilterError(start, f"more than {MAX_FIELDS} fields", "write several filters")
+        if self._next == "[":
+            self.index += 1
+            inner = self._fields("]")
+            self.index += 1
             if inner.empty:
                 raise FilterError(
-                    start, "all of an optional group is optional", "take the outer or inner out"
+                    start, "all in this group is optional by itself", "take one pair of brackets out"
                 )
             piece = _Piece(inner.first, inner.last, empty=True)
-        elif self._peek() == "{":
-            piece = self.builder.place(self._braces(start), start)
         else:
-            piece = self.builder.place(self._literal(start), start)
+            self.places.append(_Place(self._braces() if self._next == "{" else self._literal(), start))
+            here = len(self.places) - 1
+            piece = _Piece((here,), (here,), empty=False)
         self._skip()
-        return self.builder.repeated(piece) if self._dots() else piece
+        if _REPEAT.match(self.text, self.index):
+            self.index += 3
+            self._skip()
+            _link(self.places, piece.last, piece.first)
+        return piece
 
-    def _dots(self) -> bool:
-        if [character for character, _ in self.characters[self.index : self.index + 3]] != [".", ".", "."]:
-            return False
-        self.index += 3
-        return True
+    def _literal(self) -> Matcher:
+        part = self._word(_SYNTAX)
+        if part.text[-1:] in ("", ".") and _REPEAT.match(self.text, self.index):
+            raise FilterError(
+                part.location, "dots that repeat nothing", "write {=...} for a word that ends in dots"
+            )
+        if not part.text and self._next in ("", ",", "]"):
+            raise FilterError(part.location, "an empty field", "take the comma out")
+        return Choice(frozenset((part.text,)))
 
-    def _literal(self, start: Location) -> Matcher:
-        text = ""
-        blanks = ""
-        while self._peek() and self._peek() not in ",[]{}|" and not self._at_dots():
-            if self._peek() in (" ", "\t", "\n"):
-                blanks += self._next()
-            else:
-                text, blanks = text + blanks + self._character(), ""
-        if "\n" in text:
-            raise FilterError(start, "a line break inside a field", "put a comma before or after the break")
-        if not text:
-            raise FilterError(start, "an empty field", "take the comma out")
-        return Choice(frozenset((text,)))
+    def _braces(self) -> Matcher:
+        start = self._here
+        self.index += 1
+        name = self._word(_SYNTAX + "=")
+        parts: list[Field] = []
+        while self._next == ("|" if parts else "="):
+            self.index += 1
+            parts.append(self._word(_SYNTAX))
+        if self._next != "}":
+            mend = r"write {type}, {type=parameter} or {=word|word}; \ before , | [ ] { } that are meant"
+            raise FilterError(start, "braces that cannot be read", mend)
+        self.index += 1
+        if name.text or not parts:
+            if any("|" in part.text for part in parts):
+                raise FilterError(parts[0].location, "an escaped | in a parameter", "take it out")
+            try:
+                return typed(name.text, "|".join(part.text for part in parts) if parts else None)
+            except TypeProblem as problem:
+                raise FilterError(parts[0].location if parts else start, *problem.args) from problem
+        for part in parts:
+            if not part.text:
+                raise FilterError(part.location, "an empty word", "write {=word|word}")
+        return Choice(frozenset(part.text for part in parts))
 
-    def _at_dots(self) -> bool:
-        """True where `...` ends the field: it is a repetition, not part of the word."""
-        if [character for character, _ in self.characters[self.index : self.index + 3]] != [".", ".", "."]:
-            return False
-        rest = self.characters[self.index + 3 :]
-        for character, _ in rest:
-            if character not in (" ", "\t", "\n"):
-                return character in ",]"
-        return True
+    def _word(self, stops: str) -> Field:
+        """The characters up to one of `stops` or a repetition, without the blanks around them."""
+        self._skip()
+        start = self._here
+        word = blanks = ""
+        while self._next and self._next not in stops and not _REPEAT.match(self.text, self.index):
+            if self._next in _BLANKS:
+                blanks += self._next
+                self.index += 1
+                continue
+            if self._next in "#;" and (blanks or not word):
+                mend = f"give it a line of its own, or write \\{self._next} where a word begins so"
+                raise FilterError(self._here, "a comment after a definition", mend)
+            if "\n" in blanks:
+                raise FilterError(
+                    self._here, "a line break inside a word", "put a comma before or after the break"
+                )
+            if blanks:
+                mend = r"put a comma between two words, or write `\ ` in one"
+                self.warn(start, "one word with a blank in it", mend)
+            word, blanks = word + blanks + self._character(), ""
+        if not word.isprintable():
+            raise FilterError(start, f"{word!a} is not printable", "take that character out")
+        return Field(word, start)
 
     def _character(self) -> str:
-        character = self._next()
-        if character != "\\":
-            return character
-        if self._peek() not in _SPECIAL or not self._peek():
-            raise FilterError(self._here, "a backslash before nothing special", r"write \\ for a backslash")
-        return self._next()
-
-    def _braces(self, start: Location) -> Matcher:
-        self._next()
-        parts = [""]
-        name: str | None = None
-        while self._peek() != "}":
-            if not self._peek():
-                raise FilterError(start, "no } for this {", "close it")
-            if self._peek() == "=" and name is None:
-                self._next()
-                name, parts = parts[0], [""]
-            elif self._peek() == "|" and name is not None:
-                self._next()
-                parts.append("")
-            elif self._peek() in "{[":
-                raise FilterError(
-                    self._here, f"{self._peek()!r} inside braces", "write a backslash before it"
-                )
-            else:
-                parts[-1] += self._character()
-        self._next()
-        if name == "":
-            if not all(parts):
-                raise FilterError(start, "an empty word among the choices", "name each: {=a|b}")
-            return Choice(frozenset(parts))
-        try:
-            return typed(parts[0], None) if name is None else typed(name, "|".join(parts))
-        except TypeProblem as problem:
-            raise FilterError(start, *problem.args) from problem
+        start = self._here
+        escaped = self._next == "\\"
+        self.index += escaped
+        character = self._next
+        self.index += 1
+        if escaped and character not in _ESCAPED:
+            raise FilterError(start, "a backslash before nothing special", r"write \\ for a backslash")
+        return character
 
 
 @dataclass(frozen=True, slots=True)
 class ArgvFilter(Filter):
-    """This program, with words as the pattern says."""
+    """This program, with words as the pattern says; without a pattern, with none."""
 
     pattern: Pattern
     FORM: ClassVar[str] = "name: ArgvFilter, program, run_as, word, {type}, {=a|b}, [optional, ...], ..."
 
     @classmethod
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ArgvFilter":
-        characters = list(_characters(entry))
-        head, rest = _split(characters, 3)
-        if len(head) < 3:
+        if len(entry.fields) < 3:
             raise FilterError(entry.location, "no program or no user", f"write `{cls.FORM}`")
-        program, run_as = program_of(head[1]), run_as_of(head[2])
-        end = characters[-1][1]
-        if rest is None:
-            pattern = Pattern((), {-1: ()}, frozenset((-1,)))
+        program, run_as = program_of(entry.fields[1]), run_as_of(entry.fields[2])
+        if set(program) & set("{}[]|\\"):
+            raise FilterError(entry.fields[1].location, f"{program!r} is no program", f"write `{cls.FORM}`")
+        text, locations = _characters(entry)
+        head = text.split(",", 3)
+        if len(head) == 3:
+            pattern = Pattern((_After({}, _nothing, 0),), frozenset((0,)), {})
         else:
-            pattern = _Parser(rest, end).pattern()
-        for place, matcher in enumerate(pattern.matchers):
-            if isinstance(matcher, Typed) and matcher.name == "any":
-                warn(entry.location, f"word {place + 1} may be anything but an option", "give it a type")
+            parser = _Parser(text, locations, len(text) - len(head[3]), warn)
+            pattern = parser.pattern()
+            _warn_of_words(basename(program), parser.places, warn)
         return cls(entry.name, entry.location, program, run_as, options, pattern)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
@@ -262,32 +303,45 @@ class ArgvFilter(Filter):
         return None if words is None else ExecPlan(Program(self.program), words, self.run_as)
 
 
-def _characters(entry: Entry) -> Iterator[tuple[str, Location]]:
-    """Every character of the definition's value, a line break for each new line."""
-    for index, (line, column, text) in enumerate(entry.lines):
-        if index:
-            yield "\n", Location(entry.location.file, line, column)
-        for offset, character in enumerate(text):
-            yield character, Location(entry.location.file, line, column + offset)
+def _characters(entry: Entry) -> tuple[str, list[Location]]:
+    """The definition's value, its lines joined, and where each character and the end stand."""
+    file = entry.location.file
+    locations = []
+    for line, column, text in entry.lines:
+        locations += [Location(file, line, column + offset) for offset in range(len(text) + 1)]
+    return "\n".join(text for _, _, text in entry.lines), locations
 
 
-def _split(
-    characters: list[tuple[str, Location]], count: int
-) -> tuple[list[Field], list[tuple[str, Location]] | None]:
-    """The first `count` plain fields, and what follows the comma after them (None if nothing does)."""
-    fields: list[Field] = []
-    start = 0
-    for index, (character, _) in enumerate([*characters, (",", characters[-1][1])]):
-        if character != ",":
+# Programs that read a word where a value may stand for a keyword first, and what they want done.
+_READ_KEYWORDS: Final = frozenset(("ip", "tc", "bridge"))
+_VERBS: Final = frozenset(
+    "add append change del delete flush get list lst ls prepend replace set show".split()
+)
+_FREE: Final = frozenset(("any", "ifname", "name", "netns"))
+# Objects of ip whose verbs take a name, and no keyword instead of it.
+_WITHOUT_KEYWORDS: Final = frozenset(("netns", "vrf"))
+
+
+def _warn_of_words(program: str, places: list[_Place], warn: Warn) -> None:
+    for place, found in enumerate(places):
+        if not isinstance(found.matcher, Typed):
             continue
-        part = characters[start:index]
-        text = "".join(one for one, _ in part)
-        stripped = text.strip()
-        location = (
-            part[text.index(stripped)][1] if stripped else characters[min(start, len(characters) - 1)][1]
-        )
-        fields.append(Field(stripped, location))
-        start = index + 1
-        if len(fields) == count:
-            return fields, characters[start:] if start <= len(characters) else None
-    return fields, None
+        if found.matcher.name == "any":
+            warn(found.location, "this word may be anything but an option", "give it a type")
+        if (
+            program in _READ_KEYWORDS
+            and found.matcher.name in _FREE
+            and any(
+                verb & _VERBS and kind - _WITHOUT_KEYWORDS
+                for before, verb in _literals_before(places, place)
+                for _, kind in _literals_before(places, before)
+            )
+        ):
+            mend = "write the keyword that takes the value, as in `dev, {ifname}`"
+            warn(found.location, f"{program} could read this word as one of its keywords", mend)
+
+
+def _literals_before(places: list[_Place], place: int) -> Iterator[tuple[int, frozenset[str]]]:
+    for before, found in enumerate(places):
+        if place in found.follow and isinstance(found.matcher, Choice):
+            yield before, found.matcher.words

@@ -82,7 +82,7 @@ class ChainingRegExpFilter(ChainingFilter):
 
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:
         count = len(self.patterns)
-        return count if all_match(self.patterns, argv[:count], clock) else None
+        return count if all_match(self.patterns, argv[:count], clock, self.options) else None
 
 
 @dataclass(frozen=True, slots=True)

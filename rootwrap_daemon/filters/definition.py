@@ -113,9 +113,11 @@ def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:
     return tuple(found)
 
 
-def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Clock) -> bool:
+def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Clock, options: Options) -> bool:
     """True if there are as many words as patterns, and each matches. Raises OutOfTime."""
-    return len(patterns) == len(words) and all(map(lambda p, w: p.matches(w, clock), patterns, words))
+    return len(patterns) == len(words) and all(
+        map(lambda p, w: p.matches(w, clock, options.max_word), patterns, words)
+    )
 
 
 def check_first(pattern: Pattern, program: str, part: Field) -> None:

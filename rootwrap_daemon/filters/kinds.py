@@ -71,7 +71,7 @@ class RegExpFilter(Filter):
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
-        if not all_match(self.patterns, request.argv, clock):
+        if not all_match(self.patterns, request.argv, clock, self.options):
             return None
         return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
 
@@ -280,7 +280,7 @@ class EnvFilter(Filter):
         for name, value in self.variables:
             if not is_printable(found[name]) or (value and found[name] != value):
                 return None
-        if self.patterns and not all_match(self.patterns, command[1:], clock):
+        if self.patterns and not all_match(self.patterns, command[1:], clock, self.options):
             return None
         return ExecPlan(Program(self.inner), command[1:], self.run_as, tuple(found.items()))
 

@@ -124,6 +124,7 @@ class SignalPlan:
     program: Program
     run_as: str
     target_user: str | None = None
+    started_by_us: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +141,17 @@ Plan = ExecPlan | SignalPlan | ReadPlan
 class Options:
     """What a section named like a filter says of it; None where the daemon's own setting holds.
 
-    `env`: the variables that a request may bring, each with what its value must be. `set_env`: those that are
-    set in any case. `timeout`: seconds. `max_output`: bytes. `stdin`: may a request bring input? `umask`,
-    `create`: modes. `capabilities`: all that a command of root keeps. `limits`: names of prlimit(1) and
-    numbers. `sanitize`: take secrets out of the output. `audit_argv`: do records show the words?
-    `target_user`: whose processes a KillFilter may hit.
+    `env`: the variables that a request may bring, each with what its value must be. `max_word`: characters of
+    a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds.
+    `max_output`: bytes. `stdin`: may a request bring input? `umask`, `create`: modes. `capabilities`: all
+    that a command of root keeps. `limits`: names of prlimit(1) and numbers. `sanitize`: take secrets out of
+    the output. `audit_argv`: do records show the words? `target_user`, `started_by_us`: which processes a
+    KillFilter may hit.
     """
 
     env: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
     set_env: tuple[tuple[str, str], ...] = ()
+    max_word: int = 4096
     timeout: int | None = None
     max_output: int | None = None
     stdin: bool = True
@@ -163,6 +166,7 @@ class Options:
     sanitize: bool = False
     audit_argv: bool = True
     target_user: str | None = None
+    started_by_us: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ def _limits(fields: tuple[Field, ...]) -> dict[str, Any]:
 _READERS: Final[dict[str, Callable[[tuple[Field, ...]], dict[str, Any]]]] = {
     "env": _env,
     "set_env": _set_env,
+    "max_word": _whole("max_word", "characters"),
     "timeout": _whole("timeout", "seconds"),
     "max_output": _whole("max_output", "bytes"),
     "stdin": _yes_or_no("stdin"),
@@ -190,6 +191,7 @@ _READERS: Final[dict[str, Callable[[tuple[Field, ...]], dict[str, Any]]]] = {
     "sanitize": _chosen("sanitize", {"none": False, "secrets": True}),
     "audit": _chosen("audit_argv", {"argv": True, "no-argv": False}),
     "target_user": _name("target_user"),
+    "started_by": _chosen("started_by_us", {"self": True, "anybody": False}),
 }
 
 #: What must be the same for both filters of a chain: one process has one of each.

@@ -11,7 +11,7 @@ from typing import Final
 
 import regex
 
-#: Characters of a word that may reach a pattern. PATH_MAX is 4096 too: no path is longer.
+#: Characters of a word that may reach a pattern, unless its filter says otherwise. PATH_MAX is 4096 too.
 MAX_SUBJECT: Final = 4096
 #: Seconds that all patterns together may take on one request. A match takes microseconds; a request
 #: that needs longer was made to.
@@ -93,9 +93,12 @@ class Pattern:
         if (re.fullmatch(text, "", re.ASCII) is None) != (self._compiled.fullmatch("") is None):
             raise PatternError(r"\B, which engines read differently at an empty word", "write it without")
 
-    def matches(self, word: str, clock: Clock) -> bool:
-        """True if the whole word matches. Raises OutOfTime."""
-        if len(word) > MAX_SUBJECT:
+    def matches(self, word: str, clock: Clock, longest: int = MAX_SUBJECT) -> bool:
+        """True if the whole word matches; one of more than `longest` characters does not.
+
+        Raises OutOfTime.
+        """
+        if len(word) > longest:
             return False
         start = time.thread_time()
         try:

@@ -209,8 +209,9 @@ def _refusal(options: Options, request: Request) -> Reason | None:
 def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
     """The match with what the options add to its plan."""
     plan, options = match.plan, match.options
-    if isinstance(plan, SignalPlan) and options.target_user:
-        return replace(match, plan=replace(plan, target_user=options.target_user))
+    if isinstance(plan, SignalPlan):
+        which = replace(plan, target_user=options.target_user, started_by_us=options.started_by_us)
+        return replace(match, plan=which)
     if not isinstance(plan, ExecPlan):
         return match
     # What an EnvFilter took from the words stands, and what the filter sets stands above all.

@@ -208,6 +208,8 @@ def _bind_signal(plan: SignalPlan, options: Options, policy: Surroundings) -> Bo
     try:
         if plan.target_user and host.user_number(plan.target_user) != host.process_user(plan.pid)[0]:
             raise NotBound(Denied, f"process {plan.pid} is not {plan.target_user}'s")
+        if plan.started_by_us and not host.is_descendant(plan.pid):
+            raise NotBound(Denied, f"process {plan.pid} was not started here")
         identity = policy.identities[plan.run_as, options.group]
         if not identity.is_current and identity.uid not in host.process_user(plan.pid):
             raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")

@@ -361,13 +361,27 @@ def process_user(pid: int) -> tuple[int, int]:
     raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
+def is_descendant(pid: int) -> bool:
+    """True if this process started that one, directly or through others. Raises OSError."""
+    own = os.getpid()
+    while pid > 1:
+        pid = _parent(pid)
+        if pid == own:
+            return True
+    return False
+
+
+def _parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # The name in parentheses may hold anything; the state and the parent follow the last one.
+        return int(file.read().rpartition(b")")[2].split()[1])
+
+
 def ancestors() -> frozenset[int]:
     """This process, its parents up to pid 1, and pid 1."""
     found = {os.getpid(), 1}
     pid = os.getppid()
     while pid > 1:
         found.add(pid)
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name in parentheses may hold anything; the state and the parent follow the last one.
-            pid = int(file.read().rpartition(b")")[2].split()[1])
+        pid = _parent(pid)
     return frozenset(found)

@@ -54,9 +54,13 @@ def load(directories: Iterable[str], owners: frozenset[int], kept: frozenset[str
             _add(loaded, Severity.ERROR, directory, _text(error), "give it to root, mode 0755, parents too")
             continue
         for name in names:
-            # Editors and packagers leave other names: x~, x.rpmsave, .x.swp, x.filters.bak.
+            path = f"{found.path}/{name}"
             if name.endswith(".filters") and not name.startswith("."):
-                _load_file(loaded, f"{found.path}/{name}", owners)
+                _load_file(loaded, path, owners)
+            else:
+                # Editors and packagers leave such: x~, x.rpmsave, .x.swp, x.filters.bak.
+                mend = "end its name in .filters, or move it away"
+                _add(loaded, Severity.WARNING, path, "not read, by its name", mend)
     return loaded
 
 

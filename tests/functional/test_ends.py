@@ -110,7 +110,7 @@ def test_absent_daemon_is_said_with_its_path(daemon: Daemon) -> None:
 def test_deadline_ends_the_whole_group(daemon: Daemon, client: Client, script: str) -> None:
     with pytest.raises(CommandTimeout):
         client.run(["sh", "-c", script], timeout=0.3)
-    assert daemon.children() == []
+    wait_for(lambda: daemon.children() == [])
     # What is left of the group is not our child; nothing of it may be left.
     group = daemon.audit()[-1]
     assert group["code"] == "timeout"
@@ -204,7 +204,7 @@ def test_client_that_dies_in_the_middle_of_a_request(daemon: Daemon, sent: int) 
         connection.sendall(data[:sent])
         connection.close()
     wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before)
-    assert daemon.children() == []
+    wait_for(lambda: daemon.children() == [])
 
 
 def test_half_a_request_is_not_waited_for_for_ever(new_daemon: NewDaemon) -> None:
@@ -321,7 +321,7 @@ def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
     for thread in threads:
         thread.join()
     wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before)
-    assert daemon.children() == []
+    wait_for(lambda: daemon.children() == [])
     runs = [record["id"] for record in daemon.audit() if record["event"] == "run"]
     ends = [record["id"] for record in daemon.audit() if record["event"] == "end"]
     assert sorted(runs) == sorted(ends)

@@ -8,7 +8,7 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import CommandTimeout, Denied, EnvironmentDenied, ExecutableNotFound, OutputLimit
-from tests.real_daemon import NewDaemon
+from tests.real_daemon import NewDaemon, is_alive, wait_for
 
 STATUS = ["cat", "/proc/self/status"]
 
@@ -216,3 +216,34 @@ def test_leaf_that_differs_from_its_chain_is_denied(new_daemon: NewDaemon) -> No
         assert client.run(["nice", "-n", "5", "sh", "-c", "echo $A"]).stdout == b"1\n"
         with pytest.raises(CommandTimeout):
             client.run(["nice", "-n", "5", "sh", "-c", "sleep 9"])
+
+
+def test_kill_of_what_was_started_here(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(
+        "[Filters]\nk: KillFilter, root, sleep, -9\nsh: CommandFilter, sh, root\n[k]\nstarted_by = self\n"
+    )
+    other = subprocess.Popen(["sleep", "1000"])
+    try:
+        with daemon.client() as client:
+            assert not client.check(["kill", "-9", str(other.pid)]).allowed
+            # Into the background, and away from its session, as a service does that daemonizes.
+            script = "setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!' &"
+            pid = int(client.run(["sh", "-c", script + " wait"], check=True).stdout)
+            wait_for(lambda: os.readlink(f"/proc/{pid}/exe").endswith("/sleep"))
+            assert is_alive(pid)
+            assert client.run(["kill", "-9", str(pid)]).returncode == 0
+            # An orphan of ours: reaped by us, too.
+            wait_for(lambda: not os.path.exists(f"/proc/{pid}"))
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_long_words_need_leave(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(
+        "[Filters]\na: RegExpFilter, echo, root, echo, x+\nb: RegExpFilter, printf, root, printf, x+\n"
+        "[b]\nmax_word = 10000\n"
+    )
+    with daemon.client() as client:
+        assert [client.check(["echo", "x" * count]).allowed for count in (4096, 4097)] == [True, False]
+        assert [client.check(["printf", "x" * count]).allowed for count in (10_000, 10_001)] == [True, False]

@@ -215,7 +215,7 @@ def test_output_past_the_limit_ends_the_command(new_daemon: NewDaemon) -> None:
         for script in ("head -c 100001 /dev/zero", "cat /dev/zero", "cat /dev/zero >&2"):
             with pytest.raises(OutputLimit):
                 client.run(["sh", "-c", script])
-    assert daemon.children() == []
+    wait_for(lambda: daemon.children() == [])
 
 
 def test_reading_a_file_needs_no_process(client: Client, daemon: Daemon) -> None:
@@ -253,7 +253,7 @@ def test_timeout_is_also_that_of_subprocess(client: Client, daemon: Daemon) -> N
         client.run(["sleep", "60"], timeout=0.2)
     assert isinstance(caught.value, CommandTimeout)
     assert caught.value.timeout == 0.2
-    assert daemon.children() == []
+    wait_for(lambda: daemon.children() == [])
 
 
 def test_audit_tells_who_what_and_how_it_ended(client: Client, daemon: Daemon) -> None:

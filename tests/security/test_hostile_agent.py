@@ -118,7 +118,7 @@ def test_cancel_in_the_same_breath_as_the_run(daemon: Daemon) -> None:
         assert data
         answers += data
     connection.close()
-    assert daemon.children() == []
+    wait_for(lambda: daemon.children() == [])
 
 
 def test_command_of_a_stopped_daemon_does_not_run_twice(new_daemon: NewDaemon, tmp_path: Path) -> None:
