@@ -4,6 +4,7 @@ Promises: configuration comes from the one file given, whose faults are Configur
 caller (environment, home directory, other files) is read. Imports oslo.config alone.
 """
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -214,6 +215,10 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
             value = conf[field.name]
         except (cfg.Error, ValueError) as error:
             raise ConfigurationError(f"{field.name}: {error}") from error
+        if value is None and field.name not in ("socket_group", "capabilities"):
+            raise ConfigurationError(f"{field.name} is empty: write a value, or take it out")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigurationError(f"{field.name}: {value} is no number of seconds")
         values[field.name] = tuple(value) if isinstance(value, list) else value
     for name in ("filters_path", "exec_dirs"):
         for path in values[name]:
@@ -247,11 +252,11 @@ def fit(settings: Settings, nofile: int) -> Settings:
     wanted = settings.max_connections * _PER_CONNECTION + settings.max_commands * _PER_COMMAND
     if wanted <= room:
         return settings
-    share = max(room, 16) / wanted
+    share = max(room, 0) / wanted
     return replace(
         settings,
-        max_connections=max(4, int(settings.max_connections * share)),
-        max_connections_per_user=max(2, int(settings.max_connections_per_user * share)),
+        max_connections=max(1, int(settings.max_connections * share)),
+        max_connections_per_user=max(1, int(settings.max_connections_per_user * share)),
         max_commands=max(1, int(settings.max_commands * share)),
         max_commands_per_user=max(1, int(settings.max_commands_per_user * share)),
     )

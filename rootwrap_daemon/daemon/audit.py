@@ -42,17 +42,16 @@ _ASSIGNMENT = re.compile(
     rf"({_NAME_OF_SECRET}[^=:\s]{{0,40}}\s{{0,3}}[=:]\s{{0,3}})\S.*", re.IGNORECASE | re.ASCII | re.DOTALL
 )
 _OPTION = re.compile(rf"-[\w-]{{0,60}}?{_NAME_OF_SECRET}", re.IGNORECASE | re.ASCII)
-_URL = re.compile(r"(://[^/@:\s]{0,80}:)[^/@\s]+(@)", re.ASCII)
+_URL = re.compile(r"(://[^/@:\s]{0,256}:)[^/@\s]+(@)", re.ASCII)
 
 
-def mask(argv: tuple[str, ...]) -> list[str]:
+def mask(argv: tuple[str, ...], room: int = MAX_RECORD) -> list[str]:
     """The words with what looks like a secret taken out: `--password X`, `token=X`, `user:X@`.
 
-    As many of them, and as much of the last, as a record could hold at most.
+    As many of them, and as much of the last, as `room` characters could hold at most.
     """
     masked: list[str] = []
     hide = False
-    room = MAX_RECORD
     for word in argv:
         if room <= 0:
             break
@@ -174,6 +173,8 @@ def _open(path: str, owners: frozenset[int]) -> int:
     try:
         directory = host.resolve_owned(os.path.dirname(path), owners).path
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        # A FIFO without a reader is an error at once.
+        flags |= os.O_NONBLOCK
         return os.open(f"{directory}/{os.path.basename(path)}", flags, 0o600)
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(f"audit_file: {path} cannot be opened: {error}") from error
@@ -182,17 +183,19 @@ def _open(path: str, owners: frozenset[int]) -> int:
 def _line(record: dict[str, object]) -> bytes:
     argv = record.get("argv")
     if not isinstance(argv, tuple):
-        return _cut(_encode(record))
+        return _cut(record)
     shown = mask(argv)
     if len(shown) == len(argv):
         data = _encode({**record, "argv": shown})
         if len(data) <= MAX_RECORD:
             return data
-    whole = "\0".join(argv).encode("utf-8", "surrogateescape")
+    size = sum(len(word.encode("utf-8", "surrogateescape")) + 1 for word in argv) - 1
+    # Of what is shown: from the sum of a secret itself a short one could be guessed.
+    whole = "\0".join(mask(argv, size + 1)).encode("utf-8", "surrogateescape")
     record = {
         **record,
         "argv_words": len(argv),
-        "argv_bytes": len(whole),
+        "argv_bytes": size,
         "argv_sha256": hashlib.sha256(whole).hexdigest(),
     }
     kept: list[str] = []
@@ -210,14 +213,20 @@ def _line(record: dict[str, object]) -> bytes:
         room -= size
         if fitting != word:
             break
-    return _cut(_encode({**record, "argv": kept}))
+    return _cut({**record, "argv": kept})
 
 
-def _cut(data: bytes) -> bytes:
-    """The last resort for a record that is too long without its argv: many names of variables."""
-    return data if len(data) <= MAX_RECORD else data[: MAX_RECORD - 1] + b"\n"
+def _cut(record: dict[str, object]) -> bytes:
+    """The record, without what is longest in it if it is too long: whatever is left is whole."""
+    data = _encode(record)
+    for name in ("detail", "env", "filter"):
+        if len(data) <= MAX_RECORD:
+            break
+        record = {**record, name: "..."}
+        data = _encode(record)
+    return data
 
 
 def _encode(record: dict[str, object] | str) -> bytes:
-    # ensure_ascii escapes control characters, bidirectional marks and bytes that are no UTF-8; DEL it leaves.
-    return json.dumps(record, ensure_ascii=True).replace("\x7f", "\\u007f").encode("ascii") + b"\n"
+    # ensure_ascii escapes control characters, bidirectional marks and bytes that are no UTF-8.
+    return json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n"

@@ -143,7 +143,7 @@ class Session:
     def _check(self, check: Check) -> Verdict:
         request_id, policy = new_request_id(), self.server.policy
         request = _request(check.argv, check.env, stdin=False)
-        judged = judge(policy, request)
+        judged = judge(policy, request, make=False)
         if isinstance(judged, Refused):
             self._record_refusal("check", request_id, request, judged)
             return Verdict(request_id, False, "")

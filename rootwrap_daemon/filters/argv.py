@@ -298,6 +298,12 @@ class ArgvFilter(Filter):
             _warn_of_words(basename(program), parser.places, warn)
         return cls(entry.name, entry.location, program, run_as, options, pattern)
 
+    @property
+    def first_argument(self) -> str | None:
+        known, _, other = self.pattern.after[0]
+        # Exactly one word can come first, and one must.
+        return next(iter(known)) if len(known) == 1 and not other and 0 not in self.pattern.ends else None
+
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = self.pattern.match(request.argv[1:])
         return None if words is None else ExecPlan(Program(self.program), words, self.run_as)

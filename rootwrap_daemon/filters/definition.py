@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rootwrap_daemon.filters.model import Location, Options, Plan, Request
-from rootwrap_daemon.filters.patterns import Clock, Pattern, PatternError
+from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern, PatternError
 from rootwrap_daemon.filters.syntax import Entry, Field
 
 Warn = Callable[[Location, str, str], None]
@@ -45,6 +45,11 @@ class Filter:
     def commands(self) -> frozenset[str]:
         """The words that argv[0] may be: the program as configured, or the last component of its path."""
         return frozenset((self.program, basename(self.program)))
+
+    @property
+    def first_argument(self) -> str | None:
+        """The word that must follow argv[0], None where that may vary."""
+        return None
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         """What would run, None if these words are not allowed.
@@ -124,7 +129,11 @@ def check_first(pattern: Pattern, program: str, part: Field) -> None:
     """Raise FilterError if the pattern of argv[0] does not match the program's own name or path."""
     # oslo.rootwrap lets the pattern alone decide, and would run rm for a request of `ls`.
     clock = Clock()
-    if not any(pattern.matches(name, clock) for name in (program, basename(program))):
+    try:
+        matches = any(pattern.matches(name, clock) for name in (program, basename(program)))
+    except OutOfTime as error:
+        raise FilterError(part.location, "a pattern that takes too long", "write it without (a+)+") from error
+    if not matches:
         raise FilterError(
             part.location, f"the first pattern does not match {program}", "write the program's name there"
         )

@@ -62,9 +62,9 @@ def after_options(words: tuple[str, ...]) -> int | None:
         word = words[index]
         if word in ("-", "--"):
             return None
-        name, _, color = word[1:].removeprefix("-").partition("=")
+        name, equals, color = word[1:].removeprefix("-").partition("=")
         option = _option(name)
-        if option is None or (color and (option != "color" or color not in ("always", "auto", "never"))):
+        if option is None or (equals and (option != "color" or color not in ("always", "auto", "never"))):
             return None
         index += 1
         if option in _OPTIONS_WITH_VALUE:
@@ -121,7 +121,7 @@ def is_harmless(words: tuple[str, ...]) -> bool:
         could_mean(word, "file") for word in rest
     ):
         return False
-    if any("/" in word and not _ADDRESS.fullmatch(word) for word in rest):
+    if any(word in (".", "..") or ("/" in word and not _ADDRESS.fullmatch(word)) for word in rest):
         return False
     return not any(map(_names_code, rest, (*rest[1:], "")))
 

@@ -89,6 +89,11 @@ class PathFilter(Filter):
         words = tuple(_base(part) if part.text.startswith("/") else part.text for part in arguments)
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, words)
 
+    @property
+    def first_argument(self) -> str | None:
+        first = self.arguments[0]
+        return None if first == "pass" or first.startswith("/") else first
+
     def match(self, request: Request, clock: Clock) -> Plan | None:
         given = request.argv[1:]
         if len(given) != len(self.arguments):

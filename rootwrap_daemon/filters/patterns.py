@@ -64,7 +64,7 @@ class Pattern:
         self.text = text
         with warnings.catch_warnings():
             # `re` warns of what a later version will read differently (nested sets): refused today.
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", FutureWarning)
             try:
                 re.compile(text, re.ASCII)
             except (re.error, FutureWarning, ValueError, OverflowError, RecursionError) as error:

@@ -121,7 +121,8 @@ class _Reader:
     def _options(self, entries: dict[str, Entry]) -> dict[str, Options]:
         found: dict[str, Options] = {}
         for section in self.document.sections:
-            if section.name == FILTERS:
+            if section.name == FILTERS or section.name.upper() == "DEFAULT":
+                # The second has its finding already.
                 continue
             key = section.name.lower()
             if key not in entries:

@@ -14,9 +14,9 @@ from rootwrap_daemon.filters.model import Finding, Location, Severity
 FILTERS = "Filters"
 
 _HEADER = re.compile(r"\[(.+)\]")
-_DEFINITION = re.compile(r"(.*?)\s*[=:]\s*(.*)")
-# What str.strip and configparser take for blanks or line breaks beyond these is refused, not guessed at.
-_CONTROL = re.compile(r"[^\t\x20-\x7e\xa1-\U0010ffff]|[\u2028\u2029]")
+_DELIMITER = re.compile(r"[=:]")
+# What str.strip, configparser or a reader takes for a blank, a line break or nothing at all.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[^\S \t]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,25 +102,21 @@ class _Parser:
     def _line(self, number: int, raw: str) -> None:
         stripped = raw.strip()
         if "\r" in raw:
-            # A line break to others, in a comment as anywhere: what follows it is a definition to them.
+            # A line break to others, in a comment too: what follows it is a definition to them.
             where = Location(self.file, number, raw.index("\r") + 1)
-            self._error(where, "a carriage return in the middle of a line", "take it out")
+            self._strange(where, "a carriage return in the middle of a line", raw, stripped)
             return
         if not stripped or stripped[0] in "#;":
             return
+        if bad := _CONTROL.search(raw):
+            what = f"the character {ascii(bad[0])[1:-1]} in a filter file"
+            self._strange(Location(self.file, number, bad.start() + 1), what, raw, stripped)
+            return
         column = raw.index(stripped) + 1
         here = Location(self.file, number, column)
-        if bad := _CONTROL.search(raw):
-            where = Location(self.file, number, bad.start() + 1)
-            names = [self.draft.name] if self.draft and column - 1 > self.draft.indent else []
-            found = _DEFINITION.fullmatch(stripped)
-            if found and not names:
-                self._finish()
-                names = [found[1]]
-            self._error(where, f"the character {ascii(bad[0])[1:-1]} in a filter file", "take it out", *names)
-            return
-        if self.draft is not None and column - 1 > self.draft.indent:
-            self.draft.lines.append((number, column, stripped))
+        if self._continues(raw):
+            if self.draft is not None:
+                self.draft.lines.append((number, column, stripped))
             return
         self._finish()
         if header := _HEADER.match(stripped):
@@ -129,12 +125,37 @@ class _Parser:
         if self.section is None:
             self._error(here, "a line before any section", f"put [{FILTERS}] above it")
             return
-        definition = _DEFINITION.fullmatch(stripped)
-        if definition is None or not definition[1]:
-            self._error(here, "not a definition", "write `name: Kind, executable, run_as, ...`")
+        name, value, offset = _definition(stripped)
+        if not name:
+            mend = "write `name: Kind, executable, run_as, ...`"
+            self._error(here, "not a definition", mend, *self._about())
             return
-        start = column + definition.start(2)
-        self.draft = _Draft(definition[1], here, column - 1, [(number, start, definition[2])])
+        self.draft = _Draft(name, here, column - 1, [(number, column + offset, value)])
+
+    def _continues(self, raw: str) -> bool:
+        """True if this line goes on with the definition above."""
+        return self.draft is not None and len(raw) - len(raw.lstrip()) > self.draft.indent
+
+    def _about(self, name: str | None = None) -> tuple[str, ...]:
+        """The filter that a line here is about: for an option, the one that its section is named after."""
+        if self.section is not None and self.section.name != FILTERS:
+            return (self.section.name,)
+        return () if name is None else (name,)
+
+    def _strange(self, where: Location, what: str, raw: str, stripped: str) -> None:
+        """A character that others may take for a break or a blank: nothing that it could hide is used."""
+        about: tuple[str, ...] = ()
+        if stripped[:1] not in ("#", ";"):
+            if self._continues(raw) and self.draft is not None:
+                about = self._about(self.draft.name)
+            else:
+                self._finish()
+                if stripped.startswith("["):
+                    # Whatever comes below belongs to a section whose name is not known.
+                    self.section = None
+                else:
+                    about = self._about(_definition(stripped)[0] or None)
+        self._error(where, what, "take it out", *about)
 
     def _header(self, name: str, here: Location) -> None:
         if name.upper() == "DEFAULT":
@@ -150,9 +171,8 @@ class _Parser:
             return
         entry = Entry(draft.name, draft.location, tuple(self._fields(draft)), tuple(draft.lines))
         if not any(entry.texts):
-            self._error(
-                entry.location, f"{entry.name} has no value", "give it one, or take it out", entry.name
-            )
+            about = self._about(entry.name)
+            self._error(entry.location, f"{entry.name} has no value", "give it one, or take it out", *about)
             return
         self.section.entries.append(entry)
 
@@ -173,7 +193,16 @@ class _Parser:
     def _join(self, parts: list[tuple[Location, str]], draft: _Draft) -> Field:
         full = [part for part in parts if part[1]] or parts
         if len(full) > 1:
-            self._error(
-                full[1][0], "a line break inside a field", "put a comma before or after the break", draft.name
-            )
+            mend = "put a comma before or after the break"
+            self._error(full[1][0], "a line break inside a field", mend, *self._about(draft.name))
         return Field("\n".join(text for _, text in full), full[0][0]) if full else Field("", draft.location)
+
+
+def _definition(line: str) -> tuple[str, str, int]:
+    """Name, value, and where the value begins; an empty name if there is no delimiter."""
+    delimiter = _DELIMITER.search(line)
+    if delimiter is None:
+        return "", "", 0
+    rest = line[delimiter.end() :]
+    value = rest.strip()
+    return line[: delimiter.start()].rstrip(), value, delimiter.end() + (rest.index(value) if value else 0)

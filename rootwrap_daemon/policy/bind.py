@@ -20,6 +20,7 @@ from rootwrap_daemon.filters.model import (
     FixedPath,
     Match,
     Options,
+    Pin,
     Program,
     ReadPlan,
     SignalPlan,
@@ -106,11 +107,14 @@ class BoundRead(_Bound):
 Bound = BoundExec | BoundSignal | BoundRead
 
 
-def bind(match: Match, policy: Surroundings) -> Bound:
-    """Look at the host once. Raises NotBound; then nothing is left open."""
+def bind(match: Match, policy: Surroundings, *, make: bool = True) -> Bound:
+    """Look at the host once. Raises NotBound; then nothing is left open, or made.
+
+    `make`: a file that a filter wants made is made; without, what would be is bound as if it were there.
+    """
     plan = match.plan
     if isinstance(plan, ExecPlan):
-        return _bind_exec(plan, match.options, policy)
+        return _bind_exec(plan, match.options, policy, make)
     if isinstance(plan, SignalPlan):
         return _bind_signal(plan, match.options, policy)
     return _bind_read(plan, policy)
@@ -125,18 +129,30 @@ def _executable(program: Program, policy: Surroundings) -> host.Executable:
         raise NotBound(ExecutableNotFound, f"the program {program.name} is refused: {error}") from error
 
 
-def _bind_exec(plan: ExecPlan, options: Options, policy: Surroundings) -> BoundExec:
+def _bind_exec(plan: ExecPlan, options: Options, policy: Surroundings, make: bool) -> BoundExec:
     identity = policy.identities[plan.run_as, options.group]
     cwd = _cwd(options.cwd, policy) if options.cwd else "/"
     with contextlib.ExitStack() as opened:
         argv = [*_prlimit(options, policy), _executable(plan.program, policy).path]
         descriptors: list[int] = []
-        for word in plan.arguments:
-            text, descriptor = _bind_word(word, policy)
+        missing: list[tuple[int, Beneath]] = []
+
+        def add(index: int, pinned: tuple[str, int | None]) -> None:
+            argv[index], descriptor = pinned
             if descriptor is not None:
                 opened.callback(os.close, descriptor)
                 descriptors.append(descriptor)
-            argv.append(text)
+
+        for word in plan.arguments:
+            argv.append("")
+            if isinstance(word, Beneath) and _is_to_make(word, policy):
+                missing.append((len(argv) - 1, word))
+                argv[-1] = word.path
+            else:
+                add(len(argv) - 1, _bind_word(word, policy))
+        # Once nothing else can be refused.
+        for index, word in missing if make else ():
+            add(index, _bind_word(word, policy, make=True))
         opened.pop_all()
     env = {
         "PATH": ":".join(policy.exec_dirs),
@@ -174,7 +190,29 @@ def _cwd(path: str, policy: Surroundings) -> str:
         raise NotBound(ExecutableNotFound, f"cwd {path}: {error}") from error
 
 
-def _bind_word(word: Word, policy: Surroundings) -> tuple[str, int | None]:
+def _is_to_make(word: Beneath, policy: Surroundings) -> bool:
+    """True if nothing is there, in a directory where the filter wants it made."""
+    if word.create is None:
+        return False
+    try:
+        host.pin_beneath(word.base, word.path, policy.owners, word.pin, None).close()
+    except FileNotFoundError:
+        _bind_parent(word, policy)
+        return True
+    except (host.UntrustedPath, OSError, ValueError):
+        # Said where it is bound.
+        pass
+    return False
+
+
+def _bind_parent(word: Beneath, policy: Surroundings) -> None:
+    try:
+        host.pin_beneath(word.base, word.path, policy.owners, Pin.PARENT, None).close()
+    except (host.UntrustedPath, OSError, ValueError) as error:
+        raise NotBound(Denied, f"the word {word!a} is refused: {error}") from error
+
+
+def _bind_word(word: Word, policy: Surroundings, *, make: bool = False) -> tuple[str, int | None]:
     """The word to execute with, and a descriptor that it needs."""
     if isinstance(word, str):
         return word, None
@@ -182,7 +220,8 @@ def _bind_word(word: Word, policy: Surroundings) -> tuple[str, int | None]:
         return _executable(word, policy).path, None
     try:
         if isinstance(word, Beneath):
-            pinned = host.pin_beneath(word.base, word.path, policy.owners, word.pin, word.create)
+            create = word.create if make else None
+            pinned = host.pin_beneath(word.base, word.path, policy.owners, word.pin, create)
             return pinned.word, pinned.descriptor
         if isinstance(word, FixedPath):
             return _fixed(word, policy), None

@@ -252,6 +252,11 @@ class Pinned:
     word: str
     descriptor: int | None
 
+    def close(self) -> None:
+        """For who only wanted to know."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
 
 def pin_beneath(base: str, path: str, owners: frozenset[int], pin: Pin, create: int | None) -> Pinned:
     """What `path` names, if that is beneath `base`.

@@ -94,8 +94,19 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
             loaded.filters.append(one)
 
 
-#: Commands that act on a name, not on what it names: only they can be given a directory and a name in it.
-_ACT_ON_NAMES: Final = frozenset(("rm", "mv", "mkdir", "rmdir", "ln"))
+#: Commands that act on a name, not on what it names: only they can be given a directory and a name in it. The
+#: second two go into what the name names, if that is a directory, unless they are told not to.
+_ACT_ON_NAMES: Final = frozenset(("rm", "mkdir", "rmdir"))
+_ACT_ON_NAMES_WITH_T: Final = frozenset(("mv", "ln"))
+
+
+def _follows(one: Filter) -> tuple[str, str] | None:
+    command = one.program.rpartition("/")[2]
+    if command in _ACT_ON_NAMES or (command in _ACT_ON_NAMES_WITH_T and one.first_argument == "-T"):
+        return None
+    if command in _ACT_ON_NAMES_WITH_T:
+        return f"pin = parent, and {command} goes into a directory of that name", "make -T its first argument"
+    return f"pin = parent, and {command} may follow what the name names", "use pin = object"
 
 
 def _problem(loaded: Loaded, one: Filter) -> tuple[str, str] | None:
@@ -115,8 +126,8 @@ def _problem(loaded: Loaded, one: Filter) -> tuple[str, str] | None:
             return f"target_user: no user {options.target_user!r} here", "name one that is there"
     if options.capabilities is not None and identity.uid != 0:
         return "capabilities of another user than root", "leave them out: such a command has none"
-    if options.pin is Pin.PARENT and one.program.rpartition("/")[2] not in _ACT_ON_NAMES:
-        return f"pin = parent, and {one.program} may follow what the name names", "use pin = object"
+    if options.pin is Pin.PARENT and (problem := _follows(one)):
+        return problem
     if lacking := sorted(_needed(one, identity) - loaded.kept) if loaded.kept is not None else []:
         return f"the daemon gives up {', '.join(lacking)}, which this needs", "add it to capabilities"
     return None

@@ -68,8 +68,11 @@ _MESSAGES = {
 }
 
 
-def judge(policy: Policy, request: Request) -> Allowed | Refused:
-    """Match and bind. A match that cannot be bound goes on to the next filter."""
+def judge(policy: Policy, request: Request, *, make: bool = True) -> Allowed | Refused:
+    """Match and bind. A match that cannot be bound goes on to the next filter.
+
+    `make`: as for `bind`; without, nothing on the host is changed.
+    """
     unbound: tuple[Match, NotBound] | None = None
     for match in policy.ruleset.matches(request):
         if not isinstance(match, Match):
@@ -78,7 +81,7 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
             error = EnvironmentDenied if match.reason is Reason.ENVIRONMENT else Denied
             return Refused(error, _MESSAGES[error], match.reason.value)
         try:
-            return Allowed(match.name, match.options, bind(match, policy))
+            return Allowed(match.name, match.options, bind(match, policy, make=make))
         except NotBound as error:
             # "Not available" is said only if that is all that stands in the way of every filter.
             if unbound is None or unbound[1].error is ExecutableNotFound:

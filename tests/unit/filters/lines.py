@@ -1,0 +1,32 @@
+"""Filters from the lines of a [Filters] section."""
+
+from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters.model import Denied, Finding, Match, Plan, Request, Severity
+
+FILE = "/etc/x.filters"
+
+
+def read(*lines: str) -> ruleset.FilterFile:
+    """The file of a [Filters] section with these lines: the first is line 2."""
+    return ruleset.read("\n".join(("[Filters]", *lines, "")), FILE)
+
+
+def errors(read: ruleset.FilterFile) -> list[Finding]:
+    return [finding for finding in read.findings if finding.severity is Severity.ERROR]
+
+
+def rules(*lines: str) -> ruleset.RuleSet:
+    """The rules of lines that have no error."""
+    found = read(*lines)
+    assert not errors(found), [str(finding) for finding in errors(found)]
+    return ruleset.RuleSet(found.filters)
+
+
+def match(rules: ruleset.RuleSet, *argv: str, env: tuple[tuple[str, str], ...] = ()) -> Match | Denied:
+    return rules.match(Request(argv, env))
+
+
+def plan(rules: ruleset.RuleSet, *argv: str) -> Plan | None:
+    """What would run, None if denied."""
+    found = match(rules, *argv)
+    return found.plan if isinstance(found, Match) else None

@@ -1,0 +1,657 @@
+"""filters/ruleset.py: order, index, chains, option sections, environments, doubles; and matching is pure."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters.model import (
+    Beneath,
+    Denied,
+    ExecPlan,
+    FixedPath,
+    Match,
+    Options,
+    Pin,
+    Program,
+    Reason,
+    Request,
+    Severity,
+    is_printable_ascii,
+)
+from rootwrap_daemon.filters.ruleset import RuleSet
+from tests.unit.filters.lines import FILE, errors, match, plan, read, rules
+
+NICE = "n: ChainingRegExpFilter, /usr/bin/nice, root, nice, -n, -?\\d+"
+NETNS = "x: IpNetnsExecFilter, ip, root"
+CAT = "cat: CommandFilter, /bin/cat, root"
+
+
+def names(rules: RuleSet, *argv: str) -> list[str]:
+    """Every filter that allows these words, in order."""
+    return [found.name for found in rules.matches(Request(argv)) if isinstance(found, Match)]
+
+
+# Order and index.
+
+
+def test_the_order_is_that_of_the_lines() -> None:
+    found = rules(
+        "b: CommandFilter, ls, root", "a: CommandFilter, /bin/ls, daemon", "c: CommandFilter, ls, nobody"
+    )
+    assert names(found, "ls", "-l") == ["b", "a", "c"]
+    assert names(found, "/bin/ls") == ["a"]
+    assert match(found, "ls") == next(found.matches(Request(("ls",))))
+
+
+def test_the_order_is_that_of_the_files() -> None:
+    files = [read(f"{name}: CommandFilter, ls, root") for name in ("z", "a")]
+    assert names(RuleSet([one for file in files for one in file.filters]), "ls") == ["z", "a"]
+
+
+def test_a_match_says_where_its_filter_stands() -> None:
+    found = match(rules("  ls: CommandFilter, ls, root", CAT), "ls")
+    assert isinstance(found, Match)
+    assert str(found.location) == f"{FILE}:2:3"
+    assert (found.filter, found.leaf, found.name) == ("ls", None, "ls")
+
+
+def test_denied_comes_last_and_always() -> None:
+    found = list(rules(CAT).matches(Request(("cat",))))
+    assert [type(one) for one in found] == [Match, Denied]
+    assert list(rules(CAT).matches(Request(("ls",)))) == [Denied(Reason.WORDS)]
+    assert list(RuleSet([]).matches(Request(("",)))) == [Denied(Reason.WORDS)]
+
+
+def test_only_filters_of_the_command_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = rules(*(f"f{number}: CommandFilter, prog{number}, root" for number in range(100)), CAT)
+    asked: list[str] = []
+    kind = type(found.filters[0])
+    real = kind.match
+
+    def spy(self: object, request: Request, clock: object) -> object:
+        asked.append(getattr(self, "name", "?"))
+        return real(self, request, clock)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kind, "match", spy)
+    assert isinstance(match(found, "prog7", "x"), Match)
+    assert asked == ["f7"]
+
+
+VERDICT_LINES = [
+    CAT,
+    NICE,
+    NETNS,
+    "ip: IpFilter, ip, root",
+    "e: EnvFilter, env, root, FOO=, /bin/echo",
+    "k: KillFilter, root, sleep, -9",
+    "r: ReadFileFilter, /etc/x",
+    "s: RegExpFilter, sleep, root, sleep, \\d+",
+    "p: PathFilter, chown, root, pass, /srv",
+    "t: CommandFilter, /bin/true, root",
+]
+VERDICT_REQUESTS = [
+    *("cat", "cat /etc/x", "nice -n 5 cat", "ip netns exec a cat /etc/x", "ip link", "ip netns exec a sh"),
+    *("env FOO=1 echo", "env true", "env FOO=1 true", "kill -9 12", "kill -9 1x", "sleep 1", "sleep x"),
+    *("chown a /srv/x", "nice -n 5 env FOO=1 echo", "true", "FOO=1 echo", "nice -n 5 nice -n 5 cat", "ls"),
+]
+
+
+@settings(max_examples=40)
+@given(st.permutations(VERDICT_LINES), st.permutations(VERDICT_REQUESTS))
+def test_no_order_changes_a_verdict(lines: list[str], requests: list[str]) -> None:
+    """Neither the order of the filters nor that of the requests."""
+    shuffled, plain = rules(*lines), rules(*VERDICT_LINES)
+    for request in requests:
+        argv = tuple(request.split())
+        assert set(names(shuffled, *argv)) == set(names(plain, *argv))
+
+
+@given(st.sets(st.sampled_from(VERDICT_LINES)), st.sampled_from(VERDICT_REQUESTS))
+def test_filters_of_other_commands_do_not_matter(others: set[str], request_line: str) -> None:
+    argv = tuple(request_line.split())
+    alone = rules(*VERDICT_LINES)
+    noise = (f"noise{index}: {line.partition(': ')[2]}" for index, line in enumerate(sorted(others)))
+    both = rules(*VERDICT_LINES, *noise)
+    assert match(both, *argv) == match(alone, *argv)
+
+
+def test_a_request_is_not_changed() -> None:
+    request = Request(("env", "FOO=1", "echo", "x"), (("A", "b"),))
+    found = rules(*VERDICT_LINES)
+    for one in found.filters:
+        list(RuleSet([one, *found.filters]).matches(request))
+    assert request == Request(("env", "FOO=1", "echo", "x"), (("A", "b"),))
+
+
+@pytest.mark.parametrize("lines", [0, 1], ids=["EnvFilter first", "EnvFilter last"])
+def test_an_env_filter_changes_nothing_for_others(lines: int) -> None:
+    both = ["e: EnvFilter, env, root, FOO=, /bin/echo", "t: CommandFilter, /bin/true, root"]
+    found = rules(*(both if lines == 0 else reversed(both)))
+    assert match(found, "env", "true") == Denied(Reason.WORDS)
+    assert match(found, "env", "FOO=1", "true") == Denied(Reason.WORDS)
+    assert names(found, "env", "FOO=1", "echo") == ["e"]
+    assert names(found, "true") == ["t"]
+
+
+# Chains.
+
+
+@pytest.mark.parametrize(
+    ("leaf", "inner", "arguments"),
+    [
+        pytest.param(CAT, ("cat", "x"), (Program("/bin/cat"), "x"), id="name"),
+        pytest.param(CAT, ("/bin/cat",), (Program("/bin/cat"),), id="path"),
+        pytest.param("c: CommandFilter, cat, root", ("cat",), (Program("cat"),), id="bare name"),
+        pytest.param(
+            "p: PathFilter, chown, root, a, /srv",
+            ("chown", "a", "/srv/x"),
+            (Program("chown"), "a", Beneath("/srv", "/srv/x")),
+            id="PathFilter",
+        ),
+        pytest.param(
+            "s: RegExpFilter, sleep, root, sleep, \\d+", ("sleep", "1"), (Program("sleep"), "1"), id="RegExp"
+        ),
+        pytest.param(
+            "i: IpFilter, /sbin/ip, root", ("ip", "link"), (Program("/sbin/ip"), "link"), id="IpFilter"
+        ),
+        pytest.param(
+            "r: ReadFileFilter, /etc/x",
+            ("cat", "/etc/x"),
+            (Program("cat"), FixedPath("/etc/x")),
+            id="ReadFileFilter",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("chain", "words", "program"),
+    [
+        pytest.param(NICE, ("nice", "-n", "5"), "/usr/bin/nice", id="nice"),
+        pytest.param(NETNS, ("ip", "netns", "exec", "ns1"), "ip", id="netns"),
+        pytest.param(NETNS, ("ip", "net", "e", "ns1"), "ip", id="netns, short"),
+    ],
+)
+def test_the_inner_word_becomes_the_leafs_program(
+    chain: str,
+    words: tuple[str, ...],
+    program: str,
+    leaf: str,
+    inner: tuple[str, ...],
+    arguments: tuple[object, ...],
+) -> None:
+    found = match(rules(chain, leaf), *words, *inner)
+    assert isinstance(found, Match)
+    assert found.plan == ExecPlan(Program(program), (*words[1:], *arguments), "root")  # type: ignore[arg-type]
+    assert found.name == f"{chain[0]}+{leaf.partition(':')[0]}"
+
+
+def test_an_env_leaf_brings_its_variables() -> None:
+    found = rules(NETNS, "e: EnvFilter, env, root, FOO=, /bin/echo")
+    assert plan(found, "ip", "netns", "exec", "a", "env", "FOO=1", "echo", "x") == ExecPlan(
+        Program("ip"), ("netns", "exec", "a", Program("/bin/echo"), "x"), "root", (("FOO", "1"),)
+    )
+
+
+NETNS_CAT = "ip netns exec ns1 cat"
+
+
+@pytest.mark.parametrize(
+    ("lines", "refused"),
+    [
+        pytest.param(
+            [NICE, CAT],
+            [
+                *(
+                    "nice",
+                    "nice -n",
+                    "nice -n 5",
+                    "nice -n 5 /tmp/cat",
+                    "nice -n 5 ./cat",
+                    "nice -n 5 /usr/bin/cat",
+                ),
+                *(
+                    "nice -n 5 sh",
+                    "nice -n x cat",
+                    "nice -n 5 -n 5 cat",
+                    "nice -n 5 --adjustment=1 cat",
+                    "nice cat",
+                ),
+                *(
+                    "/usr/bin/nice -n 5 cat",
+                    "nice -n 5 cat/",
+                    "nice -n 5 /bin/../tmp/cat",
+                    "nice -n 5 nice -n 5 cat",
+                ),
+                *("nice -n \u0665 cat", "nice -n 5 //bin/cat", "nice -n 5 -n", "/tmp/nice -n 5 cat"),
+            ],
+            id="nice",
+        ),
+        pytest.param(
+            [NETNS, CAT],
+            [
+                *("ip netns exec ns1", "ip netns exec", "ip netns exec ns1 /tmp/cat", "ip netns exec ns1 sh"),
+                *(
+                    "ip netns exec ../x cat",
+                    "ip netns exec .. cat",
+                    "ip netns exec /x cat",
+                    "ip netns exec -all cat",
+                ),
+                *(
+                    "ip -all netns exec cat",
+                    "ip -s netns exec ns1 cat",
+                    "ip n exec ns1 cat",
+                    "ip netnss exec ns1 cat",
+                ),
+                *(
+                    "ip netns add ns1 cat",
+                    "ip netns execx ns1 cat",
+                    "/sbin/ip netns exec ns1 cat",
+                    "ip vrf exec d cat",
+                ),
+                *(
+                    "ip netns exec ns1 ip netns exec ns2 cat",
+                    "ip netns exec ns1 / cat",
+                    "ip netns exec ns1 - cat",
+                ),
+            ],
+            id="netns",
+        ),
+        pytest.param(
+            [NETNS, NICE, "ip: IpFilter, ip, root", CAT],
+            [
+                *(
+                    "nice -n 5 ip netns exec ns1 cat",
+                    "ip netns exec ns1 nice -n 5 cat",
+                    "ip netns exec ns1 ip -b -",
+                ),
+                *(
+                    "ip netns exec ns1 ip -n netns netns exec ns1 sh",
+                    "ip netns exec ns1 ip vrf exec default sh",
+                ),
+                "nice -n 5 ip netns exec ns1 sh",
+            ],
+            id="chain in a chain",
+        ),
+        pytest.param([NETNS, "c: CommandFilter, cat, nobody"], [NETNS_CAT], id="leaf of another user"),
+        pytest.param(
+            ["n: ChainingRegExpFilter, nice, nobody, nice", CAT, "r: ReadFileFilter, /etc/x"],
+            ["nice cat", "nice cat /etc/x"],
+            id="chain of another user",
+        ),
+        pytest.param(
+            [NETNS, NICE, "k: KillFilter, root, sleep, -9"],
+            ["ip netns exec ns1 kill -9 12", "nice -n 5 kill -9 12"],
+            id="a signal needs no chain",
+        ),
+        pytest.param(
+            [NETNS, NICE, "e: EnvFilter, env, root, FOO=, /bin/echo"],
+            [
+                *(
+                    "nice -n 5 FOO=1 echo",
+                    "nice -n 5 /tmp/env FOO=1 echo",
+                    "ip netns exec ns1 /tmp/FOO=1 echo",
+                ),
+                *("ip netns exec ns1 env FOO=1 sh", "ip netns exec ns1 env LD_PRELOAD=x FOO=1 echo"),
+            ],
+            id="EnvFilter as a leaf",
+        ),
+        pytest.param(
+            [NETNS, "r: ReadFileFilter, /etc/x"], ["ip netns exec ns1 cat /etc/shadow"], id="another file"
+        ),
+        pytest.param(["h: ChainingFilter, nohup, root", CAT], ["nohup", "nohup cat"], id="ChainingFilter"),
+    ],
+)
+def test_chains_refuse(lines: list[str], refused: list[str]) -> None:
+    found = rules(*lines)
+    assert [line for line in refused if names(found, *line.split())] == []
+
+
+@pytest.mark.parametrize("word", ["", "cat\n", " cat", "cat\x00"])
+@pytest.mark.parametrize(
+    "words", [("ip", "netns", "exec", "ns1"), ("nice", "-n", "5")], ids=["netns", "nice"]
+)
+def test_chains_take_no_strange_inner_word(words: tuple[str, ...], word: str) -> None:
+    assert names(rules(NETNS, NICE, CAT), *words, word) == []
+
+
+@pytest.mark.parametrize("namespace", ["", "ns1\n", "a b", "x" * 256, "ä", "a\x00"])
+def test_chains_take_no_strange_namespace(namespace: str) -> None:
+    assert names(rules(NETNS, CAT), "ip", "netns", "exec", namespace, "cat") == []
+
+
+def test_a_user_of_a_chain_and_its_leaf() -> None:
+    found = rules("n: ChainingRegExpFilter, nice, nobody, nice", "c: CommandFilter, cat, nobody")
+    assert plan(found, "nice", "cat") == ExecPlan(Program("nice"), (Program("cat"),), "nobody")
+
+
+def test_every_leaf_of_a_chain_in_order() -> None:
+    found = rules(
+        NICE,
+        "c: CommandFilter, cat, daemon",
+        "b: CommandFilter, cat, root",
+        "a: CommandFilter, /bin/cat, root",
+    )
+    assert names(found, "nice", "-n", "5", "cat") == ["n+b", "n+a"]
+
+
+# Option sections.
+
+
+def options(*lines: str) -> ruleset.FilterFile:
+    return read("a: CommandFilter, ls, root", "b: CommandFilter, cat, root", *lines)
+
+
+def variables(*names: str) -> dict[str, Callable[[str], bool]]:
+    """As `env` has them without a type."""
+    return dict.fromkeys(names, is_printable_ascii)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        pytest.param([], Options(), id="none"),
+        pytest.param(["[a]"], Options(), id="nothing in it"),
+        pytest.param(["[a]", "env = X"], Options(variables("X")), id="one name"),
+        pytest.param(["[a]", "env = X, LC_ALL,", "  Y"], Options(variables("X", "Y", "LC_ALL")), id="names"),
+        pytest.param(["[a]", "set_env = X=1, Y="], Options(set_env=(("X", "1"), ("Y", ""))), id="set_env"),
+        pytest.param(["[a]", "timeout = 30"], Options(timeout=30), id="timeout"),
+        pytest.param(["[a]", "MAX_OUTPUT: 5"], Options(max_output=5), id="max_output"),
+        pytest.param(["[a]", "stdin = no"], Options(stdin=False), id="stdin"),
+        pytest.param(["[a]", "cwd = /srv/x"], Options(cwd="/srv/x"), id="cwd"),
+        pytest.param(["[a]", "umask = 0077"], Options(umask=0o077), id="umask"),
+        pytest.param(["[a]", "create = 640"], Options(create=0o640), id="create"),
+        pytest.param(["[a]", "group = adm"], Options(group="adm"), id="group"),
+        pytest.param(["[a]", "target_user = nova"], Options(target_user="nova"), id="target_user"),
+        pytest.param(["[a]", "no_new_privs = yes"], Options(no_new_privs=True), id="no_new_privs"),
+        pytest.param(["[a]", "capabilities = none"], Options(capabilities=frozenset()), id="no capability"),
+        pytest.param(
+            ["[a]", "capabilities = CAP_KILL, CAP_CHOWN"],
+            Options(capabilities=frozenset({"CAP_KILL", "CAP_CHOWN"})),
+            id="capabilities",
+        ),
+        pytest.param(
+            ["[a]", "limits = nofile=9, cpu=0"], Options(limits=(("cpu", 0), ("nofile", 9))), id="limits"
+        ),
+        pytest.param(["[a]", "pin = object"], Options(pin=Pin.OBJECT), id="pin"),
+        pytest.param(["[a]", "sanitize = secrets"], Options(sanitize=True), id="sanitize"),
+        pytest.param(["[a]", "audit = no-argv"], Options(audit_argv=False), id="audit"),
+        pytest.param(
+            ["[A]", "env = X", "[a]", "timeout = 3"], Options(variables("X"), timeout=3), id="two sections"
+        ),
+        pytest.param(["[b]", "env = X"], Options(), id="another filter's"),
+    ],
+)
+def test_options(lines: list[str], expected: Options) -> None:
+    read = options(*lines)
+    assert not read.findings
+    assert {one.name: one.options for one in read.filters}["a"] == expected
+
+
+def test_a_dangerous_variable_is_a_warning() -> None:
+    found = options("[a]", "env = X, LD_PRELOAD")
+    (warning,) = found.findings
+    assert warning.severity is Severity.WARNING
+    assert "LD_PRELOAD" in warning.what
+    assert (warning.location.line, warning.location.column) == (5, 10)
+    assert set(found.filters[0].options.env) == {"X", "LD_PRELOAD"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "what", "kept"),
+    [
+        pytest.param(["[c]", "env = X"], (4, 1), "the name of no filter", ["a", "b"], id="no such filter"),
+        pytest.param(["[filters]"], (4, 1), "the name of no filter", ["a", "b"], id="[filters]"),
+        pytest.param(
+            ["[ a ]", "env = X"], (4, 1), "the name of no filter", ["a", "b"], id="blanks in the header"
+        ),
+        pytest.param(["[a]", "capability = X"], (5, 1), "no option", ["b"], id="unknown option"),
+        pytest.param(["[a]", "env = X, 1Y"], (5, 7), "env: ", ["b"], id="no name"),
+        pytest.param(["[a]", "env = X=1"], (5, 7), "env: ", ["b"], id="a value"),
+        pytest.param(["[a]", "env = X,"], (5, 7), "env: ", ["b"], id="trailing comma"),
+        pytest.param(["[a]", "env = Ä"], (5, 7), "env: ", ["b"], id="not ASCII"),
+        pytest.param(["[a]", "env = *"], (5, 7), "env: ", ["b"], id="a wildcard"),
+        pytest.param(["[a]", "env = X, X"], (5, 7), "env: ", ["b"], id="twice"),
+        pytest.param(["[a]", "set_env = X"], (5, 11), "set_env: ", ["b"], id="no value"),
+        pytest.param(["[a]", "set_env = 1X=1"], (5, 11), "set_env: ", ["b"], id="set_env, no name"),
+        pytest.param(["[a]", "set_env = X=é"], (5, 11), "set_env: ", ["b"], id="set_env, not ASCII"),
+        pytest.param(["[a]", "timeout = 0"], (5, 11), "timeout: ", ["b"], id="timeout 0"),
+        pytest.param(["[a]", "timeout = -1"], (5, 11), "timeout: ", ["b"], id="timeout -1"),
+        pytest.param(["[a]", "timeout = 1.5"], (5, 11), "timeout: ", ["b"], id="timeout 1.5"),
+        pytest.param(["[a]", "timeout = ²"], (5, 11), "timeout: ", ["b"], id="timeout superscript"),
+        pytest.param(["[a]", "timeout = 1, 2"], (5, 11), "timeout: ", ["b"], id="timeout twice"),
+        pytest.param(["[a]", "timeout = " + "9" * 5000], (5, 11), "timeout: ", ["b"], id="timeout huge"),
+        pytest.param(["[a]", "max_output = 1k"], (5, 14), "max_output: ", ["b"], id="max_output 1k"),
+        pytest.param(["[a]", "max_output = 0"], (5, 14), "max_output: ", ["b"], id="max_output 0"),
+        pytest.param(["[a]", "stdin = maybe"], (5, 9), "stdin: ", ["b"], id="stdin"),
+        pytest.param(["[a]", "stdin = No"], (5, 9), "stdin: ", ["b"], id="stdin, case"),
+        pytest.param(["[a]", "cwd = x"], (5, 7), "cwd: ", ["b"], id="cwd relative"),
+        pytest.param(["[a]", "cwd = /x/.."], (5, 7), "cwd: ", ["b"], id="cwd .."),
+        pytest.param(["[a]", "cwd = //x"], (5, 7), "cwd: ", ["b"], id="cwd //"),
+        pytest.param(["[a]", "umask = 8"], (5, 9), "umask: ", ["b"], id="umask 8"),
+        pytest.param(["[a]", "umask = 0o22"], (5, 9), "umask: ", ["b"], id="umask 0o22"),
+        pytest.param(["[a]", "umask = 4755"], (5, 9), "umask: ", ["b"], id="umask 4755"),
+        pytest.param(["[a]", "create = rw"], (5, 10), "create: ", ["b"], id="create"),
+        pytest.param(["[a]", "group = 0"], (5, 9), "group: ", ["b"], id="group 0"),
+        pytest.param(["[a]", "target_user = -1"], (5, 15), "target_user: ", ["b"], id="target_user"),
+        pytest.param(
+            ["[a]", "capabilities = CAP_X"], (5, 16), "capabilities: ", ["b"], id="capability unknown"
+        ),
+        pytest.param(
+            ["[a]", "capabilities = NET_ADMIN"], (5, 16), "capabilities: ", ["b"], id="capability without CAP"
+        ),
+        pytest.param(
+            ["[a]", "capabilities = CAP_KILL, none"],
+            (5, 16),
+            "capabilities: ",
+            ["b"],
+            id="capability and none",
+        ),
+        pytest.param(["[a]", "limits = nofile"], (5, 10), "limits: ", ["b"], id="limit without a number"),
+        pytest.param(["[a]", "limits = nofile=-1"], (5, 10), "limits: ", ["b"], id="limit -1"),
+        pytest.param(["[a]", "limits = rss=1"], (5, 10), "limits: ", ["b"], id="limit unknown"),
+        pytest.param(["[a]", "limits = cpu=1, cpu=2"], (5, 10), "limits: ", ["b"], id="limit twice"),
+        pytest.param(["[a]", "pin = yes"], (5, 7), "pin: ", ["b"], id="pin"),
+        pytest.param(["[a]", "sanitize = yes"], (5, 12), "sanitize: ", ["b"], id="sanitize"),
+        pytest.param(["[a]", "audit = none"], (5, 9), "audit: ", ["b"], id="audit"),
+    ],
+)
+def test_bad_options(lines: list[str], place: tuple[int, int], what: str, kept: list[str]) -> None:
+    found = options(*lines)
+    (error,) = errors(found)
+    assert what in error.what
+    assert (error.location.line, error.location.column) == place
+    assert [one.name for one in found.filters] == kept
+
+
+CHAIN_OPTIONS = [
+    NICE,
+    CAT,
+    "ls: CommandFilter, ls, root",
+    "[n]",
+    "env = N",
+    "timeout = 10",
+    "max_output = 100",
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "argv", "expected"),
+    [
+        pytest.param(
+            [], ("nice", "-n", "5", "cat"), Options(timeout=10, max_output=100), id="the chain's limits"
+        ),
+        pytest.param(
+            ["[cat]", "env = C", "timeout = 5", "max_output = 200"],
+            ("nice", "-n", "5", "cat"),
+            Options(variables("C"), timeout=5, max_output=100),
+            id="the smaller of each, the leaf's variables",
+        ),
+        pytest.param(
+            ["[cat]", "stdin = no", "sanitize = secrets", "audit = no-argv", "limits = cpu=1"],
+            ("nice", "-n", "5", "cat"),
+            Options(
+                timeout=10, max_output=100, stdin=False, sanitize=True, audit_argv=False, limits=(("cpu", 1),)
+            ),
+            id="what one forbids",
+        ),
+        pytest.param(["[cat]", "timeout = 5"], ("cat",), Options(timeout=5), id="the leaf alone"),
+    ],
+)
+def test_options_of_a_chain(lines: list[str], argv: tuple[str, ...], expected: Options) -> None:
+    found = match(rules(*CHAIN_OPTIONS, *lines), *argv)
+    assert isinstance(found, Match)
+    assert found.options == expected
+
+
+@pytest.mark.parametrize(
+    "line", ["group = adm", "capabilities = none", "cwd = /srv", "umask = 077", "no_new_privs = yes"]
+)
+def test_options_of_a_chain_that_contradict_each_other(line: str) -> None:
+    words = ("nice", "-n", "5", "cat")
+    assert match(rules(NICE, CAT, "[cat]", line), *words) == Denied(Reason.WORDS)
+    assert match(rules(NICE, CAT, "[n]", line), *words) == Denied(Reason.WORDS)
+    assert isinstance(match(rules(NICE, CAT, "[n]", line, "[cat]", line), *words), Match)
+
+
+def test_input_needs_leave() -> None:
+    found = rules("a: CommandFilter, ls, root", "[a]", "stdin = no")
+    assert found.match(Request(("ls",), stdin=True)) == Denied(Reason.STDIN)
+    assert isinstance(found.match(Request(("ls",))), Match)
+    assert isinstance(rules("a: CommandFilter, ls, root").match(Request(("ls",), stdin=True)), Match)
+
+
+def test_variables_that_are_set_stand_above_all() -> None:
+    found = rules("e: EnvFilter, env, root, X=, ls", "[e]", "env = X, Y", "set_env = X=0, Z=3")
+    matched = match(found, "env", "X=1", "ls", env=(("X", "2"), ("Y", "2")))
+    assert isinstance(matched, Match)
+    assert isinstance(matched.plan, ExecPlan)
+    assert dict(matched.plan.env) == {"X": "0", "Y": "2", "Z": "3"}
+
+
+# Environment.
+
+
+ENV = [
+    "a: CommandFilter, ls, root",
+    "e: EnvFilter, env, root, X=, ls",
+    "k: KillFilter, root, sleep",
+    NICE,
+    *("[a]", "env = X, Y", "[e]", "env = X, Y", "[n]", "env = Z"),
+]
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "expected"),
+    [
+        pytest.param("ls", {}, (), id="none"),
+        pytest.param("ls", {"X": "1"}, (("X", "1"),), id="allowed"),
+        pytest.param("ls", {"X": "", "Y": "a b=~"}, (("X", ""), ("Y", "a b=~")), id="printable ASCII"),
+        pytest.param("ls", {"Z": "1"}, None, id="not named"),
+        pytest.param("ls", {"X": "1", "LD_PRELOAD": "/x"}, None, id="one of two not named"),
+        pytest.param("ls", {"x": "1"}, None, id="case"),
+        pytest.param("ls", {"X": "a\nb"}, None, id="newline"),
+        pytest.param("ls", {"X": "\x1b"}, None, id="escape"),
+        pytest.param("ls", {"X": "\x7f"}, None, id="DEL"),
+        pytest.param("ls", {"X": "é"}, None, id="not ASCII"),
+        pytest.param("ls", {"X": "\udcff"}, None, id="no UTF-8"),
+        pytest.param("env X=1 ls", {}, (("X", "1"),), id="EnvFilter"),
+        pytest.param("env X=1 ls", {"X": "2", "Y": "3"}, (("X", "1"), ("Y", "3")), id="the words win"),
+        pytest.param("nice -n 5 ls", {"X": "1"}, (("X", "1"),), id="the leaf's"),
+        pytest.param("nice -n 5 ls", {"Z": "1"}, None, id="not the chain's"),
+        pytest.param("kill 12", {"X": "1"}, None, id="a signal"),
+    ],
+)
+def test_environment(argv: str, env: dict[str, str], expected: tuple[tuple[str, str], ...] | None) -> None:
+    found = match(rules(*ENV), *argv.split(), env=tuple(env.items()))
+    if expected is None:
+        assert found == Denied(Reason.ENVIRONMENT)
+    else:
+        assert isinstance(found, Match)
+        assert isinstance(found.plan, ExecPlan)
+        assert sorted(found.plan.env) == sorted(expected)
+
+
+def test_the_next_filter_may_allow_the_variable() -> None:
+    found = rules("a: CommandFilter, ls, root", "b: CommandFilter, ls, daemon", "[b]", "env = X")
+    matched = match(found, "ls", env=(("X", "1"),))
+    assert isinstance(matched, Match)
+    assert matched.name == "b"
+
+
+# Reasons.
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "reason"),
+    [
+        pytest.param(("cat",), {}, Reason.WORDS, id="no filter of the command"),
+        pytest.param(("evil", "b"), {}, Reason.WORDS, id="no filter of the words"),
+        pytest.param(("evil", "b"), {"X": "1"}, Reason.WORDS, id="words before environment"),
+        pytest.param(("evil", "a"), {"X": "1"}, Reason.ENVIRONMENT, id="environment"),
+        pytest.param(("evil", "a" * 80 + "!"), {}, Reason.TIME, id="time"),
+    ],
+)
+def test_reasons(argv: tuple[str, ...], env: dict[str, str], reason: Reason) -> None:
+    found = rules("e: RegExpFilter, evil, root, evil, (a|aa)+")
+    assert found.match(Request(argv, tuple(env.items()))) == Denied(reason)
+
+
+def test_no_filter_after_the_time_is_up() -> None:
+    found = rules(
+        "a: CommandFilter, x, root",
+        "e: RegExpFilter, x, root, x, (a|aa)+",
+        "b: RegExpFilter, x, root, x, a+!",
+    )
+    results = list(found.matches(Request(("x", "a" * 80 + "!"))))
+    assert [one.name if isinstance(one, Match) else one.reason for one in results] == ["a", Reason.TIME]
+
+
+# Doubles.
+
+
+def test_the_same_definition_twice_is_a_warning() -> None:
+    found = read("a: CommandFilter, ls, root", "A = CommandFilter,ls,root")
+    (finding,) = found.findings
+    assert finding.severity is Severity.WARNING
+    assert finding.location.line == 3
+    assert [one.name for one in found.filters] == ["a"]
+
+
+def test_another_definition_of_a_name_takes_both_out() -> None:
+    found = read("a: CommandFilter, ls, root", "b: CommandFilter, ls, root", "A: CommandFilter, ls, nobody")
+    (error,) = errors(found)
+    assert error.location.line == 4
+    assert error.filters == {"a"}
+    assert "line 2" in error.what
+    assert [one.name for one in found.filters] == ["b"]
+
+
+def test_a_double_across_two_parts_of_the_section() -> None:
+    found = read("a: CommandFilter, ls, root", "[a]", "env = X", "[Filters]", "a: CommandFilter, ls, nobody")
+    assert [error.location.line for error in errors(found)] == [6]
+    assert found.filters == ()
+
+
+def test_exactly_the_filters_with_errors_are_left_out() -> None:
+    found = read(
+        "a: CommandFilter, ls, root",
+        "b: CommandFilter, ls",
+        "c: CommandFilter, cat,\n  root\n  x",
+        "d: RegExpFilter, ls, root, ls, \x01",
+        "e: CommandFilter, ls, root",
+        "[e]",
+        "timeout = x",
+        "[Filters]",
+        "f: CommandFilter, ls, root",
+    )
+    assert [one.name for one in found.filters] == ["a", "f"]
+    assert {name for error in errors(found) for name in error.filters} == {"b", "c", "d", "e"}
+
+
+def test_findings_stand_in_the_order_of_their_places() -> None:
+    found = read("z: X, y", "a: CommandFilter", "[q]", "[Filters]", "b:", "c: CommandFilter, ls, 0")
+    places = [finding.location for finding in found.findings]
+    assert len(places) == 5
+    assert places == sorted(places)

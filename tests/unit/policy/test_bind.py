@@ -1,0 +1,332 @@
+"""policy/bind.py: words of a plan become paths, descriptors and processes, or nothing is left open."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
+from rootwrap_daemon.filters.model import Match
+from rootwrap_daemon.policy import bind as module
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.bind import Bound, BoundExec, BoundRead, BoundSignal, NotBound
+from tests.unit.filters.lines import match, rules
+from tests.unit.policy.conftest import StartSleeper
+from tests.unit.policy.things import EXEC_DIRS, STRANGER, Host, directory, file, link, program
+
+NICE = "n: ChainingRegExpFilter, nice, root, nice"
+Kind = TypeVar("Kind", BoundExec, BoundSignal, BoundRead)
+
+
+def bind(lines: list[str], *argv: str, exec_dirs: tuple[str, ...] = EXEC_DIRS) -> Bound:
+    found = match(rules(*lines), *argv)
+    assert isinstance(found, Match)
+    return module.bind(found, Host(exec_dirs))
+
+
+def bound(kind: type[Kind], lines: list[str], *argv: str) -> Kind:
+    found = bind(lines, *argv)
+    assert isinstance(found, kind)
+    return found
+
+
+def refused(error: type[Error], what: str, lines: list[str], *argv: str) -> None:
+    with pytest.raises(NotBound, match=what) as caught:
+        bind(lines, *argv)
+    assert caught.value.error is error
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """Programs of their own, and a base directory that others can write."""
+    for name in ("tool", "other"):
+        program(tmp_path / name)
+    program(tmp_path / "writable", mode=0o777)
+    for name in ("a", "b"):
+        file(tmp_path / name)
+    directory(tmp_path / "plain")
+    base = directory(tmp_path / "base", 0o777)
+    file(base / "a")
+    file(base / "b")
+    link(base / "out", "../a")
+    return tmp_path
+
+
+# Commands
+
+
+def test_exec(tools: Path) -> None:
+    with bound(BoundExec, [f"x: CommandFilter, {tools}/tool, root"], "tool", "a", "", "\udcff") as found:
+        assert found.path == f"{tools}/tool"
+        assert found.argv == (f"{tools}/tool", "a", "", "\udcff")
+        assert found.identity == Host().identities["root", None]
+        assert found.env == {
+            "PATH": ":".join(EXEC_DIRS),
+            "LANG": "C.UTF-8",
+            "HOME": "/root",
+            "USER": "root",
+            "LOGNAME": "root",
+        }
+        assert found.descriptors == ()
+
+
+def test_exec_by_name_in_exec_dirs(tools: Path) -> None:
+    with bind(["x: CommandFilter, tool, root"], "tool", exec_dirs=("/nonexistent", str(tools))) as found:
+        assert isinstance(found, BoundExec)
+        assert found.path == f"{tools}/tool"
+        assert found.env["PATH"] == f"/nonexistent:{tools}"
+
+
+def test_exec_as_another_user_with_variables(tools: Path) -> None:
+    lines = [f"x: EnvFilter, env, other, LANG=, B=2, {tools}/tool"]
+    with bound(BoundExec, lines, "env", "B=2", "LANG=C", "tool", "x") as found:
+        assert found.argv == (f"{tools}/tool", "x")
+        assert (found.identity.uid, found.env["USER"], found.env["HOME"]) == (STRANGER, "other", "/")
+        assert (found.env["LANG"], found.env["B"]) == ("C", "2")
+        assert found.env["PATH"] == ":".join(EXEC_DIRS)
+
+
+def test_the_inner_program_of_a_chain_is_looked_up(tools: Path) -> None:
+    lines = [NICE, f"x: CommandFilter, {tools}/tool, root"]
+    with bound(BoundExec, lines, "nice", "tool", "x") as found:
+        assert found.path == found.argv[0]
+        assert os.path.basename(found.path) == "nice"
+        assert found.argv[1:] == (f"{tools}/tool", "x")
+
+
+@pytest.mark.parametrize(
+    ("program", "what"),
+    [
+        ("{tools}/missing", "no program"),
+        ("no-such-program", "no program"),
+        ("{tools}/a", "no program"),
+        ("{tools}/plain", "no program"),
+        ("{tools}/base/missing", "no program"),
+        ("{tools}/writable", "is refused: .*can be written"),
+    ],
+)
+@pytest.mark.parametrize("chained", [False, True])
+def test_no_executable(tools: Path, program: str, what: str, chained: bool) -> None:
+    path = program.format(tools=tools)
+    lines = [NICE, f"x: CommandFilter, {path}, root"]
+    argv = [*(["nice"] if chained else []), path, "x"]
+    refused(ExecutableNotFound, what, lines, *argv)
+
+
+def test_a_program_in_a_directory_of_others(tools: Path) -> None:
+    program(tools / "base/tool")
+    refused(
+        ExecutableNotFound,
+        "is refused: .*base can be written",
+        [f"x: CommandFilter, {tools}/base/tool, root"],
+        "tool",
+    )
+
+
+def test_paths_of_words(tools: Path) -> None:
+    lines = [f"x: PathFilter, {tools}/tool, root, pass, {tools}, {tools}/base, {tools}/base"]
+    words = ("tool", "any", f"{tools}/./new", f"{tools}/base/a", f"{tools}/base/b")
+    with bound(BoundExec, lines, *words) as found:
+        assert found.argv[:3] == (f"{tools}/tool", "any", f"{tools}/new")
+        assert found.argv[3:] == tuple(f"/proc/self/fd/{number}" for number in found.descriptors)
+        assert len(found.descriptors) == 2
+        for word, name in zip(found.argv[3:], "ab", strict=True):
+            assert os.path.samefile(word, tools / "base" / name)
+    for descriptor in found.descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_refused_path_leaves_nothing_open(tools: Path, inner: bool) -> None:
+    lines = [f"x: PathFilter, {tools}/tool, root, {tools}/base, {tools}/base", NICE]
+    argv = ["tool", f"{tools}/base/a", f"{tools}/base/out"]
+    refused(Denied, "is refused", lines, *(["nice", *argv] if inner else argv))
+
+
+@pytest.mark.parametrize(
+    "word", ["{tools}/a", "{tools}/base/missing", "/etc/passwd", "{tools}/base/\udc80", "/\ud800"]
+)
+def test_paths_refused(tools: Path, word: str) -> None:
+    lines = [f"x: PathFilter, {tools}/tool, root, {tools}/base"]
+    refused(Denied, "is refused", lines, "tool", word.format(tools=tools))
+
+
+def test_a_missing_program_is_seen_before_a_refused_path(tools: Path) -> None:
+    lines = [f"x: PathFilter, {tools}/missing, root, {tools}/base"]
+    refused(ExecutableNotFound, "no program", lines, "missing", "/etc/passwd")
+
+
+# Files
+
+
+def test_read(tools: Path) -> None:
+    file(tools / "r", "content")
+    link(tools / "to_r", "r")
+    for name in ("r", "to_r"):
+        with bound(BoundRead, [f"x: ReadFileFilter, {tools}/{name}"], "cat", f"{tools}/{name}") as found:
+            assert os.read(found.descriptor, 100) == b"content"
+            assert not os.get_inheritable(found.descriptor)
+            assert not os.get_blocking(found.descriptor)
+            assert found.descriptors == (found.descriptor,)
+
+
+@pytest.mark.parametrize("name", ["missing", "base", "base/a", "fifo", "dangling", "loop", "a/x"])
+@pytest.mark.parametrize("chained", [False, True])
+def test_files_refused(tools: Path, name: str, chained: bool) -> None:
+    os.mkfifo(tools / "fifo")
+    link(tools / "dangling", "missing")
+    link(tools / "loop", "loop")
+    lines = [f"x: ReadFileFilter, {tools}/{name}", NICE]
+    refused(Denied, "is refused", lines, *(["nice"] if chained else []), "cat", f"{tools}/{name}")
+
+
+def test_a_device_refused() -> None:
+    refused(Denied, "is refused", ["x: ReadFileFilter, /dev/null"], "cat", "/dev/null")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize("name", ["his_link", "his/f", "sticky/his"])
+def test_files_that_a_stranger_could_change(tools: Path, name: str, chained: bool) -> None:
+    link(tools / "his_link", "a", owner=STRANGER)
+    file(directory(tools / "his", owner=STRANGER) / "f")
+    # There he may put another thing in its place, and it can be one name of many.
+    file(directory(tools / "sticky", 0o1777) / "his", owner=STRANGER)
+    lines = [f"x: ReadFileFilter, {tools}/{name}", NICE]
+    refused(Denied, f"user {STRANGER}", lines, *(["nice"] if chained else []), "cat", f"{tools}/{name}")
+
+
+def test_a_file_in_a_chain_is_named_by_its_real_path(tools: Path) -> None:
+    link(tools / "to_a", "a")
+    with bound(
+        BoundExec, [f"x: ReadFileFilter, {tools}/to_a", NICE], "nice", "cat", f"{tools}/to_a"
+    ) as found:
+        assert os.path.basename(found.argv[1]) == "cat"
+        assert found.argv[1].startswith("/")
+        assert found.argv[2:] == (f"{tools}/a",)
+
+
+# Signals
+
+KILL = ["k: KillFilter, root, sleep, -9, -TERM"]
+
+
+def test_signal(start_sleeper: StartSleeper) -> None:
+    pid = start_sleeper()
+    with bound(BoundSignal, KILL, "kill", "-9", str(pid)) as found:
+        assert (found.pid, found.signal) == (pid, signal.SIGKILL)
+        assert found.descriptors == (found.pidfd,)
+        signal.pidfd_send_signal(found.pidfd, found.signal)
+        _, status = os.waitpid(pid, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        # The descriptor is that process's alone, also when the number is free.
+        with pytest.raises(ProcessLookupError):
+            signal.pidfd_send_signal(found.pidfd, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid(), 1])
+def test_no_signal_to_itself_or_an_ancestor(pid: int) -> None:
+    refused(Denied, "an ancestor of it, or pid 1", KILL, "kill", "-9", str(pid))
+
+
+def test_no_signal_to_another_program(start_sleeper: StartSleeper) -> None:
+    pid = start_sleeper()
+    refused(Denied, "does not run", ["k: KillFilter, root, cat, -9"], "kill", "-9", str(pid))
+
+
+@pytest.mark.parametrize("program", ["no-such-program", "{tools}/writable"])
+def test_no_signal_without_the_program(tools: Path, start_sleeper: StartSleeper, program: str) -> None:
+    line = f"k: KillFilter, root, {program.format(tools=tools)}, -9"
+    refused(ExecutableNotFound, "program", [line], "kill", "-9", str(start_sleeper()))
+
+
+@pytest.mark.parametrize("pid", [2**31 - 1, 2**22 + 1])
+def test_no_signal_to_nobody(pid: int) -> None:
+    refused(Denied, "no process", KILL, "kill", "-9", str(pid))
+
+
+def test_no_signal_to_a_zombie() -> None:
+    process = subprocess.Popen(["sleep", "0"])
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        refused(Denied, "does not run", KILL, "kill", "-9", str(process.pid))
+    finally:
+        process.wait()
+
+
+def test_no_signal_to_a_process_that_ended_meanwhile(
+    start_sleeper: StartSleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = start_sleeper()
+    real = host.runs_program
+
+    def end_it(number: int, program: host.Executable, owners: frozenset[int]) -> bool:
+        found = real(number, program, owners)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return found
+
+    monkeypatch.setattr(host, "runs_program", end_it)
+    refused(Denied, "ended while it was looked at", KILL, "kill", "-9", str(pid))
+
+
+def test_no_signal_to_a_thread() -> None:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        line = f"k: KillFilter, root, {os.path.realpath(sys.executable)}, -9"
+        assert thread.native_id != os.getpid()
+        with pytest.raises(NotBound):
+            bind([line], "kill", "-9", str(thread.native_id))
+        refused(Denied, "no process", KILL, "kill", "-9", str(thread.native_id))
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_signal_to_a_program_that_was_upgraded(tmp_path: Path, start_sleeper: StartSleeper) -> None:
+    path = program(tmp_path / "prog")
+    pid = start_sleeper(str(path))
+    os.replace(program(tmp_path / "new"), path)
+    with bound(BoundSignal, [f"k: KillFilter, root, {path}"], "kill", str(pid)) as found:
+        assert found.signal == signal.SIGTERM
+
+
+def test_no_signal_to_a_program_called_deleted(tmp_path: Path, start_sleeper: StartSleeper) -> None:
+    path = program(tmp_path / "prog")
+    pid = start_sleeper(str(program(tmp_path / "prog (deleted)")))
+    refused(Denied, "does not run", [f"k: KillFilter, root, {path}"], "kill", str(pid))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("run_as", "owner", "allowed"),
+    [("root", STRANGER, True), ("other", STRANGER, True), ("other", 0, False), ("other", 1, False)],
+)
+def test_signal_with_the_rights_of_run_as(
+    start_sleeper: StartSleeper, run_as: str, owner: int, allowed: bool
+) -> None:
+    pid = start_sleeper(user=owner)
+    lines = [f"k: KillFilter, {run_as}, sleep"]
+    if allowed:
+        bind(lines, "kill", str(pid)).close()
+    else:
+        refused(Denied, "is not other's", lines, "kill", str(pid))
+
+
+# The context manager
+
+
+def test_an_exception_inside_closes_too(tools: Path) -> None:
+    found = bound(BoundRead, [f"x: ReadFileFilter, {tools}/a"], "cat", f"{tools}/a")
+    with pytest.raises(ZeroDivisionError), found:
+        raise ZeroDivisionError
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(found.descriptor)

@@ -1,0 +1,753 @@
+"""policy/host.py: what a path names and who could change that, programs, users, processes."""
+
+import errno
+import os
+import pwd
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rootwrap_daemon.filters.model import Pin
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.host import UntrustedPath
+from tests.unit.policy.conftest import StartSleeper
+from tests.unit.policy.things import EXEC_DIRS, OWNERS, STRANGER, directory, file, link, program
+
+#: Trusts nothing that there is: every path is one that others could change.
+NO_OWNERS = frozenset({4000000000})
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Directories, files and links that trusted owners alone can change."""
+    directory(tmp_path / "d")
+    directory(tmp_path / "d/e")
+    file(tmp_path / "f", "f")
+    file(tmp_path / "d/g", "g")
+    link(tmp_path / "to_f", "f")
+    link(tmp_path / "to_d", "d")
+    link(tmp_path / "to_e", tmp_path / "d/e")
+    link(tmp_path / "d/up", "..")
+    link(tmp_path / "d/e/chain", "../../to_d/g")
+    link(tmp_path / "dangling", "missing")
+    link(tmp_path / "dangling_deep", "missing/deep")
+    link(tmp_path / "loop", "loop")
+    link(tmp_path / "loop_a", "loop_b")
+    link(tmp_path / "loop_b", "./loop_a")
+    return tmp_path
+
+
+# resolve
+
+
+@pytest.mark.parametrize(
+    ("path", "real"),
+    [
+        ("", ""),
+        ("f", "f"),
+        ("d", "d"),
+        ("d/", "d"),
+        ("./d/.//g", "d/g"),
+        ("d/../f", "f"),
+        ("d/e/../../f", "f"),
+        ("to_f", "f"),
+        ("to_d", "d"),
+        ("to_d/g", "d/g"),
+        ("to_e/../g", "d/g"),
+        ("to_d/up/f", "f"),
+        ("d/e/chain", "d/g"),
+    ],
+)
+def test_resolve(tree: Path, path: str, real: str) -> None:
+    found = host.resolve(f"{tree}/{path}", OWNERS)
+    expected = tree / real
+    assert found.path == str(expected)
+    assert found.status is not None
+    assert os.path.samestat(found.status, expected.lstat())
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [
+        ("missing", errno.ENOENT),
+        ("d/missing", errno.ENOENT),
+        ("missing/..", errno.ENOENT),
+        ("dangling", errno.ENOENT),
+        ("f/x", errno.ENOTDIR),
+        ("f/..", errno.ENOTDIR),
+        ("to_f/../d", errno.ENOTDIR),
+        ("loop", errno.ELOOP),
+        ("loop/x", errno.ELOOP),
+        ("loop_a", errno.ELOOP),
+        ("x" * 256, errno.ENAMETOOLONG),
+    ],
+)
+def test_resolve_raises(tree: Path, path: str, number: int) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        host.resolve(f"{tree}/{path}", OWNERS)
+    assert caught.value.errno == number
+
+
+def test_resolve_from_the_root() -> None:
+    assert host.resolve("/", OWNERS).path == "/"
+    assert host.resolve("/..", OWNERS).path == "/"
+
+
+@pytest.mark.parametrize(("links", "raises"), [(40, False), (41, True)])
+def test_resolve_follows_as_many_links_as_the_kernel(tmp_path: Path, links: int, raises: bool) -> None:
+    file(tmp_path / "l0")
+    for number in range(links):
+        link(tmp_path / f"l{number + 1}", f"l{number}")
+    path = str(tmp_path / f"l{links}")
+    if raises:
+        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+            host.resolve(path, OWNERS)
+    else:
+        assert host.resolve(path, OWNERS).path == str(tmp_path / "l0")
+    assert os.path.exists(path) != raises
+
+
+@pytest.mark.parametrize(
+    ("path", "real"),
+    [
+        ("missing", "missing"),
+        ("d/e/missing", "d/e/missing"),
+        ("to_e/../new", "d/new"),
+        ("dangling", "missing"),
+    ],
+)
+def test_the_last_component_may_be_missing(tree: Path, path: str, real: str) -> None:
+    assert host.resolve(f"{tree}/{path}", OWNERS, missing_ok=True) == host.Resolved(str(tree / real), None)
+
+
+@pytest.mark.parametrize("path", ["missing/x", "missing/..", "dangling/x", "dangling_deep", "f/x", "loop"])
+def test_another_component_may_not(tree: Path, path: str) -> None:
+    with pytest.raises(OSError, match=r"No such|Not a|Too many"):
+        host.resolve(f"{tree}/{path}", OWNERS, missing_ok=True)
+
+
+NAMES = [
+    "d",
+    "e",
+    "f",
+    "g",
+    "up",
+    "to_f",
+    "to_d",
+    "to_e",
+    "chain",
+    "dangling",
+    "loop",
+    "loop_a",
+    "x",
+    "..",
+    ".",
+]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(NAMES), max_size=6), st.sampled_from([name for name in NAMES if name != "."]))
+def test_resolve_as_the_kernel(tree: Path, parts: list[str], last: str) -> None:
+    path = "/".join([str(tree), *parts, last])
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        with pytest.raises(OSError, match=os.strerror(error.errno or 0)):
+            host.resolve(path, OWNERS)
+        return
+    try:
+        assert host.resolve(path, OWNERS).path == os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("mode", "trusted"),
+    [
+        (0o755, True),
+        (0o700, True),
+        (0o1777, True),
+        (0o1775, True),
+        (0o775, False),
+        (0o757, False),
+        (0o2775, False),
+    ],
+)
+def test_resolve_through_a_directory_of_this_mode(tmp_path: Path, mode: int, trusted: bool) -> None:
+    inner = directory(tmp_path / "d", mode)
+    path = str(file(inner / "f"))
+    if trusted:
+        assert host.resolve(path, OWNERS).path == path
+    else:
+        with pytest.raises(UntrustedPath, match="/d can be written by its group or by others"):
+            host.resolve(path, OWNERS)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o777, 0o775])
+def test_a_new_name_where_others_can_make_it(tmp_path: Path, mode: int) -> None:
+    directory(tmp_path / "d", mode)
+    link(tmp_path / "to_new", "d/new")
+    for path in ("d/new", "to_new"):
+        with pytest.raises(UntrustedPath):
+            host.resolve(f"{tmp_path}/{path}", OWNERS, missing_ok=True)
+
+
+def test_resolve_trusts_whom_it_is_told() -> None:
+    with pytest.raises(UntrustedPath, match="/ belongs to user"):
+        host.resolve("/etc", NO_OWNERS)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "path", ["his", "his/f", "his/..", "his/../mine", "mine/his_link", "his_link/x", "sticky/his/f"]
+)
+def test_resolve_through_a_strangers_things(tmp_path: Path, path: str) -> None:
+    directory(tmp_path / "his", owner=STRANGER)
+    file(tmp_path / "his/f")
+    file(directory(tmp_path / "mine") / "f")
+    link(tmp_path / "mine/his_link", tmp_path / "mine/f", owner=STRANGER)
+    link(tmp_path / "his_link", "mine", owner=STRANGER)
+    directory(directory(tmp_path / "sticky", 0o1777) / "his", owner=STRANGER)
+    if path == "his":
+        # The last component's own owner is the caller's to judge.
+        assert host.resolve(f"{tmp_path}/{path}", OWNERS).path == f"{tmp_path}/his"
+        return
+    with pytest.raises(UntrustedPath, match=f"belongs to user {STRANGER}"):
+        host.resolve(f"{tmp_path}/{path}", OWNERS)
+
+
+# check_owner, resolve_owned, open_owned
+
+
+@pytest.mark.parametrize(
+    ("mode", "sticky_ok", "trusted"),
+    [
+        (0o755, False, True),
+        (0o4755, False, True),
+        (0o775, True, False),
+        (0o757, True, False),
+        (0o1777, True, True),
+        (0o1777, False, False),
+    ],
+)
+def test_check_owner(tmp_path: Path, mode: int, sticky_ok: bool, trusted: bool) -> None:
+    status = directory(tmp_path / "d", mode).stat()
+    if trusted:
+        host.check_owner("x", status, OWNERS, sticky_ok=sticky_ok)
+        with pytest.raises(UntrustedPath, match=f"x belongs to user {status.st_uid}"):
+            host.check_owner("x", status, OWNERS - {status.st_uid}, sticky_ok=sticky_ok)
+    else:
+        with pytest.raises(UntrustedPath, match="x can be written"):
+            host.check_owner("x", status, OWNERS, sticky_ok=sticky_ok)
+
+
+def test_open_owned(tree: Path) -> None:
+    for path in ("f", "to_f", "d/../f"):
+        descriptor = host.open_owned(f"{tree}/{path}", OWNERS)
+        try:
+            assert os.read(descriptor, 10) == b"f"
+            assert not os.get_inheritable(descriptor)
+            with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+                os.write(descriptor, b"x")
+        finally:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "path", ["group", "others", "directory", "fifo", "socket", "/dev/null", "missing", "loop"]
+)
+def test_open_owned_refuses(tmp_path: Path, path: str) -> None:
+    file(tmp_path / "group", mode=0o664)
+    file(tmp_path / "others", mode=0o646)
+    directory(tmp_path / "directory")
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    link(tmp_path / "loop", "loop")
+    with socket.socket(socket.AF_UNIX) as server:
+        # By a short name: that of the temporary directory may be longer than sun_path.
+        here = os.open(tmp_path, os.O_PATH | os.O_CLOEXEC)
+        server.bind(f"/proc/self/fd/{here}/socket")
+        os.close(here)
+        with pytest.raises((UntrustedPath, OSError)):
+            host.open_owned(str(tmp_path / path), OWNERS)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("path", ["his", "his_link", "his_dir/f"])
+def test_owned_refuses_what_a_stranger_owns(tmp_path: Path, path: str) -> None:
+    file(tmp_path / "mine")
+    file(tmp_path / "his", owner=STRANGER)
+    link(tmp_path / "his_link", "mine", owner=STRANGER)
+    file(directory(tmp_path / "his_dir", owner=STRANGER) / "f")
+    for call in (host.open_owned, host.resolve_owned):
+        with pytest.raises(UntrustedPath, match=f"belongs to user {STRANGER}"):
+            call(str(tmp_path / path), OWNERS)
+
+
+# find_executable
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> tuple[str, str]:
+    """Two directories of programs: in the first most cannot be run."""
+    first, second = directory(tmp_path / "first"), directory(tmp_path / "second")
+    for name in ("text", "directory", "writable", "both", "only_second"):
+        program(second / name)
+    program(first / "both")
+    file(first / "text", mode=0o644)
+    directory(first / "directory")
+    program(first / "writable", mode=0o777)
+    program(first / "only_writable", mode=0o775)
+    file(first / "only_text", mode=0o644)
+    link(first / "linked", "both")
+    return str(first), str(second)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("both", "first/both"),
+        ("linked", "first/linked"),
+        ("only_second", "second/only_second"),
+        ("text", "second/text"),
+        ("directory", "second/directory"),
+        ("writable", "second/writable"),
+    ],
+)
+def test_find_executable(tmp_path: Path, programs: tuple[str, str], name: str, found: str) -> None:
+    path = tmp_path / found
+    status = path.stat()
+    expected = host.Executable(str(path), status.st_dev, status.st_ino)
+    assert host.find_executable(name, ("/nonexistent", *programs), OWNERS) == expected
+    assert host.find_executable(str(path), (), OWNERS) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "raises"),
+    [
+        ("missing", FileNotFoundError),
+        ("only_text", FileNotFoundError),
+        ("only_writable", UntrustedPath),
+        ("{first}/missing", FileNotFoundError),
+        ("{first}/text", FileNotFoundError),
+        ("{first}/directory", FileNotFoundError),
+        ("{first}/writable", UntrustedPath),
+    ],
+)
+def test_find_executable_raises(programs: tuple[str, str], name: str, raises: type[Exception]) -> None:
+    with pytest.raises(raises):
+        host.find_executable(name.format(first=programs[0]), programs, OWNERS)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("owner", [STRANGER, 1])
+def test_find_executable_of_a_stranger(programs: tuple[str, str], owner: int) -> None:
+    os.chown(f"{programs[0]}/both", owner, 0)
+    assert host.find_executable("both", programs, OWNERS).path == f"{programs[1]}/both"
+    os.chown(programs[1], owner, 0)
+    with pytest.raises(UntrustedPath):
+        host.find_executable("both", programs, OWNERS)
+
+
+# Users
+
+
+def test_identity() -> None:
+    root = pwd.getpwuid(0)
+    found = host.identity(root.pw_name)
+    assert (found.name, found.uid, found.gid, found.home) == (root.pw_name, 0, root.pw_gid, root.pw_dir)
+    assert root.pw_gid in found.groups
+    assert found.is_current == (os.geteuid() == 0 and os.getegid() == root.pw_gid)
+    with pytest.raises(KeyError):
+        host.identity("no-such-user")
+
+
+@pytest.mark.parametrize(("uid", "gid", "current"), [(0, 0, True), (1, 0, False), (0, 1, False)])
+def test_is_current(uid: int, gid: int, current: bool) -> None:
+    one = host.Identity("x", os.geteuid() + uid, os.getegid() + gid, (), "/")
+    assert one.is_current == current
+
+
+@pytest.mark.parametrize("look_up", [host.user_number, host.group_number])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *[("0", 0), ("4711", 4711), ("4294967294", 4294967294), ("root", 0)],
+        *[
+            (text, None)
+            for text in ("", "-1", "+1", " 0", "0 ", "0x0", "00", "01", "1_0", "\u0661", "#0", "no-such")
+        ],
+        *[("4294967295", None), ("4294967296", None), ("99999999999", None)],
+    ],
+)
+def test_numbers(look_up: type, text: str, number: int | None) -> None:
+    if number is None:
+        with pytest.raises(KeyError):
+            look_up(text)
+    else:
+        assert look_up(text) == number
+
+
+def test_base_owners() -> None:
+    owners = host.base_owners()
+    assert {0, os.geteuid()} <= owners
+    overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
+    assert host.overflow_uid() == overflow
+    initial = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    assert host.in_user_namespace() != initial
+    assert (overflow in owners) == (not initial or os.geteuid() == overflow)
+
+
+# pin_beneath
+
+
+def pin(
+    base: str, path: str, owners: frozenset[int], how: Pin = Pin.AUTO, create: int | None = None
+) -> host.Pinned:
+    return host.pin_beneath(base, path, owners, how, create)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A base directory with things in it, links out of it, and neighbours with similar names."""
+    base = directory(tmp_path / "images")
+    file(base / "a", "a")
+    file(directory(base / "sub") / "b", "b")
+    file(tmp_path / "outside", "o")
+    file(directory(tmp_path / "images-evil") / "x")
+    file(tmp_path / "imagesx")
+    link(base / "in", "sub/b")
+    link(base / "in_up", "sub/../a")
+    link(base / "out", "/etc/passwd")
+    link(base / "out_up", "../outside")
+    link(base / "out_dir", "/etc")
+    link(base / "out_new", "../new")
+    link(base / "loop", "loop")
+    link(tmp_path / "alias", "images")
+    return base
+
+
+INSIDE = {
+    "{base}/a": "a",
+    "{base}//a": "a",
+    "{base}/./a": "a",
+    "{base}/sub/../a": "a",
+    "{base}/a/": "a",
+    "{base}/in": "sub/b",
+    "{base}/in_up": "a",
+    "{base}/sub": "sub",
+    "{base}": ".",
+    "{base}/": ".",
+}
+OUTSIDE = [
+    *(
+        "{base}x",
+        "{base}-evil/x",
+        "{base}/../outside",
+        "{base}/../images-evil/x",
+        "{base}/..",
+        "{top}",
+        "/",
+        "",
+    ),
+    *(
+        "{base}/out",
+        "{base}/out_up",
+        "{base}/out_dir",
+        "{base}/out_dir/passwd",
+        "{base}/out_dir/../etc/passwd",
+    ),
+    *(
+        "{base}/out_new",
+        "{base}/loop",
+        "{base}/a/x",
+        "{base}/no/such",
+        "{base}/sub/../../outside",
+        "/etc/passwd",
+    ),
+    *(
+        "/proc/self/root{top}/outside",
+        "{base}/sub/../../images-evil/x",
+        "{top}/images/../imagesx",
+        "{top}/image",
+    ),
+    "{base}/" + "d/" * 3000,
+]
+
+
+@pytest.mark.parametrize("base", ["images", "alias", "images/../images"])
+@pytest.mark.parametrize(
+    ("path", "real"), [*INSIDE.items(), ("{base}/new", "new"), ("{base}/sub/é\udcff", "sub/é\udcff")]
+)
+def test_pin_a_trusted_path(tmp_path: Path, images: Path, base: str, path: str, real: str) -> None:
+    found = pin(str(tmp_path / base), path.format(base=images), OWNERS)
+    assert found == host.Pinned(str(images / real), None)
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+@pytest.mark.parametrize("owners", [OWNERS, NO_OWNERS], ids=["trusted", "untrusted"])
+def test_pin_nothing_outside(tmp_path: Path, images: Path, path: str, owners: frozenset[int]) -> None:
+    with pytest.raises((UntrustedPath, OSError)):
+        pin(str(images), path.format(base=images, top=tmp_path), owners)
+
+
+@pytest.mark.parametrize("base", ["missing", "outside", "images/loop"])
+def test_a_base_that_is_no_directory(tmp_path: Path, images: Path, base: str) -> None:
+    for owners in (OWNERS, NO_OWNERS):
+        with pytest.raises((UntrustedPath, OSError)):
+            pin(str(tmp_path / base), str(tmp_path / base), owners)
+
+
+@pytest.mark.parametrize(("path", "real"), INSIDE.items())
+def test_pin_an_object_that_others_can_move(images: Path, path: str, real: str) -> None:
+    expected = (images / real).stat()
+    found = pin(str(images), path.format(base=images), NO_OWNERS)
+    assert found.descriptor is not None
+    try:
+        assert found.word == f"/proc/self/fd/{found.descriptor}"
+        assert not os.get_inheritable(found.descriptor)
+        (images / "sub").rename(images / "moved")
+        (images / "a").rename(images / "b")
+        assert os.path.samestat(os.stat(found.word), expected)
+    finally:
+        os.close(found.descriptor)
+
+
+@pytest.mark.parametrize("name", ["new", "hard", "fifo", "null", "to_hard", "absolute", "proc"])
+def test_pin_no_other_object(tmp_path: Path, images: Path, name: str) -> None:
+    """What could be more than one thing, or not be looked at again; and a missing one has no object."""
+    os.link(tmp_path / "outside", images / "hard")
+    os.mkfifo(images / "fifo")
+    link(images / "null", "/dev/null")
+    link(images / "to_hard", "hard")
+    link(images / "absolute", images / "a")
+    link(images / "proc", "/proc/self/root")
+    with pytest.raises((UntrustedPath, OSError)):
+        pin(str(images), f"{images}/{name}", NO_OWNERS)
+
+
+def test_pin_through_no_link_to_the_base(tmp_path: Path, images: Path) -> None:
+    alias = tmp_path / "alias"
+    assert pin(str(alias), f"{alias}/a", OWNERS).word == f"{images}/a"
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        pin(str(alias), f"{alias}/a", NO_OWNERS)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_a_base_that_others_can_write_gives_descriptors(images: Path, mode: int) -> None:
+    images.chmod(mode)
+    found = pin(str(images), f"{images}/a", OWNERS)
+    assert found.descriptor is not None
+    os.close(found.descriptor)
+    with pytest.raises(FileNotFoundError):
+        pin(str(images), f"{images}/new", OWNERS)
+    with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
+        pin(str(images), f"{images}/out", OWNERS)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("what", ["a", "sub", "in", "."])
+def test_a_strangers_thing_gives_a_descriptor(images: Path, what: str) -> None:
+    path = images / what
+    os.lchown(path, STRANGER, STRANGER)
+    found = pin(str(images), str(path), OWNERS)
+    assert found.descriptor is not None
+    try:
+        assert os.path.samestat(os.fstat(found.descriptor), path.stat())
+    finally:
+        os.close(found.descriptor)
+
+
+@pytest.mark.root
+def test_pin_no_object_of_another_device(images: Path) -> None:
+    directory(images / "mount")
+    script = f"""
+import os, subprocess
+from rootwrap_daemon.filters.model import Pin
+from rootwrap_daemon.policy import host
+subprocess.run(["mount", "-t", "tmpfs", "none", {str(images / "mount")!r}], check=True)
+open({str(images / "mount/f")!r}, "w").close()
+assert os.stat({str(images / "mount/f")!r}).st_dev != os.stat({str(images)!r}).st_dev
+for path in ({str(images / "mount/f")!r}, {str(images / "mount")!r}):
+    try:
+        host.pin_beneath({str(images)!r}, path, frozenset({{4000000000}}), Pin.AUTO, None)
+    except (host.UntrustedPath, OSError):
+        print("refused")
+"""
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs a mount namespace")
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["refused"] * 2
+
+
+@pytest.mark.parametrize(("path", "real"), INSIDE.items())
+def test_pin_an_object_because_the_filter_says_so(images: Path, path: str, real: str) -> None:
+    found = pin(str(images), path.format(base=images), OWNERS, Pin.OBJECT)
+    assert found.descriptor is not None
+    try:
+        assert os.path.samestat(os.fstat(found.descriptor), (images / real).stat())
+    finally:
+        os.close(found.descriptor)
+
+
+@pytest.mark.parametrize("how", [Pin.OBJECT, Pin.PARENT, Pin.NO])
+@pytest.mark.parametrize(
+    "path", ["{base}-evil/x", "{base}/../outside", "{base}/out_dir/passwd", "/etc/passwd", "{base}/.."]
+)
+def test_pin_nothing_outside_in_any_way(images: Path, how: Pin, path: str) -> None:
+    with pytest.raises((UntrustedPath, OSError)):
+        pin(str(images), path.format(base=images), OWNERS, how)
+
+
+@pytest.mark.parametrize(
+    ("path", "parent"), [("a", "."), ("new", "."), ("sub/new", "sub"), ("sub/../out", ".")]
+)
+def test_pin_the_parent(images: Path, path: str, parent: str) -> None:
+    found = pin(str(images), f"{images}/{path}", OWNERS, Pin.PARENT)
+    assert found.descriptor is not None
+    try:
+        assert found.word == f"/proc/self/fd/{found.descriptor}/{os.path.basename(path)}"
+        assert os.path.samestat(os.fstat(found.descriptor), (images / parent).stat())
+    finally:
+        os.close(found.descriptor)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/.", "/sub/", "/sub/.", "/sub/..", "/no/such", "/a/x"])
+def test_pin_no_parent(images: Path, path: str) -> None:
+    with pytest.raises((UntrustedPath, OSError)):
+        pin(str(images), f"{images}{path}", OWNERS, Pin.PARENT)
+
+
+def test_pin_nothing_gives_the_real_path(images: Path) -> None:
+    assert pin(str(images), f"{images}/in", NO_OWNERS, Pin.NO) == host.Pinned(f"{images}/sub/b", None)
+    assert pin(str(images), f"{images}/new", NO_OWNERS, Pin.NO) == host.Pinned(f"{images}/new", None)
+
+
+def test_create(images: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        found = pin(str(images), f"{images}/new", NO_OWNERS, create=0o664)
+    finally:
+        os.umask(before)
+    assert found.descriptor is not None
+    try:
+        status = os.fstat(found.descriptor)
+        assert os.path.samestat(status, (images / "new").stat())
+        assert status.st_mode == stat.S_IFREG | 0o664
+    finally:
+        os.close(found.descriptor)
+
+
+@pytest.mark.parametrize("path", ["dangling", "out_new", "no/such", "../new"])
+def test_create_nothing_elsewhere(tmp_path: Path, images: Path, path: str) -> None:
+    link(images / "dangling", "/etc/no-such-file")
+    before = sorted(os.listdir(tmp_path)), sorted(os.listdir(images))
+    with pytest.raises((UntrustedPath, OSError)):
+        pin(str(images), f"{images}/{path}", NO_OWNERS, create=0o600)
+    assert (sorted(os.listdir(tmp_path)), sorted(os.listdir(images))) == before
+
+
+# Processes
+
+
+def sleep_program() -> host.Executable:
+    return host.find_executable("sleep", EXEC_DIRS, OWNERS)
+
+
+def test_runs_program(tmp_path: Path, start_sleeper: StartSleeper) -> None:
+    pid = start_sleeper()
+    assert host.runs_program(pid, sleep_program(), OWNERS)
+    linked = link(tmp_path / "linked", sleep_program().path)
+    assert host.runs_program(pid, host.find_executable(str(linked), (), OWNERS), OWNERS)
+    # The same bytes are not the same program.
+    copy = program(tmp_path / "sleep")
+    assert not host.runs_program(pid, host.find_executable(str(copy), (), OWNERS), OWNERS)
+    assert not host.runs_program(2**31 - 1, sleep_program(), OWNERS)
+
+
+def _upgrade(path: Path) -> host.Executable:
+    """A new file at `path`, as a package manager puts it there."""
+    os.replace(program(path.with_name("new")), path)
+    return host.find_executable(str(path), (), OWNERS)
+
+
+def test_runs_a_program_that_was_upgraded(tmp_path: Path, start_sleeper: StartSleeper) -> None:
+    path = program(tmp_path / "prog")
+    pid = start_sleeper(str(path))
+    new = _upgrade(path)
+    assert os.readlink(f"/proc/{pid}/exe") == f"{path} (deleted)"
+    assert host.runs_program(pid, new, OWNERS)
+    assert not host.runs_program(pid, new, NO_OWNERS)
+    # By a link too, but not at another path.
+    linked = host.find_executable(str(link(tmp_path / "linked", path)), (), OWNERS)
+    assert host.runs_program(pid, linked, OWNERS)
+    other = host.find_executable(str(program(tmp_path / "other")), (), OWNERS)
+    assert not host.runs_program(pid, other, OWNERS)
+
+
+def test_a_program_really_called_deleted(tmp_path: Path, start_sleeper: StartSleeper) -> None:
+    path = program(tmp_path / "prog")
+    pid = start_sleeper(str(program(tmp_path / "prog (deleted)")))
+    assert not host.runs_program(pid, host.find_executable(str(path), (), OWNERS), OWNERS)
+
+
+def test_a_program_moved_away(tmp_path: Path, start_sleeper: StartSleeper) -> None:
+    """It has a name still: it was not what an upgrade replaces."""
+    path = program(tmp_path / "prog")
+    os.link(path, tmp_path / "kept")
+    pid = start_sleeper(str(path))
+    new = _upgrade(path)
+    assert not host.runs_program(pid, new, OWNERS)
+
+
+@pytest.mark.root
+def test_a_strangers_program_that_was_deleted(tmp_path: Path, start_sleeper: StartSleeper) -> None:
+    path = program(tmp_path / "prog", owner=STRANGER)
+    pid = start_sleeper(str(path))
+    assert not host.runs_program(pid, _upgrade(path), OWNERS)
+
+
+def test_process_user() -> None:
+    assert host.process_user(os.getpid()) == (os.getresuid()[0], os.getresuid()[2])
+    with pytest.raises(FileNotFoundError):
+        host.process_user(2**31 - 1)
+
+
+@pytest.mark.root
+def test_process_user_of_another(start_sleeper: StartSleeper) -> None:
+    assert host.process_user(start_sleeper(user=STRANGER)) == (STRANGER, STRANGER)
+
+
+def test_ancestors(start_sleeper: StartSleeper) -> None:
+    found = host.ancestors()
+    assert {1, os.getpid(), os.getppid()} <= found
+    assert start_sleeper() not in found
+
+
+def test_ancestors_with_a_strange_name() -> None:
+    """A name can look like the fields that follow it (proc_pid_stat(5))."""
+    child = "from rootwrap_daemon.policy import host; print(*host.ancestors())"
+    parent = f"""
+import os, subprocess, sys
+open("/proc/self/comm", "w").write("x) R 1 (")
+subprocess.run([sys.executable, "-c", {child!r}], check=True)
+print(os.getpid())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", parent], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found, parent_pid = (set(map(int, line.split())) for line in done.stdout.splitlines())
+    assert parent_pid <= found
+    assert {1, os.getpid(), os.getppid()} <= found

@@ -1,0 +1,137 @@
+"""policy.judge: the first filter that can be bound, and what is said when none can."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error, ExecutableNotFound
+from rootwrap_daemon.filters.model import Reason, Request
+from rootwrap_daemon.policy.bind import BoundExec
+from rootwrap_daemon.policy.policy import Allowed, Refused, judge
+from tests.unit.policy.things import directory, file, policy, program
+
+MISSING = "m: CommandFilter, /nonexistent/tool, root"
+DENIED = "no filter allows this command"
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    program(tmp_path / "tool")
+    file(directory(tmp_path / "base") / "a")
+    program(directory(tmp_path / "w") / "tool", mode=0o777)
+    return tmp_path
+
+
+def judged(tmp_path: Path, lines: list[str], argv: str, **env: str) -> Allowed | Refused:
+    lines = [line.replace("{tools}", str(tmp_path)) for line in lines]
+    words = tuple(argv.replace("{tools}", str(tmp_path)).split())
+    return judge(policy(tmp_path, *lines), Request(words, tuple(env.items())))
+
+
+TOOL = "t: CommandFilter, {tools}/tool, root"
+UNTRUSTED = "u: CommandFilter, {tools}/w/tool, root"
+PATH = "p: PathFilter, {tools}/tool, root, {tools}/base"
+PATH_OF_MISSING = "q: PathFilter, /nonexistent/tool, root, {tools}/base"
+ANY_PATH = "a: RegExpFilter, {tools}/tool, root, tool, /etc/passwd"
+
+
+@pytest.mark.parametrize(
+    ("lines", "argv", "name"),
+    [
+        pytest.param([TOOL], "tool x", "t", id="the only one"),
+        pytest.param([TOOL, "s: CommandFilter, {tools}/tool, root"], "tool", "t", id="the first"),
+        pytest.param([MISSING, TOOL], "tool x", "t", id="after a missing program"),
+        pytest.param([UNTRUSTED, MISSING, TOOL], "tool x", "t", id="after an untrusted one"),
+        pytest.param([PATH, ANY_PATH], "tool /etc/passwd", "a", id="after a refused path"),
+        pytest.param([PATH, ANY_PATH], "tool {tools}/base/a", "p", id="its path is inside"),
+        pytest.param(
+            ["n: ChainingRegExpFilter, nice, root, nice", MISSING, TOOL],
+            "nice tool",
+            "n+t",
+            id="the second leaf",
+        ),
+    ],
+)
+def test_allowed(tools: Path, lines: list[str], argv: str, name: str) -> None:
+    found = judged(tools, lines, argv)
+    assert isinstance(found, Allowed)
+    assert found.filter == name
+    with found.bound:
+        assert isinstance(found.bound, BoundExec)
+        if "+" not in name:
+            assert found.bound.path == f"{tools}/tool"
+
+
+@pytest.mark.parametrize(
+    ("lines", "argv", "error", "name"),
+    [
+        pytest.param([], "tool", Denied, None, id="no filter"),
+        pytest.param([TOOL], "other", Denied, None, id="another command"),
+        pytest.param([MISSING], "tool", ExecutableNotFound, "m", id="missing"),
+        pytest.param([UNTRUSTED], "tool", ExecutableNotFound, "u", id="untrusted"),
+        pytest.param([MISSING, UNTRUSTED], "tool", ExecutableNotFound, "u", id="missing and untrusted"),
+        pytest.param([MISSING], "other", Denied, None, id="missing, other words"),
+        pytest.param([PATH], "tool /etc/passwd", Denied, "p", id="path outside"),
+        pytest.param([PATH], "tool {tools}/base/../../x", Denied, "p", id="path outside, not there"),
+        pytest.param([PATH, MISSING], "tool /etc/passwd", Denied, "p", id="path outside, then missing"),
+        pytest.param([MISSING, PATH], "tool /etc/passwd", Denied, "p", id="missing, then path outside"),
+        pytest.param(
+            [PATH_OF_MISSING], "tool /etc/passwd", ExecutableNotFound, "q", id="missing for any path"
+        ),
+        pytest.param(["r: ReadFileFilter, /nonexistent"], "cat /nonexistent", Denied, "r", id="no such file"),
+        pytest.param(["r: ReadFileFilter, /dev/null"], "cat /dev/null", Denied, "r", id="no regular file"),
+        pytest.param(["k: KillFilter, root, sleep"], "kill 1", Denied, "k", id="a process it may not"),
+        pytest.param(["k: KillFilter, root, sleep"], "kill 2147483647", Denied, "k", id="no such process"),
+        pytest.param(
+            ["k: KillFilter, root, /nonexistent"], "kill 1", ExecutableNotFound, "k", id="kill, missing"
+        ),
+    ],
+)
+def test_refused(tools: Path, lines: list[str], argv: str, error: type[Error], name: str | None) -> None:
+    found = judged(tools, lines, argv)
+    assert isinstance(found, Refused)
+    assert (found.error, found.filter) == (error, name)
+    # One text for each error: it does not tell what there is on the host.
+    assert found.message == (DENIED if error is Denied else "the program is not available on this host")
+    assert found.detail
+
+
+def test_environment_denied(tools: Path) -> None:
+    for lines in ([TOOL], [TOOL, "s: CommandFilter, {tools}/tool, root", "[t]", "env = B"]):
+        found = judged(tools, lines, "tool", A="1")
+        assert isinstance(found, Refused)
+        assert found.error is EnvironmentDenied
+        assert found.detail == Reason.ENVIRONMENT.value
+        assert found.message == "no filter allows this command with these variables"
+
+
+def test_environment_allowed_by_the_next_filter(tools: Path) -> None:
+    lines = [TOOL, "s: CommandFilter, {tools}/tool, root", "[s]", "env = A", "timeout = 7"]
+    found = judged(tools, lines, "tool", A="1")
+    assert isinstance(found, Allowed)
+    assert found.filter == "s"
+    assert found.options.timeout == 7
+    with found.bound:
+        assert isinstance(found.bound, BoundExec)
+        assert found.bound.env["A"] == "1"
+
+
+def test_out_of_time(tools: Path) -> None:
+    found = judged(tools, ["e: RegExpFilter, {tools}/tool, root, tool, (a|aa)+"], f"tool {'a' * 80}!")
+    assert isinstance(found, Refused)
+    assert (found.error, found.message, found.detail) == (Denied, DENIED, Reason.TIME.value)
+
+
+def test_the_host_is_looked_at_each_time(tools: Path) -> None:
+    rules = policy(tools, f"t: CommandFilter, {tools}/tool, root")
+    request = Request(("tool",))
+    os.rename(tools / "tool", tools / "away")
+    gone = judge(rules, request)
+    assert isinstance(gone, Refused)
+    os.rename(tools / "away", tools / "tool")
+    back = judge(rules, request)
+    assert isinstance(back, Allowed)
+    back.bound.close()
+    (tools / "tool").chmod(0o777)
+    assert isinstance(judge(rules, request), Refused)

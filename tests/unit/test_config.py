@@ -1,0 +1,329 @@
+"""config.py: what each option takes, and that nothing but the one file is read."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from oslo_config import cfg
+from oslo_log import log
+
+from rootwrap_daemon import config
+from rootwrap_daemon.config import Settings
+from rootwrap_daemon.errors import ConfigurationError
+
+CORPUS = Path(__file__).resolve().parents[2].parent / "shared/corpus"
+
+Read = Callable[..., Settings]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """The settings of a file with these lines."""
+
+    def read(*lines: str) -> Settings:
+        path = tmp_path / "daemon.conf"
+        path.write_text("\n".join(["[DEFAULT]", *lines, ""]))
+        return config.read_settings(config.new_conf(str(path), log.register_options))
+
+    return read
+
+
+def test_defaults(read: Read) -> None:
+    assert read() == Settings(
+        filters_path=("/etc/rootwrap-daemon/filters.d",),
+        exec_dirs=("/sbin", "/usr/sbin", "/bin", "/usr/bin"),
+        on_finding="stop",
+        socket_path="/run/rootwrap-daemon/rootwrap-daemon.sock",
+        socket_mode=0o660,
+        socket_group=None,
+        allowed_users=("root",),
+        allowed_groups=(),
+        trusted_owners=("root",),
+        capabilities=None,
+        audit_file="",
+        audit="required",
+        daemon_timeout=600,
+        rlimit_nofile=4096,
+        max_connections=1024,
+        max_connections_per_user=512,
+        max_commands=360,
+        max_commands_per_user=256,
+        max_output=16 * 1024 * 1024,
+        max_buffered=256 * 1024 * 1024,
+        command_timeout=3600.0,
+        kill_grace=5.0,
+        drain_timeout=30.0,
+        request_timeout=10.0,
+    )
+
+
+BOUNDS: dict[str, tuple[list[object], list[object]]] = {
+    "on_finding": (["stop", "skip"], ["", "warn", "STOP"]),
+    "audit": (["required", "best_effort"], ["", "none"]),
+    "daemon_timeout": ([0, 86400], [-1, "1.5", "ten"]),
+    "rlimit_nofile": ([4096, 65536], [-2, "many"]),
+    "max_connections": ([1, 65536], [0, 65537, -1]),
+    "max_connections_per_user": ([1, 100000], [0]),
+    "max_commands": ([1, 65536], [0, 65537]),
+    "max_commands_per_user": ([1], [0, "all"]),
+    "max_output": ([1, 1024**3], [0, 1024**3 + 1]),
+    "max_buffered": ([1024**2, 1024**4], [1024**2 - 1, 0]),
+    "command_timeout": ([0.1, 604800.0], [0.0, 604800.1, -1, "inf", "never"]),
+    "kill_grace": ([0.0, 600.0], [-0.1, 600.1, "inf"]),
+    "drain_timeout": ([0.0, 3600.0], [-0.1, 3600.1, "inf"]),
+    "request_timeout": ([0.1, 3600.0], [0.0, 3600.1, "inf"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, (good, _) in BOUNDS.items() for value in good]
+)
+def test_values(read: Read, option: str, value: object) -> None:
+    assert getattr(read(f"{option} = {value}"), option) == value
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, (_, bad) in BOUNDS.items() for value in bad]
+)
+def test_values_refused(read: Read, option: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        read(f"{option} = {value}")
+
+
+def test_every_option_is_tested() -> None:
+    numbers = {opt.name for opt in config.OPTS if isinstance(opt, cfg.IntOpt | cfg.FloatOpt)}
+    assert numbers <= BOUNDS.keys()
+
+
+@pytest.mark.parametrize(("text", "mode"), [("0660", 0o660), ("600", 0o600), ("0", 0), ("0777", 0o777)])
+def test_socket_mode(read: Read, text: str, mode: int) -> None:
+    assert read(f"socket_mode = {text}").socket_mode == mode
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0o660", "-660", "+660", "1000", "4755", "888", "rw", "6 6", "٠٦٦٠", "²"]
+)
+def test_socket_mode_refused(read: Read, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="socket_mode"):
+        read(f"socket_mode = {text}")
+
+
+@pytest.mark.parametrize("value", [-1, 0, 1024, 4095])
+def test_rlimit_nofile_is_not_lowered(read: Read, value: int) -> None:
+    assert read(f"rlimit_nofile = {value}").rlimit_nofile == 4096
+
+
+@pytest.mark.parametrize(
+    "option", ["filters_path", "exec_dirs", "allowed_users", "allowed_groups", "trusted_owners"]
+)
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("/a", ("/a",)),
+        ("/a,/b", ("/a", "/b")),
+        ("/a, /b", ("/a", "/b")),
+        ("  /a  ,\t/b  ", ("/a", "/b")),
+        ("/a,\n  /b", ("/a", "/b")),
+        ("/a/ b", ("/a/ b",)),
+        ("/a,", ("/a",)),
+    ],
+)
+def test_lists_are_stripped(read: Read, option: str, text: str, values: tuple[str, ...]) -> None:
+    assert getattr(read(f"{option} = {text}"), option) == values
+
+
+@pytest.mark.parametrize("option", ["filters_path", "exec_dirs"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "./a",
+        "../a",
+        "/a, b",
+        "/a,, /b",
+        "/a/../b",
+        "/a/..",
+        "~/a",
+        "/a:/b",
+        "/a\x07",
+        "/a\u200b",
+        ".",
+    ],
+)
+def test_paths_refused(read: Read, option: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        read(f"{option} = {text}")
+
+
+@pytest.mark.parametrize("option", ["socket_path", "audit_file"])
+def test_a_path_of_a_file(read: Read, option: str) -> None:
+    assert getattr(read(f"{option} = /run/x/y"), option) == "/run/x/y"
+    for text in ("x", "run/x", "./x", "/run/../x", "@abstract", "/x:y", "/x\x07"):
+        with pytest.raises(ConfigurationError, match=option):
+            read(f"{option} = {text}")
+
+
+def test_capabilities(read: Read) -> None:
+    assert read("capabilities = CAP_NET_ADMIN, CAP_KILL").capabilities == ("CAP_NET_ADMIN", "CAP_KILL")
+    assert read("capabilities =").capabilities == ()
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        pytest.param(b"max_output = 1\n", "Section must be started", id="no section"),
+        pytest.param(b"[DEFAULT\n", "DEFAULT", id="open header"),
+        pytest.param(b"[DEFAULT]\nmax_output\n", "max_output", id="no delimiter"),
+        pytest.param(b"[DEFAULT]\nsocket_group = \xff\n", "utf-8", id="not UTF-8"),
+        pytest.param(b"[DEFAULT]\nsocket_path = $no_such_option\n", "socket_path", id="unknown reference"),
+    ],
+)
+def test_a_bad_file(tmp_path: Path, data: bytes, what: str) -> None:
+    path = tmp_path / "daemon.conf"
+    path.write_bytes(data)
+    with pytest.raises(ConfigurationError, match=what):
+        config.read_settings(config.new_conf(str(path), log.register_options))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(ConfigurationError, match=str(path)):
+            config.new_conf(str(path), log.register_options)
+
+
+def test_what_is_not_known_is_ignored(read: Read) -> None:
+    assert read("no_such_option = 1", "[xenapi]", "xenapi_connection_url = x", "max_output = 7") == read()
+
+
+def test_the_environment_is_not_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = read("max_commands = 3")
+    for name in ("MAX_OUTPUT", "MAX_COMMANDS", "FILTERS_PATH", "SYSLOG_LOG_LEVEL"):
+        monkeypatch.setenv(f"OS_DEFAULT__{name}", "1")
+    assert read("max_commands = 3") == plain
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("rootwrap-daemon.conf", ".rootwrap-daemon/rootwrap-daemon.conf"),
+        *("rootwrap-daemon.conf.d/a.conf", ".rootwrap-daemon/rootwrap-daemon.conf.d/a.conf"),
+        ".rootwrap-daemon.conf.d/a.conf",
+    ],
+)
+def test_the_home_directory_is_not_read(
+    tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    plain = read()
+    home = tmp_path / "home"
+    (home / name).parent.mkdir(parents=True)
+    (home / name).write_text("[DEFAULT]\nmax_output = 1\naudit = best_effort\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.chdir(home)
+    # This is what would be read otherwise, or the test shows nothing.
+    if name.startswith(".rootwrap-daemon/"):
+        assert str(home) in str(
+            cfg.find_config_files("rootwrap-daemon") + cfg.find_config_dirs("rootwrap-daemon")
+        )
+    assert read() == plain
+
+
+def test_arguments_of_the_process_are_not_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["x", "--max_output", "1", "--config-file", "/nonexistent"])
+    assert read().max_output == 16 * 1024 * 1024
+
+
+ROOTWRAP_CONF = """
+# Configuration for a service's rootwrap
+[DEFAULT]
+filters_path=/etc/x/rootwrap.d, /usr/share/x/rootwrap
+exec_dirs=/sbin,/usr/sbin,/bin,/usr/bin,/usr/local/bin
+use_syslog=False
+syslog_log_facility=syslog
+syslog_log_level=ERROR
+daemon_timeout=600
+rlimit_nofile=8192
+
+[xenapi]
+xenapi_connection_url=<None>
+"""
+
+
+def test_a_rootwrap_conf(tmp_path: Path) -> None:
+    path = tmp_path / "rootwrap.conf"
+    path.write_text(ROOTWRAP_CONF)
+    conf = config.new_conf(str(path), log.register_options)
+    found = config.read_settings(conf)
+    assert found.filters_path == ("/etc/x/rootwrap.d", "/usr/share/x/rootwrap")
+    assert found.exec_dirs[-1] == "/usr/local/bin"
+    assert (found.daemon_timeout, found.rlimit_nofile) == (600, 8192)
+    assert (conf.syslog_log_level, conf.use_syslog, conf.syslog_log_facility) == ("ERROR", False, "syslog")
+
+
+def test_real_files_of_rootwrap() -> None:
+    paths = sorted(CORPUS.glob("*/*rootwrap.conf@*"))
+    if not paths:
+        pytest.skip("../shared/corpus is not here")
+    refused = {}
+    for path in paths:
+        try:
+            config.read_settings(config.new_conf(str(path), log.register_options))
+        except ConfigurationError as error:
+            refused[path.name] = error.message
+    assert len(paths) > 30
+    # A placeholder to fill in, and a path relative to the current directory.
+    assert sorted(refused.values()) == [
+        "filters_path: 'CINDER_PREFIX/etc/cinder/rootwrap.d' is not an absolute path without `..`: write one",
+        "filters_path: 'filters.d' is not an absolute path without `..`: write one",
+    ]
+
+
+def test_list_opts() -> None:
+    ((group, options),) = config.list_opts()
+    assert group == "DEFAULT"
+    assert {option.name for option in options} >= set(Settings.__dataclass_fields__)
+    for option in options:
+        assert re.fullmatch(r"[^\n]+[.)]", option.help or ""), option.name
+
+
+# fit
+
+
+def _settings(connections: int, of_user: int, commands: int, commands_of_user: int) -> Settings:
+    values: dict[str, object] = dict.fromkeys(Settings.__dataclass_fields__)
+    values |= {
+        "max_connections": connections,
+        "max_connections_per_user": of_user,
+        "max_commands": commands,
+        "max_commands_per_user": commands_of_user,
+    }
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def test_what_fits_stays(read: Read) -> None:
+    found = read()
+    assert config.fit(found, found.rlimit_nofile) is found
+
+
+count = st.integers(8, 65536)
+
+
+@given(count, count, count, count, st.integers(1024, 2**20))
+@example(1024, 512, 360, 256, 1024)
+@example(65536, 65536, 65536, 65536, 1024)
+def test_what_does_not_fit_is_made_to(
+    connections: int, of_user: int, commands: int, commands_of_user: int, nofile: int
+) -> None:
+    """A connection is a descriptor, a command eight (three pipes of two ends, a pidfd, one spare)."""
+    before = _settings(connections, of_user, commands, commands_of_user)
+    after = config.fit(before, nofile)
+    assert after.max_connections + 8 * after.max_commands < nofile
+    for name in ("max_connections", "max_connections_per_user", "max_commands", "max_commands_per_user"):
+        assert 1 <= getattr(after, name) <= getattr(before, name)
