@@ -1,0 +1,132 @@
+"""What it means when no connection can be made, and that a full queue is waited for."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.client import Client, DaemonUnavailable, OutcomeUnknown, core
+from tests.unit.client.fake_daemon import FakeDaemon
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_no_socket(client: Client, path: Path) -> None:
+    with pytest.raises(DaemonUnavailable, match="no such socket: is the daemon running") as caught:
+        client.run(["echo"])
+    assert str(path) in str(caught.value)
+    with pytest.raises(DaemonUnavailable):
+        client.check(["echo"])
+
+
+def test_nobody_listens(client: Client, path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    with pytest.raises(DaemonUnavailable, match="nobody listens"):
+        client.run(["echo"])
+
+
+def test_no_socket_but_a_file(client: Client, path: Path) -> None:
+    path.touch()
+    with pytest.raises(DaemonUnavailable, match="nobody listens"):
+        client.run(["echo"])
+
+
+def test_another_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DaemonUnavailable, match="Not a directory"):
+        Client(tmp_path / "file" / "socket").run(["echo"])
+    with pytest.raises(DaemonUnavailable, match="too long"):
+        Client(tmp_path / ("x" * 200)).run(["echo"])
+
+
+def test_permission_denied(daemon: FakeDaemon, path: Path) -> None:
+    program = """if True:
+        import os, sys
+        from rootwrap_daemon.client import Client, DaemonUnavailable
+        client = Client(sys.argv[1])
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        try:
+            client.run(["echo"])
+        except DaemonUnavailable as error:
+            print(error)
+    """
+    path.chmod(0)
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "permission denied: is this user in the socket's group?" in done.stdout
+    assert daemon.connections == 0
+
+
+@pytest.mark.parametrize("kind", [str, os.fsencode, Path])
+def test_a_path_of_each_type(daemon: FakeDaemon, path: Path, kind: type[str]) -> None:
+    with Client(kind(path)) as client:
+        assert client.run(["echo", "x"]).stdout == b"x"
+
+
+@pytest.fixture
+def listener(path: Path) -> Iterator[socket.socket]:
+    """A daemon that listens, does not accept, and has as many waiting as it can."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        while True:
+            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.setblocking(False)
+            try:
+                waiting.connect(str(path))
+            except BlockingIOError:
+                break
+        yield listener
+
+
+def test_a_full_queue_that_empties(
+    listener: socket.socket, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+    # Kept, and so open.
+    accepted: list[socket.socket] = []
+    pauses = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        tried.set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(client, "_sleep", sleep)
+
+    def accept() -> None:
+        tried.wait()
+        accepted.extend(listener.accept()[0] for _ in range(2))
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    # The connection is made, and that this listener never answers is another matter.
+    monkeypatch.setattr(core, "SLACK", 0.2)
+    with pytest.raises(OutcomeUnknown):
+        client.run(["echo"], timeout=0.1)
+    thread.join()
+    for connection in accepted:
+        connection.close()
+    assert pauses > 0
+
+
+@pytest.mark.usefixtures("listener")
+def test_a_full_queue_that_stays_full(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "CONNECT_SECONDS", 0.3)
+    with pytest.raises(DaemonUnavailable, match="queue of new connections stayed full"):
+        client.run(["echo"])
+    assert not client._sockets
