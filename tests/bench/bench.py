@@ -71,7 +71,8 @@ def oslo_rootwrap(directory: Path, filters: Path) -> Iterator[Call]:
         # The client itself ends its daemon only when it is collected.
         with contextlib.suppress(Exception):
             peer._proxy.shutdown()
-        peer._process.wait(10)
+        if peer._process is not None:
+            peer._process.wait(10)
 
 
 def local() -> object:

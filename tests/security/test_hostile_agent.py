@@ -198,7 +198,7 @@ def test_audit_into_a_pipe_that_nobody_reads(new_daemon: NewDaemon, tmp_path: Pa
     daemon.configure(audit_file=str(pipe))
     daemon.start()
     with daemon.client() as client:
-        codes = set()
+        codes: set[int | str] = set()
         for _ in range(200):
             try:
                 codes.add(client.run(["true"], timeout=20).returncode)
