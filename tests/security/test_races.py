@@ -1,0 +1,234 @@
+"""Somebody changes what a path or a number names while it is looked at: only what was checked is touched.
+
+RACE_SECONDS sets how long each race is run; a few seconds by default, a minute or more to be sure.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.daemon import executor
+from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.filters.model import Location, Match, Program, SignalPlan
+from rootwrap_daemon.policy import bind, host
+from tests.real_daemon import Daemon, NewDaemon, wait_for
+
+SECONDS = float(os.environ.get("RACE_SECONDS", "3"))
+AGENT = 61111
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(max(120, SECONDS * 4))]
+
+
+@contextlib.contextmanager
+def flipping(*flips: Callable[[], None]) -> Iterator[None]:
+    """Processes of the agent, each doing its flip over and over."""
+    children = []
+    for flip in flips:
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setresgid(AGENT, AGENT, AGENT)
+            os.setresuid(AGENT, AGENT, AGENT)
+            try:
+                while True:
+                    with contextlib.suppress(OSError):
+                        flip()
+            finally:
+                os._exit(1)
+        children.append(child)
+    try:
+        yield
+    finally:
+        for child in children:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+
+
+def replace_with(target: Path, make: Callable[[str], None]) -> None:
+    """Put something else under a name, at once."""
+    new = f"{target}.{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    make(new)
+    os.rename(new, target)
+
+
+def plain(path: str) -> None:
+    with open(path, "x", encoding="utf-8"):
+        pass
+
+
+@pytest.mark.parametrize("pin", ["auto", "object"])
+def test_links_flipped_beneath_a_base(new_daemon: NewDaemon, pin: str) -> None:
+    daemon = new_daemon(start=False)
+    base, outside = daemon.directory / "base", daemon.directory / "outside"
+    for path in (base, outside, base / "sub"):
+        path.mkdir()
+        os.chown(path, AGENT, AGENT)
+    os.chown(outside, 0, 0)
+    outside.chmod(0o755)
+    secret = outside / "secret"
+    secret.write_text("x")
+    shared = base / "shared"
+    shared.write_text("x")
+    # What a hard link to a file of root would be where the kernel allows one: two names, one of them outside.
+    os.link(shared, outside / "linked")
+    target, directory = base / "target", base / "directory"
+    daemon.configure(f"[Filters]\nc: PathFilter, chown, root, 61112, {base}\n[c]\npin = {pin}\n")
+    daemon.start()
+
+    def flip_name() -> None:
+        replace_with(target, plain)
+        replace_with(target, lambda new: os.symlink(secret, new))
+        replace_with(target, lambda new: os.link(shared, new))
+        replace_with(target, os.mkfifo)
+
+    def flip_directory() -> None:
+        new = f"{directory}.{os.getpid()}"
+        with contextlib.suppress(OSError):
+            os.rename(directory, new)
+        os.symlink(outside, directory)
+        os.unlink(directory)
+        with contextlib.suppress(OSError):
+            os.rename(new, directory)
+        with contextlib.suppress(OSError):
+            os.mkdir(directory)
+        with contextlib.suppress(OSError):
+            plain(f"{directory}/secret")
+
+    ran = refused = 0
+    with flipping(flip_name, flip_directory), daemon.client() as client:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            for word in (target, directory / "secret", base / "sub" / ".." / "directory" / "secret"):
+                try:
+                    client.run(["chown", "61112", str(word)])
+                    ran += 1
+                except Denied:
+                    refused += 1
+    print(f"{pin}: {ran} ran, {refused} refused")
+    assert ran > 0
+    assert refused > 0
+    for path in (secret, outside / "linked", outside):
+        assert path.stat().st_uid != 61112, path
+
+
+def test_file_flipped_under_a_read(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(start=False)
+    directory = daemon.directory / "agent"
+    directory.mkdir()
+    os.chown(directory, AGENT, AGENT)
+    secret = daemon.directory / "secret"
+    secret.write_text("root only")
+    secret.chmod(0o600)
+    target = directory / "readme"
+    daemon.configure(
+        f"[Filters]\nr: ReadFileFilter, {target}\nnice: ChainingRegExpFilter, nice, root, nice\n"
+    )
+    daemon.start()
+
+    def flip() -> None:
+        replace_with(target, plain)
+        replace_with(target, lambda new: os.symlink(secret, new))
+
+    asked = 0
+    with flipping(flip), daemon.client() as client:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            for words in ([], ["nice"]):
+                asked += 1
+                with contextlib.suppress(Denied):
+                    assert b"root only" not in client.run([*words, "cat", str(target)]).stdout
+    print(f"{asked} asked")
+
+
+def test_program_replaced_by_an_upgrade_is_still_found(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(start=False)
+    program = daemon.directory / "program"
+    shutil.copy("/bin/sleep", program)
+    daemon.configure(f"[Filters]\nk: KillFilter, root, {program}, -9\n")
+    daemon.start()
+    running = subprocess.Popen([program, "1000"])
+    try:
+        shutil.copy("/bin/sleep", f"{program}.new")
+        os.rename(f"{program}.new", program)
+        with daemon.client() as client:
+            assert client.run(["kill", "-9", str(running.pid)]).returncode == 0
+        assert running.wait(10) == -9
+    finally:
+        running.kill()
+        running.wait()
+
+
+class _Policy:
+    """What binding needs of a policy."""
+
+    def __init__(self) -> None:
+        self.exec_dirs = ("/usr/bin", "/bin")
+        self.owners = frozenset((0,))
+        self.identities: dict[tuple[str, str | None], host.Identity] = {("root", None): host.identity("root")}
+
+
+def test_number_used_again_between_check_and_signal() -> None:
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    if not os.access(last, os.W_OK):
+        pytest.skip("this kernel does not let the next process number be chosen")
+    sleeper = subprocess.Popen(["/usr/bin/sleep", "1000"])
+    wait_for(lambda: os.readlink(f"/proc/{sleeper.pid}/exe").endswith("/sleep"))
+    plan = SignalPlan(sleeper.pid, 9, Program("/usr/bin/sleep"), "root")
+    bound = bind.bind(Match("k", Location("f", 1, 1), plan), _Policy())
+    assert isinstance(bound, bind.BoundSignal)
+    with bound:
+        sleeper.kill()
+        sleeper.wait()
+        victim = None
+        for _ in range(200):
+            last.write_text(str(sleeper.pid - 1))
+            victim = subprocess.Popen(["/usr/bin/sleep", "1000"])
+            if victim.pid == sleeper.pid:
+                break
+            victim.kill()
+            victim.wait()
+        assert victim is not None
+        try:
+            if victim.pid != sleeper.pid:
+                pytest.skip("the number went to somebody else")
+            done = executor.send_signal(bound)
+            assert (done.returncode, done.stderr) == (1, b"kill: (%d) - No such process\n" % sleeper.pid)
+            assert victim.poll() is None
+        finally:
+            victim.kill()
+            victim.wait()
+
+
+def test_program_flipped_between_look_and_exec(new_daemon: NewDaemon) -> None:
+    # The agent owns the directory: whatever lies there is never run, at no moment.
+    daemon: Daemon = new_daemon(start=False)
+    directory = daemon.directory / "agent"
+    directory.mkdir()
+    os.chown(directory, AGENT, AGENT)
+    program, marker = directory / "program", directory / "ran"
+    daemon.configure(f"[Filters]\nx: CommandFilter, {program}, root\n")
+    daemon.start()
+
+    def flip() -> None:
+        replace_with(program, lambda new: os.symlink("/bin/true", new))
+
+        def script(new: str) -> None:
+            with open(new, "x", encoding="utf-8") as file:
+                file.write(f"#!/bin/sh\n: > {marker}\n")
+            os.chmod(new, 0o755)
+
+        replace_with(program, script)
+
+    with flipping(flip), daemon.client() as client:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            assert not client.check([str(program)]).allowed
+    assert not marker.exists()
