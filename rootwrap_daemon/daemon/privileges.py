@@ -15,7 +15,7 @@ from typing import Final
 
 from oslo_privsep import capabilities
 
-from rootwrap_daemon.errors import ConfigurationError, SelfCheckError
+from rootwrap_daemon.errors import SelfCheckError
 from rootwrap_daemon.policy import host
 
 LOG = logging.getLogger(__name__)
@@ -128,11 +128,7 @@ def keep_capabilities(names: Iterable[str]) -> None:
     Must run before the first thread: capabilities belong to threads. Raises ConfigurationError,
     SelfCheckError.
     """
-    kept = []
-    for name in names:
-        if name not in capabilities.CAPS_BYNAME:
-            raise ConfigurationError(f"capabilities: there is no {name!r}: write e.g. CAP_NET_ADMIN")
-        kept.append(capabilities.CAPS_BYNAME[name])
+    kept = [capabilities.CAPS_BYNAME[name] for name in names]
     try:
         _bound_capabilities(kept)
     except OSError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rootwrap_daemon.config import Settings
 from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied, Error, ExecutableNotFound
 from rootwrap_daemon.filters.model import Finding, Location, Match, Options, Reason, Request, Severity
+from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.policy import host, loader
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
@@ -111,6 +112,8 @@ def load(settings: Settings, generation: int) -> Policy:
             "neither allowed_users nor allowed_groups names anybody: nobody could connect"
         )
     kept = None if settings.capabilities is None else frozenset(settings.capabilities)
+    if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
+        raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")
     loaded = loader.load(settings.filters_path, owners, kept)
     exec_dirs = _exec_dirs(settings, owners, loaded.findings)
     _report(settings, loaded.findings)

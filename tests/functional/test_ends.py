@@ -98,23 +98,24 @@ def test_absent_daemon_is_said_with_its_path(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        pytest.param("trap '' TERM; sleep 60; sleep 60", id="ignores TERM"),
-        pytest.param("kill -STOP $$; sleep 60", id="stops itself"),
-        pytest.param("exec >&- 2>&-; sleep 60", id="closes its output"),
-        pytest.param("sleep 60 & sleep 60", id="has a child"),
+        pytest.param("trap '' TERM; sleep NAP; sleep NAP", id="ignores TERM"),
+        pytest.param("kill -STOP $$; sleep NAP", id="stops itself"),
+        pytest.param("exec >&- 2>&-; sleep NAP", id="closes its output"),
+        pytest.param("sleep NAP & sleep NAP", id="has a child"),
         pytest.param("cat /dev/zero > /dev/null", id="is busy"),
-        pytest.param("trap 'cat /dev/zero' TERM; sleep 60", id="writes for ever at its end"),
-        pytest.param("sleep 60 | cat", id="is a pipeline"),
+        pytest.param("trap 'cat /dev/zero' TERM; sleep NAP", id="writes for ever at its end"),
+        pytest.param("sleep NAP | cat", id="is a pipeline"),
     ],
 )
 def test_deadline_ends_the_whole_group(daemon: Daemon, client: Client, script: str) -> None:
+    nap = f"60.{os.getpid()}"
     with pytest.raises(CommandTimeout):
-        client.run(["sh", "-c", script], timeout=0.3)
+        client.run(["sh", "-c", script.replace("NAP", nap)], timeout=0.3)
     wait_for(lambda: daemon.children() == [])
     # What is left of the group is not our child; nothing of it may be left.
     group = daemon.audit()[-1]
     assert group["code"] == "timeout"
-    left = subprocess.run(["pgrep", "-f", "sleep 60"], capture_output=True, check=False).stdout.split()
+    left = subprocess.run(["pgrep", "-f", f"sleep {nap}"], capture_output=True, check=False).stdout.split()
     assert [pid for pid in left if is_alive(int(pid))] == []
 
 

@@ -224,15 +224,14 @@ def test_reading_a_file_needs_no_process(client: Client, daemon: Daemon) -> None
 
 
 def test_kill_looks_like_kill(client: Client) -> None:
-    sleeper = subprocess.Popen(["sleep", "1000"])
-    try:
-        assert client.check(["kill", "-9", str(sleeper.pid)]).allowed
-        done = client.run(["kill", "-9", str(sleeper.pid)])
-        assert (done.returncode, sleeper.wait(10)) == (0, -9)
-        with pytest.raises(Denied):
-            client.run(["kill", "-9", str(sleeper.pid)])
-    finally:
-        sleeper.kill()
+    pid = shell(client, "sleep 1000 >/dev/null 2>&1 & echo $!").strip()
+    # Forked, it is still the shell for a moment.
+    wait_for(lambda: os.readlink(f"/proc/{pid}/exe").endswith("/sleep"))
+    assert client.check(["kill", "-9", pid]).allowed
+    assert client.run(["kill", "-9", pid]).returncode == 0
+    wait_for(lambda: not is_alive(int(pid)))
+    with pytest.raises(Denied):
+        client.run(["kill", "-9", pid])
 
 
 def test_kill_never_hits_the_daemon_or_its_ancestors(daemon: Daemon) -> None:

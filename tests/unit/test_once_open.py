@@ -10,7 +10,7 @@ import pytest
 from rootwrap_daemon import config
 from rootwrap_daemon.daemon import audit
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters import iproute, ruleset
+from rootwrap_daemon.filters import iproute, options, ruleset
 from rootwrap_daemon.filters.model import Match
 from rootwrap_daemon.filters.patterns import Pattern, PatternError
 from rootwrap_daemon.policy import bind, loader
@@ -168,3 +168,9 @@ def test_sum_of_an_argv_gives_no_secret_away() -> None:
 )
 def test_secret_in_an_odd_place_is_masked(argv: tuple[str, ...]) -> None:
     assert "hunter2" not in " ".join(audit.mask(argv))
+
+
+def test_capabilities_have_the_numbers_of_the_kernel() -> None:
+    from oslo_privsep import capabilities
+
+    assert {name: number for number, name in enumerate(options.CAPABILITIES)} == capabilities.CAPS_BYNAME
