@@ -131,7 +131,14 @@ class Connection:
                 self._set_timeout(socket.SO_RCVTIMEO, self._request_timeout)
             if deadline is not None and time.monotonic() > deadline:
                 raise Closed
-            self._read()
+            try:
+                self._read()
+            except BlockingIOError:
+                if deadline is not None:
+                    raise Closed from None
+                # Silent for too long. What came in this very moment is still read, or it would be lost;
+                # whatever the client writes from here on it sees fail.
+                self.end_input()
         if deadline is not None:
             self.await_next()
         return message

@@ -85,8 +85,10 @@ class Session:
         """Answer requests until the connection ends."""
         try:
             self.connection.start()
-            # A connection that had to make room gets its last request answered.
-            while not self.evicted or self.connection.partial:
+            last = False
+            while not last:
+                # A connection that must make room gets what has arrived by now answered, and no more.
+                last = self.evicted
                 self._handle()
         except Closed:
             pass
