@@ -208,7 +208,7 @@ class Server:
             connection.close()
             return
         policy = self.policy
-        if not policy.admits(peer.uid, peer.gid, peer.groups):
+        if not policy.admits(peer):
             self.audit.denied("unauthorized", peer.uid, pid=peer.pid)
             turn_away(connection, Unauthorized("this user may not use this daemon"))
         else:

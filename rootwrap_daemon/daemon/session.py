@@ -27,6 +27,7 @@ from rootwrap_daemon.errors import (
     RemoteProtocolError,
     Stopping,
     TooLarge,
+    Unauthorized,
 )
 from rootwrap_daemon.filters import model
 from rootwrap_daemon.policy.bind import BoundExec, BoundRead
@@ -115,6 +116,16 @@ class Session:
         except (Closed, OSError):
             pass
 
+    def _policy(self) -> Policy:
+        """The policy of one request. Raises Closed if a reload has shut this user out since it connected."""
+        policy = self.server.policy
+        if not policy.admits(self.peer):
+            self.server.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
+            error = Unauthorized("this user may not use this daemon any more")
+            self.connection.answer(Failure("", error.code, error.message))
+            raise Closed
+        return policy
+
     # The handlers.
 
     def hello(self, hello: Hello) -> None:
@@ -143,7 +154,7 @@ class Session:
             self.idle_since = time.monotonic()
 
     def _check(self, check: Check) -> Verdict:
-        request_id, policy = new_request_id(), self.server.policy
+        request_id, policy = new_request_id(), self._policy()
         request = _request(check.argv, check.env, stdin=False)
         judged = judge(policy, request, make=False)
         if isinstance(judged, Refused):
@@ -171,7 +182,7 @@ class Session:
         return self.connection.encoded(answer)
 
     def _run(self, run: Run, request_id: str) -> Answer | None:
-        policy = self.server.policy
+        policy = self._policy()
         request = _request(run.argv, run.env, stdin=run.stdin is not None)
         if self.server.stopping:
             return Failure(request_id, Stopping.code, "the daemon is stopping")

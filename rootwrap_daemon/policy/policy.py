@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from rootwrap_daemon.config import Settings
 from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied, Error, ExecutableNotFound
@@ -18,6 +19,17 @@ from rootwrap_daemon.policy import host, loader
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
 
 LOG = logging.getLogger(__name__)
+
+
+class Credentials(Protocol):
+    """Who asks, as the kernel says."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def groups(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +50,9 @@ class Policy:
     allowed_gids: frozenset[int]
     findings: tuple[Finding, ...]
 
-    def admits(self, uid: int, gid: int, groups: tuple[int, ...]) -> bool:
+    def admits(self, peer: Credentials) -> bool:
         """May a peer with these credentials send requests at all?"""
-        return uid in self.allowed_uids or not self.allowed_gids.isdisjoint((gid, *groups))
+        return peer.uid in self.allowed_uids or not self.allowed_gids.isdisjoint((peer.gid, *peer.groups))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.config import Settings
+from rootwrap_daemon.daemon.listener import Peer
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import load
@@ -56,7 +57,7 @@ def test_load(tmp_path: Path, made: Settings) -> None:
     ],
 )
 def test_admits(tmp_path: Path, uid: int, gid: int, groups: tuple[int, ...], admitted: bool) -> None:
-    assert policy(tmp_path).admits(uid, gid, groups) == admitted
+    assert policy(tmp_path).admits(Peer(1, uid, gid, groups)) == admitted
 
 
 def test_names_are_resolved(made: Settings) -> None:
