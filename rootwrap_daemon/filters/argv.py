@@ -5,7 +5,7 @@ that would not be so, the definition is refused. The language is in doc/source/r
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
@@ -299,10 +299,10 @@ class ArgvFilter(Filter):
         return cls(entry.name, entry.location, program, run_as, options, pattern)
 
     @property
-    def first_argument(self) -> str | None:
+    def literals(self) -> Mapping[int, Collection[str]]:
         known, _, other = self.pattern.after[0]
-        # Exactly one word can come first, and one must.
-        return next(iter(known)) if len(known) == 1 and not other and 0 not in self.pattern.ends else None
+        # Only where some word must come first, and none of a type can.
+        return {} if other or 0 in self.pattern.ends else {1: tuple(known)}
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = self.pattern.match(request.argv[1:])

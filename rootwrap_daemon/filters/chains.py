@@ -3,6 +3,7 @@
 Promises: the inner command's first word becomes the program of the filter that allowed it.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from rootwrap_daemon.filters.definition import (
     check_first,
     expect,
     ip_of,
+    literals_of,
     patterns_of,
     program_of,
     run_as_of,
@@ -79,6 +81,10 @@ class ChainingRegExpFilter(ChainingFilter):
         patterns = patterns_of(entry.fields[3:])
         check_first(patterns[0], program_of(program), entry.fields[3])
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns)
+
+    @property
+    def literals(self) -> Mapping[int, Collection[str]]:
+        return literals_of(self.patterns)
 
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:
         count = len(self.patterns)

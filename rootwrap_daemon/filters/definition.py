@@ -4,7 +4,7 @@ Promises: a field that is not understood exactly is a FilterError with its place
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -47,9 +47,9 @@ class Filter:
         return frozenset((self.program, basename(self.program)))
 
     @property
-    def first_argument(self) -> str | None:
-        """The word that must follow argv[0], None where that may vary."""
-        return None
+    def literals(self) -> Mapping[int, Collection[str]]:
+        """The places of argv where one of few words must stand, and which; so that others are not tried."""
+        return {}
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         """What would run, None if these words are not allowed.
@@ -123,6 +123,15 @@ def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Cloc
     return len(patterns) == len(words) and all(
         map(lambda p, w: p.matches(w, clock, options.max_word), patterns, words)
     )
+
+
+def literals_of(patterns: tuple[Pattern, ...]) -> dict[int, tuple[str, ...]]:
+    """The places after argv[0] whose pattern is a word."""
+    return {
+        place: (pattern.literal,)
+        for place, pattern in enumerate(patterns)
+        if place and pattern.literal is not None
+    }
 
 
 def check_first(pattern: Pattern, program: str, part: Field) -> None:

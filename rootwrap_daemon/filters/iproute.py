@@ -36,6 +36,13 @@ _LETTERS: Final = {
 }
 _FAMILIES: Final = frozenset("inet inet6 bridge link mpls".split())
 
+#: The objects of iproute2; what else stands in their place is nothing that is known to be harmless.
+_OBJECTS: Final = frozenset(
+    "address addrlabel maddress route rule neighbor neighbour ntable ntbl link l2tp fou ila macsec tunnel "
+    "tunl tuntap tap token tcpmetrics tcp_metrics monitor xfrm mroute mrule netns netconf vrf sr nexthop "
+    "mptcp ioam help stats".split()
+)
+
 #: A network namespace's name: one component of a path that is never mistaken for an option.
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}")
 
@@ -103,7 +110,7 @@ def is_harmless(words: tuple[str, ...]) -> bool:
     if start == len(words):
         return True
     kind, rest = words[start], words[start + 1 :]
-    if not kind:
+    if not kind or not any(could_mean(kind, known) for known in _OBJECTS):
         return False
     verb = rest[0] if rest else None
     if verb == "":

@@ -6,6 +6,7 @@ host. Where a verdict differs from oslo.rootwrap's, the reason stands beside it.
 
 import re
 import signal
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -21,6 +22,7 @@ from rootwrap_daemon.filters.definition import (
     expect,
     ip_of,
     is_normal_path,
+    literals_of,
     patterns_of,
     program_of,
     run_as_of,
@@ -63,6 +65,10 @@ class RegExpFilter(Filter):
     patterns: tuple[Pattern, ...]
     FORM: ClassVar[str] = "name: RegExpFilter, program, run_as, pattern of argv[0], pattern, ..."
 
+    @property
+    def literals(self) -> Mapping[int, Collection[str]]:
+        return literals_of(self.patterns)
+
     @classmethod
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "RegExpFilter":
         program, run_as, *_ = expect(entry, cls.FORM, 3)
@@ -90,9 +96,12 @@ class PathFilter(Filter):
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, words)
 
     @property
-    def first_argument(self) -> str | None:
-        first = self.arguments[0]
-        return None if first == "pass" or first.startswith("/") else first
+    def literals(self) -> Mapping[int, Collection[str]]:
+        return {
+            place: (word,)
+            for place, word in enumerate(self.arguments, 1)
+            if word != "pass" and not word.startswith("/")
+        }
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         given = request.argv[1:]
@@ -169,6 +178,10 @@ class KillFilter(Filter):
     def commands(self) -> frozenset[str]:
         return frozenset(("kill",))
 
+    @property
+    def literals(self) -> Mapping[int, Collection[str]]:
+        return {1: ("-s", *dict(self.signals))} if self.signals else {}
+
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = request.argv[1:]
         number = int(signal.SIGTERM)
@@ -201,6 +214,10 @@ class ReadFileFilter(Filter):
     @property
     def commands(self) -> frozenset[str]:
         return frozenset(("cat",))
+
+    @property
+    def literals(self) -> Mapping[int, Collection[str]]:
+        return {1: (self.program,)}
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         return ReadPlan(self.program) if request.argv[1:] == (self.program,) else None
@@ -246,9 +263,10 @@ class EnvFilter(Filter):
 
     @classmethod
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "EnvFilter":
-        env, run_as, *rest = expect(entry, cls.FORM, 4)
-        if basename(program_of(env)) != "env":
-            raise FilterError(env.location, f"{env.text!r} is not env", f"write `{cls.FORM}`")
+        env, run_as, *rest = expect(entry, cls.FORM, 3)
+        program = program_of(env)
+        # The other form: the program comes first, and variables alone follow its user.
+        inner = None if basename(program) == "env" else program
         variables: dict[str, str] = {}
         while rest and "=" in rest[0].text:
             part = rest.pop(0)
@@ -260,19 +278,26 @@ class EnvFilter(Filter):
             if is_dangerous_variable(found[1]) and not found[2]:
                 warn(part.location, f"any value of {found[1]} can run other code", "write the value")
             variables[found[1]] = found[2]
-        if not variables or not rest:
+        if inner is not None and rest:
+            raise FilterError(env.location, f"{env.text!r} is not env", f"write `{cls.FORM}`")
+        if inner is None and rest:
+            inner = program_of(rest.pop(0))
+        if not variables or inner is None:
             raise FilterError(entry.location, "no variable, or no program after them", f"write `{cls.FORM}`")
-        inner, *arguments = rest
         return cls(
             entry.name,
             entry.location,
-            env.text,
+            program if inner is not program else "env",
             run_as_of(run_as),
             options,
             tuple(variables.items()),
-            program_of(inner),
-            patterns_of(tuple(arguments)),
+            inner,
+            patterns_of(tuple(rest)),
         )
+
+    @property
+    def literals(self) -> Mapping[int, Collection[str]]:
+        return {1 + len(self.variables): {self.inner, basename(self.inner)}}
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         count = 1 + len(self.variables)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from rootwrap_daemon.filters.model import Location, Options, Pin, is_dangerous_variable, is_printable_ascii
 from rootwrap_daemon.filters.syntax import Entry, Field
-from rootwrap_daemon.filters.words import TypeProblem, typed
+from rootwrap_daemon.filters.words import Typed, TypeProblem, typed
 
 #: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
 CAPABILITIES: Final = tuple(
@@ -80,7 +80,11 @@ def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
         match = _VARIABLE.fullmatch(part.text)
         if not match or match[1] in found:
             raise OptionProblem(f"{part.text!r} is no variable", "write NAME or NAME={type}, each once")
-        found[match[1]] = typed(match[2], match[3]).takes if match[2] else is_printable_ascii
+        matcher = typed(match[2], match[3]) if match[2] else None
+        if isinstance(matcher, Typed) and matcher.make is not None:
+            # Nobody looks at the host for a variable: any path, any process would do.
+            raise OptionProblem(f"{match[2]} is no type for a variable", "use one that its characters decide")
+        found[match[1]] = matcher.takes if matcher else is_printable_ascii
     return {"env": found}
 
 

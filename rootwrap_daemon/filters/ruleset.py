@@ -7,6 +7,7 @@ Order is that of the files given, then of their lines.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 from rootwrap_daemon.filters import kinds
@@ -77,7 +78,7 @@ class _Reader:
             first = entries.setdefault(entry.key, entry)
             if first is entry:
                 continue
-            if first.texts == entry.texts:
+            if _is_same(first, entry):
                 self._add(
                     Severity.WARNING, entry.location, f"{entry.name} a second time, the same", "take one out"
                 )
@@ -145,8 +146,46 @@ class _Reader:
         self._add(severity, complaint.location, complaint.what, complaint.mend, *names)
 
 
+def _is_same(one: Entry, other: Entry) -> bool:
+    if one.texts != other.texts:
+        return False
+    # An ArgvFilter's fields are not what lies between commas: a backslash makes one part of a word.
+    lines = [[text for _, _, text in entry.lines] for entry in (one, other)]
+    return one.fields[0].text != ArgvFilter.__name__ or lines[0] == lines[1]
+
+
+class _ByWord:
+    """The filters of one command, found by a word that each of them must have at some place."""
+
+    def __init__(self, filters: list[Filter]) -> None:
+        literals = [one.literals for one in filters]
+        # The place that tells the most filters apart.
+        variety: dict[int, set[str]] = {}
+        for places in literals:
+            for place, words in places.items():
+                variety.setdefault(place, set()).update(words)
+        self._others: list[tuple[int, Filter]] = []
+        self._at: dict[int, dict[str, list[tuple[int, Filter]]]] = {}
+        for order, (one, places) in enumerate(zip(filters, literals, strict=True)):
+            if not places:
+                self._others.append((order, one))
+                continue
+            best = max(places, key=lambda place: len(variety[place]))
+            for word in places[best]:
+                self._at.setdefault(best, {}).setdefault(word, []).append((order, one))
+
+    def of(self, argv: tuple[str, ...]) -> list[Filter]:
+        """Those that can match these words at all, in their order."""
+        found = list(self._others)
+        for place, words in self._at.items():
+            if place < len(argv):
+                found += words.get(argv[place], ())
+        found.sort(key=itemgetter(0))
+        return [one for _, one in found]
+
+
 class RuleSet:
-    """All filters of an instance, found by the first word of a request."""
+    """All filters of an instance, found by the first word of a request and one more."""
 
     def __init__(self, filters: Iterable[Filter]) -> None:
         self.filters = tuple(filters)
@@ -154,7 +193,7 @@ class RuleSet:
         for one in self.filters:
             for command in one.commands:
                 index.setdefault(command, []).append(one)
-        self._index = {command: tuple(found) for command, found in index.items()}
+        self._index = {command: _ByWord(found) for command, found in index.items()}
 
     def match(self, request: Request) -> Match | Denied:
         """The first filter that allows these words, or why none does."""
@@ -176,13 +215,18 @@ class RuleSet:
         yield Denied(reason)
 
     def _matches(self, argv: tuple[str, ...], clock: Clock, *, chains: bool) -> Iterator[Match]:
-        for one in self._index.get(argv[0], ()):
+        request = Request(argv)
+        for one in self._candidates(argv):
             if not isinstance(one, ChainingFilter):
-                plan = one.match(Request(argv), clock)
+                plan = one.match(request, clock)
                 if plan is not None:
                     yield Match(one.name, one.location, plan, one.options)
             elif chains:
                 yield from self._chained(one, argv, clock)
+
+    def _candidates(self, argv: tuple[str, ...]) -> Iterable[Filter]:
+        found = self._index.get(argv[0])
+        return () if found is None else found.of(argv)
 
     def _chained(self, outer: ChainingFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Match]:
         count = outer.prefix(argv, clock)
@@ -210,7 +254,7 @@ def _refusal(options: Options, request: Request) -> Reason | None:
 def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
     """The match with what the options add to its plan."""
     plan, options = match.plan, match.options
-    if isinstance(plan, SignalPlan):
+    if isinstance(plan, SignalPlan) and (options.target_user or options.started_by_us):
         which = replace(plan, target_user=options.target_user, started_by_us=options.started_by_us)
         return replace(match, plan=which)
     if not isinstance(plan, ExecPlan):

@@ -27,7 +27,7 @@ from rootwrap_daemon.filters.model import (
     Word,
 )
 from rootwrap_daemon.filters.options import CAPABILITIES
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import host, pinning
 
 
 class Surroundings(Protocol):
@@ -195,7 +195,7 @@ def _is_to_make(word: Beneath, policy: Surroundings) -> bool:
     if word.create is None:
         return False
     try:
-        host.pin_beneath(word.base, word.path, policy.owners, word.pin, None).close()
+        pinning.pin_beneath(word.base, word.path, policy.owners, word.pin, None).close()
     except FileNotFoundError:
         _bind_parent(word, policy)
         return True
@@ -207,7 +207,7 @@ def _is_to_make(word: Beneath, policy: Surroundings) -> bool:
 
 def _bind_parent(word: Beneath, policy: Surroundings) -> None:
     try:
-        host.pin_beneath(word.base, word.path, policy.owners, Pin.PARENT, None).close()
+        pinning.pin_beneath(word.base, word.path, policy.owners, Pin.PARENT, None).close()
     except (host.UntrustedPath, OSError, ValueError) as error:
         raise NotBound(Denied, f"the word {word!a} is refused: {error}") from error
 
@@ -221,7 +221,7 @@ def _bind_word(word: Word, policy: Surroundings, *, make: bool = False) -> tuple
     try:
         if isinstance(word, Beneath):
             create = word.create if make else None
-            pinned = host.pin_beneath(word.base, word.path, policy.owners, word.pin, create)
+            pinned = pinning.pin_beneath(word.base, word.path, policy.owners, word.pin, create)
             return pinned.word, pinned.descriptor
         if isinstance(word, FixedPath):
             return _fixed(word, policy), None

@@ -102,7 +102,9 @@ _ACT_ON_NAMES_WITH_T: Final = frozenset(("mv", "ln"))
 
 def _follows(one: Filter) -> tuple[str, str] | None:
     command = one.program.rpartition("/")[2]
-    if command in _ACT_ON_NAMES or (command in _ACT_ON_NAMES_WITH_T and one.first_argument == "-T"):
+    if command in _ACT_ON_NAMES or (
+        command in _ACT_ON_NAMES_WITH_T and tuple(one.literals.get(1, ())) == ("-T",)
+    ):
         return None
     if command in _ACT_ON_NAMES_WITH_T:
         return f"pin = parent, and {command} goes into a directory of that name", "make -T its first argument"

@@ -14,7 +14,7 @@ from typing import Final
 
 from oslo_rootwrap import filters as oslo
 
-from rootwrap_daemon.filters import chains, kinds
+from rootwrap_daemon.filters import chains, iproute, kinds
 from tests.differential.engines import Argv, OsloWay, OurWay, resolved
 
 # What ip(8) reads, written down a second time: from its manual, not from our engine.
@@ -159,6 +159,21 @@ def a4_vrf_exec(way: OsloWay) -> bool:
 def a13_empty_words(way: OsloWay) -> bool:
     """IpFilter: an empty object or command is an abbreviation of every one."""
     return "empty" in _ip(way)
+
+
+def d0011_object_that_is_not_known(way: OsloWay) -> bool:
+    """IpFilter there lets any word through as the object; ip itself then refuses it."""
+    start = iproute.after_options(way.raw[1:])
+    if not isinstance(way.last, oslo.IpFilter) or start is None or start >= len(way.raw) - 1:
+        return False
+    return not any(known.startswith(way.raw[1 + start]) for known in _OBJECTS)
+
+
+_OBJECTS: Final = (
+    "address addrlabel maddress route rule neighbor neighbour ntable ntbl link l2tp fou ila macsec tunnel "
+    "tunl tuntap tap token tcpmetrics tcp_metrics monitor xfrm mroute mrule netns netconf vrf sr nexthop "
+    "mptcp ioam help stats"
+).split()
 
 
 def b23_names_with_a_path(way: OsloWay) -> bool:
@@ -334,8 +349,12 @@ def b30_path_of_a_leaf(way: OsloWay) -> bool:
 
 
 def d0002_long_words(way: OsloWay) -> bool:
-    """Words over 4 KiB reach no pattern."""
-    return any(len(word) > 4096 for _, word in _judged(way))
+    """Words over 4 KiB reach no pattern, those of an EnvFilter among them."""
+    words = [word for _, word in _judged(way)]
+    if isinstance(way.last, oslo.EnvFilter):
+        count = len(_assignments(way.last.args)) + 1
+        words += way.inner[way.inner[:1] == ("env",) :][count:] if way.last.args[count:] else ()
+    return any(len(word) > 4096 for word in words)
 
 
 def d0003_kill_in_a_chain(way: OsloWay) -> bool:
@@ -357,11 +376,6 @@ def d0004_control_characters(way: OsloWay) -> bool:
     """`NAME=` admits a value without control characters."""
     env = _assignments(way.inner) if isinstance(way.last, oslo.EnvFilter) else {}
     return any(not char.isprintable() and ord(char) < 160 for value in env.values() for char in value)
-
-
-def open_env_filter_with_the_program_first(way: OsloWay) -> bool:
-    """`EnvFilter, ebtables, root, NAME=` is a form that we refuse at load; nothing says why."""
-    return isinstance(way.last, oslo.EnvFilter) and all("=" in word for word in way.last.args)
 
 
 # --- we allow it, oslo.rootwrap does not ---
@@ -422,6 +436,7 @@ OSLO_ALONE: Final[tuple[Callable[[OsloWay], bool], ...]] = (
     a3_batch_and_force,
     a4_vrf_exec,
     a13_empty_words,
+    d0011_object_that_is_not_known,
     b23_names_with_a_path,
     b23_files_and_code,
     a5_inner_program_elsewhere,
@@ -455,7 +470,6 @@ OSLO_ALONE: Final[tuple[Callable[[OsloWay], bool], ...]] = (
     d0004_field_that_nothing_looks_at,
     d0004_without_the_word_env,
     d0004_control_characters,
-    open_env_filter_with_the_program_first,
 )
 
 OURS_ALONE: Final[tuple[Callable[[OurWay], bool], ...]] = (

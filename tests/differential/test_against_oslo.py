@@ -5,6 +5,7 @@ The same argv each time; DIFFERENTIAL_CASES=2000000 makes it longer, DIFFERENTIA
 
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from configparser import MissingSectionHeaderError
@@ -121,7 +122,8 @@ def report(pair: Pair, argv: Argv) -> str:
     names = {way.filter for way in (*pair.theirs.ways(least), *pair.ours.ways(least))}
     starts = tuple(f"{name}:" for name in names)
     lines += [f"  {line}" for line in text_of(pair.file).splitlines() if line.lower().startswith(starts)]
-    return "\n".join(lines)
+    # A word that has to be long is long enough to read without its middle.
+    return re.sub(r"(.)\1{99,}", r"\1...\1", "\n".join(lines))
 
 
 def test_every_difference_is_explained() -> None:

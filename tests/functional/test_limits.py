@@ -67,7 +67,8 @@ def calls_answered(daemon: Daemon, client: Client, seconds: float) -> int:
 def settle(daemon: Daemon) -> tuple[int, int]:
     """Descriptors and threads once nobody is connected."""
     wait_for(lambda: daemon.threads() == 1)
-    return daemon.descriptors(), daemon.threads()
+    # The main thread opens a file now and then, to look for orphans.
+    return min(daemon.descriptors() for _ in range(20)), daemon.threads()
 
 
 @pytest.mark.root
@@ -78,7 +79,7 @@ def test_idle_flood_of_a_user_who_is_not_allowed(new_daemon: NewDaemon) -> None:
         with flood(daemon, 1500, uid=61111):
             assert calls_answered(daemon, client, 3) > 20
         assert calls_answered(daemon, client, 1) > 10
-    assert settle(daemon) == before
+    wait_for(lambda: settle(daemon) == before)
 
 
 def test_idle_flood_of_the_allowed_user(daemon: Daemon) -> None:
@@ -89,7 +90,7 @@ def test_idle_flood_of_the_allowed_user(daemon: Daemon) -> None:
             assert calls_answered(daemon, client, 3) > 20
             assert daemon.threads() <= 520
         assert calls_answered(daemon, client, 1) > 10
-    assert settle(daemon) == before
+    wait_for(lambda: settle(daemon) == before)
     used = daemon.cpu_seconds()
     time.sleep(1)
     # Nothing spins: what an idle daemon uses in a second is not measurable in ticks.
@@ -103,7 +104,7 @@ def test_denials_leave_no_trace_but_counts(daemon: Daemon) -> None:
         for _ in range(10_000):
             with pytest.raises(Denied):
                 client.run(["nope"])
-        assert (daemon.pid, daemon.descriptors(), daemon.threads()) == before
+        wait_for(lambda: (daemon.pid, daemon.descriptors(), daemon.threads()) == before)
     daemon.stop()
     denied = [record for record in daemon.audit() if record["event"] == "denied"]
     repeated = [record["count"] for record in daemon.audit() if record["event"] == "repeated"]
@@ -204,7 +205,7 @@ def test_what_is_not_the_protocol_is_answered_once_and_closed(daemon: Daemon, da
     before = settle(daemon)
     answers = raw(daemon, data)
     assert answers.count(b"bad_request") + answers.count(b"too_large") == 1
-    assert settle(daemon) == before
+    wait_for(lambda: settle(daemon) == before)
 
 
 def test_other_version_is_told_which_is_spoken(daemon: Daemon) -> None:
@@ -228,7 +229,7 @@ def test_descriptors_are_never_taken(daemon: Daemon) -> None:
             os.close(reader)
             os.close(writer)
             assert b"bad_request" in answers
-    assert settle(daemon) == before
+    wait_for(lambda: settle(daemon) == before)
     assert [record["event"] for record in daemon.audit()] == ["bad_request"] * 4
 
 

@@ -79,6 +79,12 @@ def test_links_flipped_beneath_a_base(new_daemon: NewDaemon, pin: str) -> None:
     shared.write_text("x")
     # What a hard link to a file of root would be where the kernel allows one: two names, one of them outside.
     os.link(shared, outside / "linked")
+    # The kernel lets an agent link what it may read and write (protected_hardlinks).
+    group = outside / "group"
+    group.write_text("x")
+    os.chown(group, 0, AGENT)
+    group.chmod(0o660)
+    outside.chmod(0o755)
     target, directory = base / "target", base / "directory"
     daemon.configure(f"[Filters]\nc: PathFilter, chown, root, 61112, {base}\n[c]\npin = {pin}\n")
     daemon.start()
@@ -88,6 +94,11 @@ def test_links_flipped_beneath_a_base(new_daemon: NewDaemon, pin: str) -> None:
         replace_with(target, lambda new: os.symlink(secret, new))
         replace_with(target, lambda new: os.link(shared, new))
         replace_with(target, os.mkfifo)
+
+    def flip_hard_link() -> None:
+        # The file outside has one name again each time ours is taken away: its own.
+        replace_with(target, lambda new: os.link(group, new))
+        replace_with(target, plain)
 
     def flip_directory() -> None:
         new = f"{directory}.{os.getpid()}"
@@ -103,7 +114,7 @@ def test_links_flipped_beneath_a_base(new_daemon: NewDaemon, pin: str) -> None:
             plain(f"{directory}/secret")
 
     ran = refused = 0
-    with flipping(flip_name, flip_directory), daemon.client() as client:
+    with flipping(flip_name, flip_hard_link, flip_directory), daemon.client() as client:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             for word in (target, directory / "secret", base / "sub" / ".." / "directory" / "secret"):
@@ -115,7 +126,7 @@ def test_links_flipped_beneath_a_base(new_daemon: NewDaemon, pin: str) -> None:
     print(f"{pin}: {ran} ran, {refused} refused")
     assert ran > 0
     assert refused > 0
-    for path in (secret, outside / "linked", outside):
+    for path in (secret, group, outside / "linked", outside):
         assert path.stat().st_uid != 61112, path
 
 

@@ -132,19 +132,20 @@ def test_as_many_paths_and_processes_as_the_daemon_can_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("definition", "word"),
+    ("definition", "words"),
     [
-        ("-T, {path=/a}, {path=/b}", "-T"),
-        ("{=-T}...", "-T"),
-        ("[-T], x", None),
+        ("-T, {path=/a}, {path=/b}", {"-T"}),
+        ("{=-T}...", {"-T"}),
+        ("[-T], x", {"-T", "x"}),
         ("[-T]", None),
-        ("{=-T|-f}, x", None),
+        ("{=-T|-f}, x", {"-T", "-f"}),
         ("{name}, -T", None),
         ("[{ip}], -T", None),
     ],
 )
-def test_the_word_that_must_come_first(definition: str, word: str | None) -> None:
-    assert _rules(definition).filters[0].first_argument == word
+def test_words_that_can_come_first(definition: str, words: set[str] | None) -> None:
+    found = _rules(definition).filters[0].literals.get(1)
+    assert (None if found is None else set(found)) == words
 
 
 def test_lines_blanks_and_comments_between_fields() -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.filters.model import Pin
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import host, pinning
 from rootwrap_daemon.policy.host import UntrustedPath
 from tests.unit.policy.conftest import StartSleeper
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, STRANGER, directory, file, link, program
@@ -409,8 +409,8 @@ def test_base_owners() -> None:
 
 def pin(
     base: str, path: str, owners: frozenset[int], how: Pin = Pin.AUTO, create: int | None = None
-) -> host.Pinned:
-    return host.pin_beneath(base, path, owners, how, create)
+) -> pinning.Pinned:
+    return pinning.pin_beneath(base, path, owners, how, create)
 
 
 @pytest.fixture
@@ -487,7 +487,7 @@ OUTSIDE = [
 )
 def test_pin_a_trusted_path(tmp_path: Path, images: Path, base: str, path: str, real: str) -> None:
     found = pin(str(tmp_path / base), path.format(base=images), OWNERS)
-    assert found == host.Pinned(str(images / real), None)
+    assert found == pinning.Pinned(str(images / real), None)
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
@@ -570,13 +570,13 @@ def test_pin_no_object_of_another_device(images: Path) -> None:
     script = f"""
 import os, subprocess
 from rootwrap_daemon.filters.model import Pin
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import host, pinning
 subprocess.run(["mount", "-t", "tmpfs", "none", {str(images / "mount")!r}], check=True)
 open({str(images / "mount/f")!r}, "w").close()
 assert os.stat({str(images / "mount/f")!r}).st_dev != os.stat({str(images)!r}).st_dev
 for path in ({str(images / "mount/f")!r}, {str(images / "mount")!r}):
     try:
-        host.pin_beneath({str(images)!r}, path, frozenset({{4000000000}}), Pin.AUTO, None)
+        pinning.pin_beneath({str(images)!r}, path, frozenset({{4000000000}}), Pin.AUTO, None)
     except (host.UntrustedPath, OSError):
         print("refused")
 """
@@ -631,8 +631,8 @@ def test_pin_no_parent(images: Path, path: str) -> None:
 
 
 def test_pin_nothing_gives_the_real_path(images: Path) -> None:
-    assert pin(str(images), f"{images}/in", NO_OWNERS, Pin.NO) == host.Pinned(f"{images}/sub/b", None)
-    assert pin(str(images), f"{images}/new", NO_OWNERS, Pin.NO) == host.Pinned(f"{images}/new", None)
+    assert pin(str(images), f"{images}/in", NO_OWNERS, Pin.NO) == pinning.Pinned(f"{images}/sub/b", None)
+    assert pin(str(images), f"{images}/new", NO_OWNERS, Pin.NO) == pinning.Pinned(f"{images}/new", None)
 
 
 def test_create(images: Path) -> None:
