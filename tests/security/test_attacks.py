@@ -5,6 +5,7 @@ A case that is not firm is a choice; ours are listed with their reasons, and any
 
 import base64
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,9 @@ from typing import Any
 import pytest
 
 from rootwrap_daemon.errors import BadRequest
+from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters.model import Match, Request
+from rootwrap_daemon.filters.ruleset import RuleSet
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw
 
 CASES = Path(__file__).parents[3] / "shared" / "attacks" / "attacks.jsonl"
@@ -215,3 +219,26 @@ def test_variables_of_caller_and_starter_never_arrive(new_daemon: NewDaemon) -> 
         ran += 1
     print(f"{ran} run for real")
     assert ran == len(scrubbed) > 30
+
+
+def test_order_of_lines_decides_nothing() -> None:
+    """Which filter says so may depend on it, whether one does must not."""
+    compared = 0
+    for case in cases():
+        words, lines = case["argv"], case["filters"]
+        if len(lines) < 2 or not isinstance(words, list) or not words:
+            continue
+        if not all(isinstance(word, str) and "\0" not in word for word in words) or not words[0]:
+            continue
+        verdicts = set()
+        for order in itertools.islice(itertools.permutations(lines), 24):
+            text = "[Filters]\n" + "\n".join(order) + "\n"
+            found = RuleSet(ruleset.read(text, "f").filters).match(Request(tuple(words)))
+            halves = [ruleset.read(f"[Filters]\n{line}\n", "f").filters for line in order]
+            split = RuleSet(one for half in halves for one in half).match(Request(tuple(words)))
+            verdicts |= {isinstance(found, Match), isinstance(split, Match)}
+        # A name twice is refused within one file, and fine in two.
+        names = [line.partition(":")[0].strip().lower() for line in lines]
+        assert len(verdicts) == 1 or len(set(names)) < len(names), case["id"]
+        compared += 1
+    assert compared > 50
