@@ -10,6 +10,9 @@ from tests.real_daemon import client, daemon, new_daemon
 
 __all__ = ["client", "daemon", "new_daemon"]
 
+# What a test makes for the daemon must not be writable by the group, as it is with a umask of 002.
+os.umask(0o022)
+
 # A busy machine makes an example slow; that is no finding.
 settings.register_profile("house", settings(), deadline=None)
 settings.load_profile("house")
