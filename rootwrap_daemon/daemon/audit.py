@@ -26,6 +26,11 @@ LOG = logging.getLogger(__name__)
 #: Bytes of a record with its newline: PIPE_BUF, so that records of several threads never mix in a pipe
 #: (pipe(7)).
 MAX_RECORD: Final = 4096
+#: Bytes of an argv up to which patterns look for secrets before it is summed: on a megabyte they would hold
+#: the interpreter for a third of a second.
+MAX_MASKED: Final = 4 * MAX_RECORD
+#: What every name of a secret, and every URL, has in it.
+_MARKS: Final = ("pass", "pwd", "secret", "token", "credential", "key", "://")
 #: Denials of one user that get a record of their own within _WINDOW seconds; the rest is counted into one.
 _BURST: Final = 100
 _WINDOW: Final = 10.0
@@ -190,8 +195,7 @@ def _line(record: dict[str, object]) -> bytes:
         if len(data) <= MAX_RECORD:
             return data
     size = sum(len(word.encode("utf-8", "surrogateescape")) + 1 for word in argv) - 1
-    # Of what is shown: from the sum of a secret itself a short one could be guessed.
-    whole = "\0".join(mask(argv, size + 1)).encode("utf-8", "surrogateescape")
+    whole = "\0".join(_summed(argv, size)).encode("utf-8", "surrogateescape")
     record = {
         **record,
         "argv_words": len(argv),
@@ -214,6 +218,17 @@ def _line(record: dict[str, object]) -> bytes:
         if fitting != word:
             break
     return _cut({**record, "argv": kept})
+
+
+def _summed(argv: tuple[str, ...], size: int) -> list[str]:
+    """The words that the sum is of, without secrets: from the sum itself a short one could be guessed."""
+    if size <= MAX_MASKED:
+        return mask(argv, size + 1)
+    suspect = [any(mark in word.lower() for mark in _MARKS) for word in argv]
+    return [
+        "***" if here or before else word
+        for word, here, before in zip(argv, suspect, [False, *suspect[:-1]], strict=True)
+    ]
 
 
 def _cut(record: dict[str, object]) -> bytes:
