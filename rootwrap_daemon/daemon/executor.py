@@ -27,6 +27,8 @@ _CHUNK: Final = 65536
 _KILL_PATIENCE: Final = 5.0
 #: Seconds between two looks at a process that has ended and cannot be waited for: ptrace(2) keeps it.
 _TRACED: Final = 0.05
+#: Seconds that one poll(2) waits at most: it takes milliseconds as an int, and a deadline may be infinite.
+_LONGEST_POLL: Final = 3600.0
 
 
 class Wish(enum.Enum):
@@ -134,7 +136,7 @@ class _Run:
             if left <= 0 and not self._late():
                 return Ended(InternalError("the command could not be ended"))
             left = min(left, _TRACED) if self.traced else left
-            for descriptor, event in self.poll.poll(max(0.0, left) * 1000 + 1):
+            for descriptor, event in self.poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000 + 1):
                 if descriptor == child.pidfd:
                     running = not self._has_ended()
                 else:

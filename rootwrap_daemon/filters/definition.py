@@ -4,9 +4,10 @@ Promises: a field that is not understood exactly is a FilterError with its place
 """
 
 import re
+import signal
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rootwrap_daemon.filters.model import Location, Options, Plan, Request
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern, PatternError
@@ -105,6 +106,20 @@ def run_as_of(part: Field) -> str:
             part.location, f"{part.text!r} is no user's name", "write a name: numbers are ambiguous"
         )
     return part.text
+
+
+#: As kill(1) takes them, without SIG.
+_SIGNALS: Final = {
+    name.removeprefix("SIG"): number.value for name, number in signal.Signals.__members__.items()
+}
+_SIGNAL_NUMBER = re.compile(r"[1-9][0-9]?", re.ASCII)
+
+
+def signal_number(text: str) -> int | None:
+    """The number of `9`, `KILL` or `SIGKILL`, None if there is no such signal."""
+    if _SIGNAL_NUMBER.fullmatch(text):
+        return int(text) if int(text) < signal.NSIG else None
+    return _SIGNALS.get(text.removeprefix("SIG"))
 
 
 def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:

@@ -26,6 +26,7 @@ from rootwrap_daemon.filters.definition import (
     patterns_of,
     program_of,
     run_as_of,
+    signal_number,
 )
 from rootwrap_daemon.filters.model import (
     Beneath,
@@ -140,11 +141,6 @@ def _base(part: Field) -> str:
     return base
 
 
-#: Signal names as kill(1) takes them behind the dash, without SIG.
-_SIGNALS: Final = {
-    name.removeprefix("SIG"): number.value for name, number in signal.Signals.__members__.items()
-}
-_SIGNAL = re.compile(r"-(?:([1-9][0-9]?)|(?:SIG)?([A-Z][A-Z0-9+-]*))", re.ASCII)
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9+-]*", re.ASCII)
 # kill(1) and int() take much more for a number: ` 1`, `+1`, `01`, `1_0`, digits of other scripts.
 _PID = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
@@ -165,9 +161,8 @@ class KillFilter(Filter):
         run_as, program, *signals = expect(entry, cls.FORM, 2)
         numbers = []
         for part in signals:
-            found = _SIGNAL.fullmatch(part.text)
-            number = found and (int(found[1]) if found[1] else _SIGNALS.get(found[2]))
-            if not number or number > signal.NSIG - 1:
+            number = signal_number(part.text[1:]) if part.text.startswith("-") else None
+            if number is None:
                 raise FilterError(part.location, f"{part.text!r} is no signal", "write -9 or -HUP")
             numbers.append((part.text, number))
         return cls(

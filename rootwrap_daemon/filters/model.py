@@ -142,17 +142,18 @@ class Options:
     """What a section named like a filter says of it; None where the daemon's own setting holds.
 
     `env`: the variables that a request may bring, each with what its value must be. `max_word`: characters of
-    a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds.
-    `max_output`: bytes. `stdin`: may a request bring input? `umask`, `create`: modes. `capabilities`: all
-    that a command of root keeps. `limits`: names of prlimit(1) and numbers. `sanitize`: take secrets out of
-    the output. `audit_argv`: do records show the words? `target_user`, `started_by_us`: which processes a
-    KillFilter may hit.
+    a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds,
+    infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input? `umask`, `create`: modes.
+    `capabilities`: all that a command of root keeps. `limits`: names of prlimit(1) and numbers. `sanitize`:
+    take secrets out of the output. `audit_argv`: do records show the words? `target_user`, `started_by_us`:
+    which processes a KillFilter may hit. `signals`: the numbers of those that a client may send to a command
+    whose descriptors it passed. `on_stop_leave`: does such a command outlive the daemon?
     """
 
     env: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
     set_env: tuple[tuple[str, str], ...] = ()
     max_word: int = 4096
-    timeout: int | None = None
+    timeout: float | None = None
     max_output: int | None = None
     stdin: bool = True
     cwd: str | None = None
@@ -167,6 +168,8 @@ class Options:
     audit_argv: bool = True
     target_user: str | None = None
     started_by_us: bool = False
+    signals: frozenset[int] | None = None
+    on_stop_leave: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 Promises: an option that is unknown, or not set exactly as it can be, is a finding with its place. No I/O.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from rootwrap_daemon.filters.definition import signal_number
 from rootwrap_daemon.filters.model import Location, Options, Pin, is_dangerous_variable, is_printable_ascii
 from rootwrap_daemon.filters.syntax import Entry, Field
 from rootwrap_daemon.filters.words import Typed, TypeProblem, typed
@@ -31,6 +33,9 @@ _SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII)
 _LIMIT = re.compile(r"([a-z]+)=([0-9]{1,18})", re.ASCII)
 _OCTAL = re.compile(r"0?[0-7]{3}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
+
+
+Number = TypeVar("Number", int, float)
 
 
 class OptionProblem(ValueError):
@@ -108,6 +113,24 @@ def _whole(name: str, unit: str) -> Callable[[tuple[Field, ...]], dict[str, Any]
     return reader
 
 
+def _timeout(fields: tuple[Field, ...]) -> dict[str, Any]:
+    if _one(fields) == "none":
+        return {"timeout": math.inf}
+    return _whole("timeout", "seconds, or none")(fields)
+
+
+def _signals(fields: tuple[Field, ...]) -> dict[str, Any]:
+    if [part.text for part in fields] == ["none"]:
+        return {"signals": frozenset()}
+    found = set()
+    for part in fields:
+        number = signal_number(part.text)
+        if number is None:
+            raise OptionProblem(f"there is no signal {part.text!r}", "write e.g. TERM, HUP, 10, or none")
+        found.add(number)
+    return {"signals": frozenset(found)}
+
+
 def _yes_or_no(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
@@ -181,7 +204,7 @@ _READERS: Final[dict[str, Callable[[tuple[Field, ...]], dict[str, Any]]]] = {
     "env": _env,
     "set_env": _set_env,
     "max_word": _whole("max_word", "characters"),
-    "timeout": _whole("timeout", "seconds"),
+    "timeout": _timeout,
     "max_output": _whole("max_output", "bytes"),
     "stdin": _yes_or_no("stdin"),
     "cwd": _cwd,
@@ -196,6 +219,8 @@ _READERS: Final[dict[str, Callable[[tuple[Field, ...]], dict[str, Any]]]] = {
     "audit": _chosen("audit_argv", {"argv": True, "no-argv": False}),
     "target_user": _name("target_user"),
     "started_by": _chosen("started_by_us", {"self": True, "anybody": False}),
+    "signals": _signals,
+    "on_stop": _chosen("on_stop_leave", {"end": False, "leave": True}),
 }
 
 #: What must be the same for both filters of a chain: one process has one of each.
@@ -205,11 +230,14 @@ _SAME: Final = ("group", "capabilities", "cwd", "umask", "no_new_privs")
 def chained(outer: Options, leaf: Options) -> Options | None:
     """What holds for a leaf's command inside a chain, None if the two contradict each other.
 
-    The variables are the leaf's, of each limit the smaller holds, and what one forbids is forbidden.
+    The variables are the leaf's, of each limit the smaller holds, and what one forbids is forbidden: a signal
+    that only one allows, to outlive the daemon where only one says `leave`. A limit, or signals, that only
+    one of the two sets hold for both.
     """
     if any(getattr(outer, name) != getattr(leaf, name) for name in _SAME):
         return None
     limits = dict(outer.limits)
+    signals = [one.signals for one in (outer, leaf) if one.signals is not None]
     for name, number in leaf.limits:
         limits[name] = min(number, limits.get(name, number))
     return replace(
@@ -220,8 +248,10 @@ def chained(outer: Options, leaf: Options) -> Options | None:
         limits=tuple(sorted(limits.items())),
         sanitize=outer.sanitize or leaf.sanitize,
         audit_argv=outer.audit_argv and leaf.audit_argv,
+        signals=frozenset.intersection(*signals) if signals else None,
+        on_stop_leave=outer.on_stop_leave and leaf.on_stop_leave,
     )
 
 
-def _smaller(one: int | None, other: int | None) -> int | None:
+def _smaller(one: Number | None, other: Number | None) -> Number | None:
     return min((number for number in (one, other) if number is not None), default=None)

@@ -125,6 +125,15 @@ def test_env_types_judge_values(new_daemon: NewDaemon) -> None:
                 client.run(["sh", "-c", "true"], env=env)
 
 
+@pytest.mark.parametrize("seconds", ["none", "3000000"])
+def test_timeout_longer_than_one_poll(new_daemon: NewDaemon, seconds: str) -> None:
+    daemon = new_daemon(options(timeout=seconds), command_timeout="1")
+    with daemon.client() as client:
+        assert client.run(["sh", "-c", "sleep 1.2; echo done"]).stdout == b"done\n"
+        with pytest.raises(CommandTimeout):
+            client.run(["sh", "-c", "sleep 60"], timeout=0.2)
+
+
 def test_stdin_timeout_and_output(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(options(stdin="no", timeout="1", max_output="1000"))
     with daemon.client() as client:

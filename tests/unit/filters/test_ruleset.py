@@ -1,5 +1,6 @@
 """filters/ruleset.py: order, index, chains, option sections, environments, doubles; and matching is pure."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -357,6 +358,14 @@ def variables(*names: str) -> dict[str, Callable[[str], bool]]:
         pytest.param(["[a]", "env = X, LC_ALL,", "  Y"], Options(variables("X", "Y", "LC_ALL")), id="names"),
         pytest.param(["[a]", "set_env = X=1, Y="], Options(set_env=(("X", "1"), ("Y", ""))), id="set_env"),
         pytest.param(["[a]", "timeout = 30"], Options(timeout=30), id="timeout"),
+        pytest.param(["[a]", "timeout = none"], Options(timeout=math.inf), id="no timeout"),
+        pytest.param(
+            ["[a]", "signals = TERM, SIGHUP, 10"], Options(signals=frozenset({15, 1, 10})), id="signals"
+        ),
+        pytest.param(["[a]", "signals = 64, RTMIN"], Options(signals=frozenset({34, 64})), id="real-time"),
+        pytest.param(["[a]", "signals = none"], Options(signals=frozenset()), id="no signal"),
+        pytest.param(["[a]", "on_stop = leave"], Options(on_stop_leave=True), id="on_stop leave"),
+        pytest.param(["[a]", "on_stop = end"], Options(), id="on_stop end"),
         pytest.param(["[a]", "MAX_OUTPUT: 5"], Options(max_output=5), id="max_output"),
         pytest.param(["[a]", "stdin = no"], Options(stdin=False), id="stdin"),
         pytest.param(["[a]", "cwd = /srv/x"], Options(cwd="/srv/x"), id="cwd"),
@@ -422,6 +431,18 @@ def test_a_dangerous_variable_is_a_warning() -> None:
         pytest.param(["[a]", "timeout = ²"], (5, 11), "timeout: ", ["b"], id="timeout superscript"),
         pytest.param(["[a]", "timeout = 1, 2"], (5, 11), "timeout: ", ["b"], id="timeout twice"),
         pytest.param(["[a]", "timeout = " + "9" * 5000], (5, 11), "timeout: ", ["b"], id="timeout huge"),
+        pytest.param(["[a]", "timeout = None"], (5, 11), "timeout: ", ["b"], id="timeout None"),
+        pytest.param(["[a]", "timeout = inf"], (5, 11), "timeout: ", ["b"], id="timeout inf"),
+        pytest.param(["[a]", "signals = 0"], (5, 11), "signals: ", ["b"], id="signal 0"),
+        pytest.param(["[a]", "signals = 65"], (5, 11), "signals: ", ["b"], id="signal 65"),
+        pytest.param(["[a]", "signals = 09"], (5, 11), "signals: ", ["b"], id="signal 09"),
+        pytest.param(["[a]", "signals = -9"], (5, 11), "signals: ", ["b"], id="signal -9"),
+        pytest.param(["[a]", "signals = ٩"], (5, 11), "signals: ", ["b"], id="signal, another script"),
+        pytest.param(["[a]", "signals = term"], (5, 11), "signals: ", ["b"], id="signal, case"),
+        pytest.param(["[a]", "signals = SIGSIGTERM"], (5, 11), "signals: ", ["b"], id="SIGSIGTERM"),
+        pytest.param(["[a]", "signals = SIG"], (5, 11), "signals: ", ["b"], id="SIG"),
+        pytest.param(["[a]", "signals = 15, none"], (5, 11), "signals: ", ["b"], id="signal and none"),
+        pytest.param(["[a]", "on_stop = yes"], (5, 11), "on_stop: ", ["b"], id="on_stop"),
         pytest.param(["[a]", "max_output = 1k"], (5, 14), "max_output: ", ["b"], id="max_output 1k"),
         pytest.param(["[a]", "max_output = 0"], (5, 14), "max_output: ", ["b"], id="max_output 0"),
         pytest.param(["[a]", "stdin = maybe"], (5, 9), "stdin: ", ["b"], id="stdin"),
@@ -497,6 +518,30 @@ CHAIN_OPTIONS = [
             id="what one forbids",
         ),
         pytest.param(["[cat]", "timeout = 5"], ("cat",), Options(timeout=5), id="the leaf alone"),
+        pytest.param(
+            ["[cat]", "timeout = none", "max_output = 9"],
+            ("nice", "-n", "5", "cat"),
+            Options(timeout=10, max_output=9),
+            id="some time is less than any",
+        ),
+        pytest.param(
+            ["[n]", "signals = TERM, HUP", "on_stop = leave"],
+            ("nice", "-n", "5", "cat"),
+            Options(timeout=10, max_output=100, signals=frozenset({15, 1})),
+            id="on_stop and signals of the chain",
+        ),
+        pytest.param(
+            ["[cat]", "signals = HUP, 10", "on_stop = leave"],
+            ("nice", "-n", "5", "cat"),
+            Options(timeout=10, max_output=100, signals=frozenset({1, 10})),
+            id="on_stop and signals of the leaf",
+        ),
+        pytest.param(
+            ["[cat]", "signals = HUP, 10", "on_stop = leave", "[n]", "signals = 10, 12", "on_stop = leave"],
+            ("nice", "-n", "5", "cat"),
+            Options(timeout=10, max_output=100, signals=frozenset({10}), on_stop_leave=True),
+            id="what both allow",
+        ),
     ],
 )
 def test_options_of_a_chain(lines: list[str], argv: tuple[str, ...], expected: Options) -> None:
