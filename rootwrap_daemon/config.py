@@ -6,6 +6,7 @@ caller (environment, home directory, other files) is read. Imports oslo.config a
 
 import math
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
@@ -13,10 +14,10 @@ from typing import Any, Final
 from oslo_config import cfg
 
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.protocol.messages import MAX_OUTPUT_BYTES, MAX_TIMEOUT
+from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS, MAX_OUTPUT_BYTES, MAX_TIMEOUT
 
 #: What the default limits on connections and commands need, and what no program has too little of.
-DEFAULT_NOFILE: Final = 4096
+DEFAULT_NOFILE: Final = 8192
 
 OPTS: Final[list[cfg.Opt]] = [
     cfg.ListOpt(
@@ -120,6 +121,13 @@ OPTS: Final[list[cfg.Opt]] = [
         max=float(MAX_TIMEOUT),
         help="Seconds that a command may run; a request may ask for less.",
     ),
+    cfg.ListOpt(
+        "signals",
+        # What programs take for a request. Not QUIT or ABRT, which leave a core file of root's memory, and
+        # not STOP, which leaves a command that holds its locks.
+        default=["HUP", "INT", "TERM", "KILL", "USR1", "USR2"],
+        help="Signals that a client may send to a command that it started with descriptors of its own.",
+    ),
     cfg.FloatOpt("kill_grace", default=5.0, min=0.0, max=600.0, help="Seconds between SIGTERM and SIGKILL."),
     cfg.FloatOpt(
         "drain_timeout",
@@ -179,6 +187,7 @@ class Settings:
     max_output: int
     max_buffered: int
     command_timeout: float
+    signals: frozenset[int]
     kill_grace: float
     drain_timeout: float
     request_timeout: float
@@ -231,6 +240,7 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
             raise ConfigurationError(
                 f"{name}: {values[name]!r} is not an absolute path without `..`: write one"
             )
+    values["signals"] = frozenset(_signal(name) for name in values["signals"])
     mode = values["socket_mode"]
     if not mode.isascii() or not mode.isdigit() or set(mode) - set("01234567") or int(mode, 8) > 0o777:
         raise ConfigurationError(f"socket_mode: {mode!r} is not an octal mode: write e.g. 0660")
@@ -239,9 +249,16 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
     return Settings(**values)
 
 
-#: Descriptors of one connection, of one running command (three pipes, a pidfd, and four more while it is
-#: spawned), and of the daemon itself.
-_PER_CONNECTION: Final = 1
+def _signal(name: str) -> int:
+    try:
+        return signal.Signals[f"SIG{name.removeprefix('SIG')}"].value
+    except KeyError:
+        raise ConfigurationError(f"signals: there is no {name!r}: write e.g. HUP, TERM") from None
+
+
+#: Descriptors of one connection (with those that a client may have passed), of one running command (three
+#: pipes, a pidfd, and four more while it is spawned), and of the daemon itself.
+_PER_CONNECTION: Final = 1 + MAX_DESCRIPTORS
 _PER_COMMAND: Final = 8
 _OWN: Final = 64
 

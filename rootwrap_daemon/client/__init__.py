@@ -7,6 +7,8 @@ Loads no oslo library, eventlet or asyncio.
 """
 
 from rootwrap_daemon.client.core import CompletedCommand, Decision
+from rootwrap_daemon.client.pipes import DEVNULL, PIPE, STDOUT
+from rootwrap_daemon.client.process import Process
 from rootwrap_daemon.client.threads import Client
 from rootwrap_daemon.errors import (
     BadRequest,
@@ -28,6 +30,9 @@ from rootwrap_daemon.errors import (
 )
 
 __all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
     "BadRequest",
     "Busy",
     "Client",
@@ -44,6 +49,7 @@ __all__ = [
     "LocalProtocolError",
     "OutcomeUnknown",
     "OutputLimit",
+    "Process",
     "Stopping",
     "TooLarge",
     "Unauthorized",

@@ -1,6 +1,6 @@
-"""What every client does alike: requests, results, when to try again.
+"""What every client does alike: what it is given becomes a request, an answer becomes what it returns.
 
-Promises: no lock, clock or I/O; a request that may have run is never sent again.
+Promises: no lock, clock or I/O.
 Imports the protocol and errors alone.
 """
 
@@ -17,25 +17,22 @@ from rootwrap_daemon.errors import (
     CommandFailed,
     CommandTimeout,
     DaemonUnavailable,
-    Denied,
-    EnvironmentDenied,
     Error,
-    ExecutableNotFound,
-    OutcomeUnknown,
-    OutputLimit,
     RemoteProtocolError,
-    Stopping,
 )
-from rootwrap_daemon.protocol.exchange import ClientExchange, State
 from rootwrap_daemon.protocol.messages import (
-    MAX_ANSWER_FRAME,
     MAX_TIMEOUT,
-    VERSION,
+    STDERR,
+    STDIN,
+    STDOUT,
     Check,
     Failure,
-    Hello,
+    Report,
     Result,
     Run,
+    Start,
+    Started,
+    Status,
     Verdict,
 )
 
@@ -43,20 +40,11 @@ from rootwrap_daemon.protocol.messages import (
 CONNECT_SECONDS: Final = 10.0
 #: Seconds between two tries while the daemon's listen queue is full.
 CONNECT_PAUSE: Final = 0.01
-#: Seconds past a command's deadline and grace period after which its answer is no longer waited for.
-SLACK: Final = 10.0
-#: Bytes to read at once: as much as is missing, between a page of small answers and what a socket ever holds.
-_MIN_READ: Final = 64 * 1024
-_MAX_READ: Final = 1024 * 1024
-
-#: The failures that are about the command alone; after any other the daemon may close the connection.
-_GOES_ON: Final = frozenset(
-    kind.code for kind in (Denied, EnvironmentDenied, ExecutableNotFound, CommandTimeout, OutputLimit)
-)
 
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Environ = Mapping[str, Word] | Mapping[bytes, Word]
-Answer = Result | Verdict | Failure
+Request = Run | Start | Check | Status
+Answer = Result | Started | Verdict | Report | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +80,17 @@ def run_request(
         None if stdin is None else _to_bytes(stdin, "input"),
         None if timeout is None else _milliseconds(timeout),
     )
+
+
+def start_request(
+    argv: Sequence[Word], env: Environ | None, timeout: float | None, stdio: Sequence[int | None]
+) -> Start:
+    """The request for these arguments of `popen`; `stdio`: descriptors for stdin, stdout, stderr, if any.
+
+    Raises BadRequest or TooLarge.
+    """
+    slots = sum(slot for slot, end in zip((STDIN, STDOUT, STDERR), stdio, strict=True) if end is not None)
+    return Start(_words(argv), _variables(env), slots, None if timeout is None else _milliseconds(timeout))
 
 
 def check_request(argv: Sequence[Word], env: Environ | None) -> Check:
@@ -151,7 +150,7 @@ def completed(
 ) -> CompletedCommand[bytes] | CompletedCommand[str]:
     """What `run` returns for this answer, or the error of `errors` that it raises."""
     if not isinstance(answer, Result):
-        raise _failure(answer, argv, timeout)
+        raise failure(answer, argv, timeout)
     code = answer.returncode
     done: CompletedCommand[bytes] | CompletedCommand[str]
     if text:
@@ -173,11 +172,12 @@ def completed(
 def decided(argv: Sequence[Word], answer: Answer) -> Decision:
     """What `check` returns for this answer, or the error of `errors` that it raises."""
     if not isinstance(answer, Verdict):
-        raise _failure(answer, argv, None)
+        raise failure(answer, argv, None)
     return Decision(answer.allowed, answer.filter)
 
 
-def _failure(answer: Answer, argv: Sequence[Word], timeout: float | None) -> Error:
+def failure(answer: Answer, argv: Sequence[Word], timeout: float | None) -> Error:
+    """What to raise for an answer that is not the one wanted."""
     if not isinstance(answer, Failure):
         # Cannot be: the exchange lets a Result follow a Run alone, and a Verdict a Check.
         return RemoteProtocolError(f"the daemon answered with {type(answer).__name__}")
@@ -197,107 +197,3 @@ def unreachable(path: str | bytes, error: OSError) -> DaemonUnavailable:
         errno.EAGAIN: f"its queue of new connections stayed full for {CONNECT_SECONDS:.0f} s",
     }.get(error.errno or 0, error.strerror or str(error))
     return DaemonUnavailable(f"{os.fsdecode(path)}: {cause}")
-
-
-class TryAgain(Exception):
-    """Nothing ran, and the request may be sent once more, on a fresh connection. Never leaves the client."""
-
-
-class Attempt:
-    """One request on its way over one connection, and what its end means.
-
-    A front end writes `unwritten` and tells `wrote`, or `write_failed` and goes on to read all the same;
-    then it reads up to `want` bytes into `received` until that gives the answer. No write or read takes
-    longer than `patience`.
-
-    `last`: no further attempt may follow. `now`: seconds of any clock that never goes back, here and below.
-    """
-
-    def __init__(
-        self, exchange: ClientExchange, request: Run | Check, timeout: float | None, *, last: bool, now: float
-    ) -> None:
-        self._exchange = exchange
-        self._runs = isinstance(request, Run)
-        self._last = last
-        self._reused = exchange.state is not State.NEW
-        # One write, so that the hello costs no round trip.
-        hello = b"" if self._reused else exchange.send(Hello(VERSION, MAX_ANSWER_FRAME))
-        self._unwritten = memoryview(hello + exchange.send(request))
-        self._deadline = None if timeout is None else now + timeout + SLACK
-        self._broken = False
-
-    @property
-    def unwritten(self) -> memoryview:
-        """What is still to be written; empty once no more can be."""
-        return self._unwritten[:0] if self._broken else self._unwritten
-
-    def wrote(self, count: int) -> None:
-        """So many bytes of `unwritten` are on their way."""
-        self._unwritten = self._unwritten[count:]
-
-    def write_failed(self, now: float) -> None:
-        """The daemon takes no more. Its reason may be there to be read, and that decides."""
-        self._broken = True
-        self._deadline = now + SLACK
-
-    def patience(self, now: float) -> float | None:
-        """Seconds that the next write or read may take, None for ever. Raises when there are none left."""
-        if self._deadline is None:
-            return None
-        hello = self._exchange.hello
-        left = self._deadline + (hello.grace_ms / 1000 if hello and not self._broken else 0.0) - now
-        if left <= 0:
-            raise self._lost("the daemon did not answer in time")
-        return left
-
-    @property
-    def want(self) -> int:
-        """Bytes to read at once."""
-        return max(_MIN_READ, min(self._exchange.missing, _MAX_READ))
-
-    def received(self, data: bytes) -> Answer | None:
-        """Take what was read, b"" for the end of the connection. The answer, once it is complete.
-
-        Raises TryAgain, OutcomeUnknown or DaemonUnavailable.
-        """
-        if not data:
-            raise self._lost("the daemon closed the connection")
-        self._exchange.feed(data)
-        try:
-            while (message := self._exchange.next_message()) is not None:
-                if not isinstance(message, Hello):
-                    return self._judged(message)
-                if message.version != VERSION:
-                    raise DaemonUnavailable(
-                        f"the daemon speaks version {message.version} of the protocol, this client {VERSION}"
-                    )
-        except RemoteProtocolError as error:
-            # Whoever talks like this is not asked again, even if nothing ran.
-            self._last = True
-            raise self._lost("what answered does not speak the protocol") from error
-        return None
-
-    def reusable(self, answer: Answer) -> bool:
-        """True if the connection can take another request after this answer.
-
-        Not after a Failure that may be the daemon's last word: what is sent before the end shows is lost.
-        """
-        last_word = isinstance(answer, Failure) and answer.code not in _GOES_ON
-        return not (last_word or self._unwritten or self._exchange.partial)
-
-    def _judged(self, answer: Answer) -> Answer:
-        # What was idle was meant: a daemon that was restarted between two calls is not the caller's business.
-        stopping = isinstance(answer, Failure) and answer.code == Stopping.code
-        if stopping and self._reused and not self._last:
-            raise TryAgain
-        return answer
-
-    def _lost(self, why: str) -> Exception:
-        """What it means that no answer comes any more."""
-        if not self._unwritten:
-            if self._runs:
-                return OutcomeUnknown(f"{why}: the command may have run")
-        # An incomplete frame can never run.
-        elif self._broken and not self._last:
-            return TryAgain()
-        return DaemonUnavailable(f"{why}: nothing ran")

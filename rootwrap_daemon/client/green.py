@@ -5,12 +5,15 @@ The only module of the client that imports eventlet.
 """
 
 import socket
+from collections.abc import Sequence
 
 import eventlet
+from eventlet.green import select as green_select
 from eventlet.green import socket as green_socket
 from eventlet.green import threading as green_threading
 
 from rootwrap_daemon.client import threads
+from rootwrap_daemon.client.process import Lock
 
 
 class Client(threads.Client):
@@ -24,9 +27,13 @@ class Client(threads.Client):
         cls: type[socket.socket] = green_socket.socket
         return cls
 
-    def _new_lock(self) -> threads.Lock:
-        lock: threads.Lock = green_threading.Lock()
+    def _new_lock(self) -> Lock:
+        lock: Lock = green_threading.Lock()
         return lock
+
+    def _wait(self, readable: Sequence[int], writable: Sequence[int], timeout: float | None) -> Sequence[int]:
+        readable, writable, _ = green_select.select(readable, writable, [], timeout)
+        return [*readable, *writable]
 
     def _sleep(self, seconds: float) -> None:
         eventlet.sleep(seconds)

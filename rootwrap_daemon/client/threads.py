@@ -11,16 +11,18 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self, overload
+from typing import Final, Literal, Self, overload
 
 from rootwrap_daemon.client import core
+from rootwrap_daemon.client.attempt import Attempt, TryAgain, started
+from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, Word
+from rootwrap_daemon.client.pipes import PIPE, Pipes, Stream, wait
 from rootwrap_daemon.client.pool import Pool, Turn
+from rootwrap_daemon.client.process import Lock, Process
 from rootwrap_daemon.errors import BadRequest, LocalProtocolError
-from rootwrap_daemon.protocol.exchange import ClientExchange
-from rootwrap_daemon.protocol.messages import Check, Run
+from rootwrap_daemon.protocol.messages import Result, Run
 
 #: Seconds after which a caller that waits for a connection looks for itself: at first, and at most. It is
 #: woken as a rule, but not out of another hub, and not by `close`. Doubled each time, this costs little,
@@ -29,14 +31,7 @@ _LOOK_FIRST: Final = 0.02
 _LOOK_SECONDS: Final = 1.0
 
 
-class Lock(Protocol):
-    """A lock that another than its holder may release."""
-
-    def acquire(self, blocking: bool = True, timeout: float = -1, /) -> object:
-        """Take it; wait at most `timeout` seconds for that."""
-
-    def release(self) -> object:
-        """Let another take it."""
+Capture = Literal["daemon", "pipe"]
 
 
 class _Gate:
@@ -58,12 +53,6 @@ class _Gate:
             self._lock.release()
 
 
-@dataclass(slots=True, eq=False)
-class _Connection:
-    sock: socket.socket
-    exchange: ClientExchange
-
-
 class Client:
     """Runs commands through the daemon that listens on `path`.
 
@@ -76,9 +65,9 @@ class Client:
             raise BadRequest("max_connections must be a whole number of at least 1")
         self._path = os.fspath(path)
         self._limit = max_connections
-        self._pool: Pool[_Connection] = Pool(max_connections)
-        #: Every socket that is not closed yet, for the child of a fork.
-        self._sockets: set[socket.socket] = set()
+        self._pool: Pool[Connection] = Pool(max_connections)
+        #: Every socket that may not be closed yet, for the child of a fork.
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         _CLIENTS.add(self)
 
     @overload
@@ -91,6 +80,7 @@ class Client:
         timeout: float | None = None,
         check: bool = False,
         text: Literal[False] = False,
+        capture: Capture = "daemon",
     ) -> CompletedCommand[bytes]: ...
 
     @overload
@@ -103,6 +93,7 @@ class Client:
         timeout: float | None = None,
         check: bool = False,
         text: Literal[True],
+        capture: Capture = "daemon",
     ) -> CompletedCommand[str]: ...
 
     @overload
@@ -115,6 +106,7 @@ class Client:
         timeout: float | None = None,
         check: bool = False,
         text: bool = False,
+        capture: Capture = "daemon",
     ) -> CompletedCommand[bytes] | CompletedCommand[str]: ...
 
     def run(
@@ -126,6 +118,7 @@ class Client:
         timeout: float | None = None,
         check: bool = False,
         text: bool = False,
+        capture: Capture = "daemon",
     ) -> CompletedCommand[bytes] | CompletedCommand[str]:
         """Run a command to its end, as `subprocess.run(argv, capture_output=True, ...)` does.
 
@@ -133,17 +126,60 @@ class Client:
         `timeout`: seconds from when a connection is free; the daemon enforces it. None: its own limit alone.
         `check`: raise CommandFailed if the return code is not 0.
         `text`: decode the output as UTF-8 (surrogateescape, so it never fails); line ends stay as they are.
+        `capture`: "daemon" collects the output up to a limit; "pipe" is for any amount: input and output do
+        not go through the daemon.
 
         Raises an Error of `rootwrap_daemon.errors`. After any of them but OutcomeUnknown, CommandTimeout,
         OutputLimit, CommandFailed and InternalError the command did not run.
         """
         request = core.run_request(argv, input, env, timeout)
-        answer = self._ask(request, timeout)
+        if capture == "pipe":
+            answer = self._run_on_pipes(request, argv, env, timeout)
+        else:
+            answer = self._ask(request, timeout)
         return core.completed(argv, answer, timeout=timeout, check=check, text=text)
+
+    def _run_on_pipes(
+        self, request: Run, argv: Sequence[Word], env: Environ | None, timeout: float | None
+    ) -> core.Answer:
+        stdin = None if request.stdin is None else PIPE
+        with self.popen(argv, stdin=stdin, stdout=PIPE, stderr=PIPE, env=env, timeout=timeout) as process:
+            return process.completed(request.stdin)
 
     def check(self, argv: Sequence[Word], env: Environ | None = None) -> Decision:
         """Would this command be allowed? Runs nothing. Raises an Error of `rootwrap_daemon.errors`."""
         return core.decided(argv, self._ask(core.check_request(argv, env), None))
+
+    def popen(
+        self,
+        argv: Sequence[Word],
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        env: Environ | None = None,
+        timeout: float | None = None,
+    ) -> Process:
+        """Start a command as `subprocess.Popen` does; what it reads and writes never enters the daemon.
+
+        `stdin`, `stdout`, `stderr`: PIPE, DEVNULL (as None), STDOUT for `stderr`, or an anonymous pipe that
+        this user made; nothing else can be passed. Does not count against `max_connections`. Raises as `run`.
+        """
+        pipes = Pipes(stdin, stdout, stderr, self._wait)
+        turn: Turn[Connection] = Turn(lambda: None)
+        try:
+            request = core.start_request(argv, env, timeout, pipes.theirs)
+            theirs = [end for end in pipes.theirs if end is not None]
+            connection, answer, _ = self._exchange(turn, request, timeout, *theirs)
+            running = started(connection.exchange, argv, answer, timeout, time.monotonic())
+            if isinstance(answer, Result):
+                pipes.fill(answer.stdout, answer.stderr)
+        except BaseException:
+            self._discard(turn)
+            pipes.abandon()
+            raise
+        pipes.close_theirs()
+        return Process(argv, timeout, connection, running, pipes, self._wait, self._new_lock())
 
     def close(self) -> None:
         """Close what is idle and begin nothing more. Commands that run end as they would have."""
@@ -167,11 +203,14 @@ class Client:
     def _sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def _ask(self, request: Run | Check, timeout: float | None) -> core.Answer:
+    def _wait(self, readable: Sequence[int], writable: Sequence[int], timeout: float | None) -> Sequence[int]:
+        return wait(readable, writable, timeout)
+
+    def _ask(self, request: core.Request, timeout: float | None) -> core.Answer:
         # One and the same to the end: after a fork the child has another.
         pool = self._pool
         gate = _Gate(self._new_lock())
-        turn: Turn[_Connection] = Turn(gate.open)
+        turn: Turn[Connection] = Turn(gate.open)
         look = _LOOK_FIRST
         keep = False
         try:
@@ -181,21 +220,8 @@ class Client:
                 look = min(2 * look, _LOOK_SECONDS)
             if pool.closed:
                 raise LocalProtocolError("this client is closed")
-            connection = turn.connection
-            if connection is None or not self._usable(connection.sock):
-                connection = self._connect(turn)
-            last = False
-            while True:
-                attempt = core.Attempt(connection.exchange, request, timeout, last=last, now=time.monotonic())
-                try:
-                    answer = _converse(attempt, connection.sock)
-                except core.TryAgain:
-                    # A last attempt raises no TryAgain.
-                    last = True
-                else:
-                    keep = attempt.reusable(answer)
-                    return answer
-                connection = self._connect(turn)
+            _, answer, keep = self._exchange(turn, request, timeout)
+            return answer
         finally:
             if not keep:
                 self._discard(turn)
@@ -203,44 +229,44 @@ class Client:
             if pool.closed:
                 self.close()
 
-    def _connect(self, turn: Turn[_Connection]) -> _Connection:
+    def _exchange(
+        self, turn: Turn[Connection], request: core.Request, timeout: float | None, *descriptors: int
+    ) -> tuple[Connection, core.Answer, bool]:
+        """Where the answer came from, itself, and whether the connection is good for another request."""
+        connection = turn.connection
+        if connection is None or not connection.usable(self._socket_class()):
+            connection = self._connect(turn)
+        last = False
+        while True:
+            attempt = Attempt(
+                connection.exchange,
+                request,
+                timeout,
+                last=last,
+                now=time.monotonic(),
+                descriptors=descriptors,
+            )
+            try:
+                answer = connection.converse(attempt)
+                return connection, answer, attempt.reusable(answer)
+            except TryAgain:
+                # A last attempt raises no TryAgain.
+                last = True
+            connection = self._connect(turn)
+
+    def _connect(self, turn: Turn[Connection]) -> Connection:
         """Make a fresh connection for this turn, instead of the one it holds. Raises DaemonUnavailable."""
         self._discard(turn)
-        deadline = time.monotonic() + core.CONNECT_SECONDS
         try:
-            sock = self._socket_class()(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection = _Connection(sock, ClientExchange())
-            self._sockets.add(sock)
+            connection = Connection(self._socket_class())
+            self._sockets.add(connection.sock)
             turn.hold(connection)
-            # A full listen queue is EAGAIN then. Blocking, the kernel would wait, and eventlet would spin.
-            sock.settimeout(0.0)
-            while True:
-                try:
-                    sock.connect(self._path)
-                    return connection
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise
-                self._sleep(core.CONNECT_PAUSE)
+            connection.connect(self._path, self._sleep)
         except OSError as error:
             raise core.unreachable(self._path, error) from error
+        return connection
 
-    def _usable(self, sock: socket.socket) -> bool:
-        """False if an idle connection has had its day."""
-        # Made before eventlet patched the class: it would stop the whole hub.
-        if type(sock) is not self._socket_class():
-            return False
-        sock.settimeout(0.0)
-        try:
-            # Whatever can be read was said unasked: the daemon's end of it, mostly.
-            sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
-
-    def _discard(self, turn: Turn[_Connection]) -> None:
+    def _discard(self, turn: Turn[Connection]) -> None:
         connection = turn.connection
         if connection is not None:
             turn.hold(None)
@@ -254,34 +280,10 @@ class Client:
         """In a child just made by fork: let go of what is the parent's. Closing alone ends nothing there."""
         for sock in self._sockets:
             sock.close()
-        self._sockets = set()
+        self._sockets = weakref.WeakSet()
         closed = self._pool.closed
         self._pool = Pool(self._limit)
         self._pool.closed = closed
-
-
-def _converse(attempt: core.Attempt, sock: socket.socket) -> core.Answer:
-    while attempt.unwritten:
-        sock.settimeout(attempt.patience(time.monotonic()))
-        try:
-            attempt.wrote(sock.send(attempt.unwritten, socket.MSG_NOSIGNAL))
-        except TimeoutError:
-            # Patience says so.
-            continue
-        except OSError:
-            attempt.write_failed(time.monotonic())
-    while True:
-        sock.settimeout(attempt.patience(time.monotonic()))
-        try:
-            data = sock.recv(attempt.want)
-        except TimeoutError:
-            continue
-        except (OSError, EOFError):
-            # EOFError is eventlet's, for a descriptor that somebody else closed.
-            data = b""
-        answer = attempt.received(data)
-        if answer is not None:
-            return answer
 
 
 _CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()

@@ -1,9 +1,11 @@
 """One client's socket, driven through the exchange within its time and its bytes.
 
 Promises: who is slow, silent or too large ends its own connection alone; nothing is buffered beyond the
-budget.
+budget. No descriptor that came with a message outlives what was done about it.
 """
 
+import array
+import os
 import socket
 import struct
 import time
@@ -14,7 +16,16 @@ from typing import Final
 from rootwrap_daemon.daemon.executor import Wish
 from rootwrap_daemon.errors import Busy, Error, LocalProtocolError, RemoteProtocolError
 from rootwrap_daemon.protocol.exchange import DaemonExchange
-from rootwrap_daemon.protocol.messages import Answer, Cancel, Failure, Request
+from rootwrap_daemon.protocol.messages import (
+    MAX_DESCRIPTORS,
+    Answer,
+    Cancel,
+    Failure,
+    Hello,
+    Request,
+    Signal,
+    Start,
+)
 
 _TIMEVAL = struct.Struct("ll")
 #: Bytes to read at once: a request with its argv; more only while a large one comes in.
@@ -24,6 +35,8 @@ _LARGE_CHUNK: Final = 1024 * 1024
 _FREE_SIZE: Final = 64 * 1024
 #: Bytes a second that a client must at least read of a large answer.
 _SLOWEST_READER: Final = 1024 * 1024
+#: Room for the descriptors of one message. Not CMSG_SPACE, whose padding has room for one more.
+_ROOM: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
 class Closed(Exception):
@@ -52,6 +65,7 @@ class Connection:
         self.idle_timeout = request_timeout
         self._exchange = DaemonExchange()
         self._held = 0
+        self._descriptors: list[int] = []
 
     def start(self) -> None:
         """Set the timeouts of the socket. Raises OSError."""
@@ -89,7 +103,14 @@ class Connection:
     def close(self) -> None:
         """Close the socket and give back what was held."""
         self._sock.close()
+        for descriptor in self.take_descriptors():
+            os.close(descriptor)
         self._give_back()
+
+    def take_descriptors(self) -> list[int]:
+        """The descriptors that came with a Start: the caller's from now on."""
+        taken, self._descriptors = self._descriptors, []
+        return taken
 
     def hold(self, count: int) -> bool:
         """Take bytes of the user's share, until the next `receive` or `close`."""
@@ -141,7 +162,20 @@ class Connection:
                 self.end_input()
         if deadline is not None:
             self.await_next()
+        self._check_descriptors(message)
         return message
+
+    def _check_descriptors(self, message: Request) -> None:
+        """Refuse descriptors that came with another message than a Start, or not as it says.
+
+        Raises RemoteProtocolError.
+        """
+        # The kernel may give a Hello and the Start behind it in one read.
+        if isinstance(message, Hello) and self._exchange.partial:
+            return
+        expected = message.slots.bit_count() if isinstance(message, Start) else 0
+        if len(self._descriptors) != expected:
+            raise RemoteProtocolError(f"{len(self._descriptors)} descriptors where {expected} should be")
 
     def _read(self, flags: int = 0) -> None:
         """Take what the client sent. Raises Closed at the end of its input, RemoteProtocolError, OSError."""
@@ -150,15 +184,25 @@ class Connection:
         if missing > _FREE_SIZE and not self._held and not self.hold(missing):
             self.answer(Failure("", Busy.code, "the daemon holds as many bytes as it may"))
             raise Closed
-        # recvmsg, because it tells of descriptors: without room for them the kernel closes them at once.
-        data, _, result, _ = self._sock.recvmsg(count, 0, flags)
-        if result & socket.MSG_CTRUNC:
-            raise RemoteProtocolError("descriptors where none may be")
+        data, ancillary, result, _ = self._sock.recvmsg(count, _ROOM, flags | socket.MSG_CMSG_CLOEXEC)
+        if ancillary or result & socket.MSG_CTRUNC:
+            self._keep_descriptors(ancillary, truncated=bool(result & socket.MSG_CTRUNC))
         if not data:
             raise Closed
         self._exchange.feed(data)
 
-    def listen(self) -> Wish:
+    def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], *, truncated: bool) -> None:
+        """Own what came, so that it is closed in any case. Raises RemoteProtocolError."""
+        # They lie at the start of a write; where that is not the start of a message, they are nobody's.
+        misplaced = self._exchange.partial or bool(self._descriptors)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(data) - len(data) % array.array("i").itemsize
+                self._descriptors += array.array("i", data[:whole])
+        if misplaced or truncated:
+            raise RemoteProtocolError("more descriptors than may be, or not where they may be")
+
+    def listen(self, on_signal: Callable[[int], None]) -> Wish:
         """What the client says while its command runs; all that has come is taken, or it would pile up."""
         wish = Wish.NOTHING
         try:
@@ -166,7 +210,11 @@ class Connection:
                 while (message := self._exchange.next_message()) is not None:
                     if isinstance(message, Cancel):
                         wish = Wish.CANCEL
+                    elif isinstance(message, Signal):
+                        on_signal(message.number)
                 self._read(socket.MSG_DONTWAIT)
+                if self._descriptors:
+                    return Wish.GONE
         except BlockingIOError:
             return wish
         except Closed:

@@ -1,7 +1,8 @@
 """Run a Bound* to its end: pump its pipes, keep its deadline, end its process group.
 
-Promises: returns when the main process has ended, whatever keeps its pipes open; nothing of it is left
-unreaped or open then. The leader is looked at with WNOWAIT and reaped after the last killpg.
+Promises: returns when the main process has ended, whatever keeps its pipes open; nothing of it, or of what
+was bound, is left unreaped or open then. The leader is looked at with WNOWAIT and reaped after the last
+killpg.
 """
 
 import array
@@ -12,11 +13,13 @@ import select
 import signal
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.daemon.spawn import Child, spawn
+from rootwrap_daemon.daemon.passed import Stdio
+from rootwrap_daemon.daemon.spawn import Child, spawn, spawn_on
 from rootwrap_daemon.errors import CommandTimeout, Error, InternalError, OutputLimit
 from rootwrap_daemon.policy.bind import BoundExec, BoundRead, BoundSignal
 
@@ -45,11 +48,12 @@ class Wish(enum.Enum):
 class Client:
     """The connection that a command runs for.
 
-    `listen` is called when `descriptor` is readable, and at once if something was `heard` already.
+    `listen` is called when `descriptor` is readable, and at once if something was `heard` already; it calls
+    what it is given with each signal that the client wants sent to the main process.
     """
 
     descriptor: int
-    listen: Callable[[], Wish]
+    listen: Callable[[Callable[[int], None]], Wish]
     heard: bool = False
 
 
@@ -60,7 +64,7 @@ class Bounds:
     `timeout` and `grace` in seconds, `output` in bytes of stdout and stderr together.
 
     `reserve` takes bytes out of what the daemon may buffer in all, or says no. `stop` is a descriptor that
-    becomes readable when every command must end.
+    becomes readable when every command must end. `signals`: those that the client may send.
     """
 
     timeout: float
@@ -68,11 +72,12 @@ class Bounds:
     output: int
     reserve: Callable[[int], bool]
     stop: int
+    signals: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The main process ended: its return code (minus the signal's number) and all of its output.
+    """The main process ended: its return code (minus the signal's number) and all output that was captured.
 
     `cause`: why it was made to, `cancelled` or `stopping`; empty if it was not.
     """
@@ -96,9 +101,37 @@ class Ended:
 
 def run(bound: BoundExec, stdin: bytes | None, bounds: Bounds, client: Client) -> Finished | Ended:
     """Run a command. Raises what `spawn` raises."""
-    child = spawn(bound, stdin=stdin is not None)
-    try:
+    with bound:
+        child = spawn(bound, stdin=stdin is not None)
+    with _held(child):
         return _Run(child, stdin or b"", bounds, client).to_end()
+
+
+def run_on(
+    stdio: Stdio, bound: BoundExec, bounds: Bounds, client: Client, on_start: Callable[[int], bool]
+) -> Finished | Ended:
+    """Run a command on the client's own descriptors. Raises what `spawn_on` raises.
+
+    `stdio` is closed once the command has it, or that would never see the end of its input. `on_start` is
+    told the pid, and says whether there is still somebody to run it for.
+    """
+    with bound, stdio:
+        child = spawn_on(bound, stdio.ends)
+    with _held(child):
+        running = _Run(child, b"", bounds, client)
+        if not on_start(child.pid):
+            running.abandon()
+        return running.to_end()
+
+
+@contextmanager
+def _held(child: Child) -> Iterator[None]:
+    """Let go of the child at the end; after a fault here it is killed, for nobody would see it end."""
+    try:
+        yield
+    except BaseException:
+        child.signal_group(signal.SIGKILL)
+        raise
     finally:
         child.release()
 
@@ -112,7 +145,7 @@ class _Run:
         self.client = client
         self.deadline = time.monotonic() + bounds.timeout
         self.input = memoryview(stdin)
-        self.output: dict[int, list[bytes]] = {child.stdout: [], child.stderr: []}
+        self.output: dict[int, list[bytes]] = {end: [] for end in child.outputs}
         self.size = 0
         self.cause = ""
         self.ending = False
@@ -120,7 +153,7 @@ class _Run:
         self.killed = False
         self.ended: Ended | None = None
         self.poll = select.poll()
-        for descriptor in (child.pidfd, bounds.stop, client.descriptor, child.stdout, child.stderr):
+        for descriptor in (child.pidfd, bounds.stop, client.descriptor, *child.outputs):
             self.poll.register(descriptor, select.POLLIN)
         if child.stdin is not None:
             self.poll.register(child.stdin, select.POLLOUT)
@@ -143,7 +176,7 @@ class _Run:
                     self._serve(descriptor, event)
             if self.traced:
                 running = not self._has_ended()
-        for descriptor in (child.stdout, child.stderr):
+        for descriptor in child.outputs:
             self._drain(descriptor)
         if self.ending:
             # Whoever is left of the group got SIGTERM with its leader; unreaped, it keeps the group's number.
@@ -151,7 +184,8 @@ class _Run:
         returncode = child.reap()
         if self.ended is not None:
             return Ended(self.ended.error, returncode)
-        return Finished(returncode, self._joined(child.stdout), self._joined(child.stderr), self.cause)
+        stdout, stderr = map(self._joined, child.outputs) if child.outputs else (b"", b"")
+        return Finished(returncode, stdout, stderr, self.cause)
 
     def _has_ended(self) -> bool:
         """True once the main process can be reaped; it stays unreaped, and so its group's number its own."""
@@ -182,15 +216,26 @@ class _Run:
         # POLLHUP: both directions are closed, nobody is there to answer. A client that has only stopped
         # writing, or that we have stopped reading from, still waits.
         wish = (
-            Wish.GONE if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) else self.client.listen()
+            Wish.GONE
+            if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
+            else self.client.listen(self._signal)
         )
         if wish is Wish.CANCEL:
             self._begin_end("cancelled")
         elif wish is Wish.SILENT:
             self.poll.modify(self.client.descriptor, 0)
         elif wish is Wish.GONE:
-            self.poll.unregister(self.client.descriptor)
-            self._end(Ended(None))
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Nobody is left to work for."""
+        self.poll.unregister(self.client.descriptor)
+        self._end(Ended(None))
+
+    def _signal(self, number: int) -> None:
+        # One that may not be sent is nothing: the client was told which may.
+        if number in self.bounds.signals:
+            self.child.signal(number)
 
     def _write(self, descriptor: int) -> None:
         try:
@@ -269,7 +314,8 @@ class _Run:
 def send_signal(bound: BoundSignal) -> Finished:
     """Send the signal; the result looks like kill(1)'s. Raises InternalError."""
     try:
-        signal.pidfd_send_signal(bound.pidfd, bound.signal)
+        with bound:
+            signal.pidfd_send_signal(bound.pidfd, bound.signal)
     except ProcessLookupError:
         return Finished(1, b"", b"kill: (%d) - No such process\n" % bound.pid)
     except OSError as error:
@@ -279,12 +325,17 @@ def send_signal(bound: BoundSignal) -> Finished:
 
 def read(bound: BoundRead, bounds: Bounds) -> Finished | Ended:
     """The file's content, within the bounds. Raises InternalError."""
+    with bound:
+        return _read(bound.descriptor, bounds)
+
+
+def _read(descriptor: int, bounds: Bounds) -> Finished | Ended:
     deadline = time.monotonic() + bounds.timeout
     chunks: list[bytes] = []
     size = 0
     while True:
         try:
-            data = os.read(bound.descriptor, _CHUNK)
+            data = os.read(descriptor, _CHUNK)
         except OSError as error:
             raise InternalError("the file could not be read") from error
         if not data:

@@ -30,15 +30,30 @@ class Child:
     """
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", pidfd: int, stdin: int | None, stdout: int, stderr: int
+        self,
+        process: "subprocess.Popen[bytes]",
+        pidfd: int,
+        stdin: int | None = None,
+        outputs: tuple[int, ...] = (),
     ) -> None:
         self._process = process
         self.pid = process.pid
         self.pidfd = pidfd
+        #: The end to write its input to, None without; those to read stdout and stderr from, none without.
         self.stdin = stdin
-        self.stdout = stdout
-        self.stderr = stderr
-        self._open = {end for end in (stdin, stdout, stderr) if end is not None}
+        self.outputs = outputs
+        self._open = {*outputs, *(() if stdin is None else (stdin,))}
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to the main process alone. False if it may not be sent."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            # It has ended, and its result is on its way.
+            pass
+        except OSError:
+            return False
+        return True
 
     def signal_group(self, number: int) -> None:
         """Send a signal to every process of the group."""
@@ -74,30 +89,37 @@ class Child:
 
 
 def spawn(bound: BoundExec, *, stdin: bool) -> Child:
-    """Start the process; `stdin`: with a pipe for its standard input, else /dev/null.
+    """Start the process on pipes; `stdin`: with one for its standard input, else /dev/null.
 
     Raises ExecutableNotFound, TooLarge or InternalError; then there is no process.
     """
     ours: list[int] = []
     theirs: list[int] = []
     try:
-        for index in range(3):
-            if index or stdin:
-                read, write = os.pipe2(os.O_CLOEXEC)
-                ours.append(read if index else write)
-                theirs.append(write if index else read)
-                os.set_blocking(ours[-1], False)
-        with REAPER.spawning():
-            process, pidfd = _create(bound, theirs if stdin else (subprocess.DEVNULL, *theirs))
-    except OSError as error:
+        try:
+            for index in range(3):
+                if index or stdin:
+                    read, write = os.pipe2(os.O_CLOEXEC)
+                    ours.append(read if index else write)
+                    theirs.append(write if index else read)
+                    os.set_blocking(ours[-1], False)
+        except OSError as error:
+            raise _failure(error) from error
+        process, pidfd = _create(bound, theirs if stdin else (subprocess.DEVNULL, *theirs))
+    except Error:
         _close(ours)
-        raise _failure(error) from error
-    except (ValueError, RuntimeError, subprocess.SubprocessError) as error:
-        _close(ours)
-        raise InternalError("the daemon could not start the program") from error
+        raise
     finally:
         _close(theirs)
-    return Child(process, pidfd, *(ours if stdin else (None, *ours)))
+    if stdin:
+        return Child(process, pidfd, ours[0], tuple(ours[1:]))
+    return Child(process, pidfd, None, tuple(ours))
+
+
+def spawn_on(bound: BoundExec, stdio: Sequence[int | None]) -> Child:
+    """Start the process on these descriptors, which stay the caller's; None: /dev/null. Raises as `spawn`."""
+    process, pidfd = _create(bound, [subprocess.DEVNULL if one is None else one for one in stdio])
+    return Child(process, pidfd)
 
 
 def _open_pidfd(process: "subprocess.Popen[bytes]") -> int:
@@ -113,9 +135,15 @@ def _open_pidfd(process: "subprocess.Popen[bytes]") -> int:
 
 def _create(bound: BoundExec, ends: Sequence[int]) -> "tuple[subprocess.Popen[bytes], int]":
     start = _start if bound.capabilities is None and not bound.no_new_privs else _start_with_less
-    process = start(bound, *ends)
-    REAPER.awaits(process.pid)
-    return process, _open_pidfd(process)
+    try:
+        with REAPER.spawning():
+            process = start(bound, *ends)
+            REAPER.awaits(process.pid)
+            return process, _open_pidfd(process)
+    except OSError as error:
+        raise _failure(error) from error
+    except (ValueError, RuntimeError, subprocess.SubprocessError) as error:
+        raise InternalError("the daemon could not start the program") from error
 
 
 def _close(descriptors: list[int]) -> None:

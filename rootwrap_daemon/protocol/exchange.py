@@ -20,9 +20,14 @@ from rootwrap_daemon.protocol.messages import (
     Check,
     Failure,
     Hello,
+    Report,
     Request,
     Result,
     Run,
+    Signal,
+    Start,
+    Started,
+    Status,
     Verdict,
 )
 
@@ -33,19 +38,28 @@ class State(enum.Enum):
     NEW = enum.auto()  # the client has not said hello
     READY = enum.auto()  # nothing is asked
     RUNNING = enum.auto()  # a Run waits for its answer
+    STARTING = enum.auto()  # a Start waits for its first answer
+    STARTED = enum.auto()  # its command runs
     CHECKING = enum.auto()  # a Check waits for its answer
+    ASKING = enum.auto()  # a Status waits for its answer
     BROKEN = enum.auto()  # somebody said what may not be said; the daemon may still say why
     ENDED = enum.auto()  # the last word was said
 
 
-#: What the client may say, and where that leads. One command at a time: no Run while RUNNING.
+#: What the client may say, and where that leads. One command at a time: no Run while one is RUNNING.
 _CLIENT_SAYS: Final[dict[tuple[State, type[Request]], State]] = {
     (State.NEW, Hello): State.READY,
     (State.READY, Run): State.RUNNING,
+    (State.READY, Start): State.STARTING,
     (State.READY, Check): State.CHECKING,
+    (State.READY, Status): State.ASKING,
     (State.RUNNING, Cancel): State.RUNNING,
-    # A Cancel can cross the answer to what it cancels.
+    (State.STARTING, Cancel): State.STARTING,
+    (State.STARTED, Cancel): State.STARTED,
+    (State.STARTED, Signal): State.STARTED,
+    # These can cross the answer that ends what they are about.
     (State.READY, Cancel): State.READY,
+    (State.READY, Signal): State.READY,
 }
 
 #: What the daemon may say. Its hello may come at any time, once, before its first other answer but a Failure.
@@ -53,11 +67,21 @@ _DAEMON_SAYS: Final[dict[tuple[State, type[Answer]], State]] = {
     (State.NEW, Hello): State.NEW,
     (State.READY, Hello): State.READY,
     (State.RUNNING, Hello): State.RUNNING,
+    (State.STARTING, Hello): State.STARTING,
     (State.CHECKING, Hello): State.CHECKING,
+    (State.ASKING, Hello): State.ASKING,
     (State.RUNNING, Result): State.READY,
     (State.RUNNING, Failure): State.READY,
+    (State.STARTING, Started): State.STARTED,
+    # Nothing to start: the daemon did it itself.
+    (State.STARTING, Result): State.READY,
+    (State.STARTING, Failure): State.READY,
+    (State.STARTED, Result): State.READY,
+    (State.STARTED, Failure): State.READY,
     (State.CHECKING, Verdict): State.READY,
     (State.CHECKING, Failure): State.READY,
+    (State.ASKING, Report): State.READY,
+    (State.ASKING, Failure): State.READY,
     # Unasked, a Failure is the last word: unauthorized, busy, stopping, or what was wrong.
     (State.NEW, Failure): State.ENDED,
     (State.READY, Failure): State.ENDED,
@@ -187,5 +211,5 @@ class DaemonExchange(_Conversation):
         return message
 
     def _set_limit(self) -> None:
-        # Only in READY may a large frame come; a Cancel needs no more than a hello.
+        # Only in READY may a large frame come; a Cancel or Signal needs no more than a hello.
         self._decoder.limit = MAX_REQUEST_FRAME if self.state is State.READY else MAX_HELLO_FRAME

@@ -29,6 +29,14 @@ MAX_OUTPUT_BYTES: Final = 1024 * 1024 * 1024
 MAX_TIMEOUT: Final = 7 * 24 * 3600
 #: Characters of an error message, filter name or request id.
 MAX_TEXT: Final = 1024
+#: The largest signal number of Linux (signal(7), SIGRTMAX).
+MAX_SIGNAL: Final = 64
+#: Bytes of a Report: thousands of running commands.
+MAX_REPORT_BYTES: Final = 16 * 1024 * 1024
+#: What a Start brings descriptors for, a bit each; they come in this order.
+STDIN, STDOUT, STDERR = 1, 2, 4
+#: Descriptors that one message can bring.
+MAX_DESCRIPTORS: Final = 3
 #: Bytes of msgpack framing around the payload of any message (headers of arrays and strings).
 _OVERHEAD: Final = 64 * 1024
 
@@ -139,6 +147,46 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Run this command on descriptors that ride on the first byte of this message (SCM_RIGHTS, unix(7)).
+
+    `slots`: STDIN, STDOUT, STDERR added up, one descriptor for each, in this order, which are anonymous pipes
+    that the client's user made; the others are /dev/null. Answered by Started and then by a Result without
+    output; by a Result alone where the command is one that the daemon does itself.
+    """
+
+    TYPE: ClassVar[int] = 7
+    argv: tuple[bytes, ...]
+    env: tuple[tuple[bytes, bytes], ...]
+    slots: int
+    timeout_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_command(self.argv, self.env)
+        _check_int(self.slots, "slots", 0, STDIN + STDOUT + STDERR)
+        if self.timeout_ms is not None:
+            _check_int(self.timeout_ms, "timeout_ms", 1, MAX_TIMEOUT * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to the main process of the started command. Without one, or not allowed: nothing."""
+
+    TYPE: ClassVar[int] = 8
+    number: int
+
+    def __post_init__(self) -> None:
+        _check_int(self.number, "a signal's number", 1, MAX_SIGNAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How does the daemon do? For root and the configured group."""
+
+    TYPE: ClassVar[int] = 9
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Would this command be allowed? Looks at filters and host as a run does; runs nothing."""
 
@@ -209,9 +257,48 @@ class Verdict:
             raise BadRequest("allowed must be true or false")
 
 
-Request = Hello | Run | Check | Cancel
-Answer = Hello | Result | Failure | Verdict
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The command of a Start runs; what becomes of it follows.
+
+    `pid`: of its main process, as the daemon sees it. `signals`: those that a Signal may name, signal N as
+    bit N - 1.
+    """
+
+    TYPE: ClassVar[int] = 10
+    request_id: str
+    pid: int
+    signals: int
+
+    def __post_init__(self) -> None:
+        _check_text(self.request_id, "request_id")
+        _check_int(self.pid, "pid", 1, 2**31 - 1)
+        _check_int(self.signals, "signals", 0, 2**MAX_SIGNAL - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer to a Status. `report`: a JSON object, its fields documented in the reference."""
+
+    TYPE: ClassVar[int] = 11
+    request_id: str
+    report: bytes
+
+    def __post_init__(self) -> None:
+        _check_text(self.request_id, "request_id")
+        if not isinstance(self.report, bytes):
+            raise BadRequest("the report must be bytes")
+        if len(self.report) > MAX_REPORT_BYTES:
+            raise TooLarge(f"the report is longer than {MAX_REPORT_BYTES} bytes")
+
+
+Request = Hello | Run | Start | Check | Status | Cancel | Signal
+Answer = Hello | Started | Result | Failure | Verdict | Report
 Message = Request | Answer
 
-REQUESTS: Final[dict[int, type[Request]]] = {cls.TYPE: cls for cls in (Hello, Run, Check, Cancel)}
-ANSWERS: Final[dict[int, type[Answer]]] = {cls.TYPE: cls for cls in (Hello, Result, Failure, Verdict)}
+REQUESTS: Final[dict[int, type[Request]]] = {
+    cls.TYPE: cls for cls in (Hello, Run, Start, Check, Status, Cancel, Signal)
+}
+ANSWERS: Final[dict[int, type[Answer]]] = {
+    cls.TYPE: cls for cls in (Hello, Started, Result, Failure, Verdict, Report)
+}

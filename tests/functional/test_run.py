@@ -98,9 +98,9 @@ def test_variables_reach_a_command_only_by_name_in_its_filter(client: Client) ->
 
 
 def test_surroundings_are_stated_not_inherited(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(rlimit_nofile="5000")
+    daemon = new_daemon(rlimit_nofile="9000")
     with daemon.client() as client:
-        assert shell(client, "umask; pwd; ulimit -n") == "0022\n/\n5000\n"
+        assert shell(client, "umask; pwd; ulimit -n") == "0022\n/\n9000\n"
         # A session and process group of its own, no terminal.
         pid, group, session, terminal = shell(
             client,

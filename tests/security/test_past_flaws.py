@@ -1379,7 +1379,7 @@ def test_C17_command_has_a_session_and_limits_of_its_own(shared: Daemon) -> None
     assert terminal == b"0"
     assert int(session) != os.getsid(shared.pid)
     assert shared.options["rlimit_nofile"] == "1024"
-    assert limit == b"4096"
+    assert limit == b"8192"
 
 
 # 2: what other programs taught.

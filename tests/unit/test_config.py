@@ -46,7 +46,7 @@ def test_defaults(read: Read) -> None:
         audit_file="",
         audit="required",
         daemon_timeout=600,
-        rlimit_nofile=4096,
+        rlimit_nofile=8192,
         max_connections=1024,
         max_connections_per_user=512,
         max_commands=360,
@@ -54,6 +54,7 @@ def test_defaults(read: Read) -> None:
         max_output=16 * 1024 * 1024,
         max_buffered=256 * 1024 * 1024,
         command_timeout=3600.0,
+        signals=frozenset({1, 2, 9, 10, 12, 15}),
         kill_grace=5.0,
         drain_timeout=30.0,
         request_timeout=10.0,
@@ -64,7 +65,7 @@ BOUNDS: dict[str, tuple[list[object], list[object]]] = {
     "on_finding": (["stop", "skip"], ["", "warn", "STOP"]),
     "audit": (["required", "best_effort"], ["", "none"]),
     "daemon_timeout": ([0, 86400], [-1, "1.5", "ten"]),
-    "rlimit_nofile": ([4096, 65536], [-2, "many"]),
+    "rlimit_nofile": ([8192, 65536], [-2, "many"]),
     "max_connections": ([1, 65536], [0, 65537, -1]),
     "max_connections_per_user": ([1, 100000], [0]),
     "max_commands": ([1, 65536], [0, 65537]),
@@ -113,7 +114,7 @@ def test_socket_mode_refused(read: Read, text: str) -> None:
 
 @pytest.mark.parametrize("value", [-1, 0, 1024, 4095])
 def test_rlimit_nofile_is_not_lowered(read: Read, value: int) -> None:
-    assert read(f"rlimit_nofile = {value}").rlimit_nofile == 4096
+    assert read(f"rlimit_nofile = {value}").rlimit_nofile == 8192
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from rootwrap_daemon.client import (
     OutcomeUnknown,
     Stopping,
     TooLarge,
+    attempt,
     core,
 )
 from rootwrap_daemon.errors import RemoteProtocolError
@@ -180,13 +181,13 @@ def test_a_last_attempt_is_the_last() -> None:
     exchange = ClientExchange()
     exchange.send(HELLO)
     request = core.run_request(["x"], None, None, None)
-    attempt = core.Attempt(exchange, request, None, last=True, now=0.0)
+    last = attempt.Attempt(exchange, request, None, last=True, now=0.0)
     answer = Failure("r-1", "stopping", "bye")
-    assert attempt.received(encode(answer)) == answer
-    attempt = core.Attempt(ClientExchange(), request, None, last=True, now=0.0)
-    attempt.write_failed(0.0)
+    assert last.received(encode(answer)) == answer
+    last = attempt.Attempt(ClientExchange(), request, None, last=True, now=0.0)
+    last.write_failed(0.0)
     with pytest.raises(DaemonUnavailable):
-        attempt.received(b"")
+        last.received(b"")
 
 
 def refuse_hello(peer: Peer) -> None:
@@ -362,7 +363,7 @@ def test_more_than_the_answer(start_daemon: StartDaemon, client: Client) -> None
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client guards itself after 0.3 s instead of 10."""
-    monkeypatch.setattr(core, "SLACK", 0.3)
+    monkeypatch.setattr(attempt, "SLACK", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,5 +1,6 @@
 """One client's socket: what arrives at the last moment is served, what comes late is not."""
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -9,7 +10,20 @@ from rootwrap_daemon.daemon.connection import Closed, Connection, Share
 from rootwrap_daemon.daemon.executor import Wish
 from rootwrap_daemon.errors import RemoteProtocolError
 from rootwrap_daemon.protocol.exchange import ClientExchange
-from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, VERSION, Cancel, Check, Hello, Run
+from rootwrap_daemon.protocol.messages import (
+    MAX_ANSWER_FRAME,
+    STDIN,
+    STDOUT,
+    VERSION,
+    Cancel,
+    Check,
+    Hello,
+    Request,
+    Run,
+    Signal,
+    Start,
+    Started,
+)
 
 FREE = Share(lambda count: True, lambda count: None)
 
@@ -23,7 +37,7 @@ class Ends:
         self.connection.start()
         self.exchange = ClientExchange()
 
-    def say(self, *messages: Hello | Run | Check | Cancel) -> None:
+    def say(self, *messages: Request) -> None:
         self.client.sendall(b"".join(map(self.exchange.send, messages)))
 
 
@@ -69,10 +83,95 @@ def test_half_a_request_is_not_waited_for(ends: Ends) -> None:
         ends.connection.receive()
 
 
-def test_descriptors_are_refused(ends: Ends) -> None:
-    socket.send_fds(ends.client, [b"x"], [0])
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+START = Start((b"cat",), (), STDIN + STDOUT)
+#: Writes, each with so many descriptors.
+MISPLACED: dict[str, list[tuple[Request, int]]] = {
+    "with a hello": [(HELLO, 1)],
+    "with a run": [(HELLO, 0), (Run((b"cat",)), 1)],
+    "with a check": [(HELLO, 0), (Check((b"cat",)), 3)],
+    "none": [(HELLO, 0), (START, 0)],
+    "too few": [(HELLO, 0), (START, 1)],
+    "too many": [(HELLO, 0), (START, 3)],
+    "more than there is room for": [(HELLO, 0), (START, 4)],
+    "as many as can be": [(HELLO, 0), (START, 253)],
+    "with both": [(HELLO, 2), (START, 2)],
+}
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_descriptors_where_none_may_be(ends: Ends, name: str, at_once: bool) -> None:
+    before = descriptors()
+    writes = MISPLACED[name]
+    # Each is read as soon as it is written, or all at the end.
+    with pytest.raises(RemoteProtocolError):
+        for message, count in writes:
+            socket.send_fds(ends.client, [ends.exchange.send(message)], [0] * count)
+            if not at_once:
+                ends.connection.receive()
+        for _ in writes:
+            ends.connection.receive()
+    ends.connection.close()
+    assert descriptors() == before - 1
+
+
+def test_descriptors_in_the_middle_of_a_message(ends: Ends) -> None:
+    before = descriptors()
+    ends.say(HELLO)
+    assert ends.connection.receive() == HELLO
+    frame = ends.exchange.send(START)
+    ends.client.sendall(frame[:-1])
+    ends.connection._read()
+    socket.send_fds(ends.client, [frame[-1:]], [0, 0])
     with pytest.raises(RemoteProtocolError):
         ends.connection.receive()
+    ends.connection.close()
+    assert descriptors() == before - 1
+
+
+def test_descriptors_during_a_run(ends: Ends) -> None:
+    ends.say(HELLO, Run((b"sleep",)))
+    ends.connection.receive()
+    ends.connection.receive()
+    socket.send_fds(ends.client, [ends.exchange.send(Cancel())], [0])
+    assert ends.connection.listen(print) is Wish.GONE
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_descriptors_of_a_start(ends: Ends, at_once: bool) -> None:
+    ends.say(HELLO)
+    if not at_once:
+        assert ends.connection.receive() == HELLO
+    socket.send_fds(ends.client, [ends.exchange.send(START)], [0, 1])
+    if at_once:
+        assert ends.connection.receive() == HELLO
+    assert ends.connection.receive() == START
+    taken = ends.connection.take_descriptors()
+    assert [os.fstat(one).st_ino for one in taken] == [os.fstat(one).st_ino for one in (0, 1)]
+    assert not any(os.get_inheritable(one) for one in taken)
+    for one in taken:
+        os.close(one)
+
+
+def test_signals_are_heard(ends: Ends) -> None:
+    heard: list[int] = []
+    ends.say(HELLO)
+    socket.send_fds(ends.client, [ends.exchange.send(START)], [0, 1])
+    for _ in range(2):
+        ends.connection.receive()
+    for one in ends.connection.take_descriptors():
+        os.close(one)
+    for answer in (HELLO, Started("r", 1, 2**15)):
+        ends.connection.answer(answer)
+        ends.exchange.feed(ends.client.recv(4096))
+        ends.exchange.next_message()
+    ends.say(Signal(15), Signal(1))
+    assert ends.connection.listen(heard.append) is Wish.NOTHING
+    assert heard == [15, 1]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +181,9 @@ def test_what_is_heard_during_a_run(ends: Ends, said: list[Cancel], wish: Wish) 
     ends.say(HELLO, Run((b"sleep",)), *said)
     ends.connection.receive()
     ends.connection.receive()
-    assert ends.connection.listen() is wish
+    assert ends.connection.listen(print) is wish
     # All of it was taken.
-    assert ends.connection.listen() is Wish.NOTHING
+    assert ends.connection.listen(print) is Wish.NOTHING
 
 
 def test_end_of_what_a_client_writes_is_not_its_end(ends: Ends) -> None:
@@ -92,7 +191,7 @@ def test_end_of_what_a_client_writes_is_not_its_end(ends: Ends) -> None:
     ends.client.shutdown(socket.SHUT_WR)
     ends.connection.receive()
     ends.connection.receive()
-    assert ends.connection.listen() is Wish.SILENT
+    assert ends.connection.listen(print) is Wish.SILENT
 
 
 def test_what_is_held_is_given_back() -> None:

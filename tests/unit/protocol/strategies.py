@@ -10,6 +10,7 @@ from rootwrap_daemon.protocol.codec import decode
 from rootwrap_daemon.protocol.messages import (
     MAX_ANSWER_FRAME,
     MAX_HELLO_FRAME,
+    MAX_SIGNAL,
     MAX_TEXT,
     MAX_TIMEOUT,
     VERSION,
@@ -19,9 +20,14 @@ from rootwrap_daemon.protocol.messages import (
     Failure,
     Hello,
     Message,
+    Report,
     Request,
     Result,
     Run,
+    Signal,
+    Start,
+    Started,
+    Status,
     Verdict,
 )
 
@@ -32,12 +38,17 @@ ONE_REQUEST: Final[dict[str, Request]] = {
     "Run": Run((b"ip", b"link"), ((b"A", b"b"),), b"in", 1000),
     "Check": Check((b"ip", b"link"), ((b"A", b"b"),)),
     "Cancel": Cancel(),
+    "Start": Start((b"ip", b"monitor"), ((b"A", b"b"),), 6, None),
+    "Signal": Signal(15),
+    "Status": Status(),
 }
 ONE_ANSWER: Final[dict[str, Answer]] = {
     "Hello": HELLO,
     "Result": Result("r-1", -9, b"out\0\xff", b"err"),
     "Failure": Failure("r-1", "denied", "no filter matched"),
     "Verdict": Verdict("r-1", True, "ip"),
+    "Started": Started("r-1", 4711, 2**64 - 1),
+    "Report": Report("r-1", b"{}"),
 }
 
 
@@ -69,9 +80,16 @@ runs = st.builds(
     st.none() | st.integers(1, MAX_TIMEOUT * 1000),
 )
 checks = st.builds(Check, argvs, environs)
+starts = st.builds(Start, argvs, environs, st.integers(0, 7), st.none() | st.integers(1, MAX_TIMEOUT * 1000))
+signals = st.builds(Signal, st.integers(1, MAX_SIGNAL))
 results = st.builds(Result, texts, st.integers(-64, 255), st.binary(max_size=2000), st.binary(max_size=2000))
 failures = st.builds(Failure, texts, st.sampled_from(list(BY_CODE)), texts)
 verdicts = st.builds(Verdict, texts, st.booleans(), texts)
 
-requests: st.SearchStrategy[Request] = st.one_of(hellos, runs, checks, st.just(Cancel()))
-answers: st.SearchStrategy[Answer] = st.one_of(hellos, results, failures, verdicts)
+started = st.builds(Started, texts, st.integers(1, 2**31 - 1), st.integers(0, 2**MAX_SIGNAL - 1))
+reports = st.builds(Report, texts, st.binary(max_size=2000))
+
+requests: st.SearchStrategy[Request] = st.one_of(
+    hellos, runs, starts, checks, signals, st.just(Cancel()), st.just(Status())
+)
+answers: st.SearchStrategy[Answer] = st.one_of(hellos, started, results, failures, verdicts, reports)

@@ -22,25 +22,48 @@ from rootwrap_daemon.protocol.messages import (
 )
 from tests.unit.protocol.strategies import HELLO, ONE_ANSWER, ONE_REQUEST, answers, requests
 
+READY: Final = "Run Start Check Status Cancel Signal"
 #: What was said before, by "c"lient and "d"aemon; the state that both are in then; what each may say next.
 SITUATIONS: Final = {
     "nothing": ("", State.NEW, "Hello", "Hello Failure"),
     "d:Hello": ("d:Hello", State.NEW, "Hello", "Failure"),
-    "c:Hello": ("c:Hello", State.READY, "Run Check Cancel", "Hello Failure"),
-    "both:Hello": ("c:Hello d:Hello", State.READY, "Run Check Cancel", "Failure"),
-    "the other way round": ("d:Hello c:Hello", State.READY, "Run Check Cancel", "Failure"),
-    "late cancel": ("c:Hello c:Cancel", State.READY, "Run Check Cancel", "Hello Failure"),
+    "c:Hello": ("c:Hello", State.READY, READY, "Hello Failure"),
+    "both:Hello": ("c:Hello d:Hello", State.READY, READY, "Failure"),
+    "the other way round": ("d:Hello c:Hello", State.READY, READY, "Failure"),
+    "late cancel": ("c:Hello c:Cancel", State.READY, READY, "Hello Failure"),
     "run": ("c:Hello c:Run", State.RUNNING, "Cancel", "Hello Failure"),
     "run, greeted": ("c:Hello c:Run d:Hello", State.RUNNING, "Cancel", "Result Failure"),
     "greeted, run": ("d:Hello c:Hello c:Run", State.RUNNING, "Cancel", "Result Failure"),
     "run, cancelled": ("c:Hello d:Hello c:Run c:Cancel", State.RUNNING, "Cancel", "Result Failure"),
+    "late signal": ("c:Hello c:Signal", State.READY, READY, "Hello Failure"),
+    "start": ("c:Hello c:Start", State.STARTING, "Cancel", "Hello Failure"),
+    "start, greeted": ("c:Hello d:Hello c:Start", State.STARTING, "Cancel", "Started Result Failure"),
+    "start, cancelled": (
+        "d:Hello c:Hello c:Start c:Cancel",
+        State.STARTING,
+        "Cancel",
+        "Started Result Failure",
+    ),
+    "started": ("c:Hello d:Hello c:Start d:Started", State.STARTED, "Cancel Signal", "Result Failure"),
+    "signalled": (
+        "c:Hello d:Hello c:Start d:Started c:Signal c:Cancel c:Signal",
+        State.STARTED,
+        "Cancel Signal",
+        "Result Failure",
+    ),
+    "started, ended": ("c:Hello d:Hello c:Start d:Started d:Result", State.READY, READY, "Failure"),
+    "started, failed": ("c:Hello d:Hello c:Start d:Started d:Failure", State.READY, READY, "Failure"),
+    "nothing to start": ("c:Hello d:Hello c:Start d:Result", State.READY, READY, "Failure"),
+    "status": ("c:Hello d:Hello c:Status", State.ASKING, "", "Report Failure"),
+    "status, not greeted": ("c:Hello c:Status", State.ASKING, "", "Hello Failure"),
+    "reported": ("c:Hello d:Hello c:Status d:Report", State.READY, READY, "Failure"),
     "check": ("c:Hello c:Check", State.CHECKING, "", "Hello Failure"),
     "check, greeted": ("c:Hello d:Hello c:Check", State.CHECKING, "", "Verdict Failure"),
-    "ran": ("c:Hello d:Hello c:Run d:Result", State.READY, "Run Check Cancel", "Failure"),
-    "failed": ("c:Hello d:Hello c:Run d:Failure", State.READY, "Run Check Cancel", "Failure"),
-    "failed, not greeted": ("c:Hello c:Run d:Failure", State.READY, "Run Check Cancel", "Hello Failure"),
-    "checked": ("c:Hello d:Hello c:Check d:Verdict", State.READY, "Run Check Cancel", "Failure"),
-    "check failed": ("c:Hello d:Hello c:Check d:Failure", State.READY, "Run Check Cancel", "Failure"),
+    "ran": ("c:Hello d:Hello c:Run d:Result", State.READY, READY, "Failure"),
+    "failed": ("c:Hello d:Hello c:Run d:Failure", State.READY, READY, "Failure"),
+    "failed, not greeted": ("c:Hello c:Run d:Failure", State.READY, READY, "Hello Failure"),
+    "checked": ("c:Hello d:Hello c:Check d:Verdict", State.READY, READY, "Failure"),
+    "check failed": ("c:Hello d:Hello c:Check d:Failure", State.READY, READY, "Failure"),
     "refused at once": ("d:Failure", State.ENDED, "", ""),
     "refused when idle": ("c:Hello d:Hello d:Failure", State.ENDED, "", ""),
 }
@@ -266,14 +289,22 @@ def allowed_by_hand(state: State, greeted: bool, message: Message, of_client: bo
     if of_client:
         return {
             State.NEW: name == "Hello",
-            State.READY: name in ("Run", "Check", "Cancel"),
+            State.READY: name != "Hello",
             State.RUNNING: name == "Cancel",
+            State.STARTING: name == "Cancel",
+            State.STARTED: name in ("Cancel", "Signal"),
         }.get(state, False)
     if name == "Failure":
         return state is not State.ENDED
     if name == "Hello":
         return not greeted and state not in (State.ENDED, State.BROKEN)
-    return greeted and (state, name) in ((State.RUNNING, "Result"), (State.CHECKING, "Verdict"))
+    if name == "Result":
+        return greeted and state in (State.RUNNING, State.STARTING, State.STARTED)
+    return greeted and (state, name) in (
+        (State.STARTING, "Started"),
+        (State.CHECKING, "Verdict"),
+        (State.ASKING, "Report"),
+    )
 
 
 @given(st.lists(st.tuples(st.booleans(), requests, answers), max_size=30))

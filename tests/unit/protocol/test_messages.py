@@ -24,8 +24,12 @@ from rootwrap_daemon.protocol.messages import (
     Failure,
     Hello,
     Message,
+    Report,
     Result,
     Run,
+    Signal,
+    Start,
+    Started,
     Verdict,
 )
 from tests.unit.protocol.strategies import ONE_ANSWER, ONE_REQUEST, read
@@ -97,6 +101,11 @@ NUMBERS: dict[str, tuple[Callable[[Any], Message], int, int]] = {
     "max_frame": (lambda n: Hello(1, n), MAX_HELLO_FRAME, MAX_ANSWER_FRAME),
     "grace_ms": (lambda n: Hello(1, 1024, n), 0, MAX_TIMEOUT * 1000),
     "timeout_ms": (lambda n: Run((b"x",), (), None, n), 1, MAX_TIMEOUT * 1000),
+    "slots": (lambda n: Start((b"x",), (), n), 0, 7),
+    "a start's timeout_ms": (lambda n: Start((b"x",), (), 0, n), 1, MAX_TIMEOUT * 1000),
+    "signal": (Signal, 1, 64),
+    "pid": (lambda n: Started("r", n, 0), 1, 2**31 - 1),
+    "signals": (lambda n: Started("r", 1, n), 0, 2**64 - 1),
     "returncode": (lambda n: Result("r", n, b"", b""), -64, 255),
 }
 
@@ -117,6 +126,8 @@ def test_numbers(what: str) -> None:
 #: Build, for texts that may be empty.
 TEXTS: dict[str, Callable[[Any], Message]] = {
     "a result's id": lambda text: Result(text, 0, b"", b""),
+    "a start's id": lambda text: Started(text, 1, 0),
+    "a report's id": lambda text: Report(text, b""),
     "a failure's id": lambda text: Failure(text, "denied", ""),
     "a failure's message": lambda text: Failure("r", "denied", text),
     "a verdict's id": lambda text: Verdict(text, True, ""),
@@ -237,6 +248,11 @@ def test_type_numbers_are_forever() -> None:
         4: "Result",
         5: "Failure",
         6: "Verdict",
+        7: "Start",
+        8: "Signal",
+        9: "Status",
+        10: "Started",
+        11: "Report",
     }
     assert set(REQUESTS) & set(ANSWERS) == {0}
 

@@ -1,0 +1,288 @@
+"""A command that runs on pipes of this process, shaped like `subprocess.Popen`.
+
+Promises: one reader of its connection at a time, whoever waits; the command ends with its handle.
+Imports the standard library, core and its neighbours; how to wait is the front end's.
+"""
+
+import array
+import fcntl
+import io
+import os
+import subprocess
+import termios
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from rootwrap_daemon.client.attempt import Running
+from rootwrap_daemon.client.connection import Connection
+from rootwrap_daemon.client.core import Word
+from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting
+from rootwrap_daemon.errors import BadRequest
+from rootwrap_daemon.protocol.messages import Result
+
+#: Seconds after which somebody who waits while another reads looks again: out of another hub nobody is woken.
+_LOOK: Final = 0.5
+#: Seconds that one wait may take: poll(2) takes a C int of milliseconds.
+_LOOK_LONGEST: Final = 24 * 3600.0
+
+
+class Lock(Protocol):
+    """A lock that another than its holder may release."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1, /) -> object:
+        """Take it; wait at most `timeout` seconds for that."""
+
+    def release(self) -> object:
+        """Let another take it."""
+
+
+class Process:
+    """A command that runs. `stdin`, `stdout`, `stderr`: our ends of the pipes asked for, else None.
+
+    It ends when its handle does: by `close`, or with this process. What ended a command from outside is an
+    Error of `rootwrap_daemon.errors` (CommandTimeout, OutcomeUnknown and the like) that `poll`, `wait` and
+    `communicate` raise, each time they are called.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[Word],
+        timeout: float | None,
+        connection: Connection,
+        running: Running,
+        pipes: Pipes,
+        wait: Waiting,
+        lock: Lock,
+    ) -> None:
+        self.args = argv
+        self.pid = running.pid
+        self.stdin, self.stdout, self.stderr = pipes.stdin, pipes.stdout, pipes.stderr
+        self._timeout = timeout
+        self._connection = connection
+        self._running = running
+        self._wait = wait
+        self._lock = lock
+        self._input: memoryview | None = None
+        self._output: dict[io.BufferedReader, list[bytes]] = {}
+
+    @property
+    def returncode(self) -> int | None:
+        """Of the main process, minus the number of a signal that ended it; None as long as none is known."""
+        answer = self._running.answer
+        return answer.returncode if isinstance(answer, Result) else None
+
+    def poll(self) -> int | None:
+        """The return code, None while it runs."""
+        self._look(0.0)
+        return self._running.returncode(self.args, self._timeout)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; `timeout` seconds at most, then `subprocess.TimeoutExpired`, and it runs on."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self._running.returncode(self.args, self._timeout)) is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self._look(left)
+        return code
+
+    def communicate(
+        self, input: bytes | None = None, timeout: float | None = None
+    ) -> tuple[bytes | None, bytes | None]:
+        """Write the input, read all output, wait for the end; of what has no pipe None is returned.
+
+        It is over when the main process has ended, whatever else keeps the pipes open. After a
+        `subprocess.TimeoutExpired` it may be called again, and nothing is lost.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._input is None:
+            self._begin(input)
+            for stream, raw in self._outputs():
+                # What somebody who read before has left in the buffer.
+                self._output[stream] = []
+                self._read(stream, raw)
+        while self._running.answer is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self._serve(left)
+        for stream, raw in self._outputs():
+            self._drain(stream, raw)
+        if self.stdin is not None:
+            with suppress(BrokenPipeError):
+                self.stdin.close()
+        self.wait()
+        return self._collected(self.stdout), self._collected(self.stderr)
+
+    def completed(self, input: bytes | None) -> Result:
+        """What `communicate` gives, as one answer."""
+        stdout, stderr = self.communicate(input)
+        return Result("", self.wait(), stdout or b"", stderr or b"")
+
+    def send_signal(self, number: int) -> None:
+        """Send it to the main process, if that still runs. Raises Denied if the policy does not give it."""
+        self._say(self._running.signal(number))
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(9)
+
+    def cancel(self) -> None:
+        """End the command's whole process group: SIGTERM, and after the daemon's grace period SIGKILL."""
+        self._say(self._running.cancel())
+
+    def close(self) -> None:
+        """Close the pipes and let go of the command: if it still runs, the daemon ends it."""
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+        self._running.lost("its handle was closed")
+        self._connection.sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for stream in (self.stdout, self.stderr, self.stdin):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
+            if kind is None:
+                self.wait()
+        finally:
+            self.close()
+
+    # Waiting.
+
+    def _look(self, timeout: float | None) -> None:
+        """Take what the daemon says, unless another does so already; wait at most so long."""
+        if self._running.answer is not None:
+            return
+        turn = _LOOK if timeout is None else min(_LOOK, timeout)
+        if not self._lock.acquire(True, turn):
+            return
+        try:
+            if self._running.answer is None:
+                left = self._running.patience(time.monotonic())
+                wait = min(left, _LOOK_LONGEST if timeout is None else timeout)
+                if self._wait([self._connection.sock.fileno()], [], wait):
+                    self._receive()
+                elif wait == left:
+                    self._running.lost("the daemon did not answer in time")
+        finally:
+            self._lock.release()
+
+    def _receive(self) -> None:
+        self._connection.sock.settimeout(0.0)
+        try:
+            data = self._connection.sock.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._running.received(data)
+
+    def _say(self, data: bytes) -> None:
+        if data:
+            # So few bytes always fit; who cannot send them hears at the next look that it is over.
+            with suppress(OSError):
+                self._connection.sock.send(data)
+
+    # The pipes.
+
+    def _begin(self, input: bytes | None) -> None:
+        if input and self.stdin is None:
+            raise BadRequest("input needs stdin=PIPE")
+        self._input = memoryview(input or b"")
+        if self.stdin is not None and not self.stdin.closed:
+            with suppress(BrokenPipeError):
+                self.stdin.flush()
+            self._write(b"")
+
+    def _serve(self, left: float | None) -> None:
+        """Wait for one of the pipes, or for what the daemon says unless another waits for that already."""
+        # Whoever holds it reads the connection; the pipes are ours in any case.
+        reads = self._lock.acquire(False)
+        try:
+            if reads and self._running.answer is not None:
+                return
+            outputs = {raw.fileno(): (stream, raw) for stream, raw in self._outputs()}
+            inputs = [self.stdin.fileno()] if self.stdin is not None and not self.stdin.closed else []
+            sock = [self._connection.sock.fileno()] if reads else []
+            patience = self._running.patience(time.monotonic())
+            most = min(patience, _LOOK_LONGEST if reads else _LOOK)
+            ready = self._wait([*sock, *outputs], inputs, most if left is None else min(left, most))
+            for descriptor in ready:
+                if descriptor in outputs:
+                    self._read(*outputs[descriptor])
+                elif descriptor in sock:
+                    self._receive()
+                else:
+                    self._write((self._input or b"")[:CHUNK])
+            if not ready and patience <= most:
+                self._running.lost("the daemon did not answer in time")
+        finally:
+            if reads:
+                self._lock.release()
+
+    def _write(self, data: "memoryview | bytes") -> None:
+        if self.stdin is None or self._input is None:
+            return
+        try:
+            sent = os.write(self.stdin.fileno(), data) if data else 0
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            # The command does not read all of its input; that is its own affair.
+            sent = len(self._input)
+        self._input = self._input[sent:]
+        if not self._input:
+            self.stdin.close()
+
+    def _outputs(self) -> "list[tuple[io.BufferedReader, Reader]]":
+        """The pipes that can still be read."""
+        return [
+            (stream, stream.raw)
+            for stream in (self.stdout, self.stderr)
+            if isinstance(stream, io.BufferedReader)
+            and isinstance(stream.raw, Reader)
+            and not stream.closed
+            and not stream.raw.ended
+        ]
+
+    def _read(self, stream: io.BufferedReader, raw: Reader, count: int = CHUNK) -> int:
+        """Take what there is, without waiting. Returns how much that was."""
+        raw.patient = False
+        try:
+            data = stream.read1(count)
+        finally:
+            raw.patient = True
+        self._output[stream].append(data)
+        return len(data)
+
+    def _drain(self, stream: io.BufferedReader, raw: Reader) -> None:
+        """Read what is in a pipe now, and no more: a background child may write for ever."""
+        count = array.array("i", [0])
+        fcntl.ioctl(raw.fileno(), termios.FIONREAD, count)
+        left = count[0]
+        while left and (got := self._read(stream, raw, min(left, CHUNK))):
+            left -= got
+
+    def _collected(self, stream: io.BufferedReader | io.BytesIO | None) -> bytes | None:
+        if stream is None:
+            return None
+        if isinstance(stream, io.BytesIO):
+            return stream.read()
+        stream.close()
+        return b"".join(self._output.get(stream, ()))

@@ -1,0 +1,87 @@
+"""Which descriptors of a client may be the stdin, stdout and stderr of a privileged command: anonymous pipes.
+
+Promises: nothing is asked of a file system that the client may run; a child that opens its /proc/self/fd/N
+again gets nothing that the client could not.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from rootwrap_daemon.errors import RemoteProtocolError
+from rootwrap_daemon.protocol.messages import STDERR, STDIN, STDOUT
+
+#: Each slot, and how its descriptor must be open.
+_SLOTS: Final = (
+    (STDIN, "stdin", os.O_RDONLY),
+    (STDOUT, "stdout", os.O_WRONLY),
+    (STDERR, "stderr", os.O_WRONLY),
+)
+
+
+def _device_of_pipes() -> int:
+    """The device of every anonymous pipe: pipefs, which nobody can mount (pipe(7))."""
+    ends = os.pipe2(os.O_CLOEXEC)
+    try:
+        return os.fstat(ends[0]).st_dev
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+_PIPES: Final = _device_of_pipes()
+
+
+class Stdio:
+    """What is to be a command's stdin, stdout and stderr: `ends`, None where /dev/null is meant.
+
+    Owns the descriptors until it is closed.
+    """
+
+    def __init__(self, descriptors: Sequence[int], slots: int) -> None:
+        rest = iter(descriptors)
+        self.ends = tuple(next(rest) if slots & slot else None for slot, _, _ in _SLOTS)
+
+    def check(self, uid: int) -> None:
+        """Refuse all but anonymous pipes that `uid`, the client's user, has made. Raises RemoteProtocolError.
+
+        An O_PATH descriptor, or one of a named FIFO, could be opened again by a child of root with more
+        rights than the client has; a socket lends its sender's identity, and shared memory is charged to
+        whoever touches it.
+        """
+        for end, (_, name, mode) in zip(self.ends, _SLOTS, strict=True):
+            if end is not None and (problem := _problem(end, mode, uid)):
+                raise RemoteProtocolError(f"{name} {problem}: pass an anonymous pipe that this user made")
+
+    def close(self) -> None:
+        """Close what is still open."""
+        ends, self.ends = self.ends, (None, None, None)
+        for end in ends:
+            if end is not None:
+                os.close(end)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _problem(descriptor: int, mode: int, uid: int) -> str:
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    if flags & os.O_PATH or flags & os.O_ACCMODE != mode:
+        return "is not open for what it is passed for"
+    # The kernel names it so by itself. Before fstat(2), which may wait for a file system of the client's.
+    if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:["):
+        return "is no anonymous pipe"
+    status = os.fstat(descriptor)
+    if not stat.S_ISFIFO(status.st_mode) or status.st_dev != _PIPES:
+        return "is no anonymous pipe"
+    if status.st_uid != uid:
+        return "is a pipe of another user"
+    return ""
