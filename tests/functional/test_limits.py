@@ -171,7 +171,7 @@ def test_connections_in_use_are_not_ended_for_new_ones(new_daemon: NewDaemon) ->
 
 def test_limits_shrink_to_the_descriptors_there_are(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False)
-    daemon.inside = ["prlimit", "--nofile=200:200"]
+    daemon.inside = ["prlimit", "--nofile=512:512"]
     daemon.start()
     assert "fewer than the limits need" in daemon.log
     with flood(daemon, 300), daemon.client() as client:
