@@ -300,9 +300,18 @@ class ArgvFilter(Filter):
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
-        known, _, other = self.pattern.after[0]
-        # Only where some word must come first, and none of a type can.
-        return {} if other or 0 in self.pattern.ends else {1: tuple(known)}
+        found: dict[int, Collection[str]] = {}
+        here = {0}
+        # A way through the pattern that takes as many words as there are places comes round again.
+        for place in range(1, len(self.pattern.after)):
+            if here & self.pattern.ends:
+                break
+            following = [self.pattern.after[one] for one in here]
+            if not any(one.place for one in following):
+                # No word of a type can stand here, in no request that matches.
+                found[place] = {word for one in following for word in one.words}
+            here = {number for one in following for number in (*one.words.values(), one.place) if number}
+        return found
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = self.pattern.match(request.argv[1:])

@@ -135,9 +135,25 @@ def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:
 
 def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Clock, options: Options) -> bool:
     """True if there are as many words as patterns, and each matches. Raises OutOfTime."""
-    return len(patterns) == len(words) and all(
-        map(lambda p, w: p.matches(w, clock, options.max_word), patterns, words)
-    )
+    if len(patterns) != len(words):
+        return False
+    longest = options.max_word
+    timed: list[tuple[Pattern, str]] = []
+    # What needs a clock comes after all else, and the last word first: where filters of one command differ is
+    # seldom the beginning.
+    for pattern, word in zip(reversed(patterns), reversed(words), strict=True):
+        if pattern.literal is not None:
+            if word != pattern.literal:
+                return False
+        elif len(word) <= longest and len(word) <= pattern.untimed_up_to and clock.untimed:
+            clock.untimed -= 1
+            if pattern.untimed(word) is None:
+                return False
+            if not pattern.exact:
+                timed.append((pattern, word))
+        else:
+            timed.append((pattern, word))
+    return not timed or all(pattern.matches(word, clock, longest) for pattern, word in timed)
 
 
 def literals_of(patterns: tuple[Pattern, ...]) -> dict[int, tuple[str, ...]]:

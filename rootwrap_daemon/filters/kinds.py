@@ -141,6 +141,7 @@ def _base(part: Field) -> str:
     return base
 
 
+_SIGTERM: Final = signal.SIGTERM.value
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9+-]*", re.ASCII)
 # kill(1) and int() take much more for a number: ` 1`, `+1`, `01`, `1_0`, digits of other scripts.
 _PID = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
@@ -153,21 +154,19 @@ class KillFilter(Filter):
     There is no kill(1) in it: the daemon sends the signal itself.
     """
 
-    signals: tuple[tuple[str, int], ...]
+    signals: Mapping[str, int]
     FORM: ClassVar[str] = "name: KillFilter, run_as, program, -SIGNAL, ..."
 
     @classmethod
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "KillFilter":
         run_as, program, *signals = expect(entry, cls.FORM, 2)
-        numbers = []
+        numbers = {}
         for part in signals:
             number = signal_number(part.text[1:]) if part.text.startswith("-") else None
             if number is None:
                 raise FilterError(part.location, f"{part.text!r} is no signal", "write -9 or -HUP")
-            numbers.append((part.text, number))
-        return cls(
-            entry.name, entry.location, program_of(program), run_as_of(run_as), options, tuple(numbers)
-        )
+            numbers[part.text] = number
+        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, numbers)
 
     @property
     def commands(self) -> frozenset[str]:
@@ -175,22 +174,21 @@ class KillFilter(Filter):
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
-        return {1: ("-s", *dict(self.signals))} if self.signals else {}
+        return {1: ("-s", *self.signals)} if self.signals else {}
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = request.argv[1:]
-        number = int(signal.SIGTERM)
         if len(words) == 3 and words[0] == "-s" and _SIGNAL_NAME.fullmatch(words[1]):
             words = (f"-{words[1]}", words[2])
+        number: int | None = _SIGTERM
         if self.signals:
-            if len(words) != 2 or words[0] not in dict(self.signals):
-                return None
-            number = dict(self.signals)[words[0]]
+            number = self.signals.get(words[0]) if len(words) == 2 else None
         elif len(words) != 1:
+            number = None
+        if number is None or not _PID.fullmatch(words[-1]):
             return None
-        if not _PID.fullmatch(words[-1]) or int(words[-1]) > 2**31 - 1:
-            return None
-        return SignalPlan(int(words[-1]), number, Program(self.program), self.run_as)
+        pid = int(words[-1])
+        return SignalPlan(pid, number, Program(self.program), self.run_as) if pid < 2**31 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +237,7 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
 
 def is_printable(value: str) -> bool:
     """True without control characters; bytes that are not UTF-8 are data."""
-    return not any(char < " " or "\x7f" <= char < "\xa0" for char in value)
+    return value.isprintable() or not any(char < " " or "\x7f" <= char < "\xa0" for char in value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +258,10 @@ class EnvFilter(Filter):
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "EnvFilter":
         env, run_as, *rest = expect(entry, cls.FORM, 3)
         program = program_of(env)
-        # The other form: the program comes first, and variables alone follow its user.
-        inner = None if basename(program) == "env" else program
+        inner = None
+        if basename(program) != "env":
+            # The other form: the program comes first, and variables alone follow its user.
+            program, inner = "env", program
         variables: dict[str, str] = {}
         while rest and "=" in rest[0].text:
             part = rest.pop(0)
@@ -282,7 +282,7 @@ class EnvFilter(Filter):
         return cls(
             entry.name,
             entry.location,
-            program if inner is not program else "env",
+            program,
             run_as_of(run_as),
             options,
             tuple(variables.items()),
@@ -292,22 +292,31 @@ class EnvFilter(Filter):
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
-        return {1 + len(self.variables): {self.inner, basename(self.inner)}}
+        count = 1 + len(self.variables)
+        words: dict[int, Collection[str]] = {count: {self.inner, basename(self.inner)}}
+        if all(value for _, value in self.variables):
+            given = {f"{name}={value}" for name, value in self.variables}
+            words |= dict.fromkeys(range(1, count), given)
+        return words
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
+        argv = request.argv
         count = 1 + len(self.variables)
-        given, command = request.argv[1:count], request.argv[count:]
-        if not command or command[0] not in (self.inner, basename(self.inner)):
+        if len(argv) <= count or (argv[count] != self.inner and argv[count] != basename(self.inner)):
             return None
-        found = dict(word.split("=", 1) for word in given if "=" in word)
-        if found.keys() != dict(self.variables).keys():
-            return None
-        for name, value in self.variables:
-            if not is_printable(found[name]) or (value and found[name] != value):
+        found = {}
+        for word in argv[1:count]:
+            name, equals, found[name] = word.partition("=")
+            if not equals:
                 return None
-        if self.patterns and not all_match(self.patterns, command[1:], clock, self.options):
+        for name, value in self.variables:
+            given = found.get(name)
+            if given is None or (value and given != value) or not is_printable(given):
+                return None
+        arguments = argv[count + 1 :]
+        if self.patterns and not all_match(self.patterns, arguments, clock, self.options):
             return None
-        return ExecPlan(Program(self.inner), command[1:], self.run_as, tuple(found.items()))
+        return ExecPlan(Program(self.inner), arguments, self.run_as, tuple(found.items()))
 
 
 #: Kind as written in a filter file -> what it makes of its definition.

@@ -1,7 +1,7 @@
 """Regular expressions of filters: compiled at load, matched whole, in ASCII, within a time.
 
-Promises: what `re` would read differently from the engine used here is refused at load.
-The engine is `regex`: it can stop on time and lets other threads run meanwhile; `re` can do neither.
+Promises: what `re` and `regex` would read differently is refused at load. `regex` can stop on time and lets
+other threads run meanwhile; `re` can do neither, and is asked only where few steps are proved to be enough.
 """
 
 import re
@@ -11,11 +11,15 @@ from typing import Final
 
 import regex
 
+from rootwrap_daemon.filters import effort
+
 #: Characters of a word that may reach a pattern, unless its filter says otherwise. PATH_MAX is 4096 too.
 MAX_SUBJECT: Final = 4096
 #: Seconds that all patterns together may take on one request. A match takes microseconds; a request
 #: that needs longer was made to.
 REQUEST_SECONDS: Final = 0.2
+#: How often one request may ask the engine that has no clock, each time for at most 0.1 ms.
+UNTIMED: Final = 4096
 
 
 class OutOfTime(Exception):
@@ -25,13 +29,15 @@ class OutOfTime(Exception):
 class Clock:
     """The processor time that one request may spend in patterns, in the thread that asks.
 
-    Not time of day: a busy machine would turn allowed requests into denied ones.
+    Not time of day: a busy machine would turn allowed requests into denied ones. `untimed`: how many matches
+    that end by themselves need not be timed.
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("_left", "untimed")
 
     def __init__(self, seconds: float = REQUEST_SECONDS) -> None:
         self._left = seconds
+        self.untimed = UNTIMED
 
     def spend(self, seconds: float) -> None:
         """Take so much. Raises OutOfTime when there is none left."""
@@ -57,9 +63,14 @@ _ENGINE_SECONDS: Final = 0.5
 
 
 class Pattern:
-    """One compiled pattern. `text`: as the file has it. `literal`: the one word that it matches, if so."""
+    """One compiled pattern.
 
-    __slots__ = ("_compiled", "literal", "text")
+    `text`: as the file has it. `literal`: the one word that it matches, if so. `untimed`: a match that ends
+    by itself, for words of at most `untimed_up_to` characters (-1: for none), each counted in the clock;
+    where it is not `exact`, words that it takes may still not match.
+    """
+
+    __slots__ = ("_compiled", "exact", "literal", "text", "untimed", "untimed_up_to")
 
     def __init__(self, text: str) -> None:
         """Raises PatternError."""
@@ -69,7 +80,7 @@ class Pattern:
             # `re` warns of what a later version will read differently (nested sets): refused today.
             warnings.simplefilter("error", FutureWarning)
             try:
-                re.compile(text, re.ASCII)
+                plain = re.compile(text, re.ASCII)
             except (re.error, FutureWarning, ValueError, OverflowError, RecursionError) as error:
                 raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
         if "(?#" in text:
@@ -93,8 +104,12 @@ class Pattern:
             self._compiled = regex.compile(text, regex.V0 | regex.ASCII)
         except (regex.error, ValueError, OverflowError, RecursionError) as error:
             raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
-        if (re.fullmatch(text, "", re.ASCII) is None) != (self._compiled.fullmatch("") is None):
+        if (plain.fullmatch("") is None) != (self._compiled.fullmatch("") is None):
             raise PatternError(r"\B, which engines read differently at an empty word", "write it without")
+        bounded = effort.bounded(text)
+        self.untimed = plain.fullmatch if bounded is None else re.compile(bounded.text, re.ASCII).fullmatch
+        self.untimed_up_to = -1 if bounded is None else min(bounded.longest, MAX_SUBJECT)
+        self.exact = bounded is not None and bounded.exact
 
     def matches(self, word: str, clock: Clock, longest: int = MAX_SUBJECT) -> bool:
         """True if the whole word matches; one of more than `longest` characters does not.

@@ -23,6 +23,7 @@ from rootwrap_daemon.filters.model import (
     Location,
     Match,
     Options,
+    Pin,
     Reason,
     Request,
     Severity,
@@ -158,6 +159,7 @@ class _ByWord:
     """The filters of one command, found by a word that each of them must have at some place."""
 
     def __init__(self, filters: list[Filter]) -> None:
+        self._all = filters
         literals = [one.literals for one in filters]
         # The place that tells the most filters apart.
         variety: dict[int, set[str]] = {}
@@ -176,6 +178,8 @@ class _ByWord:
 
     def of(self, argv: tuple[str, ...]) -> list[Filter]:
         """Those that can match these words at all, in their order."""
+        if not self._at:
+            return self._all
         found = list(self._others)
         for place, words in self._at.items():
             if place < len(argv):
@@ -258,6 +262,8 @@ def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
         which = replace(plan, target_user=options.target_user, started_by_us=options.started_by_us)
         return replace(match, plan=which)
     if not isinstance(plan, ExecPlan):
+        return match
+    if not env and not options.set_env and options.pin is Pin.AUTO and options.create is None:
         return match
     # What an EnvFilter took from the words stands, and what the filter sets stands above all.
     merged = {**dict(env), **dict(plan.env), **dict(options.set_env)}

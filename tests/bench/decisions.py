@@ -3,7 +3,8 @@
 Run it with `python tests/bench/decisions.py`. Targets: among 10,000 filters of different commands at most 1.5
 times as long as among 10; among 1,000 of one command less than a millisecond. The words are for the last
 filter (of CommandFilters and IpFilters for one command, the first decides). On our side nothing is bound: no
-file and no process is looked at.
+file and no process is looked at. A second table has what is hardest of each kind: 1,000 filters of one
+command, none of whose words can be looked up, and words for the last of them or for none.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,8 @@ class Case:
     first: str = ""
     #: The last definition, where it is another kind than those before.
     last: str = ""
+    #: Words that none of them allows; otherwise those that one allows with something at the end of the last.
+    denied: str = ""
 
     def lines(self, count: int) -> list[str]:
         lines = [f"f{i}: {self.definition.replace('@', str(i))}" for i in range(count)]
@@ -98,6 +101,42 @@ SAME: Final = (
     Case("ArgvFilter", "ArgvFilter, tool, root, -n, {int}, name@", "tool -n 17 name@"),
 )
 
+#: No word at a certain place tells these filters apart.
+HARD: Final = (
+    Case("RegExpFilter", r"RegExpFilter, tool, root, tool, [a-z]+@, \d+, [a-z]*", "tool name@ 17 x"),
+    Case(
+        "RegExpFilter, all but one word alike",
+        r"RegExpFilter, tool, root, tool, \d+, [a-z.]+, [a-z]+@",
+        "tool 17 abc name@",
+    ),
+    Case("RegExpFilter, look-ahead", r"RegExpFilter, tool, root, tool, (?!-)[a-z]+@", "tool name@"),
+    Case("RegExpFilter, nested repetition", r"RegExpFilter, tool, root, tool, ([a-z]+\.)+@", "tool a.b.@"),
+    Case(
+        "PathFilter",
+        "PathFilter, tool, root, /srv/images@, pass",
+        "tool /srv/images@/x word",
+        denied="tool /srv/images@/x -word",
+    ),
+    Case("KillFilter", "KillFilter, root, /bin/x@, -9", f"kill -9 {_PID}"),
+    Case("EnvFilter", "EnvFilter, env, root, TAG=, tool, [a-z]+@", "env TAG=value tool name@"),
+    Case("EnvFilter, any order", "EnvFilter, env, root, A=1, B=@, tool", "env A=1 B=@ tool"),
+    Case(
+        "ChainingRegExpFilter",
+        "ChainingRegExpFilter, tool, root, tool, [a-z]+@",
+        "tool name@ true",
+        _LEAF,
+        denied="tool name@! true",
+    ),
+    Case(
+        "IpNetnsExecFilter",
+        r"RegExpFilter, tool, root, tool, [a-z]+@",
+        "ip netns exec ns1 tool name@",
+        first=_CHAIN,
+    ),
+    Case("ArgvFilter", "ArgvFilter, tool, root, {int}, {int=@-@}", "tool 1 @"),
+    Case("ArgvFilter, group", "ArgvFilter, tool, root, [{int}], word@", "tool 1 word@"),
+)
+
 
 def ours(case: Case, count: int) -> Decide:
     """RuleSet until the filter that is to decide: a match that cannot be bound goes on to the next one."""
@@ -107,13 +146,27 @@ def ours(case: Case, count: int) -> Decide:
         raise SystemExit(errors[0])
     rules = ruleset.RuleSet(read.filters)
     request = Request(tuple(case.argv(count)))
-    names = {"first", f"f{count - 1}"} if "KillFilter" in case.kind else {one.name for one in read.filters}
+    last = (
+        {"first", f"f{count - 1}"}
+        if case.kind in ("KillFilter", "PathFilter")
+        else {one.name for one in read.filters}
+    )
 
     def decide() -> Match:
-        return next(one for one in rules.matches(request) if isinstance(one, Match) and one.filter in names)
+        return next(one for one in rules.matches(request) if isinstance(one, Match) and one.filter in last)
 
     decide()
     return decide
+
+
+def ours_denied(case: Case, count: int) -> Decide:
+    """As `ours`, for words that the last filter allows but for one character."""
+    rules = ruleset.RuleSet(ruleset.read("\n".join(case.lines(count)), "bench").filters)
+    *words, last = replace(case, words=case.denied or case.words).argv(count)
+    request = Request((*words, last if case.denied else last + "!"))
+    if any(isinstance(one, Match) for one in rules.matches(request)):
+        raise SystemExit(f"{case.kind}: not denied: {request.argv}")
+    return lambda: list(rules.matches(request))
 
 
 def theirs(case: Case, count: int) -> Decide | None:
@@ -178,6 +231,15 @@ def main() -> None:
             *numbers, one = row
             texts = [*(f"{value:.1f}" for value in numbers), f"{numbers[-1] / numbers[0]:.2f}", f"{one:.1f}"]
             print(f"{different.kind:24}{name:16}" + "".join(text.rjust(14) for text in texts))
+    print(
+        f"\n{ONE_COMMAND:,} of one command, hardest".ljust(41) + "last allows".rjust(14) + "denied".rjust(14)
+    )
+    most = 0.0
+    for case in HARD:
+        values = measure([ours(case, ONE_COMMAND), ours_denied(case, ONE_COMMAND)], rounds)
+        print(f"{case.kind:40}" + "".join(f"{value:14.1f}" for value in values))
+        most = max(most, *values)
+    print(f"{'max':40}{most:14.1f}")
 
 
 if __name__ == "__main__":

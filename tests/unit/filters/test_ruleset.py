@@ -1,13 +1,15 @@
 """filters/ruleset.py: order, index, chains, option sections, environments, doubles; and matching is pure."""
 
 import math
+import time
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import patterns, ruleset
+from rootwrap_daemon.filters.definition import Filter
 from rootwrap_daemon.filters.model import (
     Beneath,
     Denied,
@@ -16,12 +18,14 @@ from rootwrap_daemon.filters.model import (
     Match,
     Options,
     Pin,
+    Plan,
     Program,
     Reason,
     Request,
     Severity,
     is_printable_ascii,
 )
+from rootwrap_daemon.filters.patterns import Clock
 from rootwrap_daemon.filters.ruleset import RuleSet
 from tests.unit.filters.lines import FILE, errors, match, plan, read, rules
 
@@ -79,6 +83,66 @@ def test_only_filters_of_the_command_are_asked(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(kind, "match", spy)
     assert isinstance(match(found, "prog7", "x"), Match)
     assert asked == ["f7"]
+
+
+#: The definition of one of many filters of a command, words that only number 7 allows, how many are asked.
+OF_ONE_COMMAND = {
+    "PathFilter, chown, root, pass, /srv, word@": ("chown x /srv/x word7", 1),
+    "RegExpFilter, x, root, x, [a-z]+, word@": ("x abc word7", 1),
+    "ReadFileFilter, /etc/file@": ("cat /etc/file7", 1),
+    "KillFilter, root, sleep, -@": ("kill -7 77", 1),
+    "EnvFilter, env, root, A=value@, x": ("env A=value7 x", 1),
+    "EnvFilter, env, root, A=value@, B=1, x": ("env A=value7 B=1 x", 1),
+    "EnvFilter, env, root, A=, x@": ("env A=1 x7", 1),
+    "EnvFilter, env, root, A=1, B=, x, [a-z]+@": ("env B=2 A=1 x y7", 60),
+    "ArgvFilter, x, root, word@, {int}": ("x word7 7", 1),
+    "ArgvFilter, x, root, {int}, {name}, word@": ("x 1 y word7", 1),
+    "ArgvFilter, x, root, {int}, {=y|z}, {=a@|b@}, [c]": ("x 1 y b7", 1),
+    "ArgvFilter, x, root, [{int}], word@": ("x word7", 60),
+}
+
+
+@pytest.mark.parametrize("definition", OF_ONE_COMMAND)
+def test_only_filters_with_a_word_of_the_request_are_asked(
+    monkeypatch: pytest.MonkeyPatch, definition: str
+) -> None:
+    words, count = OF_ONE_COMMAND[definition]
+    found = rules(*(f"f{number}: {definition.replace('@', str(number))}" for number in range(1, 61)))
+    kind = type(found.filters[0])
+    real = kind.match
+    asked: list[str] = []
+
+    def spy(self: Filter, request: Request, clock: Clock) -> Plan | None:
+        asked.append(self.name)
+        return real(self, request, clock)
+
+    monkeypatch.setattr(kind, "match", spy)
+    assert names(found, *words.split()) == ["f7"]
+    assert len(asked) == count
+
+
+def test_patterns_that_are_proved_to_end_need_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = rules(*(rf"f{number}: RegExpFilter, x, root, x, \d+, [a-z]+{number}" for number in range(60)))
+    monkeypatch.setattr(time, "thread_time", lambda: pytest.fail("a match that was timed"))
+    assert names(found, "x", "17", "name59") == ["f59"]
+    # What is too long for the proof is timed.
+    with pytest.raises(pytest.fail.Exception):
+        names(found, "x", "1" * 4096, "name59")
+
+
+def test_matches_without_a_clock_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "UNTIMED", 10)
+    found = rules(*(rf"f{number}: RegExpFilter, x, root, x, [a-z]+{number}" for number in range(10, 60)))
+    timed: list[float] = []
+    monkeypatch.setattr(Clock, "spend", lambda clock, spent: timed.append(spent))
+    assert names(found, "x", "name59") == ["f59"]
+    assert len(timed) == 40
+
+
+def test_max_word_holds_for_patterns_without_a_clock() -> None:
+    found = rules("x: RegExpFilter, x, root, x, [a-z]+", "[x]", "max_word = 3")
+    assert names(found, "x", "abc") == ["x"]
+    assert names(found, "x", "abcd") == []
 
 
 VERDICT_LINES = [
