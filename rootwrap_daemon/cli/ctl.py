@@ -1,0 +1,101 @@
+"""rootwrapctl: what an operator, a packager or a user asks of filters and of a running daemon.
+
+Promises: a command's module is imported when that command is used, and not before; errors are one line.
+Imports only the standard library and `errors` itself.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from types import ModuleType
+from typing import Final
+
+from rootwrap_daemon.errors import Error
+
+#: The modules beside this one that are commands; the command is called as its module. Such a module has
+#:
+#: * a docstring, whose first line is the command's help;
+#: * `configure(parser: argparse.ArgumentParser) -> None`: its arguments, and an example in `parser.epilog`;
+#: * `run(args: argparse.Namespace) -> int`: do it, and the exit code. May raise any `errors.Error`.
+COMMANDS: Final[tuple[str, ...]] = (
+    "check",
+    "rules",
+)
+
+#: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.
+USAGE: Final = 2
+
+_EXAMPLE = "example:\n  rootwrapctl check /etc/nova/rootwrap.d"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Raises SystemExit where argparse does."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in COMMANDS:
+        _overview().parse_args(words)
+    name, *rest = words
+    module = _load(name)
+    parser = _parser(f"rootwrapctl {name}", _help(module))
+    module.configure(parser)
+    args = parser.parse_args(rest)
+    try:
+        code: int = module.run(args)
+        # What is still buffered may meet a closed pipe too.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough; the interpreter's own flush at the end must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Error as error:
+        return _fail(str(error), error.exit_code)
+    except OSError as error:
+        return _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part), USAGE)
+    return code
+
+
+def _fail(message: str, code: int) -> int:
+    line = "; ".join(message.splitlines())
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    print(f"rootwrapctl: {shown}", file=sys.stderr)
+    return code
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"rootwrap_daemon.cli.{name}")
+
+
+def _help(module: ModuleType) -> str:
+    return (module.__doc__ or "").partition("\n")[0]
+
+
+def _parser(prog: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # A script that abbreviates breaks with the next option that begins so.
+        allow_abbrev=False,
+    )
+
+
+def _overview() -> argparse.ArgumentParser:
+    """The parser for a command line that names no command: it shows what there is, and ends."""
+    parser = _parser("rootwrapctl", "Check, explain and test filters; look after the daemon.")
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {metadata.version('rootwrap-daemon')}"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        commands.add_parser(name, help=_help(_load(name)), add_help=False)
+    parser.epilog = f"{_EXAMPLE}\n\n`rootwrapctl COMMAND --help` has the arguments of each, with an example."
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
