@@ -1,16 +1,89 @@
-"""Judge filter files: what is wrong, why it matters, what to write instead."""
+"""Judge filter files: what is wrong, why it matters, what to write instead.
+
+Exit code: 0 if nothing is at or above the level, 1 if something is, 2 if something cannot be read.
+May import lint.
+"""
 
 import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
-from rootwrap_daemon.errors import InternalError
+from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.lint import fix, report, sarif
+from rootwrap_daemon.lint.gather import NotRead, Wanted, gather
+from rootwrap_daemon.lint.judge import forgiven, judge
+from rootwrap_daemon.lint.model import Finding, Severity
 
-_EPILOG = "example:\n  rootwrapctl check --strict /etc/neutron/rootwrap.d"
+_EPILOG: Final = """examples:
+  rootwrapctl check --strict /etc/neutron/rootwrap.d
+  rootwrapctl check --config-file /etc/rootwrap-daemon/rootwrap-daemon.conf --fail-on warning
+"""
+_FORMATS: Final = {
+    "text": report.plain,
+    "json": report.as_json,
+    "sarif": sarif.sarif,
+    "github": report.github,
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
-    parser.add_argument("path", metavar="PATH", nargs="*", help="filter files, or directories of them")
+    parser.epilog = _EPILOG.replace("examples:", "example:", 1)
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="filter files, or directories of them")
+    parser.add_argument(
+        "--config-file", metavar="F", help="judge what this configuration names, on this host"
+    )
+    parser.add_argument(
+        "--host", action="store_true", help="look at this host: programs, users, owners, modes"
+    )
+    parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
+    levels = [severity.value for severity in reversed(Severity)]
+    parser.add_argument(
+        "--fail-on", choices=levels, default="error", help="the least that makes 1 of the exit code"
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="warnings count as errors, and on_finding = skip forgives nothing",
+    )
+    parser.add_argument(
+        "--fix", action="store_true", help="mend what can be mended without changing a verdict"
+    )
+    parser.add_argument("--audit-log", metavar="FILE", help="tell filters that this audit log never names")
 
 
 def run(args: argparse.Namespace) -> int:
-    raise InternalError(f"cannot judge {args.path} yet")
+    if not args.paths and args.config_file is None:
+        raise Unusable("check: give a PATH or --config-file")
+    wanted = Wanted(tuple(args.paths), args.config_file, args.host, args.audit_log)
+    findings, files = _judged(wanted, strict=args.strict)
+    if args.fix and (mended := fix.fix(findings)):
+        for file, count in mended.items():
+            print(f"{report.printable(file)}: {count} mended", file=sys.stderr)
+        findings, files = _judged(wanted, strict=args.strict)
+    if args.format == "text" and sys.stdout.isatty():
+        report.coloured(findings, files, sys.stdout)
+    else:
+        _FORMATS[args.format](findings, files, sys.stdout)
+    least = Severity(args.fail_on).rank
+    return int(any(finding.severity.rank >= least for finding in findings))
+
+
+def _judged(wanted: Wanted, *, strict: bool) -> tuple[Sequence[Finding], int]:
+    try:
+        subjects = gather(wanted)
+    except NotRead as error:
+        raise Unusable(": ".join(error.args)) from error
+    findings = []
+    for subject in subjects:
+        settings = None if subject.host is None else subject.host.settings
+        skips = settings is not None and settings.on_finding == "skip"
+        for finding in judge(subject):
+            if strict and finding.severity is Severity.WARNING:
+                finding = replace(finding, severity=Severity.ERROR)
+            elif skips and not strict:
+                finding = forgiven(finding)
+            findings.append(finding)
+    files = sum(len(subject.files) + len(subject.configs) for subject in subjects)
+    return findings, files

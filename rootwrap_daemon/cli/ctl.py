@@ -29,7 +29,14 @@ COMMANDS: Final[tuple[str, ...]] = (
 #: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.
 USAGE: Final = 2
 
-_EXAMPLE = "example:\n  rootwrapctl check /etc/nova/rootwrap.d"
+
+class Unusable(Error):
+    """What the command line names cannot be read, or is not what it is given as."""
+
+    exit_code = USAGE
+
+
+_EXAMPLE: Final = "example:\n  rootwrapctl check /etc/nova/rootwrap.d"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

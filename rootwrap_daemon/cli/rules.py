@@ -1,16 +1,33 @@
-"""Show the rules that `check` judges by, with examples of each."""
+"""Show the rules that `check` judges by, with examples of each.
+
+May import lint.
+"""
 
 import argparse
+from typing import Final
 
-from rootwrap_daemon.errors import InternalError
+from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.lint import documentation
+from rootwrap_daemon.lint.judge import known_rules
 
-_EPILOG = "example:\n  rootwrapctl rules RW301"
+_EPILOG: Final = "example:\n  rootwrapctl rules RW301"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    parser.add_argument("id", metavar="ID", nargs="?", help="one rule, e.g. RW301; default: all")
+    parser.add_argument("id", metavar="ID", nargs="?", help="one rule, e.g. RW301; default: all, a line each")
+    parser.add_argument("--rst", action="store_true", help="all of them as the reference page of the manual")
 
 
 def run(args: argparse.Namespace) -> int:
-    raise InternalError(f"no rule {args.id} yet")
+    rules = known_rules()
+    if args.rst:
+        print(documentation.page(rules.values()), end="")
+    elif args.id is None:
+        for rule in rules.values():
+            print(f"{rule.id}  {rule.severity.value:7}  {rule.title}")
+    elif args.id.upper() in rules:
+        print(documentation.text(rules[args.id.upper()]), end="")
+    else:
+        raise Unusable(f"there is no rule {args.id}: `rootwrapctl rules` lists them")
+    return 0

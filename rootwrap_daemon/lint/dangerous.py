@@ -1,0 +1,251 @@
+"""Programs that give root, or much of it, to whoever may choose their arguments; and what to allow instead.
+
+Promises: nothing here decides what the daemon allows. Sources: the manual page of each program.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+#: Route -> what it means for a caller who chooses the words.
+ROUTES: Final = {
+    "code": "is an interpreter: its arguments are a program",
+    "runs": "runs the words behind its own as a command",
+    "option": "has an option that names a program to run",
+    "config": "runs or loads what its configuration file says, and the file is an argument",
+    "plugin": "loads code from a file that an argument or variable names",
+    "escape": "can start a shell or an editor while it runs",
+    "proxy": "can have another service run something as root",
+    "kernel": "puts code into the kernel",
+    "write": "writes a file that an argument names",
+    "own": "changes who may use a file, set-user-id included",
+    "mount": "puts another tree in the place of the system's",
+    "disk": "reads or writes disks and images below all permissions",
+    "read": "shows a file that an argument names",
+    "stop": "can stop or cripple what the host runs",
+}
+#: Routes that end in root on the host; the others give away a part.
+_ROOT: Final = frozenset(
+    (
+        "code",
+        "runs",
+        "option",
+        "config",
+        "plugin",
+        "escape",
+        "proxy",
+        "kernel",
+        "write",
+        "own",
+        "mount",
+        "disk",
+    )
+)
+
+SHELLS: Final = frozenset("sh bash dash zsh ksh mksh ash fish csh tcsh rbash busybox".split())
+#: Programs whose processes are anybody's: that a process runs one says nothing about whose it is.
+INTERPRETERS: Final = SHELLS | frozenset("python perl ruby node lua php java tclsh wish expect".split())
+
+#: What to say where no filter is safe.
+NEVER: Final = "no filter of it is safe: ship a script of root's own for the one job, and filter that"
+
+# Program names | routes | how | a safer filter, `-` for none; {cmd} is the name, {dir} a path below the
+# service's own directory. An indented line goes on with the one above.
+_TABLE: Final = r"""
+sh bash dash zsh ksh mksh ash fish csh tcsh rbash | code | -c TEXT, a file, standard input | -
+busybox | code | its first argument chooses among hundreds of programs, sh too | -
+python perl ruby node lua php tclsh expect | code | -c or -e TEXT, a file, standard input, module paths
+    | -
+java | code | -cp, -jar | -
+awk gawk mawk | code | system() in the program text, -f | -
+sed | code write | the e command, w FILE, -i | -
+vi vim view ed ex nano emacs | escape write | :! and the file that is edited | -
+less more man pager | escape read | ! while it shows, LESSOPEN, -P | ReadFileFilter, /etc/NAME
+env | runs | any program with any variables | EnvFilter
+sudo su runuser doas pkexec | runs | any program as anybody | -
+setpriv capsh aa-exec chpst stdbuf time strace ltrace gdb valgrind | runs
+    | the program to start is an argument | -
+nice | runs | its operand | ChainingRegExpFilter, nice, root, nice, -n, 1?[0-9]
+ionice | runs | its operand | ChainingRegExpFilter, ionice, root, ionice, -c[0-3]
+timeout | runs | its operand | ChainingRegExpFilter, timeout, root, timeout, [1-9][0-9]*
+nohup | runs | its operand | ChainingRegExpFilter, nohup, root, nohup
+flock | runs write | its operand, -c TEXT; makes the lock file
+    | ChainingRegExpFilter, flock, root, flock, /run/lock/NAME
+setsid unshare | runs | its operand | -
+nsenter | runs | its operand, in any namespace, pid 1's too | -
+chroot | runs | its operand, in a tree that the caller may have filled | -
+cgexec | runs | its operand | ChainingRegExpFilter, cgexec, root, cgexec, -g, blkio:[a-z0-9_]+
+xargs parallel watch script screen tmux start-stop-daemon daemonize | runs
+    | any command, some by a shell | -
+systemd-run | proxy | any command as a unit, as any user | -
+ssh | option | -o ProxyCommand=, -F FILE | -
+scp sftp | option write | -S PROGRAM, -o ProxyCommand= | -
+rsync | option write | -e COMMAND, --rsync-path | -
+socat | runs write | EXEC: and SYSTEM: addresses | -
+nc ncat netcat | option | -e, --sh-exec | ArgvFilter, {cmd}, root, -z, {ip}, {int=1-65535}
+cat tac head tail od xxd strings base64 | read | any file, keys and passwords too
+    | ReadFileFilter, /etc/NAME
+tee | write | any file, from standard input | ArgvFilter, tee, root, /run/NAME/state
+dd | write read | of= and if= | ArgvFilter, dd, root, {=if=/dev/zero}, {=of=/var/lib/NAME/disk}, {=bs=1M}
+cp | write own | any file to anywhere, modes with it | ArgvFilter, cp, root, --, {dir}, {dir}
+mv | write | any file to anywhere | ArgvFilter, mv, root, -T, {dir}, {dir}
+ln | write | a link anywhere to anything | ArgvFilter, ln, root, -sT, {dir}, {dir}
+install | write own | a file with any mode and owner | -
+chmod | own | u+s on any program, o+r on any secret | ArgvFilter, chmod, root, 0640, {dir}
+chown chgrp | own | any file, --reference, -R | ArgvFilter, {cmd}, root, NAME, {dir}
+setfacl setfattr | own | an access list for any file, --restore | -
+setcap | own | capabilities for any program | -
+chattr | stop | flags of any file | ArgvFilter, chattr, root, +C, {dir}
+touch | write | makes any file | ArgvFilter, touch, root, {dir}
+mkdir | write | makes any directory | ArgvFilter, mkdir, root, -p, {dir}
+rm rmdir unlink shred | stop | any file | ArgvFilter, {cmd}, root, {dir}
+truncate fallocate | stop | any file | ArgvFilter, truncate, root, -s, {int}, {dir}
+find | option stop | -exec, -fprintf, -delete | ArgvFilter, find, root, {dir}, -maxdepth, {int}, -print
+tar | option write | --checkpoint-action, --to-command, -I; what it unpacks | -
+cpio unzip 7z zip gzip bzip2 xz zstd | write option | the files that they pack and unpack | -
+qzip | write | the file that it packs | -
+sort split | option write | --compress-program, --filter, -o | -
+crontab at batch | proxy | a job of root's | -
+patch | write | any file | -
+diff grep egrep cut wc | read | any file | ReadFileFilter, /etc/NAME
+readlink stat ls du file md5sum | read | what private directories hold | ArgvFilter, {cmd}, root, {dir}
+logrotate | config | scripts of its configuration | -
+wget curl | write read | -O and -o FILE, file://, upload of any file | -
+git | option config | hooks, -c, --upload-pack | -
+openssl | plugin write | -engine, -provider-path, -out | -
+gpg | option write | --photo-viewer, -o | -
+mount pstorage-mount | mount option | a tree over /etc, helpers by -t | -
+umount fusermount | stop | any file system | ArgvFilter, umount, root, {dir}
+losetup kpartx ploop | disk | any file as a disk | -
+mkfs mkswap wipefs parted fdisk sfdisk sgdisk blkdiscard badblocks hdparm | disk
+    | any disk, backups to any file | -
+fsck e2fsck resize2fs tune2fs xfs_repair xfs_growfs debugfs | disk
+    | any disk; some write logs and undo files | -
+blkid | write | -c FILE | ArgvFilter, blkid, root, -p, -o, value, {path=/dev/mapper}
+blockdev | disk | any disk | ArgvFilter, blockdev, root, --getsize64, {path=/dev/mapper}
+dmsetup cryptsetup | disk write | tables over any device, header backups to any file | -
+lvm lvcreate lvremove lvextend lvchange lvrename lvconvert lvresize lvdisplay | config disk
+    | --config names programs and files | -
+lvs vgs pvs vgcreate vgremove vgdisplay vgchange pvcreate pvremove pvresize pvdisplay | config disk
+    | --config names programs and files | -
+vgcfgrestore | write | -f, any metadata | -
+zpool zfs | mount option | mount points anywhere, zpool status -c | -
+qemu-img | disk read | an image names files of the host; convert writes any path | -
+qemu-nbd | disk | exports any file | -
+mdadm multipath multipathd | config option | --program, configuration files, library paths | -
+iscsiadm iscsictl | write stop | records of nodes, any session | -
+tgtadm tgt-admin cinder-rtstool targetcli rtstool | disk | shares any device or file | -
+exportfs rpc.mountd | own | shares any tree with root's rights | -
+kill killall pkill skill | stop | any process, pid 1 too | KillFilter, root, /usr/sbin/NAME, -TERM
+sysctl | option kernel | kernel.core_pattern and kernel.modprobe name programs
+    | RegExpFilter, sysctl, root, sysctl, -w, net\.ipv4\.ip_forward=[01]
+modprobe insmod rmmod kexec | kernel config | modules, install lines of another configuration | -
+udevadm | proxy | properties and programs of rules | ArgvFilter, udevadm, root, settle
+systemctl | proxy escape | link, edit, set-environment, its pager
+    | ArgvFilter, systemctl, root, --no-pager, restart, NAME.service
+service | proxy | scripts by a path | ArgvFilter, service, root, NAME, restart
+journalctl dmesg | escape read | the pager, --file | -
+mknod | disk | the device of any disk | -
+ldconfig | plugin | -f, -C: where all programs find libraries | -
+docker podman lxc lxc-attach virsh ctr nerdctl kubectl | proxy | a container with the host in it | -
+smbcontrol | stop | any message | -
+net smbd nginx haproxy | config | scripts, modules and root's preexec in the configuration | -
+apt-get apt dpkg rpm yum dnf pip snap gem npm | option config | scripts of packages, hooks by options | -
+make | code | --eval, -f | -
+dbus-send busctl gdbus | proxy | any method of any service, systemd's too | -
+ip | runs option write | netns exec, vrf exec, -batch | IpFilter, ip, root
+tc | option plugin | -batch, objects of BPF, TC_LIB_DIR
+    | ArgvFilter, tc, root, qdisc, show, dev, {ifname}
+bridge | option | -batch FILE | ArgvFilter, bridge, root, fdb, show, dev, {ifname}
+ss | read | -F FILE; -K ends connections | ArgvFilter, ss, root, -ltn
+ethtool | write kernel | dumps to any file, firmware | -
+brctl | stop | any bridge | ArgvFilter, brctl, root, show
+iptables ip6tables | option plugin | --modprobe=COMMAND | -
+iptables-restore ip6tables-restore | option | --modprobe=COMMAND, -M | ArgvFilter, {cmd}, root, -n, [-w]
+iptables-save ip6tables-save | option write | -M, -f FILE
+    | ArgvFilter, {cmd}, root, [-t, {=filter|nat|mangle|raw}]
+ebtables ebtables-restore | option write | --modprobe, --atomic-file | -
+nft ipset | read stop | -f FILE, any rule set | -
+conntrack | stop | -F | ArgvFilter, conntrack, root, -D, -d, {ip}
+conntrackd | config write | -C FILE | -
+ovs-vsctl ovsdb-client ovs-ofctl ovs-dpctl | write | --log-file=FILE, --pidfile, --db | -
+ovs-appctl | write proxy | -t SOCKET, vlog/set FILE | -
+ovsdb-tool | disk write | any file as a database | -
+dnsmasq | option write | --dhcp-script, --conf-script, --dhcp-luascript, --pid-file, --log-facility | -
+radvd | write | -p and -l FILE | -
+keepalived | config write | notify scripts of -f FILE, -p FILE | -
+dhclient | option write | -sf SCRIPT, -lf, -pf | -
+dhcp_release dhcp_release6 | stop | any lease | ArgvFilter, {cmd}, root, {ifname}, {ip}, {mac}
+pppd | option plugin | connect COMMAND, plugin FILE | -
+openvpn ipsec strongswan | config option | --up COMMAND, leftupdown= | -
+arping ping ping6 | stop | floods | ArgvFilter, {cmd}, root, -c, {int=1-10}, {ip}
+tcpdump | option write | -z COMMAND, -w FILE
+    | ArgvFilter, tcpdump, root, -i, {ifname}, -c, {int}, -w, {=-}
+nmap | code write | --script, -oN | -
+vtysh | escape write | start-shell, write and log file
+    | RegExpFilter, vtysh, root, vtysh, -c, show [a-z ]+
+rabbitmqctl | code | eval | ArgvFilter, rabbitmqctl, root, list_queues
+privsep-helper | code | --privsep_context names any Python code to import | -
+neutron-keepalived-state-change neutron-ns-metadata-proxy | config write
+    | --config-file, --log-file, --pid_file | -
+fuser | stop | -k | ArgvFilter, fuser, root, {dir}
+gluster | proxy | hooks of volumes | -
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is known of a program. `how`: the words that do it; `safer`: the fields of a filter, or None."""
+
+    name: str
+    routes: tuple[str, ...]
+    how: str
+    safer: str | None
+
+    @property
+    def gives_root(self) -> bool:
+        """True if the words alone are enough for root."""
+        return not _ROOT.isdisjoint(self.routes)
+
+    @property
+    def because(self) -> str:
+        """Why it is here, to be read behind its name."""
+        return f"{ROUTES[self.routes[0]]} ({self.how})"
+
+
+def _read() -> dict[str, Program]:
+    found = {}
+    for row in _TABLE.strip().replace("\n    ", " ").splitlines():
+        # Bars without blanks are those of a filter.
+        names, routes, how, safer = (part.strip() for part in row.split(" | ", 3))
+        for name in names.split():
+            found[name] = Program(
+                name, tuple(routes.split()), how, None if safer == "-" else _form(safer, name)
+            )
+    return found
+
+
+def _form(safer: str, name: str) -> str:
+    return safer.replace("{cmd}", name).replace("{dir}", "{path=/var/lib/NAME}")
+
+
+PROGRAMS: Final = _read()
+_VERSION: Final = re.compile(r"(python|perl|ruby|lua|php)[0-9.]+", re.ASCII)
+_FAMILY: Final = {
+    "mkfs.": "mkfs",
+    "mount.": "mount",
+    "umount.": "umount",
+    "fsck.": "fsck",
+    "xtables-": "iptables",
+}
+
+
+def look_up(program: str) -> Program | None:
+    """What is known of a program by its name, a version or file system behind it left out."""
+    name = "python" if program == "python3" else program
+    if found := _VERSION.fullmatch(name):
+        name = found[1]
+    for start, family in _FAMILY.items():
+        if name.startswith(start):
+            name = family
+    return PROGRAMS.get(name)

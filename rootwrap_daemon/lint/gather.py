@@ -1,0 +1,195 @@
+"""From the paths of a command line to subjects: which files, which configuration, which host.
+
+Promises: what cannot be read raises; what is wrong in it is a finding.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from rootwrap_daemon import config
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.filters import model
+from rootwrap_daemon.lint.subject import (
+    ConfigText,
+    FilterText,
+    Host,
+    Subject,
+    is_config,
+    read_config,
+    read_filters,
+)
+from rootwrap_daemon.policy import host as looks
+from rootwrap_daemon.policy import loader
+
+#: Where programs are looked for without a configuration; as the daemon's default.
+_EXEC_DIRS: Final = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
+
+
+class NotRead(ValueError):
+    """A file that is not what it was given as. `args`: the file, what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command line asks for. `host`: look at this host too; a configuration implies it."""
+
+    paths: tuple[str, ...]
+    config_file: str | None = None
+    host: bool = False
+    audit_log: str | None = None
+
+
+def gather(wanted: Wanted) -> list[Subject]:
+    """The subjects, one a directory: its files are one policy. Raises OSError and NotRead."""
+    used = None if wanted.audit_log is None else used_filters(wanted.audit_log)
+    configs: tuple[ConfigText, ...] = ()
+    paths, host = wanted.paths, None
+    if wanted.config_file is not None:
+        configs = (read_config(_decode(wanted.config_file), wanted.config_file),)
+        host = _configured(wanted.config_file)
+        paths = paths or tuple(path for path in _filters_path(configs[0], host) if os.path.isdir(path))
+    elif wanted.host:
+        host = Host(_EXEC_DIRS, looks.base_owners())
+    groups = _groups(paths)
+    if wanted.config_file is not None and not wanted.paths:
+        # One instance reads all of them.
+        every = _Group()
+        for group in groups:
+            every.files += group.files
+            every.misnamed += group.misnamed
+        groups = [every]
+    subjects = [_subject(group) for group in groups]
+    subjects[0] = replace(subjects[0], configs=(*configs, *subjects[0].configs))
+    return [replace(one, used=used, host=_loaded(host, one)) for one in subjects]
+
+
+@dataclass(slots=True)
+class _Group:
+    """The files of one policy, each once, in the daemon's order; and what lies among them that is none."""
+
+    files: list[str] = field(default_factory=list)
+    misnamed: list[str] = field(default_factory=list)
+
+
+def _groups(paths: Iterable[str]) -> list[_Group]:
+    """Files by their directory."""
+    groups: dict[str, _Group] = {}
+    for path in paths:
+        if not os.path.isdir(path):
+            # A file that is named by itself is judged whatever its name.
+            group = groups.setdefault(os.path.normpath(os.path.dirname(path)), _Group())
+            group.files += [path] if path not in group.files else []
+            continue
+        group = groups.setdefault(os.path.normpath(path), _Group())
+        for base in sorted(os.listdir(path)):
+            known = group.files if base.endswith(".filters") and base[0] != "." else group.misnamed
+            name = os.path.join(path, base)
+            known += [name] if name not in known else []
+    return list(groups.values())
+
+
+def _subject(group: _Group) -> Subject:
+    files: list[FilterText] = []
+    configs: list[ConfigText] = []
+    for name in group.files:
+        data = _read(name)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            files.append(_not_utf8(name, data[: error.start]))
+            continue
+        if is_config(text, name):
+            configs.append(read_config(text, name))
+        else:
+            files.append(read_filters(text, name))
+    return Subject(tuple(files), tuple(configs), misnamed=tuple(group.misnamed))
+
+
+def _read(name: str) -> bytes:
+    """Raises OSError, and NotRead for what the daemon would not read whole either."""
+    with open(name, "rb") as file:
+        data = file.read(loader.MAX_FILE + 1)
+    if len(data) > loader.MAX_FILE:
+        raise NotRead(name, f"longer than {loader.MAX_FILE} bytes")
+    return data
+
+
+def _decode(name: str) -> str:
+    try:
+        return _read(name).decode()
+    except UnicodeDecodeError as error:
+        raise NotRead(name, "not UTF-8") from error
+
+
+def _not_utf8(name: str, before: bytes) -> FilterText:
+    where = model.Location(name, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
+    finding = model.Finding(where, model.Severity.ERROR, "not UTF-8", "save the file as UTF-8")
+    empty = read_filters("", name)
+    return replace(empty, findings=(finding,))
+
+
+def _configured(config_file: str) -> Host:
+    """The host as a configuration has it, or why the configuration cannot be used."""
+    default = Host(_EXEC_DIRS, looks.base_owners())
+    try:
+        settings = config.read_settings(config.new_conf(config_file, lambda conf: None))
+        owners = frozenset(looks.user_number(name) for name in settings.trusted_owners)
+    except ConfigurationError as error:
+        return replace(default, problem=(config_file, str(error)))
+    except KeyError as error:
+        return replace(default, problem=(config_file, f"trusted_owners: {error.args[0]}"))
+    return replace(default, exec_dirs=settings.exec_dirs, owners=owners, settings=settings)
+
+
+def _filters_path(read: ConfigText, host: Host) -> Iterator[str]:
+    """The directories of filters; as the file has them where the daemon cannot use it."""
+    if host.settings is not None:
+        yield from host.settings.filters_path
+        return
+    for section in read.document.sections:
+        for entry in section.entries if section.name == "DEFAULT" else ():
+            yield from (text for text in entry.texts if entry.key == "filters_path" and text.startswith("/"))
+
+
+def _loaded(host: Host | None, subject: Subject) -> Host | None:
+    """The host with what the daemon's loader says of the subject's files."""
+    if host is None:
+        return None
+    names = {os.path.realpath(file.name): file.name for file in subject.files}
+    directories = {os.path.dirname(path): os.path.dirname(name) or "." for path, name in names.items()}
+    known = {(finding.location, finding.what) for file in subject.files for finding in file.findings}
+    kept = host.settings.capabilities if host.settings is not None else None
+    findings = []
+    for finding in loader.load(
+        sorted(directories), host.owners, None if kept is None else frozenset(kept)
+    ).findings:
+        path = finding.location.file
+        shown = names.get(path) or directories.get(path)
+        if shown is None:
+            continue
+        location = replace(finding.location, file=shown)
+        if (location, finding.what) not in known:
+            findings.append(replace(finding, location=location))
+    return replace(host, findings=tuple(findings))
+
+
+def used_filters(audit_log: str) -> frozenset[str]:
+    """The names of filters that allowed something, by an audit log. Raises OSError and NotRead."""
+    found: set[str] = set()
+    records = 0
+    for line in Path(audit_log).read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            # A record that was cut off when the disk was full.
+            continue
+        if isinstance(record, dict):
+            records += 1
+            found.update(str(record.get("filter") or "").split("+"))
+    if not records:
+        raise NotRead(audit_log, "not one record: an audit log has a JSON object on each line")
+    return frozenset(found)
