@@ -24,6 +24,7 @@ from rootwrap_daemon.errors import Error
 COMMANDS: Final[tuple[str, ...]] = (
     "check",
     "rules",
+    "explain",
 )
 
 #: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.

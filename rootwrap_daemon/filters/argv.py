@@ -30,11 +30,15 @@ _REPEAT = re.compile(r"\.\.\.(?=[ \t\n]*(?:[,\]]|\Z))")
 
 
 class _After(NamedTuple):
-    """What may follow a place: words that say which place they are for, and a type for all others."""
+    """What may follow a place: words that say which place they are for, and a type for all others.
+
+    `type`: its name, empty for none.
+    """
 
     words: dict[str, int]
     takes: Callable[[str], bool]
     place: int
+    type: str = ""
 
 
 def _nothing(word: str) -> bool:
@@ -57,7 +61,7 @@ class Pattern:
         here = 0
         places = []
         for word in words:
-            known, takes, other = self.after[here]
+            known, takes, other, _ = self.after[here]
             here = known.get(word) or (other if takes(word) else 0)
             if not here:
                 return None
@@ -111,11 +115,12 @@ def _after(places: list[_Place], follow: list[int]) -> _After:
     words: dict[str, int] = {}
     takes: Callable[[str], bool] = _nothing
     other = 0
+    name = ""
     for place in follow:
         matcher = places[place].matcher
         if isinstance(matcher, Typed):
             earlier = other or next((words[word] for word in words if matcher.takes(word)), 0)
-            takes, other = matcher.takes, place
+            takes, other, name = matcher.takes, place, matcher.name
         else:
             earlier = next((words[word] for word in matcher.words if word in words), 0)
             earlier = earlier or (other if any(map(takes, matcher.words)) else 0)
@@ -127,7 +132,7 @@ def _after(places: list[_Place], follow: list[int]) -> _After:
                 f"one word could belong here and to line {first.line}, column {first.column}",
                 "put a word of its own before one of the two, or write two filters",
             )
-    return _After(words, takes, other)
+    return _After(words, takes, other, name)
 
 
 class _Parser:

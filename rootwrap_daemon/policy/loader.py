@@ -27,16 +27,25 @@ class Loaded:
     filters: list[Filter] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     kept: frozenset[str] | None = None
+    #: Can the commands of other users be run?
+    as_root: bool = True
     #: Who runs the filters' commands, by names of user and group.
     identities: dict[tuple[str, str | None], host.Identity] = field(default_factory=dict)
 
 
-def load(directories: Iterable[str], owners: frozenset[int], kept: frozenset[str] | None) -> Loaded:
+def load(
+    directories: Iterable[str],
+    owners: frozenset[int],
+    kept: frozenset[str] | None,
+    *,
+    as_root: bool | None = None,
+) -> Loaded:
     """Read every filter file. Never raises for what is in them or how they lie: that is a finding.
 
-    `kept`: the capabilities that the daemon keeps, None for all that it has.
+    `kept`: the capabilities that the daemon keeps, None for all that it has. `as_root`: judge filters as root
+    would; by default as this user.
     """
-    loaded = Loaded(kept=kept)
+    loaded = Loaded(kept=kept, as_root=os.geteuid() == 0 if as_root is None else as_root)
     for directory in directories:
         try:
             found = host.resolve_owned(directory, owners)
@@ -119,7 +128,7 @@ def _problem(loaded: Loaded, one: Filter) -> tuple[str, str] | None:
         identity = loaded.identities.setdefault(user, host.identity(*user))
     except KeyError as error:
         return f"{error.args[0]}", "name one that is there"
-    if not identity.is_current and os.geteuid() != 0:
+    if not identity.is_current and not loaded.as_root:
         return f"only root can run commands as {one.run_as}", "start the daemon as root"
     if options.target_user:
         try:

@@ -105,8 +105,11 @@ def judge(policy: Policy, request: Request, *, make: bool = True) -> Allowed | R
     return Refused(reason.error, _MESSAGES[reason.error], str(reason), match.name)
 
 
-def load(settings: Settings, generation: int) -> Policy:
-    """Read the filters and resolve every name. Raises ConfigurationError with all that is wrong."""
+def load(settings: Settings, generation: int, *, as_root: bool | None = None) -> Policy:
+    """Read the filters and resolve every name. Raises ConfigurationError with all that is wrong.
+
+    `as_root`: as root would, whoever loads it and will run nothing; by default as this user.
+    """
     owners = _owners(settings)
     allowed_uids = frozenset(
         _number("allowed_users", name, host.user_number) for name in settings.allowed_users
@@ -126,7 +129,7 @@ def load(settings: Settings, generation: int) -> Policy:
     kept = None if settings.capabilities is None else frozenset(settings.capabilities)
     if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
         raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")
-    loaded = loader.load(settings.filters_path, owners, kept)
+    loaded = loader.load(settings.filters_path, owners, kept, as_root=as_root)
     exec_dirs = _exec_dirs(settings, owners, loaded.findings)
     _report(settings, loaded.findings)
     return Policy(

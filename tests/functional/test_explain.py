@@ -1,0 +1,139 @@
+"""`rootwrapctl explain` agrees with a real daemon, on every attack case."""
+
+import contextlib
+import io
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootwrap_daemon.cli import ctl
+from rootwrap_daemon.lint import source
+from rootwrap_daemon.lint.explain import explain
+from tests.real_daemon import Daemon, NewDaemon
+from tests.security.test_attacks import CASES, cases, judge, staged
+
+
+def _by_command(daemon: Daemon, argv: tuple[str, ...]) -> dict[str, Any]:
+    """What the command prints, in a child: it gives up root for good."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            code = ctl.main(["explain", "--config-file", str(daemon.config), "--json", "--", *argv])
+        answer = {**json.loads(text.getvalue()), "code": code, "uids": os.getresuid()}
+        os.write(writer, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        data = file.read()
+    os.waitpid(child, 0)
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+@pytest.mark.root
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not CASES.exists(), reason="../shared/attacks is not here: it comes with the project")
+def test_agrees_with_the_daemon_on_every_attack(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(
+        "[Filters]\n",
+        exec_dirs="/sbin,/usr/sbin,/bin,/usr/bin",
+        syslog_log_level="INFO",
+        allowed_users="0, 61234",
+    )
+    counts: Counter[str] = Counter()
+    wrong = []
+    for case in cases():
+        with staged(daemon, case) as (scene, loaded):
+            found = source.from_config(str(daemon.config))
+            stops = any("would not start" in note for note in found.notes)
+            if stops == loaded:
+                wrong.append((case["id"], "loads", loaded))
+            argv = scene.filled(case["argv"])
+            if not loaded:
+                counts["not loaded"] += 1
+                continue
+            if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+                # Other types on the wire: nothing that words could be.
+                counts["no words"] += 1
+                continue
+            words = tuple(argv)
+            by_daemon = judge(daemon, argv) == "allow"
+            # As root, in this process: the same eyes, the same verdict.
+            if explain(found, words).allowed != by_daemon:
+                wrong.append((case["id"], "root", by_daemon))
+            counts["compared"] += 1
+            if not words or any("\0" in word for word in words):
+                continue
+            # As the command does it, without root: the same verdict, or that it could not see.
+            answer = _by_command(daemon, words)
+            assert answer["uids"] == [61234, 61234, 61234]
+            assert answer["code"] == (0 if answer["allowed"] else 1)
+            counts["certain" if answer["certain"] else "not certain"] += 1
+            if answer["certain"] and answer["allowed"] != by_daemon:
+                wrong.append((case["id"], "command", by_daemon))
+    print(dict(counts))
+    assert wrong == []
+    assert counts["compared"] > 350
+    assert counts["not certain"] < counts["certain"] / 10
+
+
+def test_says_what_would_run(daemon: Daemon) -> None:
+    found = source.from_files([str(daemon.directory / "filters.d")])
+    explained = explain(found, ("sh", "-c", "id"), (("GREETING", "hello"),))
+    assert explained.allowed
+    assert explained.filter == "sh"
+    effect = explained.effect
+    assert effect is not None
+    assert effect.argv[1:] == ("-c", "id")
+    assert effect.executable.endswith("/sh")
+    assert effect.env["GREETING"] == "hello"
+    assert (effect.user, effect.uid, effect.cwd) == ("root", 0, "/")
+    denied = explain(found, ("sh", "-c", "id"), (("LD_PRELOAD", "/x"),))
+    assert denied.code == "environment_denied"
+    assert denied.obstacles == {"sh": "its options do not allow the variable LD_PRELOAD"}
+
+
+def test_shows_a_held_path_by_its_object(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "a").write_text("x")
+    text = f"[Filters]\nchown: PathFilter, chown, root, root, {tmp_path}/open\n"
+    explained = explain(source.from_texts({"f": text}), ("chown", "root", f"{tmp_path}/open/a"))
+    assert explained.allowed
+    assert explained.effect is not None
+    assert explained.effect.argv[2] == f"{tmp_path}/open/a"
+    assert explained.effect.held == (2,)
+
+
+def test_nothing_runs_and_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filters = tmp_path / "x.filters"
+    filters.write_text(f"[Filters]\ntouch: PathFilter, touch, root, {tmp_path}\n[touch]\ncreate = 0600\n")
+    before = sorted(tmp_path.iterdir())
+    child = os.fork()
+    if child == 0:
+        code = ctl.main(["explain", "--filters", str(filters), "--", "touch", f"{tmp_path}/new"])
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, 1)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--filters", "/nonexistent", "--", "ls"], 2, "/nonexistent"),
+        (["--config-file", "/nonexistent", "--", "ls"], 2, "/nonexistent"),
+        (["--env", "X", "--filters", "/", "--", "ls"], 64, "write NAME=VALUE"),
+    ],
+)
+def test_what_cannot_be_read_is_said(
+    capsys: pytest.CaptureFixture[str], words: list[str], code: int, text: str
+) -> None:
+    assert ctl.main(["explain", *words]) == code
+    assert text in capsys.readouterr().err
