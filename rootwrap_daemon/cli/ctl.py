@@ -25,6 +25,7 @@ COMMANDS: Final[tuple[str, ...]] = (
     "check",
     "rules",
     "explain",
+    "test",
 )
 
 #: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.

@@ -51,7 +51,7 @@ def _quiet() -> None:
     logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
 
 
-def drop_privileges(found: Source) -> str:
+def drop_privileges(found: Source | None) -> str:
     """Become a user who can change nothing, if this is root; what is to be said of it, empty if nothing.
 
     That user is the first one whom the configuration allows, else nobody. Irrevocable: setresuid(2) from root
@@ -59,7 +59,8 @@ def drop_privileges(found: Source) -> str:
     """
     if os.geteuid() != 0:
         return f"looked at this host as uid {os.geteuid()}, the daemon does as root"
-    who = next((uid for uid in sorted(found.policy.allowed_uids) if uid), host.overflow_uid())
+    allowed = sorted(found.policy.allowed_uids) if found else []
+    who = next((uid for uid in allowed if uid), host.overflow_uid())
     try:
         os.setgroups([])
         os.setresgid(who, who, who)

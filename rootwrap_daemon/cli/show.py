@@ -70,7 +70,7 @@ def lines(source: Source, found: Explanation, most: int | None) -> Iterator[Text
     for trace in shown:
         yield from _trace_lines(source, trace, found, found.argv, "")
     if len(shown) < len(found.traces):
-        yield Text(f"and {len(found.traces) - len(shown)} more: --all shows them", _DIM)
+        yield Text(f"and {len(found.traces) - len(shown)} more", _DIM)
 
 
 def _trace_lines(

@@ -4,7 +4,7 @@ Promises: a configuration is loaded as the daemon loads it; what differs from th
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -88,22 +88,27 @@ def from_config(path: str) -> Source:
     )
 
 
-def from_files(paths: Iterable[str], change: Callable[[str], str] = str) -> Source:
+def from_files(paths: Iterable[str]) -> Source:
     """The policy of files and directories of files, whoever owns them, with the default settings.
 
-    `change`: what to do with the text of each before it is read. Raises Unreadable.
+    Raises Unreadable.
     """
+    return from_texts(texts_of(paths))
+
+
+def texts_of(paths: Iterable[str]) -> dict[str, str]:
+    """The texts of files, and of the filter files in directories, by their names. Raises Unreadable."""
     texts = {}
     for path in paths:
         found = _filter_files(path) if os.path.isdir(path) else [path]
         if not found:
             raise Unreadable(f"{path} holds no file whose name ends in .filters")
-        texts.update({file: change(read_text(file)) for file in found})
-    return from_texts(texts)
+        texts.update({file: read_text(file) for file in found})
+    return texts
 
 
-def from_texts(texts: Mapping[str, str], exec_dirs: tuple[str, ...] = ()) -> Source:
-    """The policy of the texts of files, by their names; programs are looked for in `exec_dirs` first."""
+def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> Source:
+    """The policy of the texts of files, by their names; programs are looked for in `last_exec_dir`, too."""
     settings = config.read_settings(config.new_conf(os.devnull, lambda conf: None))
     filters: list[Filter] = []
     findings: list[Finding] = []
@@ -119,7 +124,10 @@ def from_texts(texts: Mapping[str, str], exec_dirs: tuple[str, ...] = ()) -> Sou
         settings,
         RuleSet(filters),
         1,
-        (*exec_dirs, *(path for path in settings.exec_dirs if os.path.isdir(path))),
+        (
+            *(path for path in settings.exec_dirs if os.path.isdir(path)),
+            *(() if last_exec_dir is None else (last_exec_dir,)),
+        ),
         host.base_owners(),
         identities,
         frozenset(),

@@ -36,6 +36,7 @@ NOT_IN_THE_DAEMON = (
     "greenlet",
     "asyncio",
     "rich",
+    "yaml",
     "oslo_privsep.daemon",
     "oslo_privsep.priv_context",
     "rootwrap_daemon.client",

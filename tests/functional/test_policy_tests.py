@@ -1,0 +1,142 @@
+"""`rootwrapctl test`: files of tests, run by the command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILTERS = """\
+[Filters]
+netns: ArgvFilter, ip, root, netns, {=add|delete}, {netns}
+chown: PathFilter, chown, root, nova, /var/lib/nova/images
+mkfs: ArgvFilter, mkfs.made-up, root, {path=/var/lib/nova/images}
+gone: CommandFilter, /nonexistent/program, root
+[netns]
+timeout = 5
+env = LANG={name}
+"""
+HEAD = "filters: [x.filters]\ntests:\n"
+
+
+def _test(directory: Path, text: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    (directory / "x.filters").write_text(FILTERS)
+    (directory / "t.yaml").write_text(text)
+    directory.chmod(0o755)
+    words = [sys.executable, "-m", "rootwrap_daemon.cli.ctl", "test", *options, str(directory / "t.yaml")]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_shipped_filters_pass_without_a_gap() -> None:
+    words = [sys.executable, "-m", "rootwrap_daemon.cli.ctl", "test", "--fail-on-gap"]
+    done = subprocess.run(
+        [*words, "tests/policy/netns-agent.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^0 failed, [0-9]+ passed$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("test", "failure"),
+    [
+        ("{argv: [ip, netns, add, a], expect: allow}", None),
+        ("{argv: [ip, netns, add, a], expect: allow, filter: netns}", None),
+        ("{argv: [ip, netns, add, a], expect: allow, filter: chown}", "expected the filter chown, got netns"),
+        ("{argv: [ip, netns, add, a], expect: deny}", "expected deny, got allow by netns"),
+        ("{argv: [ip, netns, add, -a], expect: allow}", "expected allow, got denied: no filter allows"),
+        ("{argv: [ip, netns, add, 5], expect: allow}", None),
+        ("{argv: [ip, netns, add, a], env: {LANG: C}, expect: allow, plan: {env: {LANG: C}}}", None),
+        ("{argv: [ip, netns, add, a], env: {X: y}, expect: environment_denied}", None),
+        (
+            "{argv: [ip, netns, add, a], env: {X: y}, expect: denied}",
+            "expected denied, got environment_denied",
+        ),
+        ("{argv: [ip, netns, add, a], expect: allow, plan: {argv: [ip, netns, add, a], user: root}}", None),
+        ("{argv: [ip, netns, add, a], expect: allow, plan: {argv: [ip, netns, add, b]}}", "expected argv"),
+        (
+            "{argv: [ip, netns, add, a], expect: allow, plan: {user: nova}}",
+            "expected user 'nova', got 'root'",
+        ),
+        ("{argv: [/nonexistent/program], expect: allow}", None),
+        ("{argv: [/nonexistent/program], expect: deny}", "expected deny, got executable_not_found"),
+        ("{argv: [/nonexistent/program], expect: match, filter: gone}", None),
+        ("{argv: [/nonexistent/program], expect: allow, plan: {user: root}}", "not on this host"),
+        ("{argv: [''], expect: bad_request}", None),
+    ],
+)
+def test_verdicts(tmp_path: Path, test: str, failure: str | None) -> None:
+    done = _test(tmp_path, f"{HEAD}  - {test}\n", "--format=json")
+    found = json.loads(done.stdout)
+    (result,) = found["tests"]
+    assert done.returncode == (0 if failure is None else 1)
+    assert (result["failure"] is None) == (failure is None), result["failure"]
+    assert (failure or "") in (result["failure"] or "")
+
+
+def test_files_stand_in_a_scratch_directory(tmp_path: Path) -> None:
+    text = """\
+filters: [x.filters]
+scratch: [/var/lib/nova]
+setup:
+  - {file: /var/lib/nova/images/a, text: x, mode: 0644}
+  - {link: /var/lib/nova/images/b, to: /etc/passwd}
+  - {directory: /var/lib/nova/images/c}
+tests:
+  - argv: [chown, nova, /var/lib/nova/images/a]
+    expect: allow
+    plan: {argv: [chown, nova, /var/lib/nova/images/a]}
+  - {argv: [chown, nova, /var/lib/nova/images/b], expect: deny}
+  - {argv: [chown, nova, /var/lib/nova/images/../../../../etc/passwd], expect: deny}
+  - {argv: [mkfs.made-up, /var/lib/nova/images/a], expect: allow, plan: {user: root}}
+  - {argv: [mkfs.made-up, /etc/passwd], expect: deny}
+"""
+    before = set(os.listdir("/tmp"))
+    done = _test(tmp_path, text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 failed, 5 passed" in done.stdout
+    assert not [name for name in set(os.listdir("/tmp")) - before if name.startswith("rootwrapctl-test-")]
+
+
+def test_a_failure_is_explained(tmp_path: Path) -> None:
+    done = _test(tmp_path, HEAD + "  - {name: a group, argv: [ip, netns, put, a], expect: allow}\n")
+    assert done.returncode == 1
+    assert "FAIL" in done.stdout
+    assert "t.yaml:3  a group" in done.stdout
+    assert re.search(r"NO +2  put +(add or delete|delete or add)", done.stdout)
+    assert done.stdout.rstrip().endswith("1 failed, 0 passed")
+
+
+def test_coverage_names_the_gaps(tmp_path: Path) -> None:
+    text = HEAD + "  - {argv: [ip, netns, add, a], expect: allow}\n  - {argv: [chown, x, y], expect: deny}\n"
+    done = _test(tmp_path, text, "--coverage", "--format=json")
+    gaps = [(gap["filter"], gap["what"], gap["line"]) for gap in json.loads(done.stdout)["gaps"]]
+    assert sorted(gaps) == [
+        ("chown", "no test allows it", 3),
+        ("gone", "no test allows it", 5),
+        ("gone", "no test denies it", 5),
+        ("mkfs", "no test allows it", 4),
+        ("mkfs", "no test denies it", 4),
+        ("netns", "no test denies it", 2),
+    ]
+    assert done.returncode == 0
+    assert _test(tmp_path, text, "--fail-on-gap").returncode == 1
+
+
+def test_annotations_are_workflow_commands(tmp_path: Path) -> None:
+    done = _test(tmp_path, HEAD + '  - {name: "50%, a:b", argv: [ip, x], expect: allow}\n', "--format=github")
+    line = done.stdout.splitlines()[0]
+    found = re.fullmatch(r"::error file=([^,]+),line=(\d+),col=(\d+),title=([^,:]+)::(.*)", line)
+    assert found, line
+    assert found[1] == str(tmp_path / "t.yaml")
+    assert (found[2], found[3]) == ("3", "5")
+    assert found[4] == "policy test%3A 50%25%2C a%3Ab"
+
+
+def test_objects_are_never_made_of_tags(tmp_path: Path) -> None:
+    done = _test(tmp_path, HEAD + "  - !!python/object/apply:os.system [touch /tmp/x]\n")
+    assert done.returncode == 2
+    assert "not a mapping" in done.stderr
