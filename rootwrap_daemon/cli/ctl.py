@@ -26,6 +26,7 @@ COMMANDS: Final[tuple[str, ...]] = (
     "rules",
     "explain",
     "test",
+    "suggest",
 )
 
 #: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.
