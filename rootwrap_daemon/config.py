@@ -66,7 +66,8 @@ OPTS: Final[list[cfg.Opt]] = [
     cfg.StrOpt(
         "audit_file",
         default="",
-        help="File for the audit records, one JSON object a line. Default: standard error.",
+        help="File for the audit records, one JSON object a line, opened anew at SIGHUP; or `journal`: the "
+        "systemd journal, as fields ROOTWRAP_*. Default: standard error.",
     ),
     cfg.StrOpt(
         "audit",
@@ -236,7 +237,8 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
         if not values[name]:
             raise ConfigurationError(f"{name} is empty: name at least one directory")
     for name in ("socket_path", "audit_file"):
-        if values[name] and not _is_plain_absolute(values[name]):
+        named = name == "audit_file" and values[name] == "journal"
+        if values[name] and not named and not _is_plain_absolute(values[name]):
             raise ConfigurationError(
                 f"{name}: {values[name]!r} is not an absolute path without `..`: write one"
             )

@@ -1,25 +1,24 @@
 """One bounded, escaped record per decision, written before the answer leaves.
 
-Promises: a record is one line of ASCII JSON of at most 4096 bytes and one write(2); no value of a variable,
-no stdin, no word that looks like a secret. What cannot be written is told to the caller, who then does not
-run anything.
+Promises: a record is ASCII JSON of at most 4096 bytes, taken whole by its sink; no value of a variable, no
+stdin, no word that looks like a secret. What cannot be written is told to the caller, who then does not run
+anything.
 """
 
 import hashlib
 import json
 import logging
-import os
 import re
-import select
-import stat
 import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from rootwrap_daemon.errors import ConfigurationError, InternalError
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.daemon.journal import Journal
+from rootwrap_daemon.daemon.sinks import File, Sink, StandardError
+from rootwrap_daemon.errors import InternalError
+from rootwrap_daemon.policy.host import UntrustedPath
 
 LOG = logging.getLogger(__name__)
 
@@ -34,7 +33,9 @@ _MARKS: Final = ("pass", "pwd", "secret", "token", "credential", "key", "://")
 #: Denials of one user that get a record of their own within _WINDOW seconds; the rest is counted into one.
 _BURST: Final = 100
 _WINDOW: Final = 10.0
-#: Seconds to wait for the reader of a pipe before a record counts as not written.
+#: What `audit_file` says for the journal instead of a path.
+JOURNAL: Final = "journal"
+#: Seconds to wait for the reader of a pipe, or for the journal, before a record counts as not written.
 _PATIENCE: Final = 1.0
 
 _NAME_OF_SECRET: Final = (
@@ -82,16 +83,17 @@ class _Denials:
 
 
 class Audit:
-    """The sink of records: a file opened to append, or standard error."""
+    """Writes records to a sink: a file, the journal, or standard error."""
 
     def __init__(self, path: str, *, required: bool, owners: frozenset[int]) -> None:
-        """Raises ConfigurationError if the file cannot be opened safely."""
+        """Raises ConfigurationError if the sink cannot be opened safely."""
         self._required = required
-        self._descriptor = _open(path, owners) if path else os.dup(2)
-        # A file takes what it is given at once; a pipe or terminal takes it when its reader does.
-        self._can_block = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self._is_log = not path
-        self._torn = False
+        self._sink: Sink
+        if path == JOURNAL:
+            self._sink = Journal(owners)
+        else:
+            self._sink = File(path, owners) if path else StandardError()
+        # For the counts alone: no record is written while it is held.
         self._lock = threading.Lock()
         self._denials: dict[int, _Denials] = {}
 
@@ -106,34 +108,46 @@ class Audit:
     def denied(self, event: str, uid: int, **values: object) -> None:
         """Record a refusal; beyond a rate, those of one user are only counted."""
         now = time.monotonic()
+        over: _Denials | None = None
         with self._lock:
             denials = self._denials.get(uid)
             if denials is None or now - denials.since > _WINDOW:
-                self._count(uid, denials)
-                denials = self._denials[uid] = _Denials(now)
-            if denials.written >= _BURST:
+                over, denials = denials, _Denials(now)
+                self._denials[uid] = denials
+            counted = denials.written >= _BURST
+            if counted:
                 denials.counted += 1
-                return
-            denials.written += 1
-        # Not waited for: the thread that accepts connections calls this, too.
-        self._try_write(event, {"uid": uid, **values}, 0.0)
+            else:
+                denials.written += 1
+        self._count(uid, over)
+        if not counted:
+            # Not waited for: the thread that accepts connections calls this, too.
+            self._try_write(event, {"uid": uid, **values}, 0.0)
 
     def flush(self) -> None:
         """Write the counts whose window is over."""
         now = time.monotonic()
         with self._lock:
-            for uid, denials in list(self._denials.items()):
-                if now - denials.since > _WINDOW:
-                    del self._denials[uid]
-                    self._count(uid, denials)
+            over = {uid: one for uid, one in self._denials.items() if now - one.since > _WINDOW}
+            for uid in over:
+                del self._denials[uid]
+        for uid, denials in over.items():
+            self._count(uid, denials)
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name, for logrotate(8). Where that fails the old one stays."""
+        try:
+            self._sink.reopen()
+        except (OSError, UntrustedPath) as error:
+            LOG.error("the audit log is not reopened, records go where they went before: %s", error)
 
     def close(self) -> None:
-        """Write what is counted, and let go of the file."""
+        """Write what is counted, and let go of the sink."""
         with self._lock:
-            for uid, denials in self._denials.items():
-                self._count(uid, denials)
-            self._denials.clear()
-        os.close(self._descriptor)
+            over, self._denials = self._denials, {}
+        for uid, denials in over.items():
+            self._count(uid, denials)
+        self._sink.close()
 
     def _count(self, uid: int, denials: _Denials | None) -> None:
         if denials is not None and denials.counted:
@@ -148,41 +162,13 @@ class Audit:
 
     def _write(self, event: str, values: dict[str, object], patience: float) -> None:
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        data = _line({"time": stamp, "event": event, **values})
-        if self._torn:
-            data = b"\n" + data
         try:
-            self._await(patience)
-            written = os.write(self._descriptor, data)
-            if written != len(data):
-                # A full disk takes a part; the next record starts on a line of its own.
-                self._torn = True
-                raise OSError("a short write")
-            self._torn = False
+            self._sink.put(_line({"time": stamp, "event": event, **values}), patience)
         except OSError as error:
-            if not self._is_log:
+            if not self._sink.is_log:
                 LOG.error("the audit record of %s cannot be written: %s", values.get("id"), error)
             if self._required:
                 raise InternalError("the audit log cannot be written") from error
-
-    def _await(self, patience: float) -> None:
-        """Raise TimeoutError unless the sink takes a whole record soon: POLLOUT of a pipe means PIPE_BUF."""
-        if self._can_block:
-            poll = select.poll()
-            poll.register(self._descriptor, select.POLLOUT)
-            if not poll.poll(patience * 1000):
-                raise TimeoutError("its reader does not read")
-
-
-def _open(path: str, owners: frozenset[int]) -> int:
-    try:
-        directory = host.resolve_owned(os.path.dirname(path), owners).path
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-        # A FIFO without a reader is an error at once.
-        flags |= os.O_NONBLOCK
-        return os.open(f"{directory}/{os.path.basename(path)}", flags, 0o600)
-    except (OSError, host.UntrustedPath) as error:
-        raise ConfigurationError(f"audit_file: {path} cannot be opened: {error}") from error
 
 
 def _line(record: dict[str, object]) -> bytes:

@@ -16,7 +16,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import orphans, privileges
+from rootwrap_daemon.daemon import orphans, privileges, sinks
 from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.listener import Listener
 from rootwrap_daemon.daemon.server import Server
@@ -81,6 +81,8 @@ def _main(arguments: argparse.Namespace) -> int:
     conf = _read_conf(config_file, owners)
     settings = _settings(conf, arguments.socket)
     nofile = privileges.settle(settings.rlimit_nofile)
+    if not arguments.check:
+        sinks.unblock_log()
     _start_logging(conf)
     policy = load(config.fit(settings, nofile), generation=1)
     if arguments.check:
@@ -100,6 +102,7 @@ def _main(arguments: argparse.Namespace) -> int:
     server = Server(listener, policy, audit)
 
     def reload() -> Policy:
+        audit.reopen()
         new = _settings(_read_conf(config_file, owners), arguments.socket)
         return load(config.fit(new, nofile), server.policy.generation + 1)
 

@@ -168,6 +168,15 @@ def test_a_path_of_a_file(read: Read, option: str) -> None:
             read(f"{option} = {text}")
 
 
+def test_the_journal_instead_of_a_file(read: Read) -> None:
+    assert read("audit_file = journal").audit_file == "journal"
+    for text in ("Journal", "journal/", "stderr"):
+        with pytest.raises(ConfigurationError, match="audit_file"):
+            read(f"audit_file = {text}")
+    with pytest.raises(ConfigurationError, match="socket_path"):
+        read("socket_path = journal")
+
+
 def test_capabilities(read: Read) -> None:
     assert read("capabilities = CAP_NET_ADMIN, CAP_KILL").capabilities == ("CAP_NET_ADMIN", "CAP_KILL")
     assert read("capabilities =").capabilities == ()

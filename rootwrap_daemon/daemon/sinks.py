@@ -1,0 +1,177 @@
+"""Where audit records and log lines go: a file that can be reopened, or standard error, which never blocks.
+
+Promises: a record is one write(2), taken within the patience given or not at all, and no thread waits for
+another. Imports errors and policy.host.
+"""
+
+import io
+import os
+import select
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.policy import host
+
+#: Seconds that the first log line waits for a reader that does not read; those after it do not wait.
+_LOG_PATIENCE: Final = 0.5
+
+
+class Sink(Protocol):
+    """Takes audit records. `is_log`: its failures cannot be logged, because the log goes the same way."""
+
+    is_log: bool
+
+    def put(self, line: bytes, patience: float) -> None:
+        """Take one line of JSON within `patience` seconds. Raises OSError, TimeoutError among them."""
+
+    def reopen(self) -> None:
+        """Go on in what now stands under the same name; if it raises OSError or UntrustedPath, as before."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+def patiently(descriptor: int, patience: float, send: Callable[[], int]) -> int:
+    """What `send`, which must not block, returns once `descriptor` takes something. Raises OSError."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return send()
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            if left <= 0 or not poll.poll(left * 1000):
+                raise TimeoutError("its reader does not read") from None
+
+
+class File:
+    """A file opened to append."""
+
+    is_log = False
+
+    def __init__(self, path: str, owners: frozenset[int]) -> None:
+        """Raises ConfigurationError if the file cannot be opened safely."""
+        self._path = path
+        self._owners = owners
+        self._torn = False
+        try:
+            self._descriptor = self._open()
+        except (OSError, host.UntrustedPath) as error:
+            raise ConfigurationError(f"audit_file: {path} cannot be opened: {error}") from error
+
+    def _open(self) -> int:
+        directory = host.resolve_owned(os.path.dirname(self._path), self._owners).path
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+        # A FIFO without a reader is an error at once, and one with a slow reader says so.
+        flags |= os.O_NONBLOCK
+        return os.open(f"{directory}/{os.path.basename(self._path)}", flags, 0o600)
+
+    def put(self, line: bytes, patience: float) -> None:
+        """One write(2) with O_APPEND: whole among those of other threads."""
+        data = b"\n" + line if self._torn else line
+        written = patiently(self._descriptor, patience, lambda: os.write(self._descriptor, data))
+        # A full disk takes a part; the next record starts on a line of its own.
+        self._torn = written != len(data)
+        if self._torn:
+            raise OSError("a short write")
+
+    def reopen(self) -> None:
+        """As logrotate(8) wants it: whoever writes now writes to the old file or the new, whole."""
+        new = self._open()
+        try:
+            # dup3(2) puts it in the old one's place in one step: no thread ever sees a closed number, or one
+            # that means another file by now.
+            os.dup2(new, self._descriptor, inheritable=False)
+        finally:
+            os.close(new)
+        self._torn = False
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class StandardError:
+    """Descriptor 2, whatever it is and whoever shares it, without blocking."""
+
+    is_log = True
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        status = os.fstat(2)
+        if stat.S_ISSOCK(status.st_mode):
+            # What systemd gives a service.
+            self._socket = socket.socket(fileno=os.dup(2))
+            self._descriptor = self._socket.fileno()
+        else:
+            self._descriptor = os.dup(2) if stat.S_ISREG(status.st_mode) else _opened_anew()
+
+    def send(self, data: bytes, patience: float) -> int:
+        """Write as much as is taken. Raises OSError."""
+        return patiently(self._descriptor, patience, lambda: self._send(data))
+
+    def _send(self, data: bytes) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return os.write(self._descriptor, data)
+
+    def put(self, line: bytes, patience: float) -> None:
+        if self.send(line, patience) != len(line):
+            raise OSError("a short write")
+
+    def reopen(self) -> None:
+        """There is nothing under a name."""
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(self._descriptor)
+
+
+def _opened_anew() -> int:
+    """A pipe, terminal or device as an open file of our own: O_NONBLOCK of a shared one binds who shares."""
+    try:
+        return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        # Another user's, or a pipe without a reader. Rather them surprised than a session blocked.
+        descriptor = os.dup(2)
+        os.set_blocking(descriptor, False)
+        return descriptor
+
+
+class _Lossy(io.RawIOBase):
+    """Standard error as a stream: what its reader does not take is dropped and counted, never waited for."""
+
+    def __init__(self, target: StandardError) -> None:
+        self._target = target
+        self._lost = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object, /) -> int:
+        line = bytes(data)  # type: ignore[call-overload]
+        if self._lost:
+            # What was lost last may have been cut in the middle.
+            line = b"\n... %d log lines lost here: nobody read standard error\n" % self._lost + line
+        try:
+            rest = line
+            while rest:
+                # A longer line than the pipe takes at once goes in parts.
+                rest = rest[self._target.send(rest, 0.0 if self._lost else _LOG_PATIENCE) :]
+            self._lost = 0
+        except OSError:
+            self._lost += 1
+        return len(data)  # type: ignore[arg-type]
+
+
+def unblock_log() -> None:
+    """Let no log line wait for the reader of standard error: for sys.stderr, before logging takes it."""
+    stream = _Lossy(StandardError())
+    sys.stderr = io.TextIOWrapper(stream, "utf-8", "backslashreplace", write_through=True)

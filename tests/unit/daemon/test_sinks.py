@@ -1,0 +1,218 @@
+"""daemon/sinks.py: a file that is reopened while threads write, and standard error that nobody reads."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.daemon import sinks
+from rootwrap_daemon.daemon.audit import Audit
+from rootwrap_daemon.daemon.sinks import File, StandardError
+from rootwrap_daemon.errors import InternalError
+from rootwrap_daemon.policy import host
+
+OWNERS = host.base_owners()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.log"
+
+
+# A file that is rotated
+
+
+def test_reopened_records_go_to_the_new_file(path: Path) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    audit.write("one")
+    old = path.rename(path.with_suffix(".1"))
+    audit.write("two")
+    audit.reopen()
+    audit.write("three")
+    audit.close()
+    assert [json.loads(line)["event"] for line in old.read_text().splitlines()] == ["one", "two"]
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["three"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_reopened_while_threads_write(path: Path) -> None:
+    """Each record once, in a file of the log: none lost, none in a file that got the old one's number."""
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    stop = threading.Event()
+    written = [0] * 4
+
+    def write(number: int) -> None:
+        while not stop.is_set():
+            audit.write("run", id=f"{number}-{written[number]}")
+            written[number] += 1
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    stray = path.with_suffix(".stray")
+    for turn in range(200):
+        path.rename(path.with_suffix(f".{turn}"))
+        audit.reopen()
+        # Takes every number that was closed meanwhile.
+        with stray.open("ab"), stray.open("ab"):
+            pass
+    stop.set()
+    for thread in threads:
+        thread.join()
+    audit.close()
+    assert stray.stat().st_size == 0
+    found = [
+        json.loads(line)["id"] for file in path.parent.iterdir() for line in file.read_text().splitlines()
+    ]
+    assert sum(written) > 200
+    assert sorted(found) == sorted(f"{number}-{one}" for number in range(4) for one in range(written[number]))
+
+
+@pytest.mark.parametrize("in_the_way", ["directory", "link", "writable parent"])
+def test_a_new_file_that_cannot_be_opened(
+    path: Path, caplog: pytest.LogCaptureFixture, in_the_way: str
+) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    old = path.rename(path.with_suffix(".1"))
+    if in_the_way == "directory":
+        path.mkdir()
+    elif in_the_way == "link":
+        path.symlink_to("elsewhere")
+    else:
+        path.parent.chmod(0o777)
+    before = set(os.listdir("/proc/self/fd"))
+    audit.reopen()
+    assert set(os.listdir("/proc/self/fd")) == before
+    audit.write("still")
+    audit.close()
+    assert json.loads(old.read_text())["event"] == "still"
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "where they went before" in caplog.text
+
+
+def test_reopened_files_stay_ours_alone(path: Path) -> None:
+    """A command must not inherit it: dup2(2) without O_CLOEXEC would hand it on."""
+    sink = File(str(path), OWNERS)
+    sink.reopen()
+    assert not os.get_inheritable(sink._descriptor)
+    sink.close()
+
+
+# Standard error
+
+
+@contextlib.contextmanager
+def unread_pipe() -> Iterator[int]:
+    """Our descriptor 2 is a full pipe; the end that would be read. Not a fixture: pytest changes 2 after."""
+    kept = os.dup(2)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.dup2(writer, 2)
+    os.close(writer)
+    os.write(2, b"x" * 4096)
+    try:
+        yield reader
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(reader)
+
+
+def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many threads at once: between poll(2) and write(2) of one, another may have filled the pipe."""
+    monkeypatch.setattr("rootwrap_daemon.daemon.audit._PATIENCE", 0.05)
+    with unread_pipe() as unread:
+        audit = Audit("", required=True, owners=OWNERS)
+        outcomes: list[str] = []
+
+        def write() -> None:
+            for _ in range(20):
+                try:
+                    audit.write("run", id="x" * 2000)
+                    outcomes.append("written")
+                except InternalError:
+                    outcomes.append("refused")
+
+        threads = [threading.Thread(target=write, daemon=True) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert outcomes == ["refused"] * 160
+        assert os.get_blocking(2), "what others share was changed"
+        assert os.read(unread, 65536) == b"x" * 4096
+        audit.write("run", id="again")
+        assert json.loads(os.read(unread, 65536))["id"] == "again"
+        audit.close()
+
+
+def test_standard_error_is_a_socket() -> None:
+    """What systemd gives a service; such one cannot be opened anew."""
+    kept = os.dup(2)
+    ours, theirs = socket.socketpair()
+    try:
+        os.dup2(theirs.fileno(), 2)
+        sink = StandardError()
+        sink.put(b"one\n", 0)
+        assert ours.recv(100) == b"one\n"
+        with pytest.raises(TimeoutError):
+            for _ in range(100_000):
+                sink.put(b"x" * 4096, 0)
+        assert os.get_blocking(2)
+        sink.close()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        ours.close()
+        theirs.close()
+
+
+def test_a_pipe_that_cannot_be_opened_anew() -> None:
+    def refuse(*arguments: object) -> int:
+        raise PermissionError(errno.EACCES, "no")
+
+    with unread_pipe():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            sink = StandardError()
+        with pytest.raises(TimeoutError):
+            sink.put(b"one\n", 0)
+        sink.close()
+
+
+def test_log_lines_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with unread_pipe() as unread:
+        sinks.unblock_log()
+        handler = logging.StreamHandler()
+        log = logging.getLogger("rootwrap_test_of_lost_lines")
+        log.propagate = False
+        log.handlers = [handler]
+        for number in range(100):
+            log.error("line %d", number)
+        assert os.read(unread, 65536) == b"x" * 4096
+        log.error("heard \udcff")
+        said = os.read(unread, 65536)
+        assert said == b"\n... 100 log lines lost here: nobody read standard error\nheard \\udcff\n"
+        log.error("and on")
+        assert os.read(unread, 65536) == b"and on\n"
+
+
+def test_a_log_line_longer_than_a_pipe_is_whole() -> None:
+    """For a reader that reads."""
+    program = (
+        "from rootwrap_daemon.daemon import sinks; import sys\n"
+        "sinks.unblock_log(); sys.stderr.write('y' * 1000000 + '\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True, timeout=60)
+    assert done.stderr == b"y" * 1000000 + b"\n"
