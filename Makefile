@@ -10,7 +10,7 @@ endif
 PYTHON ?= $(or $(for_all),python3)
 VENV_PYTHON = .venv/bin/python
 
-.PHONY: help demo test lint bench lowest clean modes
+.PHONY: help demo test lint bench lowest sample clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -18,6 +18,7 @@ help:
 	@echo 'make lint    ruff, mypy and the import contracts'
 	@echo 'make bench   latency and throughput against subprocess.run and oslo.rootwrap'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
+	@echo 'make sample  the sample configuration, after a change of options'
 	@echo 'make clean   remove what the others made'
 
 demo: .venv/stamp modes
@@ -37,6 +38,10 @@ bench: .venv/stamp modes
 
 lowest: .venv-lowest/stamp
 	.venv-lowest/bin/python -m pytest tests/unit tests/arch
+
+sample: .venv/stamp
+	$(VENV_PYTHON) -c 'from oslo_config.generator import main; main()' --namespace rootwrap_daemon \
+		--output-file etc/rootwrap-daemon/rootwrap-daemon.conf.sample
 
 # With a umask of 002 a checkout can be written by its group: code that the daemon refuses to run.
 modes:

@@ -1,13 +1,13 @@
 """The daemon's options, declared once as data -> Settings.
 
-Promises: configuration comes from the one file given, whose faults are ConfigurationErrors; nothing of the
+Promises: configuration comes from the files given, whose faults are ConfigurationErrors; nothing of the
 caller (environment, home directory, other files) is read. Imports oslo.config alone.
 """
 
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -77,6 +77,17 @@ OPTS: Final[list[cfg.Opt]] = [
             ("best_effort", "A record that cannot be written is only logged."),
         ],
         help="How much an audit record is worth.",
+    ),
+    cfg.StrOpt(
+        "state_dir",
+        default="",
+        help="Directory, of this daemon alone, to note in which commands run: after a crash the next start "
+        "ends those whose filter does not say `on_stop = leave`. Best below /run: a note is of use until the "
+        "system starts again. Default: nothing is noted, and such commands run on.",
+    ),
+    cfg.StrOpt(
+        "status_group",
+        help="Group (name or number) whose members may ask for the status, beside root. Default: none.",
     ),
     cfg.IntOpt(
         "daemon_timeout",
@@ -179,6 +190,8 @@ class Settings:
     capabilities: tuple[str, ...] | None
     audit_file: str
     audit: str
+    state_dir: str
+    status_group: str | None
     daemon_timeout: int
     rlimit_nofile: int
     max_connections: int
@@ -194,10 +207,12 @@ class Settings:
     request_timeout: float
 
 
-def new_conf(config_file: str, register: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
-    """A ConfigOpts that has read `config_file` and nothing else. Raises ConfigurationError.
+def new_conf(
+    config_file: str, register: Callable[[cfg.ConfigOpts], None], drop_ins: Sequence[str] = ()
+) -> cfg.ConfigOpts:
+    """A ConfigOpts that has read `config_file`, then `drop_ins`, and nothing else. Raises ConfigurationError.
 
-    `register` adds the options of another library, which must be known before the file is read.
+    `register` adds the options of another library, which must be known before a file is read.
     """
     conf = cfg.ConfigOpts()
     register(conf)
@@ -208,7 +223,7 @@ def new_conf(config_file: str, register: Callable[[cfg.ConfigOpts], None]) -> cf
         conf(
             args=[],
             project="rootwrap-daemon",
-            default_config_files=[config_file],
+            default_config_files=[config_file, *drop_ins],
             default_config_dirs=[],
             use_env=False,
         )
@@ -225,7 +240,7 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
             value = conf[field.name]
         except (cfg.Error, ValueError) as error:
             raise ConfigurationError(f"{field.name}: {error}") from error
-        if value is None and field.name not in ("socket_group", "capabilities"):
+        if value is None and field.name not in ("socket_group", "status_group", "capabilities"):
             raise ConfigurationError(f"{field.name} is empty: write a value, or take it out")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigurationError(f"{field.name}: {value} is no number of seconds")
@@ -236,7 +251,7 @@ def read_settings(conf: cfg.ConfigOpts) -> Settings:
                 raise ConfigurationError(f"{name}: {path!r} is not an absolute path without `..`: write one")
         if not values[name]:
             raise ConfigurationError(f"{name} is empty: name at least one directory")
-    for name in ("socket_path", "audit_file"):
+    for name in ("socket_path", "audit_file", "state_dir"):
         named = name == "audit_file" and values[name] == "journal"
         if values[name] and not named and not _is_plain_absolute(values[name]):
             raise ConfigurationError(

@@ -16,7 +16,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import orphans, privileges, sinks
+from rootwrap_daemon.daemon import configuration, orphans, privileges, sinks
 from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.listener import Listener
 from rootwrap_daemon.daemon.server import Server
@@ -78,7 +78,7 @@ def _main(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("the current directory is gone: start in one that is there") from None
     owners = host.base_owners()
     privileges.check_code(owners)
-    conf = _read_conf(config_file, owners)
+    conf = configuration.read(config_file, owners)
     settings = _settings(conf, arguments.socket)
     nofile = privileges.settle(settings.rlimit_nofile)
     if not arguments.check:
@@ -103,7 +103,7 @@ def _main(arguments: argparse.Namespace) -> int:
 
     def reload() -> Policy:
         audit.reopen()
-        new = _settings(_read_conf(config_file, owners), arguments.socket)
+        new = _settings(configuration.read(config_file, owners), arguments.socket)
         return load(config.fit(new, nofile), server.policy.generation + 1)
 
     _log_start(policy, settings)
@@ -112,22 +112,6 @@ def _main(arguments: argparse.Namespace) -> int:
     server.stop()
     audit.close()
     return 0
-
-
-def _read_conf(config_file: str, owners: frozenset[int]) -> cfg.ConfigOpts:
-    try:
-        os.close(host.open_owned(config_file, owners))
-    except (OSError, host.UntrustedPath) as error:
-        raise ConfigurationError(
-            f"{config_file}: {error}: it must be a file that only root can write"
-        ) from error
-    conf = config.new_conf(config_file, log.register_options)
-    if conf.log_config_append:
-        # Such a file names classes and arguments to call: it is code.
-        raise ConfigurationError(
-            f"{config_file}: log_config_append is not read by a privileged daemon: take it out"
-        )
-    return conf
 
 
 def _settings(conf: cfg.ConfigOpts, socket_path: str | None) -> config.Settings:

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from oslo_config import cfg
+from oslo_config import cfg, generator
 from oslo_log import log
 
 from rootwrap_daemon import config
 from rootwrap_daemon.config import Settings
 from rootwrap_daemon.errors import ConfigurationError
 
-CORPUS = Path(__file__).resolve().parents[2].parent / "shared/corpus"
+ROOT = Path(__file__).resolve().parents[2]
+CORPUS = ROOT.parent / "shared/corpus"
+SAMPLE = ROOT / "etc/rootwrap-daemon/rootwrap-daemon.conf.sample"
 
 Read = Callable[..., Settings]
 
@@ -45,6 +47,8 @@ def test_defaults(read: Read) -> None:
         capabilities=None,
         audit_file="",
         audit="required",
+        state_dir="",
+        status_group=None,
         daemon_timeout=600,
         rlimit_nofile=8192,
         max_connections=1024,
@@ -160,7 +164,7 @@ def test_paths_refused(read: Read, option: str, text: str) -> None:
         read(f"{option} = {text}")
 
 
-@pytest.mark.parametrize("option", ["socket_path", "audit_file"])
+@pytest.mark.parametrize("option", ["socket_path", "audit_file", "state_dir"])
 def test_a_path_of_a_file(read: Read, option: str) -> None:
     assert getattr(read(f"{option} = /run/x/y"), option) == "/run/x/y"
     for text in ("x", "run/x", "./x", "/run/../x", "@abstract", "/x:y", "/x\x07"):
@@ -301,6 +305,22 @@ def test_list_opts() -> None:
     assert {option.name for option in options} >= set(Settings.__dataclass_fields__)
     for option in options:
         assert re.fullmatch(r"[^\n]+[.)]", option.help or ""), option.name
+
+
+def test_the_sample_is_current(tmp_path: Path) -> None:
+    """Red: `make sample`."""
+    sample = tmp_path / "sample"
+    generator.main(["--namespace", "rootwrap_daemon", "--output-file", str(sample)])
+    assert SAMPLE.read_text() == sample.read_text()
+
+
+def test_the_sample_can_be_used(tmp_path: Path, read: Read) -> None:
+    """As it is, and with every default that it shows written out."""
+    path = tmp_path / "daemon.conf"
+    text = SAMPLE.read_text()
+    for written in (text, re.sub(r"(?m)^#(\w+ = (?!<None>))", r"\1", text)):
+        path.write_text(written)
+        assert config.read_settings(config.new_conf(str(path), log.register_options)) == read()
 
 
 # fit
