@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from rootwrap_daemon.daemon.counters import Counters
 from rootwrap_daemon.daemon.journal import Journal
 from rootwrap_daemon.daemon.sinks import File, Sink, StandardError
 from rootwrap_daemon.errors import InternalError
@@ -88,6 +89,8 @@ class Audit:
     def __init__(self, path: str, *, required: bool, owners: frozenset[int]) -> None:
         """Raises ConfigurationError if the sink cannot be opened safely."""
         self._required = required
+        #: What was recorded, and what was to be.
+        self.counters = Counters()
         self._sink: Sink
         if path == JOURNAL:
             self._sink = Journal(owners)
@@ -99,14 +102,17 @@ class Audit:
 
     def write(self, event: str, **values: object) -> None:
         """Write one record. Raises InternalError if it cannot be written and must be."""
+        self.counters.add(event, values.get("code"))
         self._write(event, values, _PATIENCE)
 
     def try_write(self, event: str, **values: object) -> None:
         """Write one record after the fact: that it failed is logged, and the next `write` will find out."""
+        self.counters.add(event, values.get("code"))
         self._try_write(event, values, _PATIENCE)
 
     def denied(self, event: str, uid: int, **values: object) -> None:
         """Record a refusal; beyond a rate, those of one user are only counted."""
+        self.counters.add(event, values.get("code"))
         now = time.monotonic()
         over: _Denials | None = None
         with self._lock:
@@ -165,6 +171,7 @@ class Audit:
         try:
             self._sink.put(_line({"time": stamp, "event": event, **values}), patience)
         except OSError as error:
+            self.counters.add("audit", "not_written")
             if not self._sink.is_log:
                 LOG.error("the audit record of %s cannot be written: %s", values.get("id"), error)
             if self._required:

@@ -18,6 +18,7 @@ from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.connection import turn_away
 from rootwrap_daemon.daemon.listener import Listener, peer_of
 from rootwrap_daemon.daemon.orphans import REAPER
+from rootwrap_daemon.daemon.running import Registry
 from rootwrap_daemon.daemon.session import Session
 from rootwrap_daemon.errors import Busy, Unauthorized
 from rootwrap_daemon.policy.policy import Policy
@@ -109,10 +110,16 @@ class Server:
     `policy` is replaced by a reload; a session takes it once per request.
     """
 
-    def __init__(self, listener: Listener, policy: Policy, audit: Audit) -> None:
+    def __init__(
+        self, listener: Listener, policy: Policy, audit: Audit, running: Registry | None = None
+    ) -> None:
         self.listener = listener
         self.policy = policy
         self.audit = audit
+        self.counters = audit.counters
+        self.running = Registry() if running is None else running
+        #: Monotonic seconds.
+        self.started = time.monotonic()
         self.commands = Slots()
         self.turns = Turns(_JUDGING)
         self.budget = Budget(policy.settings.max_buffered)
@@ -123,6 +130,11 @@ class Server:
         self._lock = threading.Lock()
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         threading.stack_size(_STACK)
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._sessions)
 
     def serve(self, wake: int, on_signal: Callable[[], bool]) -> None:
         """Accept until `on_signal`, called when `wake` is readable, says to stop."""
@@ -208,7 +220,7 @@ class Server:
             connection.close()
             return
         policy = self.policy
-        if not policy.admits(peer):
+        if not policy.admits(peer) and not policy.may_see_status(peer):
             self.audit.denied("unauthorized", peer.uid, pid=peer.pid)
             turn_away(connection, Unauthorized("this user may not use this daemon"))
         else:

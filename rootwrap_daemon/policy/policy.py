@@ -6,6 +6,7 @@ Promises: check, explain and run all judge here; a policy that cannot be loaded 
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,7 +38,7 @@ class Policy:
     """Everything that decides about a request; a reload makes a new one of the next generation.
 
     `exec_dirs`: those of the settings that exist and are trusted. `owners`: uids that may own programs and
-    filters.
+    filters. `loaded`: when, in seconds since the epoch. `status_gid`: whose members may see the status.
     """
 
     settings: Settings
@@ -49,10 +50,16 @@ class Policy:
     allowed_uids: frozenset[int]
     allowed_gids: frozenset[int]
     findings: tuple[Finding, ...]
+    loaded: float = 0.0
+    status_gid: int | None = None
 
     def admits(self, peer: Credentials) -> bool:
         """May a peer with these credentials send requests at all?"""
         return peer.uid in self.allowed_uids or not self.allowed_gids.isdisjoint((peer.gid, *peer.groups))
+
+    def may_see_status(self, peer: Credentials) -> bool:
+        """May a peer with these credentials ask for the status? It runs nothing."""
+        return peer.uid == 0 or (self.status_gid is not None and self.status_gid in (peer.gid, *peer.groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,11 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
         raise ConfigurationError(
             "neither allowed_users nor allowed_groups names anybody: nobody could connect"
         )
+    status_gid = (
+        None
+        if settings.status_group is None
+        else _number("status_group", settings.status_group, host.group_number)
+    )
     kept = None if settings.capabilities is None else frozenset(settings.capabilities)
     if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
         raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")
@@ -142,6 +154,8 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
         allowed_uids,
         allowed_gids,
         tuple(loaded.findings),
+        loaded=time.time(),
+        status_gid=status_gid,
     )
 
 

@@ -1,0 +1,135 @@
+"""daemon/status.py and counters.py: what is said, to whom, and that nothing is lost in counting."""
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.daemon import status
+from rootwrap_daemon.daemon.audit import Audit
+from rootwrap_daemon.daemon.counters import Counters
+from rootwrap_daemon.daemon.listener import Peer
+from rootwrap_daemon.daemon.running import Registry
+from rootwrap_daemon.filters.model import Finding, Location, Severity
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.policy import Policy, load
+from tests.unit.policy import things
+
+
+@dataclass
+class Served:
+    policy: Policy
+    connections: int = 3
+    started: float = field(default_factory=lambda: time.monotonic() - 100)
+    running: Registry = field(default_factory=Registry)
+    counters: Counters = field(default_factory=Counters)
+    stopping: bool = False
+
+
+def test_report(tmp_path: Path) -> None:
+    policy = replace(
+        things.policy(tmp_path, "a: CommandFilter, true, root"),
+        generation=7,
+        loaded=86400.0,
+        findings=tuple(
+            Finding(Location("f", 1, 1), severity, "x", "y")
+            for severity in (Severity.ERROR, Severity.WARNING, Severity.ERROR)
+        ),
+    )
+    served = Served(policy)
+    ticket = served.running.begin("dhcp", 1000, leave=True)
+    ticket.started(4711)
+    served.running.begin("other", 1001, leave=False)
+    served.counters.add("end", "ok")
+    found = json.loads(json.dumps(status.report(served)))
+    assert found["policy"] == {
+        "generation": 7,
+        "loaded": "1970-01-02T00:00:00+00:00",
+        "filters": 1,
+        "findings_skipped": 2,
+        "warnings": 1,
+    }
+    assert 100 <= found["uptime_seconds"] < 200
+    assert found["connections"] == {"now": 3, "most": 1024}
+    assert found["running"] == {"now": 2, "most": 360}
+    ages = [one.pop("age_seconds") for one in found["commands"]]
+    assert all(0 <= age < 60 for age in ages)
+    assert found["commands"] == [
+        {"filter": "dhcp", "uid": 1000, "pid": 4711, "on_stop": "leave"},
+        {"filter": "other", "uid": 1001, "pid": None, "on_stop": "end"},
+    ]
+    assert found["counters"] == {"end": {"ok": 1}}
+
+
+def test_report_is_bounded(tmp_path: Path) -> None:
+    served = Served(things.policy(tmp_path))
+    for number in range(status.MAX_LISTED + 10):
+        served.running.begin("f", number, leave=False)
+    found = status.report(served)
+    assert found["running"] == {"now": status.MAX_LISTED + 10, "most": 360}
+    assert isinstance(found["commands"], list)
+    assert [one["uid"] for one in found["commands"]] == list(range(status.MAX_LISTED))
+
+
+@pytest.mark.parametrize(
+    ("uid", "groups", "may"),
+    [(0, (), True), (5, (), False), (5, (40,), True), (5, (1, 40), True), (5, (41,), False)],
+)
+def test_who_may_ask(tmp_path: Path, uid: int, groups: tuple[int, ...], may: bool) -> None:
+    policy = replace(things.policy(tmp_path), status_gid=40)
+    assert policy.may_see_status(Peer(1, uid, 5, groups)) is may
+    assert policy.may_see_status(Peer(1, 5, 40, ()))
+
+
+def test_without_a_group_root_alone_may_ask(tmp_path: Path) -> None:
+    policy = things.policy(tmp_path)
+    assert policy.may_see_status(Peer(1, 0, 0, ()))
+    assert not policy.may_see_status(Peer(1, 5, 0, (0,)))
+
+
+def test_the_group_is_looked_up(tmp_path: Path) -> None:
+    settings = things.settings(
+        tmp_path / "daemon.conf", filters_path=str(tmp_path), status_group="root", trusted_owners="0"
+    )
+    before = time.time()
+    policy = load(settings, 1)
+    assert policy.status_gid == 0
+    assert before <= policy.loaded <= time.time()
+
+
+def test_no_count_is_lost() -> None:
+    counters = Counters()
+
+    def add() -> None:
+        for number in range(5000):
+            counters.add("end", ("ok", "timeout")[number % 2])
+            counters.add("run")
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counters.snapshot() == {"end": {"ok": 10000, "timeout": 10000}, "run": {"run": 20000}}
+
+
+def test_what_the_audit_counts(tmp_path: Path) -> None:
+    """Each once, written or not."""
+    audit = Audit("/dev/full", required=False, owners=host.base_owners())
+    audit.write("run")
+    audit.try_write("end", code="timeout")
+    for _ in range(300):
+        audit.denied("denied", 5, code="environment_denied")
+    audit.denied("unauthorized", 5)
+    audit.close()
+    found = audit.counters.snapshot()
+    assert found.pop("audit")["not_written"] > 100
+    assert found == {
+        "run": {"run": 1},
+        "end": {"timeout": 1},
+        "denied": {"environment_denied": 300},
+        "unauthorized": {"unauthorized": 1},
+    }
