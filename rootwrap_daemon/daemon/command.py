@@ -169,11 +169,20 @@ class Command:
             return executor.send_signal(bound)
         connection, message = self._connection, self._message
         client = Client(connection.descriptor, connection.listen, heard=connection.partial)
-        if self._stdio is not None:
-            return executor.run_on(
-                self._stdio, bound, bounds, client, lambda pid: self._say_started(pid, bounds.signals)
-            )
-        outcome = executor.run(bound, message.stdin if isinstance(message, Run) else None, bounds, client)
+        with self._server.running.ticket(
+            allowed.filter, self._peer.uid, leave=allowed.options.on_stop_leave
+        ) as ticket:
+            if self._stdio is not None:
+                return executor.run_on(
+                    self._stdio,
+                    bound,
+                    bounds,
+                    client,
+                    ticket,
+                    lambda pid: self._say_started(pid, bounds.signals),
+                )
+            stdin = message.stdin if isinstance(message, Run) else None
+            outcome = executor.run(bound, stdin, bounds, client, ticket)
         if allowed.options.sanitize and isinstance(outcome, Finished):
             return replace(
                 outcome,

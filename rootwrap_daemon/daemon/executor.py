@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.passed import Stdio
+from rootwrap_daemon.daemon.running import Ticket
 from rootwrap_daemon.daemon.spawn import Child, spawn, spawn_on
-from rootwrap_daemon.errors import CommandTimeout, Error, InternalError, OutputLimit
+from rootwrap_daemon.errors import CommandTimeout, Error, InternalError, OutcomeUnknown, OutputLimit
 from rootwrap_daemon.policy.bind import BoundExec, BoundRead, BoundSignal
 
 #: Bytes to read or write at once: the default capacity of a pipe (pipe(7)).
@@ -99,16 +100,23 @@ class Ended:
     returncode: int | None = None
 
 
-def run(bound: BoundExec, stdin: bytes | None, bounds: Bounds, client: Client) -> Finished | Ended:
+def run(
+    bound: BoundExec, stdin: bytes | None, bounds: Bounds, client: Client, ticket: Ticket
+) -> Finished | Ended:
     """Run a command. Raises what `spawn` raises."""
     with bound:
-        child = spawn(bound, stdin=stdin is not None)
+        child = spawn(bound, ticket, stdin=stdin is not None)
     with _held(child):
-        return _Run(child, stdin or b"", bounds, client).to_end()
+        return _Run(child, stdin or b"", bounds, client, ticket).to_end()
 
 
 def run_on(
-    stdio: Stdio, bound: BoundExec, bounds: Bounds, client: Client, on_start: Callable[[int], bool]
+    stdio: Stdio,
+    bound: BoundExec,
+    bounds: Bounds,
+    client: Client,
+    ticket: Ticket,
+    on_start: Callable[[int], bool],
 ) -> Finished | Ended:
     """Run a command on the client's own descriptors. Raises what `spawn_on` raises.
 
@@ -116,9 +124,9 @@ def run_on(
     told the pid, and says whether there is still somebody to run it for.
     """
     with bound, stdio:
-        child = spawn_on(bound, stdio.ends)
+        child = spawn_on(bound, ticket, stdio.ends)
     with _held(child):
-        running = _Run(child, b"", bounds, client)
+        running = _Run(child, b"", bounds, client, ticket)
         if not on_start(child.pid):
             running.abandon()
         return running.to_end()
@@ -139,8 +147,9 @@ def _held(child: Child) -> Iterator[None]:
 class _Run:
     """One command while it runs. `ending`: its group got SIGTERM; `ended`: and this is the answer."""
 
-    def __init__(self, child: Child, stdin: bytes, bounds: Bounds, client: Client) -> None:
+    def __init__(self, child: Child, stdin: bytes, bounds: Bounds, client: Client, ticket: Ticket) -> None:
         self.child = child
+        self.ticket = ticket
         self.bounds = bounds
         self.client = client
         self.deadline = time.monotonic() + bounds.timeout
@@ -165,6 +174,8 @@ class _Run:
             self._look_at_client(0)
         running = True
         while running:
+            if self.ticket.left:
+                return Ended(OutcomeUnknown("the daemon stops, and the command runs on"))
             left = self.deadline - time.monotonic()
             if left <= 0 and not self._late():
                 return Ended(InternalError("the command could not be ended"))
@@ -206,7 +217,10 @@ class _Run:
             self._look_at_client(event)
         elif descriptor == self.bounds.stop:
             self.poll.unregister(descriptor)
-            self._begin_end("stopping")
+            if self.ticket.leave and not self.ending:
+                self.ticket.left = True
+            else:
+                self._begin_end("stopping")
         elif descriptor == self.child.stdin:
             self._write(descriptor)
         else:

@@ -19,6 +19,7 @@ from rootwrap_daemon import config
 from rootwrap_daemon.daemon import configuration, orphans, privileges, sinks
 from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.listener import Listener
+from rootwrap_daemon.daemon.running import Notes, Registry
 from rootwrap_daemon.daemon.server import Server
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
 from rootwrap_daemon.policy import host
@@ -96,10 +97,11 @@ def _main(arguments: argparse.Namespace) -> int:
         group=_socket_group(settings),
         owners=policy.owners,
     )
+    running = Registry(_notes(settings, policy.owners))
     if settings.capabilities is not None:
         privileges.keep_capabilities(settings.capabilities)
     orphans.adopt()
-    server = Server(listener, policy, audit)
+    server = Server(listener, policy, audit, running)
 
     def reload() -> Policy:
         audit.reopen()
@@ -118,6 +120,15 @@ def _settings(conf: cfg.ConfigOpts, socket_path: str | None) -> config.Settings:
     if socket_path is not None:
         conf.set_override("socket_path", os.path.abspath(socket_path))
     return config.read_settings(conf)
+
+
+def _notes(settings: config.Settings, owners: frozenset[int]) -> Notes | None:
+    if not settings.state_dir:
+        return None
+    notes = Notes(settings.state_dir, owners)
+    # Before anything is served: it may be the very thing that a client asks for now.
+    notes.recover(settings.kill_grace)
+    return notes
 
 
 def _start_logging(conf: cfg.ConfigOpts) -> None:

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,7 +97,7 @@ class Notes:
 class Ticket:
     """One command, from before it is started until its end.
 
-    `since`: monotonic seconds. `pid`: 0 until it runs. `leave`: it may outlive this daemon.
+    `since`: monotonic seconds. `pid`: 0 until it runs. `leave`: it may outlive this daemon; `left`: and does.
     """
 
     filter: str
@@ -106,6 +107,7 @@ class Ticket:
     notes: Notes | None
     pid: int = 0
     slot: int = 0
+    left: bool = False
 
     def intend(self, stdout: int, stderr: int) -> None:
         """A process with these descriptors is about to be started. Raises OSError; then none must be."""
@@ -115,12 +117,10 @@ class Ticket:
             self.notes.write(self.slot, f"? {pipes} {leftovers.now()} {self._fate()}")
 
     def started(self, pid: int) -> None:
-        """It is this process."""
+        """It is this process. Raises nothing: where this fails, what was noted before will do."""
         self.pid = pid
-        if self.notes is not None:
-            start = leftovers.start_time(pid)
-            # Out of descriptors: the note that stands there will do.
-            if start is not None:
+        if self.notes is not None and (start := leftovers.start_time(pid)) is not None:
+            with contextlib.suppress(OSError):
                 self.notes.write(self.slot, f"{pid} {start} {self._fate()}")
 
     def _fate(self) -> str:
@@ -128,6 +128,9 @@ class Ticket:
 
 
 def _pipe(descriptor: int) -> str:
+    if descriptor < 0:
+        # subprocess.DEVNULL.
+        return "-"
     status = os.fstat(descriptor)
     return str(status.st_ino) if stat.S_ISFIFO(status.st_mode) else "-"
 
@@ -139,16 +142,25 @@ class Registry:
         self._notes = notes
         self._tickets: set[Ticket] = set()
 
+    @contextlib.contextmanager
+    def ticket(self, filter_name: str, uid: int, *, leave: bool) -> Iterator[Ticket]:
+        """A ticket for a command that is about to be started, until its end."""
+        ticket = self.begin(filter_name, uid, leave=leave)
+        try:
+            yield ticket
+        finally:
+            self.end(ticket)
+
     def begin(self, filter_name: str, uid: int, *, leave: bool) -> Ticket:
-        """A ticket for a command that is about to be started; `end` takes it back whatever came of it."""
+        """A ticket, for `end` to take back."""
         ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes)
         self._tickets.add(ticket)
         return ticket
 
-    def end(self, ticket: Ticket, *, left: bool = False) -> None:
-        """It has ended; `left`: it runs on, and is nobody's concern any more."""
+    def end(self, ticket: Ticket) -> None:
+        """It has ended, or is left alone: then its note stays."""
         self._tickets.discard(ticket)
-        if self._notes is not None and ticket.slot and not left:
+        if self._notes is not None and ticket.slot and not ticket.left:
             with contextlib.suppress(OSError):
                 self._notes.give(ticket.slot)
 

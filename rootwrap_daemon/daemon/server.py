@@ -162,26 +162,31 @@ class Server:
             sessions = list(self._sessions)
         for session in sessions:
             session.connection.end_input()
-        if not self._wait(deadline):
+        if not self._wait(deadline, leave=True):
             LOG.warning("commands are still running after %g s: ending them", settings.drain_timeout)
-            os.write(self._stop_writer, b"x")
-            if not self._wait(time.monotonic() + settings.kill_grace + 2):
-                # What is left waits for a client that does not read.
-                with self._lock:
-                    sessions = list(self._sessions)
-                for session in sessions:
-                    session.connection.abort()
-                self._wait(time.monotonic() + 2)
+        os.write(self._stop_writer, b"x")
+        if not self._wait(time.monotonic() + settings.kill_grace + 2):
+            # What is left waits for a client that does not read.
+            with self._lock:
+                sessions = list(self._sessions)
+            for session in sessions:
+                session.connection.abort()
+            self._wait(time.monotonic() + 2)
 
-    def _wait(self, deadline: float) -> bool:
-        """Wait until no session is left. False if the deadline came first."""
+    def _wait(self, deadline: float, *, leave: bool = False) -> bool:
+        """Wait until no session is left. False if the deadline came first.
+
+        `leave`: or only such whose commands may outlive this daemon; those need not end.
+        """
         while True:
             with self._lock:
-                session = next(iter(self._sessions), None)
+                sessions = list(self._sessions)
             left = deadline - time.monotonic()
-            if session is None or left <= 0:
-                return session is None
-            session.wait(min(left, 0.5))
+            # A session runs one command at a time.
+            done = len(sessions) <= (sum(one.leave for one in self.running.snapshot()) if leave else 0)
+            if done or left <= 0:
+                return done
+            sessions[0].wait(min(left, 0.5))
 
     def _accept_some(self) -> None:
         for _ in range(_BATCH):

@@ -16,6 +16,7 @@ from rootwrap_daemon.daemon.command import Command, canonical, description, new_
 from rootwrap_daemon.daemon.connection import Closed, Connection, Share
 from rootwrap_daemon.daemon.listener import Peer
 from rootwrap_daemon.daemon.passed import Stdio
+from rootwrap_daemon.daemon.status import report
 from rootwrap_daemon.errors import (
     BadRequest,
     DaemonUnavailable,
@@ -144,14 +145,17 @@ class Session:
             self.connection.answer(verdict)
 
     def status(self, status: Status) -> None:
-        """Tell root how the daemon does."""
-        request_id, policy = new_request_id(), self._policy()
-        if self.peer.uid != 0:
-            self.server.audit.denied("denied", self.peer.uid, id=request_id, pid=self.peer.pid)
-            self.connection.answer(Failure(request_id, Denied.code, "only root may ask"))
+        """Tell whoever may know how the daemon does."""
+        request_id = new_request_id()
+        if self.server.policy.may_see_status(self.peer):
+            self.connection.answer(Report(request_id, json.dumps(report(self.server)).encode()))
             return
-        report = {"generation": policy.generation, "filters": len(policy.ruleset.filters)}
-        self.connection.answer(Report(request_id, json.dumps(report).encode()))
+        self._policy()
+        self.server.audit.denied(
+            "denied", self.peer.uid, id=request_id, pid=self.peer.pid, detail="the status was asked for"
+        )
+        text = "only root and members of status_group may ask"
+        self.connection.answer(Failure(request_id, Denied.code, text))
 
     def _check(self, check: Check) -> Verdict:
         request_id, policy = new_request_id(), self._policy()

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from rootwrap_daemon.daemon import privileges
 from rootwrap_daemon.daemon.orphans import REAPER
+from rootwrap_daemon.daemon.running import Ticket
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
 from rootwrap_daemon.policy.bind import BoundExec
 
@@ -88,7 +89,7 @@ class Child:
         os.close(self.pidfd)
 
 
-def spawn(bound: BoundExec, *, stdin: bool) -> Child:
+def spawn(bound: BoundExec, ticket: Ticket, *, stdin: bool) -> Child:
     """Start the process on pipes; `stdin`: with one for its standard input, else /dev/null.
 
     Raises ExecutableNotFound, TooLarge or InternalError; then there is no process.
@@ -105,7 +106,7 @@ def spawn(bound: BoundExec, *, stdin: bool) -> Child:
                     os.set_blocking(ours[-1], False)
         except OSError as error:
             raise _failure(error) from error
-        process, pidfd = _create(bound, theirs if stdin else (subprocess.DEVNULL, *theirs))
+        process, pidfd = _create(bound, ticket, theirs if stdin else (subprocess.DEVNULL, *theirs))
     except Error:
         _close(ours)
         raise
@@ -116,9 +117,9 @@ def spawn(bound: BoundExec, *, stdin: bool) -> Child:
     return Child(process, pidfd, None, tuple(ours))
 
 
-def spawn_on(bound: BoundExec, stdio: Sequence[int | None]) -> Child:
+def spawn_on(bound: BoundExec, ticket: Ticket, stdio: Sequence[int | None]) -> Child:
     """Start the process on these descriptors, which stay the caller's; None: /dev/null. Raises as `spawn`."""
-    process, pidfd = _create(bound, [subprocess.DEVNULL if one is None else one for one in stdio])
+    process, pidfd = _create(bound, ticket, [subprocess.DEVNULL if one is None else one for one in stdio])
     return Child(process, pidfd)
 
 
@@ -133,11 +134,13 @@ def _open_pidfd(process: "subprocess.Popen[bytes]") -> int:
         raise
 
 
-def _create(bound: BoundExec, ends: Sequence[int]) -> "tuple[subprocess.Popen[bytes], int]":
+def _create(bound: BoundExec, ticket: Ticket, ends: Sequence[int]) -> "tuple[subprocess.Popen[bytes], int]":
     start = _start if bound.capabilities is None and not bound.no_new_privs else _start_with_less
     try:
+        ticket.intend(ends[1], ends[2])
         with REAPER.spawning():
             process = start(bound, *ends)
+            ticket.started(process.pid)
             REAPER.awaits(process.pid)
             return process, _open_pidfd(process)
     except OSError as error:

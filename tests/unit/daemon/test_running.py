@@ -304,7 +304,8 @@ def test_who_is_left_keeps_its_note(state: Path) -> None:
     reader, writer = os.pipe()
     ticket.intend(reader, writer)
     ticket.started(os.getpid())
-    registry.end(ticket, left=True)
+    ticket.left = True
+    registry.end(ticket)
     notes.close()
     os.close(reader)
     os.close(writer)
