@@ -1,4 +1,4 @@
-"""Where connections come from: a Unix socket that this daemon binds; credentials -> Peer.
+"""Where connections come from: a Unix socket handed over, or bound here; credentials -> Peer.
 
 Promises: who a peer is comes from the kernel, taken once, before anything is read (unix(7), SO_PEERCRED).
 """
@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from rootwrap_daemon.daemon import service
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 
@@ -47,11 +48,7 @@ class Listener:
 
     def __init__(self, path: str, *, mode: int, group: int | None, owners: frozenset[int]) -> None:
         """Raises ConfigurationError."""
-        try:
-            directory = host.resolve_owned(os.path.dirname(path), owners).path
-        except (OSError, host.UntrustedPath) as error:
-            raise ConfigurationError(f"socket_path: {path}: {error}: its directory must be root's") from error
-        self.path = f"{directory}/{os.path.basename(path)}"
+        self.path = _in_owned_directory(path, owners)
         self._lock = _lock(self.path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         new = f"{self.path}.new"
@@ -80,6 +77,27 @@ class Listener:
         except FileNotFoundError:
             pass
         os.close(self._lock)
+
+
+class HandedListener:
+    """A listening socket that the service manager made and keeps: `close` leaves it to the next daemon."""
+
+    def __init__(self, descriptor: int, path: str, *, owners: frozenset[int]) -> None:
+        """Raises ConfigurationError."""
+        _in_owned_directory(path, owners)
+        self.socket = service.take_socket(descriptor, path)
+
+    def close(self) -> None:
+        """Take no more connections here; those that come wait for the next daemon."""
+        self.socket.close()
+
+
+def _in_owned_directory(path: str, owners: frozenset[int]) -> str:
+    try:
+        directory = host.resolve_owned(os.path.dirname(path), owners).path
+    except (OSError, host.UntrustedPath) as error:
+        raise ConfigurationError(f"socket_path: {path}: {error}: its directory must be root's") from error
+    return f"{directory}/{os.path.basename(path)}"
 
 
 def _lock(path: str) -> int:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
@@ -16,12 +17,13 @@ from oslo_config import cfg
 from oslo_log import log
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import configuration, orphans, privileges, sinks
+from rootwrap_daemon.daemon import configuration, orphans, privileges, service, sinks
 from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.listener import Listener
+from rootwrap_daemon.daemon.listener import HandedListener, Listener
 from rootwrap_daemon.daemon.running import Notes, Registry
 from rootwrap_daemon.daemon.server import Server
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
+from rootwrap_daemon.filters.model import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 
@@ -69,6 +71,7 @@ def _die(error: Error) -> NoReturn:
 
 
 def _main(arguments: argparse.Namespace) -> int:
+    manager = service.manager(os.environ)
     privileges.fill_standard_descriptors()
     if not sys.flags.isolated:
         raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {_MODULE}`")
@@ -91,13 +94,8 @@ def _main(arguments: argparse.Namespace) -> int:
         return 0
     signals = _Signals()
     audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
-    listener = Listener(
-        settings.socket_path,
-        mode=settings.socket_mode,
-        group=_socket_group(settings),
-        owners=policy.owners,
-    )
     running = Registry(_notes(settings, policy.owners))
+    listener = _listen(manager, settings, policy.owners)
     if settings.capabilities is not None:
         privileges.keep_capabilities(settings.capabilities)
     orphans.adopt()
@@ -109,8 +107,11 @@ def _main(arguments: argparse.Namespace) -> int:
         return load(config.fit(new, nofile), server.policy.generation + 1)
 
     _log_start(policy, settings)
-    server.serve(signals.descriptor, _Reaction(signals, server, reload).on_signal)
+    manager.notify(READY=1, STATUS=_in_force(policy))
+    reaction = _Reaction(signals, server, reload, manager)
+    server.serve(signals.descriptor, reaction.on_signal, service.Heart(manager, server.prove).beat)
     LOG.info("stopping")
+    manager.notify(STOPPING=1, STATUS="Stopping: no new commands; waiting for those that run")
     server.stop()
     audit.close()
     return 0
@@ -140,6 +141,17 @@ def _start_logging(conf: cfg.ConfigOpts) -> None:
         logging.getLogger().setLevel(conf.syslog_log_level.upper())
 
 
+def _listen(
+    manager: service.Manager, settings: config.Settings, owners: frozenset[int]
+) -> Listener | HandedListener:
+    if manager.listening is not None:
+        # Mode and owner are those of the .socket unit.
+        return HandedListener(manager.listening, settings.socket_path, owners=owners)
+    return Listener(
+        settings.socket_path, mode=settings.socket_mode, group=_socket_group(settings), owners=owners
+    )
+
+
 def _socket_group(settings: config.Settings) -> int | None:
     if settings.socket_group is None:
         return None
@@ -161,6 +173,12 @@ def _log_start(policy: Policy, settings: config.Settings) -> None:
     LOG.info("%d filters; listening on %s", len(policy.ruleset.filters), settings.socket_path)
 
 
+def _in_force(policy: Policy) -> str:
+    skipped = sum(finding.severity is Severity.ERROR for finding in policy.findings)
+    left_out = f"; {skipped} findings, what they are about is left out" if skipped else ""
+    return f"Serving: {len(policy.ruleset.filters)} filters of generation {policy.generation}{left_out}"
+
+
 class _Signals:
     """Signals as bytes on a descriptor that poll(2) can wait for; none of them ends the process any more."""
 
@@ -180,10 +198,13 @@ class _Signals:
 class _Reaction:
     """What the main thread does about them: SIGTERM, SIGINT stop; SIGHUP reloads in a thread of its own."""
 
-    def __init__(self, signals: _Signals, server: Server, reload: Callable[[], Policy]) -> None:
+    def __init__(
+        self, signals: _Signals, server: Server, reload: Callable[[], Policy], manager: service.Manager
+    ) -> None:
         self._signals = signals
         self._server = server
         self._reload = reload
+        self._manager = manager
         self._reloading = threading.Lock()
 
     def on_signal(self) -> bool:
@@ -195,21 +216,35 @@ class _Reaction:
             try:
                 threading.Thread(target=self._load, daemon=True).start()
             except RuntimeError as error:
-                LOG.error("not reloaded: %s", error)
+                self._keep(str(error))
         return False
 
     def _load(self) -> None:
         # One at a time, each reading the files after its signal came.
         with self._reloading:
+            microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            self._manager.notify(RELOADING=1, MONOTONIC_USEC=microseconds, STATUS="Reloading")
+            # Whatever comes of it, the manager must hear READY again.
+            status = ""
             try:
                 policy = self._reload()
-            except Error as error:
-                LOG.error(
-                    "not reloaded, the rules of generation %d stay: %s", self._server.policy.generation, error
+                self._server.policy = policy
+                LOG.info(
+                    "reloaded: generation %d, %d filters", policy.generation, len(policy.ruleset.filters)
                 )
-                return
-            self._server.policy = policy
-            LOG.info("reloaded: generation %d, %d filters", policy.generation, len(policy.ruleset.filters))
+                status = _in_force(policy)
+            except Error as error:
+                status = self._keep(str(error))
+            finally:
+                self._manager.notify(
+                    READY=1, STATUS=status or "Not reloaded: a fault of the daemon, see its log"
+                )
+
+    def _keep(self, why: str) -> str:
+        """Say that the rules stay as they are; what the manager shall be told of it."""
+        generation = self._server.policy.generation
+        LOG.error("not reloaded, the rules of generation %d stay: %s", generation, why)
+        return f"NOT reloaded, the rules of generation {generation} stay in force: {why}"
 
 
 if __name__ == "__main__":

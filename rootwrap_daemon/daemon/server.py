@@ -16,12 +16,14 @@ from typing import Final
 
 from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.connection import turn_away
-from rootwrap_daemon.daemon.listener import Listener, peer_of
+from rootwrap_daemon.daemon.listener import HandedListener, Listener, Peer, peer_of
 from rootwrap_daemon.daemon.orphans import REAPER
 from rootwrap_daemon.daemon.running import Registry
 from rootwrap_daemon.daemon.session import Session
 from rootwrap_daemon.errors import Busy, Unauthorized
 from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.protocol.codec import encode
+from rootwrap_daemon.protocol.messages import MAX_REQUEST_FRAME, VERSION, Hello
 
 LOG = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ class Server:
     """
 
     def __init__(
-        self, listener: Listener, policy: Policy, audit: Audit, running: Registry | None = None
+        self, listener: Listener | HandedListener, policy: Policy, audit: Audit, running: Registry | None = None
     ) -> None:
         self.listener = listener
         self.policy = policy
@@ -136,14 +138,17 @@ class Server:
         """How many there are."""
         return len(self._sessions)
 
-    def serve(self, wake: int, on_signal: Callable[[], bool]) -> None:
-        """Accept until `on_signal`, called when `wake` is readable, says to stop."""
+    def serve(self, wake: int, on_signal: Callable[[], bool], beat: Callable[[], float]) -> None:
+        """Accept until `on_signal`, called when `wake` is readable, says to stop.
+
+        `beat` is called again within the seconds that it returns.
+        """
         poll = select.poll()
         poll.register(self.listener.socket, select.POLLIN)
         poll.register(wake, select.POLLIN)
         tick = _TICK
         while True:
-            for descriptor, _ in poll.poll(tick * 1000):
+            for descriptor, _ in poll.poll(min(tick, beat()) * 1000 + 1):
                 if descriptor == wake:
                     if on_signal():
                         return
@@ -151,6 +156,29 @@ class Server:
                     self._accept_some()
             self.audit.flush()
             tick = _SHORT_TICK if REAPER.reap() else _TICK
+
+    def prove(self, done: Callable[[], None]) -> None:
+        """Call `done` once a connection of our own was greeted by a thread made for it, as a client's is.
+
+        Raises OSError or RuntimeError if there is no descriptor or thread for it.
+        """
+        ours, theirs = socket.socketpair()
+        session = Session(self, theirs, Peer(os.getpid(), os.geteuid(), os.getegid(), ()))
+        ours.sendall(encode(Hello(VERSION, MAX_REQUEST_FRAME)))
+        ours.shutdown(socket.SHUT_WR)
+
+        def greet() -> None:
+            with ours:
+                self._run(session)
+                if ours.recv(1):
+                    done()
+
+        try:
+            threading.Thread(target=greet, daemon=True).start()
+        except RuntimeError:
+            ours.close()
+            theirs.close()
+            raise
 
     def stop(self) -> None:
         """Take no new commands, let running ones end until the drain deadline, then end them."""

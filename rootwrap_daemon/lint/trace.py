@@ -168,7 +168,7 @@ def _of_path_filter(argument: str) -> _Wanted:
 
 
 def _kill(one: KillFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step]:
-    names = " or ".join(name for name, _ in one.signals)
+    names = " or ".join(name for name in one.signals)
     # The number of this process in the place of the last word: is it that word, or one before it?
     words = argv[1:]
     if one.signals and words:
@@ -184,7 +184,7 @@ def _kill(one: KillFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step
     if not words:
         yield Step(last, None, wanted, ok=False)
         return
-    probe_words = (one.signals[0][0], words[0]) if one.signals else (words[0],)
+    probe_words = (next(iter(one.signals)), words[0]) if one.signals else (words[0],)
     yield Step(last, words[0], wanted, ok=one.match(Request((argv[0], *probe_words)), clock) is not None)
     yield from (Step(last + index, word, "", ok=False) for index, word in enumerate(words[1:], 1))
 
