@@ -23,10 +23,12 @@ from rootwrap_daemon.errors import Error
 #: * `run(args: argparse.Namespace) -> int`: do it, and the exit code. May raise any `errors.Error`.
 COMMANDS: Final[tuple[str, ...]] = (
     "check",
+    "install",
     "rules",
     "explain",
     "test",
     "suggest",
+    "uninstall",
 )
 
 #: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.

@@ -1,0 +1,216 @@
+"""Files of an installation: put in place, recorded, and taken away again.
+
+Promises: a file that an administrator changed is neither replaced nor removed; nothing is written where
+others than root could have prepared a link. Imports policy and errors.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.policy import host
+
+#: Where it is written down what was put, below the root of the installation.
+RECORD: Final = "/var/lib/rootwrap-daemon/installed.json"
+
+
+@dataclass(slots=True)
+class Record:
+    """What was put: the sum of each file, and for which instances each file and directory is there."""
+
+    sums: dict[str, str] = field(default_factory=dict)
+    users: dict[str, list[str]] = field(default_factory=dict)
+
+    def of(self, instance: str) -> list[str]:
+        """Paths that are there for this instance."""
+        return [path for path, users in self.users.items() if instance in users]
+
+    def add(self, path: str, instance: str) -> None:
+        """This path is there for this instance, too."""
+        users = self.users.setdefault(path, [])
+        if instance not in users:
+            users.append(instance)
+
+    def drop(self, path: str, instance: str) -> bool:
+        """True if no instance needs the path any more."""
+        users = self.users[path]
+        users.remove(instance)
+        if users:
+            return False
+        del self.users[path]
+        return True
+
+
+class Placer:
+    """Puts and removes below `root`, telling each step to `say`; with `dry`, only tells."""
+
+    def __init__(self, root: str, say: Callable[[str], None], *, dry: bool) -> None:
+        """Raises ConfigurationError if the record cannot be read."""
+        self._root = os.path.realpath(root).rstrip("/")
+        self._owners = host.base_owners()
+        self._say = say
+        self._dry = dry
+        self.record = self._read_record()
+
+    def real(self, path: str) -> str:
+        """Where `path`, absolute inside the root, is from here."""
+        return self._root + path
+
+    def put_directory(self, path: str, instance: str) -> None:
+        """Make a directory of root, 0755, and those above it. Raises ConfigurationError or OSError."""
+        real = self.real(path)
+        if self._dry and path in self.record.users:
+            return
+        if os.path.isdir(real):
+            if path in self.record.users:
+                self.record.add(path, instance)
+            self._trusted(path)
+            return
+        self.put_directory(os.path.dirname(path), instance)
+        self._say(f"make  {real}/")
+        self.record.add(path, instance)
+        if not self._dry:
+            self._write_record()
+            os.mkdir(real)
+            os.chmod(real, 0o755)  # noqa: S103 - everybody may read what is allowed
+
+    def put(self, path: str, text: str, instance: str) -> None:
+        """Put a file of root, 0644, unless something of somebody else is there. Raises as `put_directory`."""
+        self.put_directory(os.path.dirname(path), instance)
+        real = self.real(path)
+        now, new = _sum_of(real), _sum(text.encode())
+        recorded = self.record.sums.get(path)
+        if now is not None and now not in (recorded, new):
+            self._say(f"keep  {real}: not as it was put there, or not put by this program")
+            return
+        if now == new:
+            self._say(f"keep  {real}: is as it should be")
+            if recorded is not None:
+                self.record.sums[path] = new
+                self.record.add(path, instance)
+                self._save()
+            return
+        self._say(f"{'renew' if now else 'put  '} {real}")
+        # First the record: what is recorded and not there does no harm.
+        self.record.sums[path] = new
+        self.record.add(path, instance)
+        self._save()
+        if not self._dry:
+            self._write(real, text)
+
+    def remove(self, instance: str) -> None:
+        """Take away what is there for this instance alone, and is as it was put. Raises OSError."""
+        # The deepest first: a directory after what is in it.
+        for path in sorted(self.record.of(instance), key=lambda one: (-one.count("/"), one)):
+            if not self.record.drop(path, instance):
+                continue
+            recorded = self.record.sums.pop(path, None)
+            if recorded is None:
+                self._remove_directory(path)
+            else:
+                self._remove_file(path, recorded)
+        self._save()
+
+    def _remove_file(self, path: str, recorded: str) -> None:
+        real = self.real(path)
+        if not os.path.lexists(real):
+            return
+        if _sum_of(real) != recorded:
+            self._say(f"leave {real}: it was changed since")
+            return
+        self._say(f"remove {real}")
+        if not self._dry:
+            os.unlink(real)
+
+    def _remove_directory(self, path: str) -> None:
+        real = self.real(path)
+        if not os.path.isdir(real):
+            return
+        if self._dry:
+            self._say(f"remove {real}/, if nothing else is in it")
+            return
+        try:
+            os.rmdir(real)
+            self._say(f"remove {real}/")
+        except OSError:
+            self._say(f"leave {real}/: not empty")
+
+    def _trusted(self, path: str) -> None:
+        try:
+            found = host.resolve_owned(self.real(path) or "/", self._owners).path
+        except (OSError, host.UntrustedPath) as error:
+            raise ConfigurationError(f"{self.real(path)}: {error}: give it to root, mode 0755") from error
+        if not f"{found}/".startswith(f"{self._root}/"):
+            raise ConfigurationError(
+                f"{self.real(path)} leads to {found}, out of {self._root}: remove the link"
+            )
+
+    def _write(self, real: str, text: str) -> None:
+        new = f"{os.path.dirname(real)}/.{os.path.basename(real)}.new"
+        if os.path.lexists(new):
+            os.unlink(new)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, 0o644)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(new, real)
+
+    def _read_record(self) -> Record:
+        path = self.real(RECORD)
+        try:
+            with open(host.open_owned(path, self._owners), encoding="utf-8") as file:
+                return _record(json.load(file))
+        except FileNotFoundError:
+            return Record()
+        except (OSError, host.UntrustedPath, ValueError) as error:
+            raise ConfigurationError(
+                f"{path}: {error}: repair it, or take away by hand what is there"
+            ) from error
+
+    def _save(self) -> None:
+        if not self._dry:
+            self._write_record()
+
+    def _write_record(self) -> None:
+        path = self.real(RECORD)
+        directory = os.path.dirname(path)
+        if self.record.users:
+            os.makedirs(directory, 0o755, exist_ok=True)
+            self._trusted(os.path.dirname(RECORD))
+            self._write(path, json.dumps({"sums": self.record.sums, "users": self.record.users}, indent=1))
+        elif os.path.lexists(path):
+            os.unlink(path)
+            os.rmdir(directory)
+
+
+def _record(value: Any) -> Record:
+    try:
+        sums = {str(path): str(digest) for path, digest in value["sums"].items()}
+        users = {str(path): [str(one) for one in names] for path, names in value["users"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("no record of an installation") from None
+    if any(not path.startswith("/") or ".." in path.split("/") for path in (*sums, *users)):
+        raise ValueError("a path in it is not absolute")
+    return Record(sums, users)
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sum_of(path: str) -> str | None:
+    """The sum of a file, None if there is none, "" for anything that is no file."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return ""
+        with open(path, "rb") as file:
+            return _sum(file.read())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,39 @@
+"""The files under etc/ that come with the package: units, drop-ins, samples.
+
+Promises: the text of a file that only root can change. Imports policy and errors.
+"""
+
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.policy import host
+
+#: Where setup.cfg puts them, below the prefix of the installation.
+_SHARE: Final = "share/rootwrap-daemon/"
+
+
+def path(name: str) -> str:
+    """Where `name`, relative to etc/ of the source, is: an installation's share, or the checkout's etc/.
+
+    Raises ConfigurationError.
+    """
+    for file in metadata.distribution("rootwrap-daemon").files or ():
+        if str(file).endswith(f"{_SHARE}{name}"):
+            return os.path.realpath(str(file.locate()))
+    found = Path(__file__).parents[2] / "etc" / name
+    if not found.is_file():
+        raise ConfigurationError(f"this installation has no {name}: install rootwrap-daemon anew, with pip")
+    return str(found)
+
+
+def text(name: str) -> str:
+    """Its content. Raises ConfigurationError."""
+    where = path(name)
+    try:
+        with open(host.open_owned(where, host.base_owners()), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, host.UntrustedPath) as error:
+        raise ConfigurationError(f"{where}: {error}: it must be a file that only root can write") from error

@@ -1,0 +1,244 @@
+"""`rootwrapctl install` and `uninstall` below a directory: what they put, keep, and take away."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon import config
+from rootwrap_daemon.cli import ctl, takeover
+
+ROOT = Path(__file__).parents[3]
+UNITS = "etc/systemd/system"
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """The root of a system with two users."""
+    # A plain user's directories are what nobody else can change, too; pytest's own lie in /tmp.
+    tmp_path.chmod(0o755)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(
+        "netagent:x:990:991::/:/bin/false\nother:x:992:992::/:/bin/false\nlonely:x:993:993::/:/bin/false\n"
+    )
+    (tmp_path / "etc/group").write_text("agents:x:991:\nother:x:992:\n")
+    return tmp_path
+
+
+def install(system: Path, instance: str = "netagent", *more: str, user: str = "netagent") -> int:
+    return ctl.main(["install", "--instance", instance, "--user", user, "--root", str(system), *more])
+
+
+def uninstall(system: Path, instance: str = "netagent", *more: str) -> int:
+    return ctl.main(["uninstall", "--instance", instance, "--root", str(system), *more])
+
+
+def tree(system: Path) -> dict[str, str]:
+    """Every path with its mode and content."""
+    return {
+        str(path.relative_to(system)): f"{path.lstat().st_mode:o} "
+        + (path.read_text() if path.is_file() else "")
+        for path in sorted(system.rglob("*"))
+    }
+
+
+def test_puts_and_takes_away_just_that(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree(system)
+    assert install(system, "netagent", "--network-agent") == 0
+    put = tree(system)
+    unit = (system / UNITS / "rootwrap-daemon@.service").read_text()
+    assert f"\nExecStart={sys.executable} -I -m rootwrap_daemon.daemon.main --config-file" in unit
+    assert "SocketGroup=agents\n" in put[f"{UNITS}/rootwrap-daemon@netagent.socket.d/10-access.conf"]
+    assert f"{UNITS}/rootwrap-daemon@netagent.service.d/50-network-agent.conf" in put
+    assert "etc/sysusers.d/rootwrap-daemon.conf" in put and "etc/tmpfiles.d/rootwrap-daemon.conf" in put
+    assert list((system / "etc/rootwrap-daemon/netagent.filters.d").iterdir()) == []
+    assert all(text.startswith(("100644", "40755")) for text in put.values()), put
+    settings = config.read_settings(
+        config.new_conf(str(system / "etc/rootwrap-daemon/netagent.conf"), lambda conf: None)
+    )
+    assert settings.socket_path == "/run/rootwrap-daemon/netagent.sock"
+    assert (settings.allowed_users, settings.allowed_groups) == (("netagent",), ())
+    assert settings.filters_path == ("/etc/rootwrap-daemon/netagent.filters.d",)
+    assert "enable rootwrap-daemon@netagent.socket" in capsys.readouterr().out
+    # Once more is no different.
+    assert install(system, "netagent", "--network-agent") == 0
+    assert tree(system) == put
+    assert uninstall(system) == 0
+    after = tree(system)
+    assert after.keys() - before.keys() == {"var", "var/lib"}
+
+
+def test_dry_run_touches_nothing_and_says_it_all(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree(system)
+    assert install(system, "netagent", "--dry-run") == 0
+    assert tree(system) == before
+    told = capsys.readouterr().out
+    install(system)
+    assert told == capsys.readouterr().out.split("\nWhat to do next")[0]
+    put = tree(system)
+    assert uninstall(system, "netagent", "--dry-run") == 0
+    assert tree(system) == put
+    assert "remove" in capsys.readouterr().out
+
+
+def test_what_was_changed_is_neither_replaced_nor_removed(
+    system: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(system)
+    conf = system / "etc/rootwrap-daemon/netagent.conf"
+    conf.write_text(conf.read_text() + "max_commands = 5\n")
+    filters = system / "etc/rootwrap-daemon/netagent.filters.d/own.filters"
+    filters.write_text("[Filters]\n")
+    capsys.readouterr()
+    install(system)
+    assert "max_commands" in conf.read_text()
+    assert f"keep  {conf}: not as it was put there" in capsys.readouterr().out
+    uninstall(system)
+    told = capsys.readouterr().out
+    assert f"leave {conf}: it was changed since" in told and f"leave {filters.parent}/: not empty" in told
+    assert conf.exists() and filters.exists()
+    assert not (system / UNITS).exists()
+
+
+def test_what_was_there_before_is_not_taken_away(system: Path) -> None:
+    units = system / UNITS
+    units.mkdir(parents=True)
+    masked = units / "rootwrap-daemon@.socket"
+    masked.symlink_to("/dev/null")
+    own = units / "rootwrap-daemon@.service"
+    own.write_text("[Service]\n")
+    install(system)
+    uninstall(system)
+    assert masked.is_symlink() and own.read_text() == "[Service]\n"
+
+
+def test_an_older_version_is_renewed(system: Path) -> None:
+    install(system)
+    unit = system / UNITS / "rootwrap-daemon@.service"
+    new = unit.read_text()
+    record_file = system / "var/lib/rootwrap-daemon/installed.json"
+    unit.write_text("# of the version before\n")
+    record = json.loads(record_file.read_text())
+    record["sums"][f"/{UNITS}/rootwrap-daemon@.service"] = _sum(unit)
+    record_file.write_text(json.dumps(record))
+    install(system)
+    assert unit.read_text() == new
+
+
+def _sum(path: Path) -> str:
+    return subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def test_instances_share_units(system: Path) -> None:
+    install(system)
+    install(system, "second", user="other")
+    assert uninstall(system) == 0
+    unit = system / UNITS / "rootwrap-daemon@.service"
+    assert unit.exists() and (system / "etc/rootwrap-daemon/second.conf").exists()
+    assert not (system / "etc/rootwrap-daemon/netagent.conf").exists()
+    assert uninstall(system, "second") == 0
+    assert not unit.exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "", "A", "a.sock", "%i", "-x"])
+def test_names_are_checked(system: Path, name: str) -> None:
+    assert ctl.main(["install", f"--instance={name}", "--user=netagent", "--root", str(system)]) == 78
+
+
+@pytest.mark.parametrize("user", ["nobody-here", "x\ny", "0"])
+def test_users_are_checked(system: Path, user: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree(system)
+    assert install(system, user=user) == 78
+    assert "user" in capsys.readouterr().err
+    assert tree(system) == before
+
+
+def test_a_group_without_a_name_is_a_number(system: Path) -> None:
+    install(system, user="lonely")
+    text = (system / UNITS / "rootwrap-daemon@netagent.socket.d/10-access.conf").read_text()
+    assert "SocketGroup=993\n" in text
+
+
+def test_a_link_out_of_the_root_is_not_followed(
+    system: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    outside.chmod(0o755)
+    (system / "etc/systemd").symlink_to(outside)
+    assert install(system) == 78
+    assert list(outside.iterdir()) == []
+
+
+def test_what_listens_is_not_uninstalled(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(system)
+    (system / "run/rootwrap-daemon").mkdir(parents=True)
+    (system / "run/rootwrap-daemon/netagent.sock").touch()
+    assert uninstall(system) == 78
+    assert "systemctl disable --now" in capsys.readouterr().err
+    assert uninstall(system, "never") == 78
+
+
+def test_refuses_code_that_others_can_change(system: Path) -> None:
+    """As a copy of the package that its group can write."""
+    code = system / "code"
+    code.mkdir(mode=0o755)
+    subprocess.run(["cp", "-r", ROOT / "rootwrap_daemon", ROOT / "etc", code], check=True)
+    venv = system / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    others = [entry for entry in sys.path if entry.endswith("site-packages")]
+    (site / "here.pth").write_text("\n".join([str(code), *others]))
+
+    def attempt() -> "subprocess.CompletedProcess[str]":
+        arguments = ["--instance", "x", "--user", "netagent", "--root", str(system), "--dry-run"]
+        return subprocess.run(
+            [venv / "bin/python", "-m", "rootwrap_daemon.cli.ctl", "install", *arguments],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert attempt().returncode == 0, attempt().stderr
+    (code / "rootwrap_daemon/errors.py").chmod(0o664)
+    done = attempt()
+    assert done.returncode == 78
+    assert "others can change the code of this daemon" in done.stderr and "errors.py" in done.stderr
+
+
+def test_takes_over_what_it_can(tmp_path: Path) -> None:
+    (tmp_path / "filters").mkdir()
+    tmp_path.chmod(0o755)
+    (tmp_path / "filters/a.filters").write_text(
+        "[Filters]\na: CommandFilter, true, root\nb: NoSuchFilter, x, root\n"
+    )
+    old = tmp_path / "rootwrap.conf"
+    old.write_text(
+        f"[DEFAULT]\nfilters_path={tmp_path}/filters,\n  /nowhere\nexec_dirs=/usr/bin,/bin\nuse_syslog=True\n"
+        "rlimit_nofile=1024\nstrange=1\n[xenapi]\nurl=x\n"
+    )
+    taken = takeover.take_over(str(old))
+    assert taken.lines == (
+        f"filters_path = {tmp_path}/filters, /nowhere",
+        "exec_dirs = /usr/bin,/bin",
+        "rlimit_nofile = 1024",
+        "on_finding = skip",
+    )
+    assert [line.split(":")[0] for line in taken.missed] == ["use_syslog", "strange", "[xenapi]"]
+    said: list[str] = []
+    owner = "" if os.geteuid() == 0 else f"trusted_owners = {os.geteuid()}, 0\n"
+    text = "[DEFAULT]\nallowed_users = root\n" + owner + "".join(f"{line}\n" for line in taken.lines)
+    assert takeover.judge(text, said.append) == 1
+    assert any(line.startswith("left out: ") and "NoSuchFilter" in line for line in said)
+
+
+def test_the_package_brings_its_files() -> None:
+    """setup.cfg names every file under etc/: a wheel has nothing else."""
+    listed = (ROOT / "setup.cfg").read_text().split("[options.data_files]")[1].split("\n[")[0]
+    found = [path for path in (ROOT / "etc").rglob("*") if path.is_file() and path.suffix != ".filters"]
+    assert len(found) >= 6
+    for path in found:
+        assert str(path.relative_to(ROOT)) in listed, path
