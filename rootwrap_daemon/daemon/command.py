@@ -103,7 +103,7 @@ class Command:
 
     def answer(self, policy: Policy) -> Answer | None:
         """Judge and run it; what is to be said at its end, None if there is nobody to hear it."""
-        if self._server.stopping:
+        if self._server.drained:
             return self._failed(Stopping("the daemon is stopping"))
         with self._server.turns.of(self._peer.uid):
             judged = judge(policy, self._request)

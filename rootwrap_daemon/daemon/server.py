@@ -126,6 +126,8 @@ class Server:
         self.turns = Turns(_JUDGING)
         self.budget = Budget(policy.settings.max_buffered)
         self.stopping = False
+        #: No command may start any more: the drain deadline has passed.
+        self.drained = False
         # Readable once every command must end: each executor polls it.
         self.stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
         self._sessions: set[Session] = set()
@@ -181,7 +183,10 @@ class Server:
             raise
 
     def stop(self) -> None:
-        """Take no new commands, let running ones end until the drain deadline, then end them."""
+        """Read no more, let what runs or has been asked end until the drain deadline, then end it.
+
+        What was asked before is not refused: its client could not know, and would have to ask again.
+        """
         settings = self.policy.settings
         self.stopping = True
         self.listener.close()
@@ -192,6 +197,7 @@ class Server:
             session.connection.end_input()
         if not self._wait(deadline, leave=True):
             LOG.warning("commands are still running after %g s: ending them", settings.drain_timeout)
+        self.drained = True
         os.write(self._stop_writer, b"x")
         if not self._wait(time.monotonic() + settings.kill_grace + 2):
             # What is left waits for a client that does not read.
