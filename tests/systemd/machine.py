@@ -1,0 +1,254 @@
+"""A real systemd for tests: booted by systemd-nspawn over an overlay of this machine's root.
+
+What is done in it is gone afterwards; overlay, mount and control groups too, even if a test fails.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real_daemon import children_of, wait_for
+
+CHECKOUT = Path(__file__).parents[2]
+#: Where the checkout is in the machine, and a Python that has the package and what it needs.
+INSIDE = "/opt/checkout"
+PYTHON = "/opt/rootwrap-daemon/bin/python"
+#: Users of the machine, each with a group of its name.
+USERS = {"netagent": 61001, "second": 61002}
+REQUIRED = os.environ.get("REQUIRE_SYSTEMD") == "1" or os.environ.get("REQUIRE_ROOT") == "1"
+
+
+@dataclass
+class Machine:
+    """A booted system. `leader`: its pid 1, as seen from here."""
+
+    leader: int
+    root: Path
+
+    def command(self, *argv: str, user: str = "root") -> list[str]:
+        """What to run here so that it runs in there, as that user."""
+        inside = ["nsenter", "-t", str(self.leader), "-a", "--"]
+        if user != "root":
+            uid = str(USERS[user])
+            inside += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+        return [*inside, *argv]
+
+    def run(
+        self, *argv: str, user: str = "root", check: bool = True, stdin: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end; a test fails if `check` and it does."""
+        done = subprocess.run(
+            self.command(*argv, user=user),
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            timeout=100,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def ctl(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """rootwrapctl."""
+        return self.run(PYTHON, "-m", "rootwrap_daemon.cli.ctl", *arguments, check=check)
+
+    def systemctl(self, *arguments: str, check: bool = True) -> str:
+        return self.run("systemctl", *arguments, check=check).stdout.strip()
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.systemctl("show", "--value", "-p", name, unit)
+
+    def journal(self, unit: str) -> list[str]:
+        """The lines of a unit so far."""
+        self.run("journalctl", "--sync")
+        return self.run("journalctl", "-u", unit, "-o", "cat", "--no-pager").stdout.splitlines()
+
+    def ask(self, instance: str, *argv: str, user: str = "netagent", timeout: float = 30) -> dict[str, Any]:
+        """Ask a daemon, as that user: returncode, stdout, stderr, or the code of an error."""
+        script = f"{INSIDE}/tests/systemd/ask.py"
+        done = self.run(PYTHON, script, instance, str(timeout), *argv, user=user)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of root in there."""
+        self.run("sh", "-c", f"umask 022; mkdir -p {os.path.dirname(path)}; cat > {path}", stdin=text)
+
+    def pids(self, *argv: str) -> list[str]:
+        """Processes whose command line is this, the program with or without its directory."""
+        return self.run("pgrep", "-x", "-f", f"(/.*/)?{' '.join(argv)}", check=False).stdout.split()
+
+
+def refuse(reason: str) -> None:
+    """Skip, or fail where it is required."""
+    if REQUIRED:
+        pytest.fail(f"no systemd to test in: {reason}", pytrace=False)
+    pytest.skip(f"no systemd to test in: {reason}")
+
+
+def why_not() -> str:
+    """Empty if a machine can be booted here, as far as that can be seen."""
+    if os.geteuid() != 0:
+        return "needs root"
+    for program in ("systemd-nspawn", "nsenter", "setpriv", "systemctl", "dbus-daemon"):
+        if not shutil.which(program):
+            return f"{program} is missing (Debian: systemd-container, dbus, util-linux)"
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        return "the kernel has no overlay file system"
+    return ""
+
+
+@contextlib.contextmanager
+def booted() -> Iterator[Machine]:
+    """Boot a machine, and take it away again."""
+    if reason := why_not():
+        refuse(reason)
+    with contextlib.ExitStack() as stack:
+        base = Path(tempfile.mkdtemp(prefix="rootwrap-systemd-", dir="/var/tmp"))
+        stack.callback(shutil.rmtree, base, ignore_errors=True)
+        root = _overlay(base, stack)
+        _furnish(root)
+        groups = _control_groups(base.name)
+        stack.callback(_remove_groups, groups)
+        console = base / "console"
+        leader = _boot(root, console, groups, stack)
+        machine = Machine(leader, root)
+
+        def is_up() -> bool:
+            state = machine.systemctl("is-system-running", check=False)
+            return state in ("running", "degraded")
+
+        end = time.monotonic() + 60
+        while not is_up():
+            if time.monotonic() > end:
+                pytest.fail(f"the machine did not boot:\n{console.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.1)
+        yield machine
+
+
+def _overlay(base: Path, stack: contextlib.ExitStack) -> Path:
+    for name in ("upper", "work", "root"):
+        (base / name).mkdir()
+        (base / name).chmod(0o755)
+    options = f"lowerdir=/,upperdir={base}/upper,workdir={base}/work"
+    done = subprocess.run(
+        ["mount", "-t", "overlay", "overlay", "-o", options, base / "root"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        refuse(f"an overlay of / cannot be mounted: {done.stderr.strip()}")
+
+    def unmount() -> None:
+        subprocess.run(["umount", base / "root"], check=True)
+
+    stack.callback(unmount)
+    return base / "root"
+
+
+def _furnish(root: Path) -> None:
+    """Users, a Python, and a journal that drops nothing."""
+    for name, uid in USERS.items():
+        for file, line in (("passwd", f"{name}:x:{uid}:{uid}::/:/bin/false"), ("group", f"{name}:x:{uid}:")):
+            with (root / "etc" / file).open("a") as stream:
+                stream.write(f"{line}\n")
+    venv = root / PYTHON.removeprefix("/").removesuffix("/bin/python")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", venv], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    paths = [Path(entry) for entry in sys.path if entry.endswith("-packages")]
+    inside = [
+        str(INSIDE / path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)
+        for path in paths
+    ]
+    (site / "checkout.pth").write_text("\n".join([*inside, INSIDE]))
+    (root / INSIDE.removeprefix("/")).mkdir(parents=True)
+    journal = root / "etc/systemd/journald.conf.d"
+    journal.mkdir(exist_ok=True)
+    (journal / "test.conf").write_text("[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n")
+    # Timers of this machine (apt, man-db) are none of the tests' business.
+    with contextlib.suppress(FileExistsError):
+        (root / "etc/systemd/system/timers.target").symlink_to("/dev/null")
+
+
+def _control_groups(name: str) -> list[Path]:
+    """Control groups of the machine's own, where no systemd does that here."""
+    if Path("/proc/1/comm").read_text().strip() == "systemd":
+        return []
+    mounts = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+    groups = [mount / name for mount in mounts if (mount / "cgroup.procs").exists()]
+    for group in groups:
+        group.mkdir()
+    return groups
+
+
+def _remove_groups(groups: list[Path]) -> None:
+    for group in groups:
+        for directory, _, _ in os.walk(group, topdown=False):
+            # A process of the machine may take a moment to be gone.
+            for _ in range(100):
+                try:
+                    os.rmdir(directory)
+                    break
+                except OSError:
+                    time.sleep(0.02)
+
+
+def _boot(root: Path, console: Path, groups: list[Path], stack: contextlib.ExitStack) -> int:
+    enter = "".join(f"echo $$ > {group}/cgroup.procs; " for group in groups)
+    nspawn = [
+        *["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={root}"],
+        *[f"--machine=rootwrap-{os.getpid()}", "--private-network", "--resolv-conf=off", "--timezone=off"],
+        *["--link-journal=no", f"--bind-ro={CHECKOUT}:{INSIDE}", "--boot", "systemd.unit=basic.target"],
+    ]
+    with console.open("wb") as stream:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "sh", "-c", f'{enter}exec "$@"', "sh", *nspawn],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    leaders: list[int] = []
+
+    def end() -> None:
+        for leader in leaders:
+            # With its pid 1 every process of the machine ends.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(leader, signal.SIGKILL)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    stack.callback(end)
+
+    def has_leader() -> bool:
+        if process.poll() is not None:
+            refuse(f"systemd-nspawn ended: {console.read_text(errors='replace')[-2000:]}")
+        found = children_of(process.pid)
+        # The first child sets up the mounts and is gone again; the leader is systemd.
+        if len(found) == 1 and Path(f"/proc/{found[0]}/comm").read_text().strip() == "systemd":
+            leaders[:] = found
+        return bool(leaders)
+
+    wait_for(has_leader)
+    return leaders[0]

@@ -1,0 +1,237 @@
+"""The service under a real systemd: started by its socket, restarted, reloaded, killed, hung."""
+
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.real_daemon import wait_for
+from tests.systemd.conftest import FILTERS, Install
+from tests.systemd.machine import INSIDE, PYTHON, Machine
+
+pytestmark = pytest.mark.timeout(300)
+
+TIMES = 50
+CALLERS = 16
+DNSMASQ = ["dnsmasq", "--conf-file=/dev/null", "--pid-file=", "--no-resolv", "--no-hosts"]
+
+
+@contextmanager
+def under_load(machine: Machine, instance: str = "netagent") -> Iterator[Counter[str]]:
+    """Callers ask all the while. Afterwards: what came of it, judged."""
+    file = "/run/calls"
+    machine.run("rm", "-f", file)
+    script = f"{INSIDE}/tests/systemd/callers.py"
+    process = subprocess.Popen(
+        machine.command(PYTHON, script, instance, file, str(CALLERS), user=instance),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+    )
+    found: Counter[str] = Counter()
+    try:
+        wait_for(lambda: machine.run("test", "-s", file, check=False).returncode == 0)
+        yield found
+        answer, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+        process.wait()
+    outcomes: dict[str, str] = json.loads(answer)
+    ran = Counter(machine.run("cat", file).stdout.split())
+    for word, outcome in outcomes.items():
+        if outcome == "done":
+            assert ran.pop(word, 0) == 1, f"{word} was answered and ran another number of times"
+        else:
+            assert outcome.startswith("OutcomeUnknown: "), (word, outcome)
+            assert ran.pop(word, 0) <= 1, word
+    assert not ran, "commands ran that nobody asked for, or twice"
+    found.update(outcome.split(":")[0] for outcome in outcomes.values())
+
+
+def main_pid(machine: Machine, service: str) -> str:
+    return machine.show(service, "MainPID")
+
+
+def test_first_request_starts_the_daemon(machine: Machine, install: Install) -> None:
+    service = install()
+    assert machine.show(service, "ActiveState") == "inactive"
+    assert machine.run("stat", "-c", "%a %U %G", "/run/rootwrap-daemon/netagent.sock").stdout == (
+        "660 root netagent\n"
+    )
+    assert machine.ask("netagent", "id", "-u") == {"returncode": 0, "stdout": "0\n", "stderr": ""}
+    assert machine.show(service, "ActiveState") == "active"
+    assert machine.show(service, "StatusText") == "Serving: 5 filters of generation 1"
+    assert machine.ask("netagent", "cat", "/etc/shadow")["error"] == "denied"
+    records = [json.loads(line) for line in machine.journal(service) if line.startswith("{")]
+    assert [(record["event"], record["argv"]) for record in records if "argv" in record] == [
+        ("run", ["id", "-u"]),
+        ("denied", ["cat", "/etc/shadow"]),
+    ]
+    assert {record["uid"] for record in records} == {61001}
+
+
+def test_commands_get_nothing_of_the_manager(machine: Machine, install: Install) -> None:
+    install(filters=FILTERS + "env: CommandFilter, env, root\n")
+    environ = machine.ask("netagent", "env")["stdout"]
+    assert "PATH=" in environ
+    assert not any(word in environ for word in ("NOTIFY", "WATCHDOG", "LISTEN", "INVOCATION", "RUNTIME_DIR"))
+
+
+def test_restarts_under_load(machine: Machine, install: Install) -> None:
+    """No client sees a refused connection, or an answer twice; nothing runs twice."""
+    service = install()
+    pids = set()
+    with under_load(machine) as found:
+        for _ in range(TIMES):
+            machine.systemctl("restart", service)
+            pids.add(main_pid(machine, service))
+    assert len(pids) == TIMES
+    assert found["done"] > TIMES
+    print(dict(found))
+
+
+def test_reloads_under_load(machine: Machine, install: Install) -> None:
+    service = install()
+    with under_load(machine) as found:
+        before = main_pid(machine, service)
+        for _ in range(TIMES):
+            machine.systemctl("reload", service)
+    assert found.keys() == {"done"}
+    assert main_pid(machine, service) == before
+    # Signals that come while one is being handled are one.
+    wait_for(lambda: machine.show(service, "StatusText").startswith("Serving: 5 filters of generation "))
+    assert int(machine.show(service, "StatusText").split()[-1]) > TIMES // 2
+
+
+def test_broken_filters_at_a_reload(machine: Machine, install: Install) -> None:
+    service = install()
+    machine.ask("netagent", "true")
+    path = "/etc/rootwrap-daemon/netagent.filters.d/test.filters"
+    machine.write(path, FILTERS + "bad: NoSuchFilter, true, root\n")
+    machine.systemctl("reload", service)
+    kept = "NOT reloaded, the rules of generation 1 stay in force: "
+    wait_for(lambda: machine.show(service, "StatusText").startswith(kept))
+    assert "'NoSuchFilter' is no kind of filter" in machine.show(service, "StatusText")
+    assert machine.show(service, "ActiveState") == "active"
+    assert machine.ask("netagent", "id", "-u")["returncode"] == 0
+    assert any("not reloaded" in line and "NoSuchFilter" in line for line in machine.journal(service))
+    machine.write(path, FILTERS)
+    machine.systemctl("reload", service)
+    wait_for(lambda: machine.show(service, "StatusText") == "Serving: 5 filters of generation 2")
+
+
+def test_broken_filters_at_a_start_are_mended_without_a_refusal(machine: Machine, install: Install) -> None:
+    """Whoever asks meanwhile waits."""
+    service = install(filters=FILTERS + "bad: NoSuchFilter, true, root\n")
+    asked = subprocess.Popen(
+        machine.command(
+            PYTHON, f"{INSIDE}/tests/systemd/ask.py", "netagent", "60", "id", "-u", user="netagent"
+        ),
+        stdout=subprocess.PIPE,
+        cwd="/",
+    )
+    try:
+        # More often than systemd's own limits of tries would have it.
+        wait_for(lambda: int(machine.show(service, "NRestarts")) >= 6)
+        assert machine.show("rootwrap-daemon@netagent.socket", "ActiveState") == "active"
+        machine.write("/etc/rootwrap-daemon/netagent.filters.d/test.filters", FILTERS)
+        answer, _ = asked.communicate(timeout=30)
+    finally:
+        asked.kill()
+        asked.wait()
+    assert json.loads(answer)["stdout"] == "0\n"
+
+
+@pytest.mark.parametrize("number", ["KILL", "STOP"])
+def test_a_daemon_that_is_killed_or_hangs_is_replaced(
+    machine: Machine, install: Install, number: str
+) -> None:
+    service = install()
+    machine.write("/run/systemd/system/rootwrap-daemon@.service.d/t.conf", "[Service]\nWatchdogSec=2s\n")
+    machine.systemctl("daemon-reload")
+    try:
+        machine.ask("netagent", "true")
+        before = main_pid(machine, service)
+        # Longer than the watchdog's patience: it hears from one that serves.
+        time.sleep(3)
+        assert main_pid(machine, service) == before
+        machine.run("kill", f"-{number}", before)
+        assert machine.ask("netagent", "id", "-u", timeout=60)["returncode"] == 0
+        assert main_pid(machine, service) != before
+        result = "watchdog" if number == "STOP" else "killed"
+        assert any(result in line.lower() for line in machine.journal(service))
+    finally:
+        machine.run("rm", "-r", "/run/systemd/system/rootwrap-daemon@.service.d")
+        machine.systemctl("daemon-reload")
+
+
+def test_what_is_in_the_background_lives_on(machine: Machine, install: Install) -> None:
+    """A dnsmasq that went into the background survives restart, crash and stop; what runs is ended."""
+    service = install()
+    config = "/etc/rootwrap-daemon/netagent.conf"
+    machine.run("sh", "-c", f"printf 'drain_timeout = 1\\nkill_grace = 1\\n' >> {config}")
+    words = [*DNSMASQ, "--port=5391", "--listen-address=127.0.0.1"]
+    assert machine.ask("netagent", *words)["returncode"] == 0
+    (dnsmasq,) = machine.pids(*words)
+    running = subprocess.Popen(
+        machine.command(
+            PYTHON, f"{INSIDE}/tests/systemd/ask.py", "netagent", "99", "sleep", "7777", user="netagent"
+        ),
+        stdout=subprocess.PIPE,
+        cwd="/",
+    )
+    try:
+        wait_for(lambda: machine.pids("sleep", "7777"))
+        machine.systemctl("restart", service)
+        answer, _ = running.communicate(timeout=20)
+    finally:
+        running.kill()
+        running.wait()
+    assert not machine.pids("sleep", "7777")
+    assert json.loads(answer)["returncode"] == -15
+    assert machine.pids(*words) == [dnsmasq]
+    machine.run("kill", "-KILL", main_pid(machine, service))
+    assert machine.ask("netagent", "true", timeout=60)["returncode"] == 0
+    machine.systemctl("stop", service)
+    assert machine.show(service, "ActiveState") == "inactive"
+    assert machine.pids(*words) == [dnsmasq]
+    machine.run("kill", dnsmasq)
+
+
+def test_two_instances_keep_to_themselves(machine: Machine, install: Install) -> None:
+    install()
+    install("second", "[Filters]\nuname: RegExpFilter, uname, root, uname\n")
+    assert machine.ask("netagent", "id", "-u")["returncode"] == 0
+    assert machine.ask("second", "uname", user="second")["stdout"] == "Linux\n"
+    assert machine.ask("netagent", "uname")["error"] == "denied"
+    assert machine.ask("second", "id", "-u", user="second")["error"] == "denied"
+    # The other's socket cannot be connected to; and who could, would not be served.
+    assert machine.ask("second", "uname")["error"] == "unavailable"
+    assert machine.ask("netagent", "id", "-u", user="second")["error"] == "unavailable"
+    machine.run("chmod", "0666", "/run/rootwrap-daemon/second.sock")
+    assert machine.ask("second", "uname")["error"] == "unauthorized"
+
+
+def test_uninstalled_leaves_nothing(machine: Machine) -> None:
+    def files() -> str:
+        where = ["/etc", "/var/lib", "/run/rootwrap-daemon", "/run/systemd/system"]
+        return machine.run("find", *where, "-not", "-path", "*/__pycache__*", check=False).stdout
+
+    before = files()
+    machine.ctl("install", "--instance", "netagent", "--user", "netagent", "--network-agent")
+    machine.write("/etc/rootwrap-daemon/netagent.filters.d/a.filters", FILTERS)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("enable", "--quiet", "--now", "rootwrap-daemon@netagent.socket")
+    assert machine.ask("netagent", "true")["returncode"] == 0
+    refused = machine.ctl("uninstall", "--instance", "netagent", check=False)
+    assert refused.returncode == 78 and "disable --now" in refused.stderr
+    unit = "rootwrap-daemon@netagent"
+    machine.systemctl("disable", "--quiet", "--now", f"{unit}.socket", f"{unit}.service")
+    machine.run("rm", "/etc/rootwrap-daemon/netagent.filters.d/a.filters")
+    machine.ctl("uninstall", "--instance", "netagent")
+    assert files() == before
