@@ -137,7 +137,7 @@ def create_process(
         argv = _privileged_argv(cmd, addl_env)
         try:
             pipe, client = subprocess.PIPE, _configuration.clients.get()
-            return client.popen(argv, stdin=pipe, stdout=pipe, stderr=pipe), argv  # type: ignore[attr-defined]
+            return client.popen(argv, stdin=pipe, stdout=pipe, stderr=pipe), argv
         except Error as error:
             raise _not_run(argv, error) from error
     argv = _argv(cmd)
