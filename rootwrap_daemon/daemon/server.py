@@ -113,7 +113,11 @@ class Server:
     """
 
     def __init__(
-        self, listener: Listener | HandedListener, policy: Policy, audit: Audit, running: Registry | None = None
+        self,
+        listener: Listener | HandedListener,
+        policy: Policy,
+        audit: Audit,
+        running: Registry | None = None,
     ) -> None:
         self.listener = listener
         self.policy = policy
