@@ -16,11 +16,10 @@ from rootwrap_daemon.protocol.exchange import ClientExchange
 
 
 class Connection:
-    """A socket, of the class that waits as the front end does, and what was said over it."""
+    """A socket that waits as the front end does, and what was said over it."""
 
-    def __init__(self, socket_class: type[socket.socket]) -> None:
-        """Raises OSError."""
-        self.sock = socket_class(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
         self.exchange = ClientExchange()
 
     def connect(self, path: str | bytes, sleep: Callable[[float], None]) -> None:

@@ -13,7 +13,7 @@ from eventlet.green import socket as green_socket
 from eventlet.green import threading as green_threading
 
 from rootwrap_daemon.client import threads
-from rootwrap_daemon.client.process import Lock
+from rootwrap_daemon.client.gate import Lock
 
 
 class Client(threads.Client):

@@ -14,11 +14,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from rootwrap_daemon.client.attempt import Running
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import Word
+from rootwrap_daemon.client.gate import Lock
 from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
@@ -27,16 +28,6 @@ from rootwrap_daemon.protocol.messages import Result
 _LOOK: Final = 0.5
 #: Seconds that one wait may take: poll(2) takes a C int of milliseconds.
 _LOOK_LONGEST: Final = 24 * 3600.0
-
-
-class Lock(Protocol):
-    """A lock that another than its holder may release."""
-
-    def acquire(self, blocking: bool = True, timeout: float = -1, /) -> object:
-        """Take it; wait at most `timeout` seconds for that."""
-
-    def release(self) -> object:
-        """Let another take it."""
 
 
 class Process:

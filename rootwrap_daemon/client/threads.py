@@ -18,9 +18,11 @@ from rootwrap_daemon.client import core
 from rootwrap_daemon.client.attempt import Attempt, TryAgain, started
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, Word
+from rootwrap_daemon.client.gate import Gate, Lock
+from rootwrap_daemon.client.launcher import Launcher
 from rootwrap_daemon.client.pipes import PIPE, Pipes, Stream, wait
 from rootwrap_daemon.client.pool import Pool, Turn
-from rootwrap_daemon.client.process import Lock, Process
+from rootwrap_daemon.client.process import Process
 from rootwrap_daemon.errors import BadRequest, LocalProtocolError
 from rootwrap_daemon.protocol.messages import Result, Run
 
@@ -32,25 +34,6 @@ _LOOK_SECONDS: Final = 1.0
 
 
 Capture = Literal["daemon", "pipe"]
-
-
-class _Gate:
-    """What one caller waits at until another opens it, once."""
-
-    def __init__(self, lock: Lock) -> None:
-        lock.acquire()
-        self._lock = lock
-        # A lock of eventlet's must not be released out of another native thread (eventlet.tpool): that would
-        # switch to a greenthread of a foreign hub, which fails.
-        native = type(lock).__module__ == "_thread"
-        self._only_in = None if native else threading.get_native_id()
-
-    def wait(self, seconds: float) -> None:
-        self._lock.acquire(True, seconds)
-
-    def open(self) -> None:
-        if self._only_in in (None, threading.get_native_id()):
-            self._lock.release()
 
 
 class Client:
@@ -68,7 +51,20 @@ class Client:
         self._pool: Pool[Connection] = Pool(max_connections)
         #: Every socket that may not be closed yet, for the child of a fork.
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._launcher: Launcher | None = None
         _CLIENTS.add(self)
+
+    @classmethod
+    def launch(cls, argv: Sequence[str], max_connections: int = 128) -> Self:
+        """A client of a daemon of its own, which `argv` starts, such as `sudo -n rootwrap-daemon ...`.
+
+        For development and containers; the daemon ends with this client. A service that starts as root says
+        `--peer-uid` there, of the user that it becomes then. Raises BadRequest or DaemonUnavailable; that the
+        daemon refused to start shows at the first call.
+        """
+        client = cls(argv[0] if argv else "", max_connections)
+        client._launcher = Launcher(argv, client._wait, client._new_lock())
+        return client
 
     @overload
     def run(
@@ -185,6 +181,8 @@ class Client:
         """Close what is idle and begin nothing more. Commands that run end as they would have."""
         for connection in self._pool.close():
             self._close(connection.sock)
+        if self._launcher is not None:
+            self._launcher.close(self._sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -209,7 +207,7 @@ class Client:
     def _ask(self, request: core.Request, timeout: float | None) -> core.Answer:
         # One and the same to the end: after a fork the child has another.
         pool = self._pool
-        gate = _Gate(self._new_lock())
+        gate = Gate(self._new_lock())
         turn: Turn[Connection] = Turn(gate.open)
         look = _LOOK_FIRST
         keep = False
@@ -257,11 +255,13 @@ class Client:
     def _connect(self, turn: Turn[Connection]) -> Connection:
         """Make a fresh connection for this turn, instead of the one it holds. Raises DaemonUnavailable."""
         self._discard(turn)
+        made = None if self._launcher is None else self._launcher.connect()
         try:
-            connection = Connection(self._socket_class())
+            connection = Connection(self._socket_class()(socket.AF_UNIX, socket.SOCK_STREAM, 0, made))
             self._sockets.add(connection.sock)
             turn.hold(connection)
-            connection.connect(self._path, self._sleep)
+            if made is None:
+                connection.connect(self._path, self._sleep)
         except OSError as error:
             raise core.unreachable(self._path, error) from error
         return connection

@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from rootwrap_daemon.daemon import service
 from rootwrap_daemon.errors import ConfigurationError
@@ -43,12 +43,32 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(pid, uid, gid, tuple(groups))
 
 
+#: By another name inside a class that has a `socket`.
+Socket = socket.socket
+
+
+class Source(Protocol):
+    """Where connections come from. `place`: in words; `socket`: readable when there is one."""
+
+    place: str
+    socket: Socket
+
+    def accept(self) -> Socket:
+        """The next one. Raises EOFError if there will never be one, BlockingIOError if none now, OSError."""
+
+    def peer_of(self, connection: Socket) -> Peer:
+        """Who is at its other end. Raises OSError."""
+
+    def close(self) -> None:
+        """Take no more."""
+
+
 class Listener:
     """A listening socket in the file system. `close` takes it away again."""
 
     def __init__(self, path: str, *, mode: int, group: int | None, owners: frozenset[int]) -> None:
         """Raises ConfigurationError."""
-        self.path = _in_owned_directory(path, owners)
+        self.place = self.path = _in_owned_directory(path, owners)
         self._lock = _lock(self.path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         new = f"{self.path}.new"
@@ -68,6 +88,14 @@ class Listener:
             os.close(self._lock)
             raise ConfigurationError(f"socket_path: {path}: {error}") from error
 
+    def accept(self) -> socket.socket:
+        """The next connection. Raises BlockingIOError, OSError."""
+        return self.socket.accept()[0]
+
+    def peer_of(self, connection: socket.socket) -> Peer:
+        """Raises OSError."""
+        return peer_of(connection)
+
     def close(self) -> None:
         """Take no more connections, and let another daemon take the path."""
         self.socket.close()
@@ -86,6 +114,15 @@ class HandedListener:
         """Raises ConfigurationError."""
         _in_owned_directory(path, owners)
         self.socket = service.take_socket(descriptor, path)
+        self.place = path
+
+    def accept(self) -> socket.socket:
+        """The next connection. Raises BlockingIOError, OSError."""
+        return self.socket.accept()[0]
+
+    def peer_of(self, connection: socket.socket) -> Peer:
+        """Raises OSError."""
+        return peer_of(connection)
 
     def close(self) -> None:
         """Take no more connections here; those that come wait for the next daemon."""

@@ -17,9 +17,10 @@ from oslo_config import cfg
 from oslo_log import log
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import configuration, orphans, privileges, service, sinks
+from rootwrap_daemon.daemon import configuration, launched, orphans, privileges, service, sinks
 from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.listener import HandedListener, Listener
+from rootwrap_daemon.daemon.launched import Launched
+from rootwrap_daemon.daemon.listener import HandedListener, Listener, Source
 from rootwrap_daemon.daemon.running import Notes, Registry
 from rootwrap_daemon.daemon.server import Server
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
@@ -42,6 +43,12 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--config-file", required=True, metavar="FILE", help="the only source of configuration"
     )
     parser.add_argument("--socket", metavar="PATH", help="listen there instead of at socket_path")
+    parser.add_argument(
+        "--peer-uid",
+        type=int,
+        metavar="UID",
+        help="the user that the client will be which starts this daemon as root",
+    )
     parser.add_argument(
         "--check", action="store_true", help="load configuration and filters, say what is wrong"
     )
@@ -73,6 +80,7 @@ def _die(error: Error) -> NoReturn:
 def _main(arguments: argparse.Namespace) -> int:
     manager = service.manager(os.environ)
     privileges.fill_standard_descriptors()
+    launcher = _launcher(arguments)
     if not sys.flags.isolated:
         raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {_MODULE}`")
     privileges.check_interpreter()
@@ -95,7 +103,7 @@ def _main(arguments: argparse.Namespace) -> int:
     signals = _Signals()
     audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
     running = Registry(_notes(settings, policy.owners))
-    listener = _listen(manager, settings, policy.owners)
+    listener = launcher or _listen(manager, settings, policy.owners)
     if settings.capabilities is not None:
         privileges.keep_capabilities(settings.capabilities)
     orphans.adopt()
@@ -106,7 +114,7 @@ def _main(arguments: argparse.Namespace) -> int:
         new = _settings(configuration.read(config_file, owners), arguments.socket)
         return load(config.fit(new, nofile), server.policy.generation + 1)
 
-    _log_start(policy, settings)
+    _log_start(policy, settings, listener.place)
     manager.notify(READY=1, STATUS=_in_force(policy))
     reaction = _Reaction(signals, server, reload, manager)
     server.serve(signals.descriptor, reaction.on_signal, service.Heart(manager, server.prove).beat)
@@ -141,9 +149,16 @@ def _start_logging(conf: cfg.ConfigOpts) -> None:
         logging.getLogger().setLevel(conf.syslog_log_level.upper())
 
 
-def _listen(
-    manager: service.Manager, settings: config.Settings, owners: frozenset[int]
-) -> Listener | HandedListener:
+def _launcher(arguments: argparse.Namespace) -> Launched | None:
+    control = launched.control_socket()
+    if control is not None:
+        return Launched(control, launched.the_peer(control, os.environ, arguments.peer_uid))
+    if arguments.peer_uid is not None:
+        raise ConfigurationError("--peer-uid is for a daemon that its client starts: leave it out")
+    return None
+
+
+def _listen(manager: service.Manager, settings: config.Settings, owners: frozenset[int]) -> Source:
     if manager.listening is not None:
         # Mode and owner are those of the .socket unit.
         return HandedListener(manager.listening, settings.socket_path, owners=owners)
@@ -163,14 +178,14 @@ def _socket_group(settings: config.Settings) -> int | None:
         ) from None
 
 
-def _log_start(policy: Policy, settings: config.Settings) -> None:
+def _log_start(policy: Policy, settings: config.Settings, place: str) -> None:
     if policy.settings.max_connections < settings.max_connections:
         LOG.warning(
             "open files are limited to fewer than the limits need: %d connections and %d commands at once",
             policy.settings.max_connections,
             policy.settings.max_commands,
         )
-    LOG.info("%d filters; listening on %s", len(policy.ruleset.filters), settings.socket_path)
+    LOG.info("%d filters; listening on %s", len(policy.ruleset.filters), place)
 
 
 def _in_force(policy: Policy) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 from rootwrap_daemon.daemon.audit import Audit
 from rootwrap_daemon.daemon.connection import turn_away
-from rootwrap_daemon.daemon.listener import HandedListener, Listener, Peer, peer_of
+from rootwrap_daemon.daemon.listener import Peer, Source
 from rootwrap_daemon.daemon.orphans import REAPER
 from rootwrap_daemon.daemon.running import Registry
 from rootwrap_daemon.daemon.session import Session
@@ -114,7 +114,7 @@ class Server:
 
     def __init__(
         self,
-        listener: Listener | HandedListener,
+        listener: Source,
         policy: Policy,
         audit: Audit,
         running: Registry | None = None,
@@ -145,7 +145,7 @@ class Server:
         return len(self._sessions)
 
     def serve(self, wake: int, on_signal: Callable[[], bool], beat: Callable[[], float]) -> None:
-        """Accept until `on_signal`, called when `wake` is readable, says to stop.
+        """Accept until `on_signal`, called when `wake` is readable, says to stop, or nobody can come.
 
         `beat` is called again within the seconds that it returns.
         """
@@ -158,8 +158,8 @@ class Server:
                 if descriptor == wake:
                     if on_signal():
                         return
-                else:
-                    self._accept_some()
+                elif not self._accept_some():
+                    return
             self.audit.flush()
             tick = _SHORT_TICK if REAPER.reap() else _TICK
 
@@ -226,19 +226,23 @@ class Server:
                 return done
             sessions[0].wait(min(left, 0.5))
 
-    def _accept_some(self) -> None:
+    def _accept_some(self) -> bool:
+        """False if no connection will ever come."""
         for _ in range(_BATCH):
             try:
-                connection, _ = self.listener.socket.accept()
+                connection = self.listener.accept()
             except BlockingIOError:
-                return
+                return True
+            except EOFError:
+                return False
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
                     self._refuse_one(error)
-                    return
+                    return True
                 # ECONNABORTED and the like: that one client is gone.
                 continue
             self._admit(connection)
+        return True
 
     def _refuse_one(self, error: OSError) -> None:
         """Out of descriptors: give up the spare one to send one client away, or poll would spin on it."""
@@ -247,9 +251,9 @@ class Server:
             os.close(self._spare)
             self._spare = None
             try:
-                connection, _ = self.listener.socket.accept()
+                connection = self.listener.accept()
                 turn_away(connection, Busy("the daemon has no descriptor left"))
-            except OSError:
+            except (EOFError, OSError):
                 pass
         try:
             self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -258,7 +262,7 @@ class Server:
 
     def _admit(self, connection: socket.socket) -> None:
         try:
-            peer = peer_of(connection)
+            peer = self.listener.peer_of(connection)
         except OSError:
             connection.close()
             return

@@ -188,6 +188,11 @@ def identity(name: str, group: str | None = None) -> Identity:
     return Identity(entry.pw_name, entry.pw_uid, gid, groups, entry.pw_dir or "/")
 
 
+def user_name(uid: int) -> str:
+    """Raises KeyError."""
+    return pwd.getpwuid(uid).pw_name
+
+
 def user_number(text: str) -> int:
     """The uid of a name or number. Raises KeyError."""
     if _NUMBER.fullmatch(text) and int(text) < _INVALID_ID:
