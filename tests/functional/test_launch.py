@@ -167,7 +167,7 @@ def test_peer_uid_needs_a_client_that_launches(configured: Daemon) -> None:
 def test_another_kind_of_socket_as_standard_input_is_nothing(configured: Daemon) -> None:
     """sshd(8) gives a stream socket."""
     ours, theirs = socket.socketpair()
-    with ours, theirs, subprocess.Popen(words(configured), stdin=theirs.fileno(), stderr=subprocess.PIPE) as process:
+    with ours, theirs, subprocess.Popen(words(configured), stdin=theirs.fileno()) as process:
         wait_for(lambda: os.path.exists(configured.socket))
         process.terminate()
         assert process.wait() == 0
