@@ -18,9 +18,6 @@ from rootwrap_daemon.filters.words import Choice, Matcher, Typed, TypeProblem, t
 #: Fields in a definition, groups counted too. Bounds how deep groups nest, and how much a definition takes to
 #: compile; the longest command in the filter files of OpenStack has some forty words.
 MAX_FIELDS: Final = 128
-#: Words of a request that name a path or a process. The daemon holds a descriptor for each while the command
-#: runs, and others need some too.
-MAX_THINGS: Final = 64
 
 _BLANKS: Final = frozenset(" \t\n")
 _SYNTAX: Final = "{}[],|"
@@ -66,7 +63,7 @@ class Pattern:
             if not here:
                 return None
             places.append(here)
-        if here not in self.ends or sum(place in self.makes for place in places) > MAX_THINGS:
+        if here not in self.ends:
             return None
         pairs = zip(places, words, strict=True)
         return tuple(self.makes[place](word) if place in self.makes else word for place, word in pairs)

@@ -4,6 +4,7 @@ Promises: deciding costs what the filters of one command cost, however many othe
 Order is that of the files given, then of their lines.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,15 @@ from rootwrap_daemon.filters.syntax import FILTERS, Document, Entry, Section, pa
 KINDS: Final[dict[str, type[Filter]]] = {**kinds.KINDS, ArgvFilter.__name__: ArgvFilter}
 
 
+#: The options that only some kinds look at.
+_ONLY_FOR: Final = {
+    "target_user": ("KillFilter",),
+    "started_by": ("KillFilter",),
+    "pin": ("PathFilter", "ArgvFilter"),
+    "create": ("PathFilter", "ArgvFilter"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FilterFile:
     """One file: the filters that can be used, and every finding."""
@@ -45,9 +55,23 @@ class FilterFile:
     findings: tuple[Finding, ...]
 
 
+# What Ansible, Kolla (Jinja) and Puppet (ERB) put in a file that is still to be made.
+_TEMPLATE = re.compile(r"\{\{.*\}\}|\{%.*%\}|\{#.*#\}|<%.*%>")
+
+
 def read(text: str, file: str) -> FilterFile:
     """Read one filter file's text; a filter with an ERROR is left out."""
-    return _Reader(parse(text, file)).read()
+    found = _Reader(parse(text, file)).read()
+    lines = text.split("\n")
+    return replace(found, findings=tuple(_of_template(one, lines) for one in found.findings))
+
+
+def _of_template(finding: Finding, lines: list[str]) -> Finding:
+    """The finding, or a better one where somebody else should have filled in what is wrong."""
+    if finding.severity is not Severity.ERROR or not _TEMPLATE.search(lines[finding.location.line - 1]):
+        return finding
+    mend = "give the file that is made from this template, not the template"
+    return replace(finding, what=f"a template that was not rendered: {finding.what}", mend=mend)
 
 
 class _Reader:
@@ -115,13 +139,22 @@ class _Reader:
             self._add(Severity.WARNING, location, what, mend)
 
         try:
-            return kind.parse(entry, options, warn)
+            found = kind.parse(entry, options, warn)
         except FilterError as error:
             self._add(Severity.ERROR, error.location, error.what, error.mend, entry.key)
             return None
+        for part in entry.fields:
+            if _TEMPLATE.search(part.text):
+                warn(
+                    part.location,
+                    "this may be a template that was not rendered",
+                    "write the word that is meant",
+                )
+        return found
 
     def _options(self, entries: dict[str, Entry]) -> dict[str, Options]:
         found: dict[str, Options] = {}
+        seen: dict[tuple[str, str], Entry] = {}
         for section in self.document.sections:
             if section.name == FILTERS or section.name.upper() == "DEFAULT":
                 # The second has its finding already.
@@ -136,7 +169,18 @@ class _Reader:
                 )
                 continue
             options = found.get(key, Options())
+            kind = entries[key].fields[0].text
             for entry in section.entries:
+                if kind in KINDS and kind not in _ONLY_FOR.get(entry.key, KINDS):
+                    # Whoever wrote it believes that it keeps something out.
+                    mend = f"take it out; it is for {' and '.join(_ONLY_FOR[entry.key])}"
+                    self._add(
+                        Severity.ERROR, entry.location, f"{entry.name} does nothing in a {kind}", mend, key
+                    )
+                if seen.setdefault((key, entry.key), entry) is not entry:
+                    self._add(
+                        Severity.ERROR, entry.location, f"{entry.name} a second time", "write it once", key
+                    )
                 options = option_reader.read(options, entry, partial(self._complain, key))
             found[key] = options
         return found

@@ -11,7 +11,7 @@ import select
 import stat
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
 from rootwrap_daemon.filters.model import (
@@ -28,6 +28,9 @@ from rootwrap_daemon.filters.model import (
 )
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.policy import host, pinning
+
+#: Descriptors that one command is given, or that are held while it runs; the daemon needs some itself.
+MAX_DESCRIPTORS: Final = 64
 
 
 class Surroundings(Protocol):
@@ -150,6 +153,8 @@ def _bind_exec(plan: ExecPlan, options: Options, policy: Surroundings, make: boo
                 argv[-1] = word.path
             else:
                 add(len(argv) - 1, _bind_word(word, policy))
+            if len(descriptors) + len(missing) > MAX_DESCRIPTORS:
+                raise NotBound(Denied, f"more than {MAX_DESCRIPTORS} words need a descriptor each")
         # Once nothing else can be refused.
         for index, word in missing if make else ():
             add(index, _bind_word(word, policy, make=True))

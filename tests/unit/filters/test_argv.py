@@ -17,7 +17,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.argv import MAX_FIELDS, MAX_THINGS, ArgvFilter
+from rootwrap_daemon.filters.argv import MAX_FIELDS, ArgvFilter
 from rootwrap_daemon.filters.model import Beneath, ExecPlan, ProcessOf, Program, Severity, Word
 from tests.unit.filters.lines import errors, match, plan, read, rules
 from tests.unit.filters.test_words import NASTY, ORACLES, WORDS
@@ -121,14 +121,6 @@ def test_what_only_the_host_can_judge() -> None:
     words = ("nova", Beneath("/srv/x", "/srv/x/y"), Beneath("/srv/x", "/etc"), "-p", ProcessOf("dnsmasq", 12))
     expected = ExecPlan(Program("/usr/bin/prog"), words, "nova")
     assert plan(found, "prog", "nova", "/srv/x/y", "/etc", "-p", "12") == expected
-
-
-def test_as_many_paths_and_processes_as_the_daemon_can_hold() -> None:
-    found = _rules("x..., {path=/srv}..., -p, {pid=dnsmasq}")
-    most = ("x",) * 200 + ("/srv/y",) * (MAX_THINGS - 1) + ("-p", "12")
-    assert plan(found, "prog", *most) is not None
-    assert plan(found, "prog", "x", "/srv/y", *most[1:]) is None
-    assert plan(found, "prog", *most[:199], "/srv/y", *most[200:]) is None
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.unit.filters.lines import FILE, errors, match, plan, read, rules
 NICE = "n: ChainingRegExpFilter, /usr/bin/nice, root, nice, -n, -?\\d+"
 NETNS = "x: IpNetnsExecFilter, ip, root"
 CAT = "cat: CommandFilter, /bin/cat, root"
+PATH = "p: PathFilter, chmod, root, pass, /srv"
 
 
 def names(rules: RuleSet, *argv: str) -> list[str]:
@@ -434,9 +435,7 @@ def variables(*names: str) -> dict[str, Callable[[str], bool]]:
         pytest.param(["[a]", "stdin = no"], Options(stdin=False), id="stdin"),
         pytest.param(["[a]", "cwd = /srv/x"], Options(cwd="/srv/x"), id="cwd"),
         pytest.param(["[a]", "umask = 0077"], Options(umask=0o077), id="umask"),
-        pytest.param(["[a]", "create = 640"], Options(create=0o640), id="create"),
         pytest.param(["[a]", "group = adm"], Options(group="adm"), id="group"),
-        pytest.param(["[a]", "target_user = nova"], Options(target_user="nova"), id="target_user"),
         pytest.param(["[a]", "no_new_privs = yes"], Options(no_new_privs=True), id="no_new_privs"),
         pytest.param(["[a]", "capabilities = none"], Options(capabilities=frozenset()), id="no capability"),
         pytest.param(
@@ -447,7 +446,6 @@ def variables(*names: str) -> dict[str, Callable[[str], bool]]:
         pytest.param(
             ["[a]", "limits = nofile=9, cpu=0"], Options(limits=(("cpu", 0), ("nofile", 9))), id="limits"
         ),
-        pytest.param(["[a]", "pin = object"], Options(pin=Pin.OBJECT), id="pin"),
         pytest.param(["[a]", "sanitize = secrets"], Options(sanitize=True), id="sanitize"),
         pytest.param(["[a]", "audit = no-argv"], Options(audit_argv=False), id="audit"),
         pytest.param(
@@ -460,6 +458,21 @@ def test_options(lines: list[str], expected: Options) -> None:
     read = options(*lines)
     assert not read.findings
     assert {one.name: one.options for one in read.filters}["a"] == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["[k]", "target_user = nova"], Options(target_user="nova")),
+        (["[k]", "started_by = self"], Options(started_by_us=True)),
+        (["[p]", "pin = object", "create = 640"], Options(pin=Pin.OBJECT, create=0o640)),
+        (["[v]", "pin = parent", "create = 0600"], Options(pin=Pin.PARENT, create=0o600)),
+    ],
+)
+def test_options_of_some_kinds(lines: list[str], expected: Options) -> None:
+    found = read("k: KillFilter, root, sleep", PATH, "v: ArgvFilter, rm, root, {path=/srv}", *lines)
+    assert not found.findings
+    assert {one.name: one.options for one in found.filters}[lines[0][1:-1]] == expected
 
 
 def test_a_dangerous_variable_is_a_warning() -> None:
@@ -507,6 +520,8 @@ def test_a_dangerous_variable_is_a_warning() -> None:
         pytest.param(["[a]", "signals = SIG"], (5, 11), "signals: ", ["b"], id="SIG"),
         pytest.param(["[a]", "signals = 15, none"], (5, 11), "signals: ", ["b"], id="signal and none"),
         pytest.param(["[a]", "on_stop = yes"], (5, 11), "on_stop: ", ["b"], id="on_stop"),
+        pytest.param(["[a]", "stdin = no", "stdin = yes"], (6, 1), "a second time", ["b"], id="twice in one"),
+        pytest.param(["[a]", "stdin = no", "[A]", "STDIN = no"], (7, 1), "a second time", ["b"], id="in two"),
         pytest.param(["[a]", "max_output = 1k"], (5, 14), "max_output: ", ["b"], id="max_output 1k"),
         pytest.param(["[a]", "max_output = 0"], (5, 14), "max_output: ", ["b"], id="max_output 0"),
         pytest.param(["[a]", "stdin = maybe"], (5, 9), "stdin: ", ["b"], id="stdin"),
@@ -517,9 +532,9 @@ def test_a_dangerous_variable_is_a_warning() -> None:
         pytest.param(["[a]", "umask = 8"], (5, 9), "umask: ", ["b"], id="umask 8"),
         pytest.param(["[a]", "umask = 0o22"], (5, 9), "umask: ", ["b"], id="umask 0o22"),
         pytest.param(["[a]", "umask = 4755"], (5, 9), "umask: ", ["b"], id="umask 4755"),
-        pytest.param(["[a]", "create = rw"], (5, 10), "create: ", ["b"], id="create"),
+        pytest.param(["[p]", "create = rw"], (5, 10), "create: ", ["k"], id="create"),
         pytest.param(["[a]", "group = 0"], (5, 9), "group: ", ["b"], id="group 0"),
-        pytest.param(["[a]", "target_user = -1"], (5, 15), "target_user: ", ["b"], id="target_user"),
+        pytest.param(["[k]", "target_user = -1"], (5, 15), "target_user: ", ["p"], id="target_user"),
         pytest.param(
             ["[a]", "capabilities = CAP_X"], (5, 16), "capabilities: ", ["b"], id="capability unknown"
         ),
@@ -537,13 +552,24 @@ def test_a_dangerous_variable_is_a_warning() -> None:
         pytest.param(["[a]", "limits = nofile=-1"], (5, 10), "limits: ", ["b"], id="limit -1"),
         pytest.param(["[a]", "limits = rss=1"], (5, 10), "limits: ", ["b"], id="limit unknown"),
         pytest.param(["[a]", "limits = cpu=1, cpu=2"], (5, 10), "limits: ", ["b"], id="limit twice"),
-        pytest.param(["[a]", "pin = yes"], (5, 7), "pin: ", ["b"], id="pin"),
+        pytest.param(["[p]", "pin = yes"], (5, 7), "pin: ", ["k"], id="pin"),
+        pytest.param(
+            ["[a]", "PIN = object"], (5, 1), "does nothing in a CommandFilter", ["b"], id="pin, kind"
+        ),
+        pytest.param(
+            ["[a]", "target_user = nova"], (5, 1), "does nothing in a CommandFilter", ["b"], id="target, kind"
+        ),
+        pytest.param(["[p]", "started_by = self"], (5, 1), "does nothing", ["k"], id="started_by, kind"),
+        pytest.param(
+            ["[k]", "create = 640"], (5, 1), "does nothing in a KillFilter", ["p"], id="create, kind"
+        ),
         pytest.param(["[a]", "sanitize = yes"], (5, 12), "sanitize: ", ["b"], id="sanitize"),
         pytest.param(["[a]", "audit = none"], (5, 9), "audit: ", ["b"], id="audit"),
     ],
 )
 def test_bad_options(lines: list[str], place: tuple[int, int], what: str, kept: list[str]) -> None:
-    found = options(*lines)
+    ours = lines[0] in ("[k]", "[p]")
+    found = read("k: KillFilter, root, sleep", PATH, *lines) if ours else options(*lines)
     (error,) = errors(found)
     assert what in error.what
     assert (error.location.line, error.location.column) == place
@@ -715,6 +741,47 @@ def test_no_filter_after_the_time_is_up() -> None:
     )
     results = list(found.matches(Request(("x", "a" * 80 + "!"))))
     assert [one.name if isinstance(one, Match) else one.reason for one in results] == ["a", Reason.TIME]
+
+
+# Templates.
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x: CommandFilter, {{ bin }}/x, root",
+        "x: CommandFilter, x, {{ user }}",
+        "x: RegExpFilter, x, root, x, {{ name }}",
+        "x: ArgvFilter, x, root, {{ name }}",
+        "{% if x == 'y' %}",
+        "{% endif %}",
+        "{{ more }}",
+        "{# note #}",
+        "<% if x %>",
+        "x: CommandFilter, <%= @bin %>/x, root",
+        "[{{ name }}]",
+    ],
+)
+def test_a_template_is_said_to_be_one(line: str) -> None:
+    found = read(CAT, line)
+    (error,) = errors(found)
+    assert error.location.line == 3
+    assert "a template that was not rendered" in error.what
+    assert "not the template" in error.mend
+    assert [one.name for one in found.filters] == ["cat"]
+
+
+def test_an_option_from_a_template() -> None:
+    (error,) = errors(options("[a]", "timeout = {{ seconds }}"))
+    assert "a template that was not rendered: timeout: " in error.what
+
+
+def test_a_word_that_looks_like_a_template_is_a_warning() -> None:
+    found = read("x: PathFilter, docker, root, ps, --format, {{.Names}}")
+    (warning,) = found.findings
+    assert (warning.severity, warning.location.column) == (Severity.WARNING, 44)
+    assert "template" in warning.what
+    assert names(RuleSet(found.filters), "docker", "ps", "--format", "{{.Names}}") == ["x"]
 
 
 # Doubles.

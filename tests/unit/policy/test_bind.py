@@ -157,6 +157,34 @@ def test_paths_refused(tools: Path, word: str) -> None:
     refused(Denied, "is refused", lines, "tool", word.format(tools=tools))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x: PathFilter, {tools}/tool, root" + ", {tools}/base" * 65,
+        "x: ArgvFilter, {tools}/tool, root, {{path={tools}/base}}...",
+    ],
+    ids=["PathFilter", "ArgvFilter"],
+)
+def test_as_many_descriptors_as_the_daemon_can_hold(tools: Path, line: str) -> None:
+    line = line.format(tools=tools)
+    # Paths that nobody else can change need none.
+    most = [f"{tools}/base/a"] * 64 + [f"{tools}/base"] * 36
+    trusted = [str(tools / "plain")] * 100
+    lines = [line, "[x]", "pin = object"]
+    if "ArgvFilter" in line:
+        with bound(BoundExec, lines, "tool", *most[:64]) as found:
+            assert len(found.descriptors) == 64
+        with bound(BoundExec, [line.replace("/base", "/plain")], "tool", *trusted) as found:
+            assert found.descriptors == ()
+    before = os.listdir("/proc/self/fd")
+    refused(Denied, "more than 64 words", lines, "tool", *most[:65])
+    assert os.listdir("/proc/self/fd") == before
+    # And nothing is made.
+    missing = [f"{tools}/base/new{number}" for number in range(65)]
+    refused(Denied, "more than 64 words", [*lines, "create = 600"], "tool", *missing)
+    assert sorted(os.listdir(tools / "base")) == ["a", "b", "out"]
+
+
 def test_a_missing_program_is_seen_before_a_refused_path(tools: Path) -> None:
     lines = [f"x: PathFilter, {tools}/missing, root, {tools}/base"]
     refused(ExecutableNotFound, "no program", lines, "missing", "/etc/passwd")
