@@ -46,6 +46,9 @@ SHELLS: Final = frozenset("sh bash dash zsh ksh mksh ash fish csh tcsh rbash bus
 #: Programs whose processes are anybody's: that a process runs one says nothing about whose it is.
 INTERPRETERS: Final = SHELLS | frozenset("python perl ruby node lua php java tclsh wish expect".split())
 
+#: Programs whose options stand before all else: what follows the first plain word is none.
+OPTIONS_FIRST: Final = frozenset(("ip", "tc", "bridge"))
+
 #: What to say where no filter is safe.
 NEVER: Final = "no filter of it is safe: ship a script of root's own for the one job, and filter that"
 

@@ -251,7 +251,8 @@ def is_exponential(text: str) -> bool:
 
     Then a word that almost matches takes twice the time with each character more. The places of the
     repetition as an automaton (Glushkov 1961), with the number of ways from place to place; exponential is
-    what can come back to a place in two ways with one word (Weber and Seidl 1991).
+    what can come back to a place in two ways with one word (Weber and Seidl 1991). Missed are alternatives of
+    one same character, `(a|a)*`: the parser of `re` makes them one.
     """
     node = tree(text)
     return node is not None and any(_is_ambiguous(loop) for loop in _loops(node))

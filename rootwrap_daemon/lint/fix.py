@@ -37,7 +37,9 @@ def mend(text: str, findings: Iterable[Finding]) -> tuple[str, int]:
     count = 0
     for finding in findings:
         edits = finding.problem.edits
-        if all(_fits(rows, edit) and not any(_overlap(edit, other) for other in taken) for edit in edits):
+        if edits and all(
+            _fits(rows, edit) and not any(_overlap(edit, other) for other in taken) for edit in edits
+        ):
             taken += edits
             count += 1
     for edit in sorted(taken, key=lambda one: one.location, reverse=True):

@@ -49,6 +49,12 @@ def _gives_root(line: Line) -> bool:
     return known is not None and known.gives_root
 
 
+def _is_past_options(line: Line, part: Field) -> bool:
+    """True where the program takes a word beginning with a dash for no option any more."""
+    before = line.words[: line.words.index(part)]
+    return line.program in dangerous.OPTIONS_FIRST and any(word.text[:1].isalpha() for word in before)
+
+
 @rule("RW302", Severity.WARNING)
 def anything(subject: Subject) -> Iterator[Problem]:
     """A pattern that any word matches.
@@ -64,6 +70,10 @@ def anything(subject: Subject) -> Iterator[Problem]:
 
         ls: ArgvFilter, ls, root, {any}
 
+    Found::
+
+        cgexec: ChainingRegExpFilter, cgexec, root, cgexec, -g, blkio:\\S+
+
     Fine::
 
         haproxy: RegExpFilter, haproxy, root, haproxy, -f, /etc/haproxy/[a-z]+\\.conf
@@ -71,7 +81,7 @@ def anything(subject: Subject) -> Iterator[Problem]:
     yield from told(subject, "RW302")
     for line, part in _patterns(subject):
         if _is_anything(part.text):
-            severity = Severity.ERROR if _gives_root(line) else None
+            severity = Severity.ERROR if _gives_root(line) and not _is_past_options(line, part) else None
             what = f"{part.text} admits any word, {_shown(line)}"
             yield _problem(part, what, _narrower(line), severity)
         elif (prefix := _NAMED.match(part.text)) and _is_anything(part.text[prefix.end() :]):
