@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from types import ModuleType
 from typing import Final
 
@@ -98,6 +97,8 @@ def _parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 def _overview() -> argparse.ArgumentParser:
     """The parser for a command line that names no command: it shows what there is, and ends."""
+    from importlib import metadata
+
     parser = _parser("rootwrapctl", "Check, explain and test filters; look after the daemon.")
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {metadata.version('rootwrap-daemon')}"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from rootwrap_daemon import config
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters import model
 from rootwrap_daemon.lint.subject import (
@@ -134,6 +133,8 @@ def _not_utf8(name: str, before: bytes) -> FilterText:
 
 def _configured(config_file: str) -> Host:
     """The host as a configuration has it, or why the configuration cannot be used."""
+    from rootwrap_daemon import config
+
     default = Host(_EXEC_DIRS, looks.base_owners())
     try:
         settings = config.read_settings(config.new_conf(config_file, lambda conf: None))

@@ -6,7 +6,6 @@ Promises: one run, every rule that can be asked, each result with its rule, plac
 import json
 import os
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TextIO
 from urllib.parse import quote
@@ -19,6 +18,8 @@ _LEVELS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity
 
 def sarif(findings: Sequence[Finding], files: int, out: TextIO) -> None:
     """One JSON document."""
+    from importlib import metadata
+
     names = sorted(RULES)
     driver = {
         "name": "rootwrapctl",

@@ -5,12 +5,15 @@ Promises: text becomes filters by the daemon's own parser and kinds, never by an
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rootwrap_daemon.config import Settings
 from rootwrap_daemon.filters import model, ruleset, syntax
 from rootwrap_daemon.filters.definition import Filter, basename
 from rootwrap_daemon.filters.syntax import Document, Entry, Field
+
+if TYPE_CHECKING:
+    # It loads oslo.config, which takes longer than all else here.
+    from rootwrap_daemon.config import Settings
 
 #: Kinds whose fields after the name are user and program, not program and user.
 _USER_FIRST: Final = frozenset(("KillFilter",))
@@ -107,7 +110,7 @@ class Host:
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]
     findings: tuple[model.Finding, ...] = ()
-    settings: Settings | None = None
+    settings: "Settings | None" = None
     problem: tuple[str, str] | None = None
 
 

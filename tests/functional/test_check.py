@@ -1,0 +1,220 @@
+"""`rootwrapctl check` and `rules` as they are called: exit codes, formats, this host, real filter files."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.lint.gather import Wanted, gather
+from rootwrap_daemon.lint.judge import judge, known_rules
+
+ROOT = Path(__file__).parents[2]
+CORPUS = ROOT.parent / "shared" / "corpus"
+CTL = [sys.executable, "-m", "rootwrap_daemon.cli.ctl"]
+GOOD = "[Filters]\nls: RegExpFilter, ls, root, ls, -l\n"
+WARNED = "[Filters]\nls: RegExpFilter, ls, root, ls, [a-z-]+\n"
+BAD = "[Filters]\ndd: CommandFilter, dd, root\n"
+INFO = "[Filters]\nls: RegExpFilter, ls, root, ls, ^-l$\n"
+
+
+def ctl(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CTL, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o644)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "code"),
+    [
+        (GOOD, ["--fail-on", "info"], 0),
+        (INFO, [], 0),
+        (INFO, ["--fail-on", "info"], 1),
+        (INFO, ["--strict"], 0),
+        (WARNED, [], 0),
+        (WARNED, ["--fail-on", "warning"], 1),
+        (WARNED, ["--strict"], 1),
+        (BAD, [], 1),
+    ],
+)
+def test_exit_code(tmp_path: Path, text: str, options: list[str], code: int) -> None:
+    done = ctl("check", *options, write(tmp_path / "x.filters", text))
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check"],
+        ["check", "/nonexistent/x.filters"],
+        ["check", "--config-file", "/nonexistent/rootwrap.conf"],
+        ["check", "--audit-log", "/nonexistent", "etc/rootwrap-daemon/filters.d"],
+        ["check", "--audit-log", "README.rst", "etc/rootwrap-daemon/filters.d"],
+        ["check", "--format", "xml", "x"],
+        ["check", "--strickt", "x"],
+        ["rules", "RW999"],
+    ],
+)
+def test_unreadable_and_usage_are_2(words: list[str]) -> None:
+    done = ctl(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(("rootwrapctl: ", "usage: "))
+
+
+def test_the_filters_that_come_with_the_daemon_pass_the_strictest_check() -> None:
+    done = ctl("check", "--strict", "etc/rootwrap-daemon/filters.d")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(" info in 2 files\n"), "were they judged?"
+
+
+def test_a_pipe_gets_plain_text(tmp_path: Path) -> None:
+    done = ctl("check", write(tmp_path / "x.filters", BAD))
+    assert done.stdout.startswith(f"{tmp_path}/x.filters:2:20: error: RW301: any arguments for dd")
+    assert "\x1b" not in done.stdout
+    assert "^^" not in done.stdout
+
+
+@pytest.mark.parametrize("form", ["json", "sarif"])
+def test_json_and_sarif_are_json(tmp_path: Path, form: str) -> None:
+    assert json.loads(ctl("check", "--format", form, write(tmp_path / "x.filters", BAD)).stdout)
+
+
+def test_github(tmp_path: Path) -> None:
+    done = ctl("check", "--format", "github", write(tmp_path / "x.filters", BAD))
+    assert done.stdout.startswith(f"::error file={tmp_path}/x.filters,line=2,col=20,")
+
+
+def test_a_directory_is_read_as_the_daemon_reads_it(tmp_path: Path) -> None:
+    write(tmp_path / "b.filters", BAD)
+    write(tmp_path / "a.filters", "[Filters]\ncp: CommandFilter, cp, root\n")
+    write(tmp_path / "c.filters.rpmsave", BAD)
+    done = ctl("check", "--format", "json", tmp_path)
+    found = [(Path(one["file"]).name, one["rule"]) for one in json.loads(done.stdout)["findings"]]
+    assert found == [("c.filters.rpmsave", "RW117"), ("a.filters", "RW301"), ("b.filters", "RW301")]
+
+
+def test_fix(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.filters", INFO)
+    done = ctl("check", "--fix", "--fail-on", "info", path)
+    assert (done.returncode, path.read_text()) == (0, INFO.replace("^-l$", "-l"))
+    assert done.stderr == f"{path}: 1 mended\n"
+
+
+def test_rules() -> None:
+    listed = ctl("rules")
+    assert listed.returncode == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(known_rules())
+    one = ctl("rules", "rw301")
+    assert one.stdout.startswith("RW301 (error): A dangerous program with any arguments\n")
+    assert "Found:\n\n    tcpdump: CommandFilter, tcpdump, root\n" in one.stdout
+
+
+def test_the_reference_page_is_what_the_rules_say() -> None:
+    page = (ROOT / "doc/source/reference/rules.rst").read_text()
+    assert page == ctl("rules", "--rst").stdout, (
+        "make it: rootwrapctl rules --rst > doc/source/reference/rules.rst"
+    )
+
+
+def config(tmp_path: Path, filters: str, **options: str) -> Path:
+    """A configuration for this user, and the filters that it names."""
+    write(tmp_path / "filters.d" / "x.filters", filters)
+    (tmp_path / "filters.d").chmod(0o755)
+    values = {"filters_path": f"{tmp_path}/filters.d", "trusted_owners": f"root,{tmp_path.stat().st_uid}"}
+    lines = [f"{name} = {value}" for name, value in {**values, **options}.items()]
+    return write(tmp_path / "rootwrap-daemon.conf", "\n".join(("[DEFAULT]", *lines, "")))
+
+
+def of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    return {one["rule"]: one["severity"] for one in json.loads(done.stdout)["findings"]}
+
+
+def test_a_configuration_names_what_is_judged_and_where(tmp_path: Path) -> None:
+    text = f"{GOOD}no: RegExpFilter, no-such-program, root, no-such-program\n"
+    done = ctl("check", "--format", "json", "--config-file", config(tmp_path, text))
+    assert of(done) == {"RW201": "warning"}
+    assert json.loads(done.stdout)["files"] == 2
+
+
+def test_a_padded_path_is_found_and_what_it_names_is_judged(tmp_path: Path) -> None:
+    path = config(tmp_path, BAD, filters_path=f"/nonexistent, {tmp_path}/filters.d")
+    assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW206": "error", "RW301": "error"}
+
+
+def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
+    path = config(tmp_path, BAD, socket_mode="0999")
+    assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW207": "error", "RW301": "error"}
+
+
+def test_a_filter_file_that_others_can_write(tmp_path: Path) -> None:
+    path = config(tmp_path, GOOD)
+    (tmp_path / "filters.d" / "x.filters").chmod(0o666)
+    assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW205": "error"}
+
+
+def test_on_finding_skip_forgives_what_is_left_out_but_not_strictly(tmp_path: Path) -> None:
+    path = config(tmp_path, "[Filters]\nx: NoFilter, x, root\n", on_finding="skip")
+    done = ctl("check", "--format", "json", "--config-file", path)
+    assert (done.returncode, of(done)) == (0, {"RW101": "warning"})
+    strict = ctl("check", "--format", "json", "--strict", "--config-file", path)
+    assert (strict.returncode, of(strict)) == (1, {"RW101": "error"})
+
+
+def test_danger_is_not_forgiven_by_skip(tmp_path: Path) -> None:
+    path = config(tmp_path, BAD, on_finding="skip")
+    assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW301": "error"}
+
+
+def test_an_audit_log_of_the_daemon(tmp_path: Path) -> None:
+    log = write(
+        tmp_path / "audit.jsonl", '{"event":"run","filter":"ls"}\n{"event":"run","filter":"exec+dd"}\n{"to'
+    )
+    path = write(tmp_path / "d" / "x.filters", f"{GOOD}idle: RegExpFilter, ls, root, ls, -a\n")
+    assert of(ctl("check", "--format", "json", "--audit-log", log, path)) == {"RW404": "warning"}
+
+
+corpus = pytest.mark.skipif(
+    not CORPUS.is_dir(), reason="../shared/corpus is not here: it comes with the project"
+)
+
+
+@corpus
+def test_every_file_of_the_corpus_is_judged() -> None:
+    """No crash, every file; the table of findings is shown by `pytest -s`."""
+    rules: Counter[tuple[str, str]] = Counter()
+    files = [path for path in sorted(CORPUS.rglob("*")) if path.is_file() and path.parent != CORPUS]
+    for path in files:
+        (subject,) = gather(Wanted((str(path),)))
+        assert len(subject.files) + len(subject.configs) == 1
+        found = judge(subject)
+        for finding in found:
+            rules[finding.rule, finding.severity.value] += 1
+            line = path.read_text().split("\n")[finding.location.line - 1].removesuffix("\r")
+            assert finding.text == line
+            assert finding.location.column - 1 + finding.problem.length <= max(1, len(line))
+        # What the daemon refuses is an error here, and only that is of RW1xx.
+        refused = {one.location for one in ruleset.read(path.read_text(), str(path)).findings}
+        told = {one.location for one in found if one.rule.startswith("RW1")}
+        assert not subject.files or told <= refused
+    print(f"\n{len(files)} files")
+    for (rule, severity), count in sorted(rules.items()):
+        print(f"{count:6} {rule} {severity}")
+    assert len(files) >= 200
+    assert rules["RW100", "error"] == 0, "a reason that no rule is about yet"
+
+
+@corpus
+def test_the_whole_corpus_in_one_call() -> None:
+    files = [path for path in sorted(CORPUS.rglob("*")) if path.is_file() and path.parent != CORPUS]
+    done = ctl("check", "--format", "json", *files)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["files"] == len(files)
