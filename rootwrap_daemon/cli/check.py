@@ -5,6 +5,7 @@ May import lint.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,6 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.paths and args.config_file is None:
         raise Unusable("check: give a PATH or --config-file")
+    # What the daemon would log about a policy is told by the findings.
+    logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
     wanted = Wanted(tuple(args.paths), args.config_file, args.host, args.audit_log)
     findings, files = _judged(wanted, strict=args.strict)
     if args.fix and (mended := fix.fix(findings)):

@@ -54,7 +54,8 @@ def gather(wanted: Wanted) -> list[Subject]:
     elif wanted.host:
         host = Host(_EXEC_DIRS, looks.base_owners())
     groups = _groups(paths)
-    if wanted.config_file is not None and not wanted.paths:
+    whole = wanted.config_file is not None and not wanted.paths
+    if whole:
         # One instance reads all of them.
         every = _Group()
         for group in groups:
@@ -63,7 +64,7 @@ def gather(wanted: Wanted) -> list[Subject]:
         groups = [every]
     subjects = [_subject(group) for group in groups]
     subjects[0] = replace(subjects[0], configs=(*configs, *subjects[0].configs))
-    return [replace(one, used=used, host=_loaded(host, one)) for one in subjects]
+    return [replace(one, used=used, host=_loaded(host, one, whole)) for one in subjects]
 
 
 @dataclass(slots=True)
@@ -132,18 +133,22 @@ def _not_utf8(name: str, before: bytes) -> FilterText:
 
 
 def _configured(config_file: str) -> Host:
-    """The host as a configuration has it, or why the configuration cannot be used."""
+    """The host as a daemon with this configuration sees it, or why it cannot be used."""
     from rootwrap_daemon import config
+    from rootwrap_daemon.policy import policy
 
     default = Host(_EXEC_DIRS, looks.base_owners())
     try:
         settings = config.read_settings(config.new_conf(config_file, lambda conf: None))
-        owners = frozenset(looks.user_number(name) for name in settings.trusted_owners)
     except ConfigurationError as error:
         return replace(default, problem=(config_file, str(error)))
-    except KeyError as error:
-        return replace(default, problem=(config_file, f"trusted_owners: {error.args[0]}"))
-    return replace(default, exec_dirs=settings.exec_dirs, owners=owners, settings=settings)
+    default = replace(default, exec_dirs=settings.exec_dirs, settings=settings)
+    try:
+        # All that is wrong, not only that something is.
+        loaded = policy.load(replace(settings, on_finding="skip"), 0)
+    except ConfigurationError as error:
+        return replace(default, problem=(config_file, str(error)))
+    return replace(default, exec_dirs=loaded.exec_dirs, owners=loaded.owners, findings=loaded.findings)
 
 
 def _filters_path(read: ConfigText, host: Host) -> Iterator[str]:
@@ -156,26 +161,27 @@ def _filters_path(read: ConfigText, host: Host) -> Iterator[str]:
             yield from (text for text in entry.texts if entry.key == "filters_path" and text.startswith("/"))
 
 
-def _loaded(host: Host | None, subject: Subject) -> Host | None:
-    """The host with what the daemon's loader says of the subject's files."""
+def _loaded(host: Host | None, subject: Subject, whole: bool) -> Host | None:
+    """The host with what the daemon's loader says beyond the text of the subject's files.
+
+    `whole`: the host has what it says of a whole configuration already.
+    """
     if host is None:
         return None
     names = {os.path.realpath(file.name): file.name for file in subject.files}
     directories = {os.path.dirname(path): os.path.dirname(name) or "." for path, name in names.items()}
-    known = {(finding.location, finding.what) for file in subject.files for finding in file.findings}
-    kept = host.settings.capabilities if host.settings is not None else None
-    findings = []
-    for finding in loader.load(
-        sorted(directories), host.owners, None if kept is None else frozenset(kept)
-    ).findings:
-        path = finding.location.file
-        shown = names.get(path) or directories.get(path)
-        if shown is None:
-            continue
-        location = replace(finding.location, file=shown)
-        if (location, finding.what) not in known:
-            findings.append(replace(finding, location=location))
-    return replace(host, findings=tuple(findings))
+    findings = host.findings
+    if not whole:
+        kept = host.settings.capabilities if host.settings is not None else None
+        loaded = loader.load(sorted(directories), host.owners, None if kept is None else frozenset(kept))
+        findings = tuple(one for one in loaded.findings if one.location.file in {*names, *directories})
+    shown = {**directories, **names}
+    told = {(finding.location, finding.what) for file in subject.files for finding in file.findings}
+    here = [
+        replace(one, location=replace(one.location, file=shown.get(one.location.file, one.location.file)))
+        for one in findings
+    ]
+    return replace(host, findings=tuple(one for one in here if (one.location, one.what) not in told))
 
 
 def used_filters(audit_log: str) -> frozenset[str]:

@@ -199,7 +199,11 @@ def relative_directory(subject: Subject) -> Iterator[Problem]:
                 place = Location(entry.location.file, number, at)
                 at += len(part) + 1
                 stripped = part.strip()
-                if stripped and not stripped.startswith("/"):
+                if "{{" in stripped:
+                    what = f"{entry.name}: {stripped!r} is filled in later"
+                    instead = "render the template first, and check what comes out"
+                    yield Problem(place, what, instead, len(part), severity=Severity.WARNING)
+                elif stripped and not stripped.startswith("/"):
                     what = f"{entry.name}: {stripped!r} is not an absolute path"
                     yield Problem(place, what, "write it from / on", len(part), severity=Severity.ERROR)
                 elif stripped != part:

@@ -55,6 +55,13 @@ def _is_past_options(line: Line, part: Field) -> bool:
     return line.program in dangerous.OPTIONS_FIRST and any(word.text[:1].isalpha() for word in before)
 
 
+def _is_harmless_value(line: Line, part: Field) -> bool:
+    """True for the value of an option by which the program gives nothing away, whatever path it is."""
+    place = line.words.index(part)
+    # The helper connects to it, and takes orders from who listens there: the caller, in any case.
+    return place > 0 and line.words[place - 1].text == "--privsep_sock_path"
+
+
 @rule("RW302", Severity.WARNING)
 def anything(subject: Subject) -> Iterator[Problem]:
     """A pattern that any word matches.
@@ -81,8 +88,9 @@ def anything(subject: Subject) -> Iterator[Problem]:
     yield from told(subject, "RW302")
     for line, part in _patterns(subject):
         if _is_anything(part.text):
-            severity = Severity.ERROR if _gives_root(line) and not _is_past_options(line, part) else None
-            what = f"{part.text} admits any word, {_shown(line)}"
+            past = _is_past_options(line, part)
+            severity = Severity.ERROR if _gives_root(line) and not past else None
+            what = f"{part.text} admits any word, {'a keyword too' if past else _shown(line)}"
             yield _problem(part, what, _narrower(line), severity)
         elif (prefix := _NAMED.match(part.text)) and _is_anything(part.text[prefix.end() :]):
             yield _problem(part, f"{part.text} admits anything behind {prefix[0]}", _narrower(line))
@@ -155,7 +163,7 @@ def traversal(subject: Subject) -> Iterator[Problem]:
         word = expressions.witness(part.text, *_TRAVERSAL, shape=_UPWARDS)
         if word is None:
             continue
-        severity = Severity.ERROR if _gives_root(line) else None
+        severity = Severity.ERROR if _gives_root(line) and not _is_harmless_value(line, part) else None
         what = f"{part.text} admits {word!r}"
         instead = "take . or / out of what repeats, or use a PathFilter or {path=/base} of an ArgvFilter"
         yield _problem(part, what, instead, severity)

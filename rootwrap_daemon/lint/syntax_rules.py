@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from rootwrap_daemon.lint import suppress
 from rootwrap_daemon.lint.model import Edit, Problem, Severity
 from rootwrap_daemon.lint.rule import rule
 from rootwrap_daemon.lint.subject import Subject
@@ -344,61 +343,3 @@ def bad_signal(subject: Subject) -> Iterator[Problem]:
         kill: KillFilter, root, /usr/sbin/dnsmasq, -9, -HUP
     """
     return told(subject, "RW115")
-
-
-@rule("RW116", Severity.ERROR)
-def bad_suppression(subject: Subject) -> Iterator[Problem]:
-    """A suppression without a reason, or of a rule that does not exist.
-
-    `# rw: ignore RW301 reason` stands on a line of its own directly above the definition: behind it, it would
-    be a part of the last field. Without a reason the next reader cannot know whether it still holds.
-
-    Found::
-
-        # rw: ignore RW301
-        dd: CommandFilter, dd, root
-
-    Found::
-
-        # rw: ignore RW999 because
-        ls: RegExpFilter, ls, root, ls
-
-    Fine::
-
-        # rw: ignore RW301 only the backup host has this file, and its agent is root there anyway
-        dd: CommandFilter, dd, root
-    """
-    for file in subject.files:
-        for one in suppress.read(file):
-            unknown = sorted(one.rules - subject.known_rules)
-            if unknown or not one.rules:
-                what = f"there is no rule {unknown[0]}" if unknown else "a suppression that names no rule"
-                yield Problem(one.location, what, "write `# rw: ignore RW301 reason`", one.length)
-            elif not one.reason:
-                what = "a suppression without a reason"
-                yield Problem(one.location, what, f"write why, behind {max(one.rules)}", one.length)
-
-
-@rule("RW117", Severity.WARNING)
-def misnamed(subject: Subject) -> Iterator[Problem]:
-    """A file among filter files that is not read, by its name.
-
-    The daemon reads names that end in .filters and do not begin with a dot; oslo.rootwrap reads every file
-    but hidden ones, also what an editor or a package manager left behind.
-
-    Found::
-
-        ==> old.filters.bak <==
-        [Filters]
-        sh: CommandFilter, sh, root
-
-    Fine::
-
-        ==> new.filters <==
-        [Filters]
-        ls: RegExpFilter, ls, root, ls
-    """
-    for name in subject.misnamed:
-        yield Problem(
-            suppress.start_of(name), "not read, by its name", "end its name in .filters, or move it away"
-        )

@@ -44,6 +44,9 @@ _SENTENCES: Final = {
 _COMPILED: Final = {rule: re.compile(pattern) for rule, pattern in _SENTENCES.items()}
 
 
+_RENDER: Final = "render the template first, and check what comes out"
+
+
 def rule_of(what: str) -> str:
     """The rule that a sentence of the daemon belongs to."""
     return next((rule for rule, pattern in _COMPILED.items() if pattern.search(what)), "RW100")
@@ -57,10 +60,11 @@ def told(subject: Subject, rule: str, *, raised: Severity | None = None) -> Iter
                 severity = Severity(finding.severity.value)
                 if raised is not None and raised.rank > severity.rank:
                     severity = raised
+                mend = _RENDER if "{{" in finding.what else finding.mend
                 yield Problem(
                     finding.location,
                     finding.what,
-                    finding.mend,
+                    mend,
                     length=_length(file, finding.location),
                     severity=severity,
                 )

@@ -1,4 +1,4 @@
-"""RW4xx: filters that do nothing, or not what somebody thinks they do.
+"""RW4xx, RW116 and RW117: filters, comments and files that do nothing, or not what somebody thinks they do.
 
 Promises: "never" is said only where the daemon's own order of filters makes it so.
 """
@@ -24,6 +24,64 @@ def _where(line: Line, other: Line) -> str:
     place = other.entry.location
     same = place.file == line.entry.location.file
     return f"line {place.line}" if same else f"{place.file}:{place.line}"
+
+
+@rule("RW116", Severity.ERROR)
+def bad_suppression(subject: Subject) -> Iterator[Problem]:
+    """A suppression without a reason, or of a rule that does not exist.
+
+    `# rw: ignore RW301 reason` stands on a line of its own directly above the definition: behind it, it would
+    be a part of the last field. Without a reason the next reader cannot know whether it still holds.
+
+    Found::
+
+        # rw: ignore RW301
+        dd: CommandFilter, dd, root
+
+    Found::
+
+        # rw: ignore RW999 because
+        ls: RegExpFilter, ls, root, ls
+
+    Fine::
+
+        # rw: ignore RW301 only the backup host has this file, and its agent is root there anyway
+        dd: CommandFilter, dd, root
+    """
+    for file in subject.files:
+        for one in suppress.read(file):
+            unknown = sorted(one.rules - subject.known_rules)
+            if unknown or not one.rules:
+                what = f"there is no rule {unknown[0]}" if unknown else "a suppression that names no rule"
+                yield Problem(one.location, what, "write `# rw: ignore RW301 reason`", one.length)
+            elif not one.reason:
+                what = "a suppression without a reason"
+                yield Problem(one.location, what, f"write why, behind {max(one.rules)}", one.length)
+
+
+@rule("RW117", Severity.WARNING)
+def misnamed(subject: Subject) -> Iterator[Problem]:
+    """A file among filter files that is not read, by its name.
+
+    The daemon reads names that end in .filters and do not begin with a dot; oslo.rootwrap reads every file
+    but hidden ones, also what an editor or a package manager left behind.
+
+    Found::
+
+        ==> old.filters.bak <==
+        [Filters]
+        sh: CommandFilter, sh, root
+
+    Fine::
+
+        ==> new.filters <==
+        [Filters]
+        ls: RegExpFilter, ls, root, ls
+    """
+    for name in subject.misnamed:
+        yield Problem(
+            suppress.start_of(name), "not read, by its name", "end its name in .filters, or move it away"
+        )
 
 
 @rule("RW401", Severity.WARNING)
@@ -186,7 +244,8 @@ def empty(subject: Subject) -> Iterator[Problem]:
         ls: RegExpFilter, ls, root, ls
     """
     for file in subject.files:
-        if not any(section.entries for section in file.document.sections):
+        # Where something is refused, that is what is to be mended.
+        if not file.findings and not any(section.entries for section in file.document.sections):
             yield Problem(
                 suppress.start_of(file.name), "no filter in this file", "add one, or take the file out"
             )

@@ -147,7 +147,8 @@ def test_a_configuration_names_what_is_judged_and_where(tmp_path: Path) -> None:
 
 def test_a_padded_path_is_found_and_what_it_names_is_judged(tmp_path: Path) -> None:
     path = config(tmp_path, BAD, filters_path=f"/nonexistent, {tmp_path}/filters.d")
-    assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW206": "error", "RW301": "error"}
+    found = of(ctl("check", "--format", "json", "--config-file", path))
+    assert found == {"RW205": "warning", "RW206": "error", "RW301": "error"}
 
 
 def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
@@ -159,6 +160,30 @@ def test_a_filter_file_that_others_can_write(tmp_path: Path) -> None:
     path = config(tmp_path, GOOD)
     (tmp_path / "filters.d" / "x.filters").chmod(0o666)
     assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW205": "error"}
+
+
+def test_directories_that_are_not_there_or_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir(mode=0o777)
+    (tmp_path / "bin").chmod(0o777)
+    path = config(
+        tmp_path,
+        GOOD,
+        filters_path=f"{tmp_path}/filters.d,/nonexistent/filters.d",
+        exec_dirs=f"/usr/bin,{tmp_path}/bin",
+    )
+    done = ctl("check", "--format", "json", "--config-file", path)
+    found = [(one["rule"], one["severity"], one["file"]) for one in json.loads(done.stdout)["findings"]]
+    assert sorted(found) == [
+        ("RW205", "error", f"{tmp_path}/bin"),
+        ("RW205", "warning", "/nonexistent/filters.d"),
+    ]
+    assert done.stderr == ""
+
+
+def test_a_configuration_with_other_paths_is_about_those(tmp_path: Path) -> None:
+    path = config(tmp_path, BAD)
+    other = write(tmp_path / "other" / "x.filters", f"{GOOD}no: CommandFilter, no-such-program, root\n")
+    assert of(ctl("check", "--format", "json", "--config-file", path, other)) == {"RW201": "warning"}
 
 
 def test_on_finding_skip_forgives_what_is_left_out_but_not_strictly(tmp_path: Path) -> None:
