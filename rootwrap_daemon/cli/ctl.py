@@ -27,7 +27,10 @@ COMMANDS: Final[tuple[str, ...]] = (
     "explain",
     "test",
     "suggest",
+    "diff",
+    "list",
     "uninstall",
+    "completion",
 )
 
 #: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.

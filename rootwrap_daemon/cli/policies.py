@@ -32,8 +32,6 @@ def chosen(args: argparse.Namespace) -> Source:
     if args.filters:
         return named(*args.filters)
     path: str = args.config_file or DEFAULT_CONFIG
-    if not os.path.exists(path):
-        raise source.Unreadable(f"there is no {path}: name a configuration or --filters")
     _quiet()
     return source.from_config(path)
 
@@ -41,7 +39,7 @@ def chosen(args: argparse.Namespace) -> Source:
 def named(*paths: str) -> Source:
     """The policy of a configuration file, or of filter files and directories. Raises as `chosen`."""
     _quiet()
-    if len(paths) == 1 and paths[0].endswith(".conf"):
+    if len(paths) == 1 and paths[0].endswith(".conf") and not os.path.isdir(paths[0]):
         return source.from_config(paths[0])
     return source.from_files(paths)
 

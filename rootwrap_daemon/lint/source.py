@@ -63,11 +63,11 @@ def definition(entry: Entry) -> str:
 def from_config(path: str) -> Source:
     """The policy of a configuration file. Raises ConfigurationError, or Unreadable."""
     _check_readable(path)
+    if not os.path.exists(path):
+        raise Unreadable(f"there is no {path}: name the daemon's configuration, or filter files")
     settings = config.read_settings(config.new_conf(path, lambda conf: None))
     notes = []
     for directory in settings.filters_path:
-        if os.path.isdir(directory) and not os.access(directory, os.R_OK | os.X_OK):
-            raise Unreadable(f"{directory} may not be read by this user: ask as root")
         for file in _filter_files(directory):
             _check_readable(file)
     loaded = policy.load(replace(settings, on_finding="skip"), 1, as_root=True)
@@ -158,14 +158,23 @@ def _filter_files(directory: str) -> list[str]:
         names = sorted(os.listdir(directory))
     except FileNotFoundError:
         return []
+    except PermissionError:
+        raise Unreadable(f"{directory} may not be read by this user") from None
     except OSError as error:
         raise Unreadable(f"{directory}: {error.strerror}") from error
     return [f"{directory}/{name}" for name in names if name.endswith(".filters") and not name.startswith(".")]
 
 
 def _check_readable(path: str) -> None:
-    if os.path.exists(path) and not os.access(path, os.R_OK):
-        raise Unreadable(f"{path} may not be read by this user: ask as root")
+    try:
+        os.stat(path)
+    except PermissionError:
+        raise Unreadable(f"{path} may not be read by this user") from None
+    except OSError:
+        # Said where it is opened.
+        return
+    if not os.access(path, os.R_OK):
+        raise Unreadable(f"{path} may not be read by this user")
 
 
 def read_text(path: str) -> str:
