@@ -22,14 +22,17 @@ from rootwrap_daemon.errors import Error
 #: * `run(args: argparse.Namespace) -> int`: do it, and the exit code. May raise any `errors.Error`.
 COMMANDS: Final[tuple[str, ...]] = (
     "check",
-    "install",
     "rules",
     "explain",
     "test",
     "suggest",
     "diff",
     "list",
+    "install",
     "uninstall",
+    "status",
+    "audit",
+    "metrics",
     "completion",
 )
 
