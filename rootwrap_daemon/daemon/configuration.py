@@ -6,6 +6,7 @@ Imports config, errors and policy.host; oslo.log for the names of its options.
 
 import logging
 import os
+from typing import Final
 
 from oslo_config import cfg
 from oslo_log import log
@@ -15,6 +16,19 @@ from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 
 LOG = logging.getLogger(__name__)
+
+#: What is taken once, at the start.
+_AT_START: Final = (
+    "socket_path",
+    "socket_mode",
+    "socket_group",
+    "capabilities",
+    "audit_file",
+    "audit",
+    "state_dir",
+    "rlimit_nofile",
+    "max_buffered",
+)
 
 
 def read(config_file: str, owners: frozenset[int]) -> cfg.ConfigOpts:
@@ -38,6 +52,13 @@ def read(config_file: str, owners: frozenset[int]) -> cfg.ConfigOpts:
             f"{config_file} or its drop-ins: log_config_append names code, and is not read: take it out"
         )
     return conf
+
+
+def report_changes(before: config.Settings, after: config.Settings) -> None:
+    """Log which of the settings that a reload brought wait for a restart."""
+    changed = [name for name in _AT_START if getattr(before, name) != getattr(after, name)]
+    if changed:
+        LOG.warning("changed, and in force after the next start only: %s", ", ".join(changed))
 
 
 def _drop_ins(directory: str, owners: frozenset[int]) -> list[str]:

@@ -112,6 +112,7 @@ def _main(arguments: argparse.Namespace) -> int:
     def reload() -> Policy:
         audit.reopen()
         new = _settings(configuration.read(config_file, owners), arguments.socket)
+        configuration.report_changes(settings, new)
         return load(config.fit(new, nofile), server.policy.generation + 1)
 
     _log_start(policy, settings, listener.place)
