@@ -68,7 +68,7 @@ def ask(path: str) -> dict[str, Any]:
 
     Raises DaemonUnavailable, Denied, Unauthorized or another Error.
     """
-    connection = Connection(socket.socket)
+    connection = Connection(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     try:
         try:
             connection.connect(os.fsencode(path), time.sleep)

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import takewhile
 
 from rootwrap_daemon.filters import iproute
-from rootwrap_daemon.filters.argv import MAX_THINGS, ArgvFilter
+from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
 from rootwrap_daemon.filters.definition import Filter, basename
 from rootwrap_daemon.filters.kinds import (
@@ -103,8 +103,6 @@ def _why(one: Filter, steps: tuple[Step, ...]) -> str:
     bad = next((step for step in steps if not step.ok), None)
     if bad is None:
         # All words are good one by one.
-        if isinstance(one, ArgvFilter):
-            return f"more than {MAX_THINGS} words name paths or processes"
         return "these words together are not allowed"
     if bad.word is None:
         return f"word {bad.place} is missing: {bad.wanted}"

@@ -102,8 +102,7 @@ process.wait()
         assert agent.stdout is not None
         pids = [int(word) for word in agent.stdout.readline().split()]
         agent.kill()
-    for pid in pids:
-        wait_for(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+    wait_for(lambda: not any(map(is_alive, pids)))
 
 
 def test_a_daemon_that_refuses_to_start(configured: Daemon, capfd: pytest.CaptureFixture[str]) -> None:
