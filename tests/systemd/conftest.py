@@ -1,6 +1,7 @@
 """One machine for all tests that need a systemd; each test takes away what it installed."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -34,6 +35,7 @@ def install(machine: Machine) -> Iterator[Install]:
 
     Only the socket is started.
     """
+    machine.since = time.time()
     made: list[str] = []
 
     def make(instance: str = "netagent", filters: str = FILTERS, *more: str) -> str:

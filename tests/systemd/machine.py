@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,10 +31,10 @@ REQUIRED = os.environ.get("REQUIRE_SYSTEMD") == "1" or os.environ.get("REQUIRE_R
 
 @dataclass
 class Machine:
-    """A booted system. `leader`: its pid 1, as seen from here."""
+    """A booted system. `leader`: its pid 1, as seen from here; `since`: when the test began, as time()."""
 
     leader: int
-    root: Path
+    since: float = 0.0
 
     def command(self, *argv: str, user: str = "root") -> list[str]:
         """What to run here so that it runs in there, as that user."""
@@ -76,9 +75,10 @@ class Machine:
         return self.systemctl("show", "--value", "-p", name, unit)
 
     def journal(self, unit: str) -> list[str]:
-        """The lines of a unit so far."""
+        """The lines of a unit since the test began."""
         self.run("journalctl", "--sync")
-        return self.run("journalctl", "-u", unit, "-o", "cat", "--no-pager").stdout.splitlines()
+        wanted = ["-u", unit, "-o", "cat", "--no-pager", f"--since=@{self.since:.6f}"]
+        return self.run("journalctl", *wanted).stdout.splitlines()
 
     def ask(self, instance: str, *argv: str, user: str = "netagent", timeout: float = 30) -> dict[str, Any]:
         """Ask a daemon, as that user: returncode, stdout, stderr, or the code of an error."""
@@ -123,13 +123,11 @@ def booted() -> Iterator[Machine]:
     with contextlib.ExitStack() as stack:
         base = Path(tempfile.mkdtemp(prefix="rootwrap-systemd-", dir="/var/tmp"))
         stack.callback(shutil.rmtree, base, ignore_errors=True)
-        root = _overlay(base, stack)
-        _furnish(root)
+        _furnish(base)
         groups = _control_groups(base.name)
         stack.callback(_remove_groups, groups)
         console = base / "console"
-        leader = _boot(root, console, groups, stack)
-        machine = Machine(leader, root)
+        machine = Machine(_boot(base, console, groups, stack))
 
         def is_up() -> bool:
             state = machine.systemctl("is-system-running", check=False)
@@ -143,35 +141,23 @@ def booted() -> Iterator[Machine]:
         yield machine
 
 
-def _overlay(base: Path, stack: contextlib.ExitStack) -> Path:
+def _furnish(base: Path) -> None:
+    """What the machine has and this one has not: users, a Python, a journal that drops nothing."""
     for name in ("upper", "work", "root"):
         (base / name).mkdir()
         (base / name).chmod(0o755)
-    options = f"lowerdir=/,upperdir={base}/upper,workdir={base}/work"
-    done = subprocess.run(
-        ["mount", "-t", "overlay", "overlay", "-o", options, base / "root"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        refuse(f"an overlay of / cannot be mounted: {done.stderr.strip()}")
-
-    def unmount() -> None:
-        subprocess.run(["umount", base / "root"], check=True)
-
-    stack.callback(unmount)
-    return base / "root"
-
-
-def _furnish(root: Path) -> None:
-    """Users, a Python, and a journal that drops nothing."""
-    for name, uid in USERS.items():
-        for file, line in (("passwd", f"{name}:x:{uid}:{uid}::/:/bin/false"), ("group", f"{name}:x:{uid}:")):
-            with (root / "etc" / file).open("a") as stream:
-                stream.write(f"{line}\n")
-    venv = root / PYTHON.removeprefix("/").removesuffix("/bin/python")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", venv], check=True)
+    upper = base / "upper"
+    journal = upper / "etc/systemd/journald.conf.d"
+    journal.mkdir(parents=True)
+    (journal / "test.conf").write_text("[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n")
+    for file, line in (("passwd", "{0}:x:{1}:{1}::/:/bin/false\n"), ("group", "{0}:x:{1}:\n")):
+        more = "".join(line.format(name, uid) for name, uid in USERS.items())
+        (upper / "etc" / file).write_text((Path("/etc") / file).read_text() + more)
+    # Timers of this machine (apt, man-db) are none of the tests' business.
+    (upper / "etc/systemd/system").mkdir()
+    (upper / "etc/systemd/system/timers.target").symlink_to("/dev/null")
+    venv = upper / PYTHON.removeprefix("/").removesuffix("/bin/python")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
     paths = [Path(entry) for entry in sys.path if entry.endswith("-packages")]
     inside = [
@@ -179,13 +165,7 @@ def _furnish(root: Path) -> None:
         for path in paths
     ]
     (site / "checkout.pth").write_text("\n".join([*inside, INSIDE]))
-    (root / INSIDE.removeprefix("/")).mkdir(parents=True)
-    journal = root / "etc/systemd/journald.conf.d"
-    journal.mkdir(exist_ok=True)
-    (journal / "test.conf").write_text("[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n")
-    # Timers of this machine (apt, man-db) are none of the tests' business.
-    with contextlib.suppress(FileExistsError):
-        (root / "etc/systemd/system/timers.target").symlink_to("/dev/null")
+    (upper / INSIDE.removeprefix("/")).mkdir(parents=True)
 
 
 def _control_groups(name: str) -> list[Path]:
@@ -211,44 +191,53 @@ def _remove_groups(groups: list[Path]) -> None:
                     time.sleep(0.02)
 
 
-def _boot(root: Path, console: Path, groups: list[Path], stack: contextlib.ExitStack) -> int:
-    enter = "".join(f"echo $$ > {group}/cgroup.procs; " for group in groups)
+#: All in name spaces of their own, whose first process is ended with its parent: nothing runs on, and nothing
+#: stays mounted, whatever becomes of the tests. nspawn alone leaves its machine running when it is killed.
+_START = """\
+for group in $GROUPS_OF_IT; do echo $$ > $group/cgroup.procs; done
+exec unshare --mount --pid --fork --kill-child --mount-proc sh -c '
+    mount -t overlay overlay -o "lowerdir=/,upperdir=$BASE/upper,workdir=$BASE/work" "$BASE/root" && exec "$@"
+' sh "$@"
+"""
+
+
+def _boot(base: Path, console: Path, groups: list[Path], stack: contextlib.ExitStack) -> int:
     nspawn = [
-        *["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={root}"],
+        *["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={base}/root"],
         *[f"--machine=rootwrap-{os.getpid()}", "--private-network", "--resolv-conf=off", "--timezone=off"],
         *["--link-journal=no", f"--bind-ro={CHECKOUT}:{INSIDE}", "--boot", "systemd.unit=basic.target"],
     ]
     with console.open("wb") as stream:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "sh", "-c", f'{enter}exec "$@"', "sh", *nspawn],
+            ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _START, "sh", *nspawn],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
+            env={**os.environ, "BASE": str(base), "GROUPS_OF_IT": " ".join(map(str, groups))},
             start_new_session=True,
         )
-    leaders: list[int] = []
 
     def end() -> None:
-        for leader in leaders:
-            # With its pid 1 every process of the machine ends.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(leader, signal.SIGKILL)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
     stack.callback(end)
+    leaders: list[int] = []
 
     def has_leader() -> bool:
         if process.poll() is not None:
             refuse(f"systemd-nspawn ended: {console.read_text(errors='replace')[-2000:]}")
-        found = children_of(process.pid)
-        # The first child sets up the mounts and is gone again; the leader is systemd.
-        if len(found) == 1 and Path(f"/proc/{found[0]}/comm").read_text().strip() == "systemd":
-            leaders[:] = found
+        for nspawn in children_of(process.pid):
+            # The first child sets up the mounts and is gone again; the leader is systemd.
+            leaders[:] = [pid for pid in children_of(nspawn) if _is_systemd(pid)]
         return bool(leaders)
 
     wait_for(has_leader)
     return leaders[0]
+
+
+def _is_systemd(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "systemd"
+    except OSError:
+        return False
