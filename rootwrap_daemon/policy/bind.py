@@ -110,33 +110,45 @@ class BoundRead(_Bound):
 Bound = BoundExec | BoundSignal | BoundRead
 
 
-def bind(match: Match, policy: Surroundings, *, make: bool = True) -> Bound:
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What is the same for all that one request looks at."""
+
+    exec_dirs: tuple[str, ...]
+    owners: frozenset[int]
+    identities: dict[tuple[str, str | None], host.Identity]
+    seen: host.Seen
+
+
+def bind(match: Match, policy: Surroundings, *, make: bool = True, seen: host.Seen | None = None) -> Bound:
     """Look at the host once. Raises NotBound; then nothing is left open, or made.
 
     `make`: a file that a filter wants made is made; without, what would be is bound as if it were there.
+    `seen`: what earlier matches of the same request and policy have found.
     """
     plan = match.plan
+    around = _Around(policy.exec_dirs, policy.owners, policy.identities, seen or host.Seen())
     if isinstance(plan, ExecPlan):
-        return _bind_exec(plan, match.options, policy, make)
+        return _bind_exec(plan, match.options, around, make)
     if isinstance(plan, SignalPlan):
-        return _bind_signal(plan, match.options, policy)
-    return _bind_read(plan, policy)
+        return _bind_signal(plan, match.options, around)
+    return _bind_read(plan, around)
 
 
-def _executable(program: Program, policy: Surroundings) -> host.Executable:
+def _executable(program: Program, around: _Around) -> host.Executable:
     try:
-        return host.find_executable(program.name, policy.exec_dirs, policy.owners)
+        return host.find_executable(program.name, around.exec_dirs, around.owners, around.seen)
     except FileNotFoundError:
         raise NotBound(ExecutableNotFound, f"no program {program.name}") from None
     except (host.UntrustedPath, OSError) as error:
         raise NotBound(ExecutableNotFound, f"the program {program.name} is refused: {error}") from error
 
 
-def _bind_exec(plan: ExecPlan, options: Options, policy: Surroundings, make: bool) -> BoundExec:
-    identity = policy.identities[plan.run_as, options.group]
-    cwd = _cwd(options.cwd, policy) if options.cwd else "/"
+def _bind_exec(plan: ExecPlan, options: Options, around: _Around, make: bool) -> BoundExec:
+    identity = around.identities[plan.run_as, options.group]
+    cwd = _cwd(options.cwd, around) if options.cwd else "/"
     with contextlib.ExitStack() as opened:
-        argv = [*_prlimit(options, policy), _executable(plan.program, policy).path]
+        argv = [*_prlimit(options, around), _executable(plan.program, around).path]
         descriptors: list[int] = []
         missing: list[tuple[int, Beneath]] = []
 
@@ -148,19 +160,19 @@ def _bind_exec(plan: ExecPlan, options: Options, policy: Surroundings, make: boo
 
         for word in plan.arguments:
             argv.append("")
-            if isinstance(word, Beneath) and _is_to_make(word, policy):
+            if isinstance(word, Beneath) and _is_to_make(word, around):
                 missing.append((len(argv) - 1, word))
                 argv[-1] = word.path
             else:
-                add(len(argv) - 1, _bind_word(word, policy))
+                add(len(argv) - 1, _bind_word(word, around))
             if len(descriptors) + len(missing) > MAX_DESCRIPTORS:
                 raise NotBound(Denied, f"more than {MAX_DESCRIPTORS} words need a descriptor each")
         # Once nothing else can be refused.
         for index, word in missing if make else ():
-            add(index, _bind_word(word, policy, make=True))
+            add(index, _bind_word(word, around, make=True))
         opened.pop_all()
     env = {
-        "PATH": ":".join(policy.exec_dirs),
+        "PATH": ":".join(around.exec_dirs),
         "LANG": "C.UTF-8",
         "HOME": identity.home,
         "USER": identity.name,
@@ -180,29 +192,29 @@ def _bind_exec(plan: ExecPlan, options: Options, policy: Surroundings, make: boo
     )
 
 
-def _prlimit(options: Options, policy: Surroundings) -> list[str]:
+def _prlimit(options: Options, around: _Around) -> list[str]:
     """The words before a command that has limits: they belong to a process, so another program sets them."""
     if not options.limits:
         return []
-    path = _executable(Program("prlimit"), policy).path
+    path = _executable(Program("prlimit"), around).path
     return [path, *(f"--{name}={number}" for name, number in options.limits), "--"]
 
 
-def _cwd(path: str, policy: Surroundings) -> str:
+def _cwd(path: str, around: _Around) -> str:
     try:
-        return host.resolve_owned(path, policy.owners).path
+        return host.resolve_owned(path, around.owners, around.seen).path
     except (host.UntrustedPath, OSError) as error:
         raise NotBound(ExecutableNotFound, f"cwd {path}: {error}") from error
 
 
-def _is_to_make(word: Beneath, policy: Surroundings) -> bool:
+def _is_to_make(word: Beneath, around: _Around) -> bool:
     """True if nothing is there, in a directory where the filter wants it made."""
     if word.create is None:
         return False
     try:
-        pinning.pin_beneath(word.base, word.path, policy.owners, word.pin, None).close()
+        pinning.pin_beneath(word.base, word.path, around.owners, word.pin, None, around.seen).close()
     except FileNotFoundError:
-        _bind_parent(word, policy)
+        _bind_parent(word, around)
         return True
     except (host.UntrustedPath, OSError, ValueError):
         # Said where it is bound.
@@ -210,51 +222,51 @@ def _is_to_make(word: Beneath, policy: Surroundings) -> bool:
     return False
 
 
-def _bind_parent(word: Beneath, policy: Surroundings) -> None:
+def _bind_parent(word: Beneath, around: _Around) -> None:
     try:
-        pinning.pin_beneath(word.base, word.path, policy.owners, Pin.PARENT, None).close()
+        pinning.pin_beneath(word.base, word.path, around.owners, Pin.PARENT, None, around.seen).close()
     except (host.UntrustedPath, OSError, ValueError) as error:
         raise NotBound(Denied, f"the word {word!a} is refused: {error}") from error
 
 
-def _bind_word(word: Word, policy: Surroundings, *, make: bool = False) -> tuple[str, int | None]:
+def _bind_word(word: Word, around: _Around, *, make: bool = False) -> tuple[str, int | None]:
     """The word to execute with, and a descriptor that it needs."""
     if isinstance(word, str):
         return word, None
     if isinstance(word, Program):
-        return _executable(word, policy).path, None
+        return _executable(word, around).path, None
     try:
         if isinstance(word, Beneath):
             create = word.create if make else None
-            pinned = pinning.pin_beneath(word.base, word.path, policy.owners, word.pin, create)
+            pinned = pinning.pin_beneath(word.base, word.path, around.owners, word.pin, create, around.seen)
             return pinned.word, pinned.descriptor
         if isinstance(word, FixedPath):
-            return _fixed(word, policy), None
+            return _fixed(word, around), None
         # Held until the command is over: that it is this process can be said of now, that its number is not
         # given to another before the command uses it cannot; a KillFilter can.
-        program = _executable(Program(word.program), policy)
-        return str(word.pid), _open_process(word.pid, program, policy)
+        program = _executable(Program(word.program), around)
+        return str(word.pid), _open_process(word.pid, program, around)
     except (host.UntrustedPath, OSError, ValueError) as error:
         # Whatever depends on a path that the client chose is denied, with one text.
         raise NotBound(Denied, f"the word {word!a} is refused: {error}") from error
 
 
-def _fixed(word: FixedPath, policy: Surroundings) -> str:
-    found = host.resolve_owned(word.path, policy.owners)
+def _fixed(word: FixedPath, around: _Around) -> str:
+    found = host.resolve_owned(word.path, around.owners, around.seen)
     if found.status is None or not stat.S_ISREG(found.status.st_mode):
         raise host.UntrustedPath("not a regular file")
     return found.path
 
 
-def _bind_signal(plan: SignalPlan, options: Options, policy: Surroundings) -> BoundSignal:
-    program = _executable(plan.program, policy)
-    pidfd = _open_process(plan.pid, program, policy)
+def _bind_signal(plan: SignalPlan, options: Options, around: _Around) -> BoundSignal:
+    program = _executable(plan.program, around)
+    pidfd = _open_process(plan.pid, program, around)
     try:
         if plan.target_user and host.user_number(plan.target_user) != host.process_user(plan.pid)[0]:
             raise NotBound(Denied, f"process {plan.pid} is not {plan.target_user}'s")
         if plan.started_by_us and not host.is_descendant(plan.pid):
             raise NotBound(Denied, f"process {plan.pid} was not started here")
-        identity = policy.identities[plan.run_as, options.group]
+        identity = around.identities[plan.run_as, options.group]
         if not identity.is_current and identity.uid not in host.process_user(plan.pid):
             raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")
         # Alive now means that the number meant this process all the while.
@@ -269,16 +281,16 @@ def _bind_signal(plan: SignalPlan, options: Options, policy: Surroundings) -> Bo
     return BoundSignal((pidfd,), pidfd, plan.pid, plan.signal)
 
 
-def _open_process(pid: int, program: host.Executable, policy: Surroundings) -> int:
+def _open_process(pid: int, program: host.Executable, around: _Around) -> int:
     """A pidfd of a process that runs this program, and is none that a client may ever name."""
     try:
-        if pid in host.ancestors():
+        if pid in around.seen.ancestors():
             raise NotBound(Denied, f"{pid} is the daemon, an ancestor of it, or pid 1")
         # From here on the number may be reused; the descriptor stays with the one process.
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         raise NotBound(Denied, f"no process {pid}: {error}") from error
-    if not host.runs_program(pid, program, policy.owners):
+    if not host.runs_program(pid, program, around.owners):
         os.close(pidfd)
         raise NotBound(Denied, f"process {pid} does not run {program.path}")
     return pidfd
@@ -290,10 +302,10 @@ def _has_ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _bind_read(plan: ReadPlan, policy: Surroundings) -> BoundRead:
+def _bind_read(plan: ReadPlan, around: _Around) -> BoundRead:
     try:
         # Its own owner too: a file of somebody else in a sticky directory can be a hard link to anything.
-        found = host.resolve_owned(plan.path, policy.owners)
+        found = host.resolve_owned(plan.path, around.owners, around.seen)
         descriptor = os.open(
             found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         )

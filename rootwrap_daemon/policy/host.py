@@ -11,7 +11,7 @@ import pwd
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 _MAX_LINKS: Final = 40  # as the kernel: path_resolution(7)
@@ -34,29 +34,54 @@ class Resolved:
     status: os.stat_result | None
 
 
-def resolve(path: str, owners: frozenset[int], *, missing_ok: bool = False) -> Resolved:
+@dataclass(slots=True)
+class Seen:
+    """What one request has found out about the host, so that it is not asked again.
+
+    `directories`: by their real path, those whose every component `owners` alone can change; nobody else can
+    put another one in such a place meanwhile.
+    """
+
+    directories: dict[str, os.stat_result] = field(default_factory=dict)
+    _ancestors: frozenset[int] | None = None
+
+    def ancestors(self) -> frozenset[int]:
+        """As `ancestors` said at first. Whoever gets another parent gets one that was an ancestor before."""
+        if self._ancestors is None:
+            self._ancestors = ancestors()
+        return self._ancestors
+
+
+def resolve(
+    path: str, owners: frozenset[int], *, missing_ok: bool = False, seen: Seen | None = None
+) -> Resolved:
     """Follow `path` from / through directories and links that only `owners` can change.
 
     Raises UntrustedPath, FileNotFoundError, or another OSError. The last component's own owner is not judged.
+    `seen`: of the same request, with the same `owners`.
     """
+    known = {} if seen is None else seen.directories
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    real: list[str] = []
+    real = ""  # of /, whose name ends in a slash as no other's does
     links = 0
-    status = os.lstat("/")
+    status = known.get("/") or os.lstat("/")
     while pending:
-        _check_directory("/" + "/".join(real), status, owners)
+        directory = real or "/"
+        if directory not in known:
+            _check_directory(directory, status, owners)
+            known[directory] = status
         part = pending.pop()
         if part == "..":
-            real = real[:-1]
-            status = os.lstat("/" + "/".join(real))
+            real = real.rpartition("/")[0]
+            status = known[real or "/"]
             continue
-        here = "/" + "/".join((*real, part))
+        here = f"{real}/{part}"
         try:
-            status = os.lstat(here)
+            status = known.get(here) or os.lstat(here)
         except FileNotFoundError:
             if missing_ok and not pending:
                 # Where anybody can make new names, somebody else may make this one.
-                check_owner("/" + "/".join(real), status, owners)
+                check_owner(directory, status, owners)
                 return Resolved(here, None)
             raise
         if stat.S_ISLNK(status.st_mode):
@@ -67,12 +92,12 @@ def resolve(path: str, owners: frozenset[int], *, missing_ok: bool = False) -> R
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             target = os.readlink(here)
             if target.startswith("/"):
-                real = []
+                real = ""
             pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-            status = os.lstat("/" + "/".join(real))
+            status = known[real or "/"]
             continue
-        real.append(part)
-    return Resolved("/" + "/".join(real), status)
+        real = here
+    return Resolved(real or "/", status)
 
 
 def _check_directory(path: str, status: os.stat_result, owners: frozenset[int]) -> None:
@@ -95,9 +120,9 @@ def check_owner(
         raise UntrustedPath(f"{path} can be written by its group or by others")
 
 
-def resolve_owned(path: str, owners: frozenset[int]) -> Resolved:
+def resolve_owned(path: str, owners: frozenset[int], seen: Seen | None = None) -> Resolved:
     """As `resolve`, and the thing itself can be changed by `owners` alone."""
-    found = resolve(path, owners)
+    found = resolve(path, owners, seen=seen)
     if found.status is None:  # cannot be: missing_ok is not given
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     check_owner(found.path, found.status, owners)
@@ -131,17 +156,20 @@ class Executable:
     inode: int
 
 
-def find_executable(name: str, directories: Iterable[str], owners: frozenset[int]) -> Executable:
+def find_executable(
+    name: str, directories: Iterable[str], owners: frozenset[int], seen: Seen | None = None
+) -> Executable:
     """The program of a filter: an absolute path, or a name to look for in `directories`.
 
     Raises FileNotFoundError when there is none, UntrustedPath when there are only such as others can change.
     """
     untrusted: UntrustedPath | None = None
     for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
-        if not os.path.exists(path):
+        # Half of what a look with an exception takes; most directories do not have it.
+        if not os.access(path, os.F_OK):
             continue
         try:
-            found = resolve_owned(path, owners)
+            found = resolve_owned(path, owners, seen)
         except OSError:
             continue
         except UntrustedPath as error:
@@ -232,17 +260,16 @@ def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
     link = f"/proc/{pid}/exe"
     try:
         status = os.stat(link)
-        text = os.readlink(link)
+        if (status.st_dev, status.st_ino) == (program.device, program.inode):
+            return True
+        # The kernel appends this to the path of an unlinked file; a file really called so still has a link.
+        return (
+            status.st_nlink == 0
+            and status.st_uid in owners
+            and os.readlink(link) == f"{os.path.realpath(program.path)} (deleted)"
+        )
     except OSError:
         return False
-    if (status.st_dev, status.st_ino) == (program.device, program.inode):
-        return True
-    # The kernel appends this to the path of an unlinked file; a file really called so still has a link.
-    return (
-        status.st_nlink == 0
-        and status.st_uid in owners
-        and text == f"{os.path.realpath(program.path)} (deleted)"
-    )
 
 
 def process_user(pid: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.filters.model import Pin
-from rootwrap_daemon.policy.host import UntrustedPath, check_owner, resolve, resolve_owned
+from rootwrap_daemon.policy.host import Seen, UntrustedPath, check_owner, resolve, resolve_owned
 
 # openat2(2): struct open_how, and the number that every architecture but alpha shares.
 _SYS_OPENAT2: Final = 437
@@ -46,7 +46,9 @@ class Pinned:
             os.close(self.descriptor)
 
 
-def pin_beneath(base: str, path: str, owners: frozenset[int], pin: Pin, create: int | None) -> Pinned:
+def pin_beneath(
+    base: str, path: str, owners: frozenset[int], pin: Pin, create: int | None, seen: Seen | None = None
+) -> Pinned:
     """What `path` names, if that is beneath `base`.
 
     AUTO: where trusted owners hold every component of both, the resolved path, whose last component may be
@@ -59,8 +61,9 @@ def pin_beneath(base: str, path: str, owners: frozenset[int], pin: Pin, create: 
         return _beneath(os.path.realpath(base), os.path.realpath(path))
     if pin is Pin.AUTO:
         try:
-            real_base = resolve_owned(base, owners)
-            target = resolve(path, owners, missing_ok=True)
+            seen = seen or Seen()
+            real_base = resolve_owned(base, owners, seen)
+            target = resolve(path, owners, missing_ok=True, seen=seen)
             if target.status is not None:
                 check_owner(target.path, target.status, owners)
         except UntrustedPath:

@@ -94,6 +94,7 @@ def judge(policy: Policy, request: Request, *, make: bool = True) -> Allowed | R
     `make`: as for `bind`; without, nothing on the host is changed.
     """
     unbound: tuple[Match, NotBound] | None = None
+    seen = host.Seen()
     for match in policy.ruleset.matches(request):
         if not isinstance(match, Match):
             if unbound is not None:
@@ -101,7 +102,7 @@ def judge(policy: Policy, request: Request, *, make: bool = True) -> Allowed | R
             error = EnvironmentDenied if match.reason is Reason.ENVIRONMENT else Denied
             return Refused(error, _MESSAGES[error], match.reason.value)
         try:
-            return Allowed(match.name, match.options, bind(match, policy, make=make))
+            return Allowed(match.name, match.options, bind(match, policy, make=make, seen=seen))
         except NotBound as error:
             # "Not available" is said only if that is all that stands in the way of every filter.
             if unbound is None or unbound[1].error is ExecutableNotFound:

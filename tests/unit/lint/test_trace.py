@@ -70,7 +70,6 @@ def _shown(trace: Trace) -> str:
         ("ip -n n addr add 10.0.0.1/8", "sub", ""),
         ("ip -n n addr add 10.0.0.1/8 dev", "sub", "word 7 is missing: {ifname}"),
         ("ip -n n addr put 10.0.0.1/8 dev", "sub", "word 4 is not add or del"),
-        ("tc " + "/x/a " * 65, "many", "more than 64 words name paths or processes"),
     ],
 )
 def test_nearest_filter_and_why(argv: str, name: str, stopped: str) -> None:

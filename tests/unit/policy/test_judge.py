@@ -7,6 +7,7 @@ import pytest
 
 from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error, ExecutableNotFound
 from rootwrap_daemon.filters.model import Reason, Request
+from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import BoundExec
 from rootwrap_daemon.policy.policy import Allowed, Refused, judge
 from tests.unit.policy.things import directory, file, policy, program
@@ -135,3 +136,68 @@ def test_the_host_is_looked_at_each_time(tools: Path) -> None:
     back.bound.close()
     (tools / "tool").chmod(0o777)
     assert isinstance(judge(rules, request), Refused)
+
+
+def test_one_request_looks_at_a_directory_once(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = policy(
+        tools,
+        "n: ChainingRegExpFilter, nice, root, nice",
+        *(f"o{number}: PathFilter, {tools}/tool, root, {tools}/base, other" for number in range(3)),
+        f"p: PathFilter, {tools}/tool, root, {tools}/base, {tools}/base, pass",
+    )
+    looked: list[str] = []
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        looked.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    for _ in range(2):
+        looked.clear()
+        found = judge(
+            rules, Request(("nice", f"{tools}/tool", f"{tools}/base/a", f"{tools}/base/../base/a", "x"))
+        )
+        assert isinstance(found, Allowed)
+        found.bound.close()
+        directories = [path for path in looked if os.path.isdir(path)]
+        # Each request looks again: at every directory, and at none twice that it goes through.
+        assert {"/", str(tools), f"{tools}/base"} <= set(directories)
+        directories.remove(f"{tools}/base")
+        assert len(directories) == len(set(directories))
+
+
+@pytest.mark.parametrize("changed", ["base", "."])
+def test_the_next_request_sees_what_changed(tools: Path, changed: str) -> None:
+    """A directory that others can write since is seen: the path is pinned, the program is refused."""
+    rules = policy(tools, PATH.replace("{tools}", str(tools)))
+    request = Request(("tool", f"{tools}/base/a"))
+    first = judge(rules, request)
+    assert isinstance(first, Allowed)
+    assert first.bound.descriptors == ()
+    (tools / changed).chmod(0o777)
+    second = judge(rules, request)
+    if changed == "base":
+        assert isinstance(second, Allowed)
+        assert len(second.bound.descriptors) == 1
+        second.bound.close()
+    else:
+        assert isinstance(second, Refused)
+        assert "can be written by its group or by others" in second.detail
+
+
+def test_what_was_seen_does_not_excuse_what_was_not(tools: Path) -> None:
+    """A directory is known by a path without links, after all above it; nothing else is known with it."""
+    seen = host.Seen()
+    owners = host.base_owners()
+    host.resolve_owned(f"{tools}/base", owners, seen)
+    assert str(tools) in seen.directories
+    # What was only named, not gone through, has not been looked at as a directory.
+    assert f"{tools}/base" not in seen.directories
+    (tools / "w").chmod(0o777)
+    for _ in range(2):
+        with pytest.raises(host.UntrustedPath):
+            host.resolve_owned(f"{tools}/w/tool", owners, seen)
+    assert f"{tools}/w" not in seen.directories
+    with pytest.raises(NotADirectoryError):
+        host.resolve(f"{tools}/tool/x", owners, seen=seen)
