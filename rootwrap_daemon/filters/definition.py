@@ -135,13 +135,15 @@ def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:
 
 def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Clock, options: Options) -> bool:
     """True if there are as many words as patterns, and each matches. Raises OutOfTime."""
-    if len(patterns) != len(words):
+    count = len(patterns)
+    if count != len(words):
         return False
     longest = options.max_word
     timed: list[tuple[Pattern, str]] = []
     # What needs a clock comes after all else, and the last word first: where filters of one command differ is
     # seldom the beginning.
-    for pattern, word in zip(reversed(patterns), reversed(words), strict=True):
+    for place in range(count - 1, -1, -1):
+        pattern, word = patterns[place], words[place]
         if pattern.literal is not None:
             if word != pattern.literal:
                 return False

@@ -304,6 +304,9 @@ class EnvFilter(Filter):
         count = 1 + len(self.variables)
         if len(argv) <= count or (argv[count] != self.inner and argv[count] != basename(self.inner)):
             return None
+        arguments = argv[count + 1 :]
+        if self.patterns and not all_match(self.patterns, arguments, clock, self.options):
+            return None
         found = {}
         for word in argv[1:count]:
             name, equals, found[name] = word.partition("=")
@@ -313,9 +316,6 @@ class EnvFilter(Filter):
             given = found.get(name)
             if given is None or (value and given != value) or not is_printable(given):
                 return None
-        arguments = argv[count + 1 :]
-        if self.patterns and not all_match(self.patterns, arguments, clock, self.options):
-            return None
         return ExecPlan(Program(self.inner), arguments, self.run_as, tuple(found.items()))
 
 
