@@ -5,9 +5,10 @@ Promises: asks the host what the daemon asks it, by the daemon's own functions. 
 
 from collections.abc import Iterator
 
+from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.kinds import PathFilter, ReadFileFilter
-from rootwrap_daemon.filters.model import Finding, Location
-from rootwrap_daemon.filters.syntax import Entry
+from rootwrap_daemon.filters.model import Beneath, Finding, Location
+from rootwrap_daemon.filters.syntax import Entry, Field
 from rootwrap_daemon.lint.model import Edit, Problem, Severity
 from rootwrap_daemon.lint.rule import rule
 from rootwrap_daemon.lint.subject import Line, Subject
@@ -121,28 +122,44 @@ def writable_base(subject: Subject) -> Iterator[Problem]:
 
         x: PathFilter, ls, root, /scratch/shared
 
+    Found::
+
+        x: ArgvFilter, ls, root, {path=/scratch/shared}
+
     Fine::
 
         x: PathFilter, ls, root, /scratch/private
+
+    Fine::
+
+        kill: ArgvFilter, kill, root, -9, {pid=/usr/bin/ls}
     """
     if subject.host is None:
         return
     for line in subject.lines:
-        if isinstance(line.filter, PathFilter):
-            parts = [part for part in line.entry.fields[3:] if part.text.startswith("/")]
-        elif isinstance(line.filter, ReadFileFilter):
-            parts = [line.entry.fields[1]]
-        else:
-            continue
-        for part in parts:
+        for path, part in _bases(line):
             try:
-                looks.resolve_owned(part.text, subject.host.owners)
+                looks.resolve_owned(path, subject.host.owners)
             except looks.UntrustedPath as error:
                 instead = "give it to root if no other needs to write there"
-                yield Problem(part.location, str(error), instead, len(part.text))
+                yield Problem(part.location, str(error), instead, len(part.text.partition("\n")[0]))
             except OSError:
                 # Not there yet: the daemon looks again at each request.
                 continue
+
+
+def _bases(line: Line) -> Iterator[tuple[str, Field]]:
+    """The paths on the host that a filter names, each with the field that does."""
+    fields = line.entry.fields
+    if isinstance(line.filter, PathFilter):
+        yield from ((part.text, part) for part in fields[3:] if part.text.startswith("/"))
+    elif isinstance(line.filter, ReadFileFilter):
+        yield line.filter.program, fields[1]
+    elif isinstance(line.filter, ArgvFilter):
+        # Any word will do, a number for {pid}.
+        things = [make("1") for make in line.filter.pattern.makes.values()]
+        bases = sorted({thing.base for thing in things if isinstance(thing, Beneath)})
+        yield from ((base, fields[0]) for base in bases)
 
 
 @rule("RW205", Severity.ERROR)
