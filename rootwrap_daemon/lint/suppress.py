@@ -35,7 +35,6 @@ class Suppression:
         """True if it takes this finding back."""
         return (
             finding.rule in self.rules - _NEVER
-            and bool(self.reason)
             and finding.location.file == self.location.file
             and self.first <= finding.location.line <= self.last
         )

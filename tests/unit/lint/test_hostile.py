@@ -12,8 +12,9 @@ from rootwrap_daemon.lint.subject import Host, Subject, read_config, read_filter
 
 KINDS = """CommandFilter RegExpFilter PathFilter KillFilter ReadFileFilter IpFilter EnvFilter ChainingFilter
 IpNetnsExecFilter ChainingRegExpFilter ArgvFilter NoFilter""".split()
-FIELDS = """ip env sh dd root nobody /etc pass .* (a+)+ a|b ^x$ [./-[] {any} {path=/tmp} {pid=ls} [{int}] -9 -HUP / LD_PRELOAD=
-LC_ALL=C --privsep_context privsep-helper kill /dev/(?!.*).* # ; \\ \u200b [ ( {1 é""".split()
+FIELDS = """ip env sh dd root nobody /etc pass .* (a+)+ a|b ^x$ [./-[] {any} {path=/tmp} {pid=ls} [{int}]
+-9 -HUP / LD_PRELOAD= LC_ALL=C --privsep_context privsep-helper kill /dev/(?!.*).* # ; \\
+\u200b [ ( {1 é""".split()
 line = st.one_of(
     st.builds(
         lambda name, kind, fields: f"{name}: {', '.join((kind, *fields))}",

@@ -57,6 +57,29 @@ def test_line(row: str, line: str, expected: tuple[str, ...]) -> None:
     assert set(expected) <= set(found), row
 
 
+@pytest.mark.parametrize(
+    ("line", "rule", "severity"),
+    [
+        ("d: CommandFilter, dnsmasq, root", "RW301", Severity.ERROR),
+        ("d: CommandFilter, dnsmasq, nobody", "RW301", Severity.WARNING),
+        ("c: CommandFilter, cat, root", "RW301", Severity.WARNING),
+        ("h: RegExpFilter, haproxy, root, haproxy, -f, .*", "RW302", Severity.ERROR),
+        ("l: RegExpFilter, ls, root, ls, .*", "RW302", Severity.WARNING),
+        ("t: RegExpFilter, tc, root, tc, .*", "RW302", Severity.ERROR),
+        ("t: RegExpFilter, tc, root, tc, qdisc, show, dev, .+", "RW302", Severity.WARNING),
+        ("c: RegExpFilter, chown, root, chown, nova, /dev/.*", "RW304", Severity.ERROR),
+        ("r: RegExpFilter, rm, root, rm, /dev/.*", "RW304", Severity.WARNING),
+        (
+            "p: RegExpFilter, privsep-helper, root, privsep-helper, --privsep_sock_path, /tmp/.*",
+            "RW304",
+            Severity.WARNING,
+        ),
+    ],
+)
+def test_severity(line: str, rule: str, severity: Severity) -> None:
+    assert rules(findings(line))[rule] is severity
+
+
 @pytest.mark.parametrize("option", ["filters_path", "exec_dirs"])
 def test_a8(option: str) -> None:
     found = of_config(f"{option}=/etc/x, /usr/share/nova/rootwrap")

@@ -39,7 +39,7 @@ def shown(form: Format, found: Sequence[Finding]) -> str:
 
 
 def hostile() -> Finding:
-    what = "\x1b[31m, a line\nbreak, 100%\r::error::made up"
+    what = "\x1b[31m, a line\nbreak, 100%0A\r::error::made up"
     problem = Problem(Location("x\n::error::\x1b.filters", 1, 1), what, "mend")
     return Finding("RW100", Severity.ERROR, "why", problem, "text \x1b[2J")
 
@@ -113,7 +113,7 @@ def test_annotations_cannot_be_forged_by_a_file() -> None:
     ((name, properties, data),) = annotations(shown(report.github, [hostile()]))
     assert name == "error"
     assert properties["file"] == "x\n::error::\x1b.filters"
-    assert "::error::made up" in data
+    assert data.startswith(hostile().problem.what)
 
 
 #: What of SARIF 2.1.0 is used here, written down from the standard (sections 3.13 to 3.57); nothing else may
