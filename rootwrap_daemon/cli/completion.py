@@ -59,6 +59,10 @@ def _bash() -> Iterator[str]:
     yield "_rootwrapctl() {"
     yield "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}"
     yield "    local words= files= index"
+    yield "    # bash takes --option=value for three words."
+    yield "    if [[ $current == = ]]; then current="
+    yield "    elif [[ $previous == = ]]; then previous=${COMP_WORDS[COMP_CWORD-2]}"
+    yield "    fi"
     yield "    COMPREPLY=()"
     yield "    if (( COMP_CWORD == 1 )); then"
     names = " ".join((*(parser.prog for parser in parsers), "--help", "--version"))
@@ -131,7 +135,9 @@ def _zsh_specs(parser: argparse.ArgumentParser) -> Iterator[str]:
             )
             # As often as wanted, where the parser collects values.
             often = "*" if isinstance(action, argparse._AppendAction) else ""
-            yield f"{often}{option}[{text}]" + (f":{name}:{values}" if action.nargs != 0 else "")
+            # With =, zsh takes both `--option value` and `--option=value`.
+            equals = "=" if action.nargs != 0 and option.startswith("--") else ""
+            yield f"{often}{option}{equals}[{text}]" + (f":{name}:{values}" if action.nargs != 0 else "")
     # One for all: a second rest argument is an error to _arguments.
     places = [action for action in parser._actions if not action.option_strings]
     if places:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from rootwrap_daemon.cli import policies, show
 from rootwrap_daemon.lint import auditlog
+from rootwrap_daemon.lint.source import Unreadable
 from rootwrap_daemon.lint.suggest import Line, Proposal, Suggester
 
 _EPILOG = """\
@@ -41,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
     log = auditlog.read(args.audit)
     source = policies.chosen(args) if args.filters or args.config_file else None
     policies.drop_privileges(source)
+    known = {one.name for one in source.policy.ruleset.filters} if source else set(args.filter)
+    if unknown := sorted(set(args.filter) - known):
+        raise Unreadable(f"--filter {unknown[0]}: there is no such filter in this policy")
     proposal = Suggester(source, everything=args.all, only=frozenset(args.filter)).propose(log.records)
     if args.json:
         print(json.dumps({**asdict(proposal), "left_out": dict(log.left_out)}, indent=2))

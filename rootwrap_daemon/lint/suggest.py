@@ -114,9 +114,15 @@ class Suggester:
         self.kept: dict[str, Filter] = {}
         self.kept_lines: list[Line] = []
         self.names: set[str] = set()
+        #: Whom the filters run as, by the names of the log: a check does not say so itself.
+        self.users: dict[str, str] = {}
 
     def propose(self, records: Iterable[Record]) -> Proposal:
         """The proposal for these records."""
+        records = list(records)
+        for record in records:
+            if record.filter and record.run_as:
+                self.users.setdefault(record.filter, record.run_as)
         groups: dict[tuple[object, ...], _Group] = {}
         refused: dict[tuple[object, ...], _Group] = {}
         allowed, negative = set(), []
@@ -145,6 +151,9 @@ class Suggester:
         if self.only and not self.only & set(names):
             return
         old = self.by_name.get(names[-1])
+        if not all(self.by_name[name].options.audit_argv for name in names if name in self.by_name):
+            self._problem(f"{record.filter}: its records do not show the words")
+            return
         words = self._inner(record, names)
         if words is None:
             return
@@ -154,9 +163,7 @@ class Suggester:
         if basename(words[0]) == "kill":
             if not record.allowed:
                 return
-            what = f"{' '.join(words)}: write a KillFilter that names the program"
-            if what not in self.proposal.problems:
-                self.proposal.problems.append(what)
+            self._problem(f"{' '.join(words)}: write a KillFilter that names the program")
             return
         program = old.inner if isinstance(old, EnvFilter) else old.program if old else words[0]
         given = words
@@ -167,13 +174,17 @@ class Suggester:
             if not words:
                 return
             program = program if isinstance(old, EnvFilter) else words[0]
-        run_as = old.run_as if old else record.run_as or "root"
+        run_as = old.run_as if old else record.run_as or self.users.get(record.filter or "", "root")
         variable_names = tuple(sorted(word.partition("=")[0] for word in variables))
         key = (program, run_as, old and old.name, variable_names)
         group = groups.setdefault(key, _Group(program, run_as, old, variables, record.allowed))
         group.requests.append(words[1:])
         group.given.append(given)
         group.env |= set(record.env)
+
+    def _problem(self, text: str) -> None:
+        if text not in self.proposal.problems:
+            self.proposal.problems.append(text)
 
     def _inner(self, record: Record, names: list[str]) -> Words | None:
         """The words without those of a chain before them, whose filter is kept."""
@@ -198,7 +209,7 @@ class Suggester:
         except OutOfTime:
             count = None
         if count is None or len(argv) <= count:
-            self.proposal.problems.append(f"{' '.join(argv)}: {outer.name} of this policy does not take it")
+            self._problem(f"{' '.join(argv)}: {outer.name} of this policy does not take it")
             return None
         if not self.only:
             self.kept[outer.name] = outer

@@ -156,7 +156,8 @@ def _failure(test: Test, found: Explanation, stage: Stage, *, on_this_host: bool
         got = ALLOW if found.code == ALLOWED else found.code
         by = f" by {found.filter}" if found.filter else ""
         detail = f": {found.detail}" if found.detail else ""
-        return f"expected {test.expect}, got {got}{by}{stage.back(detail)}"
+        doubt = "" if found.certain else f" (not certain: could not see {'; '.join(found.unseen)})"
+        return f"expected {test.expect}, got {got}{by}{stage.back(detail)}{stage.back(doubt)}"
     if test.filter is not None:
         names = {found.filter} if found.allowed else _names(found)
         if test.filter not in names:

@@ -156,6 +156,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         (["test", "--cov"], ["--coverage"]),
         (["test", "--format", ""], ["text", "json", "github"]),
         (["test", "--format", "g"], ["github"]),
+        (["test", "--format", "=", "g"], ["github"]),
+        (["test", "--format", "="], ["text", "json", "github"]),
         (["test", "READ"], ["README.rst"]),
         (["explain", "--config-file", "setup"], ["setup.cfg"]),
         (["explain", "--env", ""], [""]),

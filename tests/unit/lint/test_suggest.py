@@ -161,6 +161,30 @@ def test_what_no_line_can_say_is_said() -> None:
     assert not proposal.lines
 
 
+def test_a_check_runs_as_the_filter_that_ran() -> None:
+    records = [
+        Record(("id",), "allowed", "x", "nobody", ()),
+        Record(("id", "-u"), "allowed", "x", None, ()),
+    ]
+    proposal = Suggester(None, everything=False).propose(records)
+    assert [line.definition for line in proposal.lines] == [
+        "ArgvFilter, id, nobody",
+        "ArgvFilter, id, nobody, -u",
+    ]
+
+
+def test_records_without_words_propose_nothing() -> None:
+    proposal = _propose(["ls"], policy="old: CommandFilter, ls, root\n[old]\naudit = no-argv")
+    assert not proposal.lines
+    assert proposal.problems == ["old: its records do not show the words"]
+
+
+def test_variables_that_were_asked_for_are_options() -> None:
+    records = [Record(("ls",), "allowed", "x", "root", ("LANG", "TZ"))]
+    (line,) = Suggester(None, everything=False).propose(records).lines
+    assert line.options == ("env = LANG, TZ",)
+
+
 _WORDS = st.sampled_from(
     "add del show -a --b=c 1 22 10.0.0.1 10.0.0.0/8 ::1 /etc/x /etc/y /var/lib/z eth0 lo dev name netns exec "
     "a,b {x} # a\\b [ ... x. | ;y".split()
