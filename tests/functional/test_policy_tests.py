@@ -140,3 +140,22 @@ def test_objects_are_never_made_of_tags(tmp_path: Path) -> None:
     done = _test(tmp_path, HEAD + "  - !!python/object/apply:os.system [touch /tmp/x]\n")
     assert done.returncode == 2
     assert "not a mapping" in done.stderr
+
+
+@pytest.mark.root
+def test_a_configuration_is_judged_as_on_this_host(tmp_path: Path) -> None:
+    (tmp_path / "filters.d").mkdir(mode=0o755)
+    (tmp_path / "filters.d" / "x.filters").write_text(
+        FILTERS.replace("chown: PathFilter", "id: CommandFilter, id, root\n#")
+    )
+    (tmp_path / "daemon.conf").write_text(f"[DEFAULT]\nfilters_path = {tmp_path}/filters.d\n")
+    text = """\
+config: daemon.conf
+tests:
+  - {argv: [id], expect: allow, plan: {user: root}}
+  - {argv: [/nonexistent/program], expect: executable_not_found}
+  - {argv: [/nonexistent/program], expect: allow}
+"""
+    done = _test(tmp_path, text, "--format=json")
+    assert done.returncode == 1, done.stderr
+    assert [test["failure"] is None for test in json.loads(done.stdout)["tests"]] == [True, True, False]

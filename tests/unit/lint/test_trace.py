@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.model import Match, Request
@@ -133,3 +135,23 @@ def test_says_what_match_says_on_every_attack() -> None:
                 wrong.append((case["id"], argv))
     assert not wrong
     assert compared > 1500
+
+
+PATTERNS = (
+    "a, {int}, [b, {name}], c",
+    "[a]..., {int}...",
+    "{=a|b}..., [c, [{int}]]",
+    "[a, {int}]..., b",
+    "{path=/x}, [-v], {ip}...",
+    "[{name}, -a]..., -b",
+)
+
+
+@given(
+    st.sampled_from(PATTERNS),
+    st.lists(st.sampled_from("a b c 1 22 -a -b -v /x/y 10.0.0.1".split()), max_size=6),
+)
+def test_says_what_an_argv_filter_says(pattern: str, words: list[str]) -> None:
+    filters = rules(f"x: ArgvFilter, p, root, {pattern}", "n: ChainingRegExpFilter, n, root, n")
+    assert _agrees(filters, ("p", *words))
+    assert _agrees(filters, ("n", "p", *words))
