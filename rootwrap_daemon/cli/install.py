@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     python = _interpreter()
     text = _config(instance, args)
     filters = takeover.judge(text, print) if args.from_rootwrap else 0
+    # Only now: systemd-sysusers is yet to make it.
+    text += "status_group = rootwrap-daemon\n"
     service = shipped.text("systemd/rootwrap-daemon@.service").replace("/usr/bin/python3", python)
     access = f"# Who may connect: the group of {args.user}.\n[Socket]\nSocketGroup={group}\n"
     files = {
@@ -95,6 +97,7 @@ def _config(instance: str, args: argparse.Namespace) -> str:
         lines = [source.rstrip(), *taken.lines, *lines]
     else:
         lines.append(f"filters_path = {filters_of(instance)}")
+    lines += ["audit_file = journal", f"state_dir = /run/rootwrap-daemon/{instance}"]
     return (
         f"# rootwrap-daemon@{instance}. Every option: oslo-config-generator --namespace rootwrap_daemon\n"
         "[DEFAULT]\n" + "".join(f"{line}\n" for line in lines)

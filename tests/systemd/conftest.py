@@ -17,7 +17,18 @@ append: RegExpFilter, tee, root, tee, -a, /run/[a-z]+
 dnsmasq: RegExpFilter, dnsmasq, root,
     dnsmasq, --conf-file=/dev/null, --pid-file=, --no-resolv, --no-hosts, --port=[0-9]+,
     --listen-address=127\\.0\\.0\\.1
+monitor: RegExpFilter, ip, root, ip, monitor, link
+sleeping: RegExpFilter, pgrep, root, pgrep, -x, sleep
+
+[monitor]
+on_stop = leave
 """
+
+
+def with_filter(line: str) -> str:
+    """FILTERS and one more."""
+    return FILTERS.replace("[Filters]\n", f"[Filters]\n{line}\n")
+
 
 Install = Callable[..., str]
 

@@ -80,6 +80,13 @@ class Machine:
         wanted = ["-u", unit, "-o", "cat", "--no-pager", f"--since=@{self.since:.6f}"]
         return self.run("journalctl", *wanted).stdout.splitlines()
 
+    def records(self, unit: str) -> list[dict[str, str]]:
+        """The audit records of a unit since the test began, as the journal's fields."""
+        self.run("journalctl", "--sync")
+        wanted = [f"_SYSTEMD_UNIT={unit}", "-o", "json", "--no-pager", f"--since=@{self.since:.6f}"]
+        lines = self.run("journalctl", *wanted).stdout.splitlines()
+        return [record for record in map(json.loads, lines) if "ROOTWRAP_EVENT" in record]
+
     def ask(self, instance: str, *argv: str, user: str = "netagent", timeout: float = 30) -> dict[str, Any]:
         """Ask a daemon, as that user: returncode, stdout, stderr, or the code of an error."""
         script = f"{INSIDE}/tests/systemd/ask.py"

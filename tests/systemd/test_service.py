@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.real_daemon import wait_for
-from tests.systemd.conftest import FILTERS, Install
+from tests.systemd.conftest import FILTERS, Install, with_filter
 from tests.systemd.machine import INSIDE, PYTHON, Machine
 
 pytestmark = pytest.mark.timeout(300)
@@ -65,18 +65,20 @@ def test_first_request_starts_the_daemon(machine: Machine, install: Install) -> 
     )
     assert machine.ask("netagent", "id", "-u") == {"returncode": 0, "stdout": "0\n", "stderr": ""}
     assert machine.show(service, "ActiveState") == "active"
-    assert machine.show(service, "StatusText") == "Serving: 5 filters of generation 1"
+    assert machine.show(service, "StatusText") == "Serving: 7 filters of generation 1"
     assert machine.ask("netagent", "cat", "/etc/shadow")["error"] == "denied"
-    records = [json.loads(line) for line in machine.journal(service) if line.startswith("{")]
-    assert [(record["event"], record["argv"]) for record in records if "argv" in record] == [
-        ("run", ["id", "-u"]),
-        ("denied", ["cat", "/etc/shadow"]),
+    records = machine.records(service)
+    assert [(one["ROOTWRAP_EVENT"], one.get("ROOTWRAP_ARGV")) for one in records] == [
+        ("run", '["id", "-u"]'),
+        ("end", None),
+        ("denied", '["cat", "/etc/shadow"]'),
     ]
-    assert {record["uid"] for record in records} == {61001}
+    assert {one["ROOTWRAP_UID"] for one in records} == {"61001"}
+    assert {one["SYSLOG_IDENTIFIER"] for one in records} == {"rootwrap-daemon"}
 
 
 def test_commands_get_nothing_of_the_manager(machine: Machine, install: Install) -> None:
-    install(filters=FILTERS + "env: CommandFilter, env, root\n")
+    install(filters=with_filter("env: CommandFilter, env, root"))
     environ = machine.ask("netagent", "env")["stdout"]
     assert "PATH=" in environ
     assert not any(word in environ for word in ("NOTIFY", "WATCHDOG", "LISTEN", "INVOCATION", "RUNTIME_DIR"))
@@ -104,7 +106,7 @@ def test_reloads_under_load(machine: Machine, install: Install) -> None:
     assert found.keys() == {"done"}
     assert main_pid(machine, service) == before
     # Signals that come while one is being handled are one.
-    wait_for(lambda: machine.show(service, "StatusText").startswith("Serving: 5 filters of generation "))
+    wait_for(lambda: machine.show(service, "StatusText").startswith("Serving: 7 filters of generation "))
     assert int(machine.show(service, "StatusText").split()[-1]) > TIMES // 2
 
 
@@ -112,7 +114,7 @@ def test_broken_filters_at_a_reload(machine: Machine, install: Install) -> None:
     service = install()
     machine.ask("netagent", "true")
     path = "/etc/rootwrap-daemon/netagent.filters.d/test.filters"
-    machine.write(path, FILTERS + "bad: NoSuchFilter, true, root\n")
+    machine.write(path, with_filter("bad: NoSuchFilter, true, root"))
     machine.systemctl("reload", service)
     kept = "NOT reloaded, the rules of generation 1 stay in force: "
     wait_for(lambda: machine.show(service, "StatusText").startswith(kept))
@@ -122,12 +124,12 @@ def test_broken_filters_at_a_reload(machine: Machine, install: Install) -> None:
     assert any("not reloaded" in line and "NoSuchFilter" in line for line in machine.journal(service))
     machine.write(path, FILTERS)
     machine.systemctl("reload", service)
-    wait_for(lambda: machine.show(service, "StatusText") == "Serving: 5 filters of generation 2")
+    wait_for(lambda: machine.show(service, "StatusText") == "Serving: 7 filters of generation 2")
 
 
 def test_broken_filters_at_a_start_are_mended_without_a_refusal(machine: Machine, install: Install) -> None:
     """Whoever asks meanwhile waits."""
-    service = install(filters=FILTERS + "bad: NoSuchFilter, true, root\n")
+    service = install(filters=with_filter("bad: NoSuchFilter, true, root"))
     asked = subprocess.Popen(
         machine.command(
             PYTHON, f"{INSIDE}/tests/systemd/ask.py", "netagent", "60", "id", "-u", user="netagent"
@@ -170,30 +172,36 @@ def test_a_daemon_that_is_killed_or_hangs_is_replaced(
         machine.systemctl("daemon-reload")
 
 
-def test_what_is_in_the_background_lives_on(machine: Machine, install: Install) -> None:
-    """A dnsmasq that went into the background survives restart, crash and stop; what runs is ended."""
-    service = install()
-    config = "/etc/rootwrap-daemon/netagent.conf"
-    machine.run("sh", "-c", f"printf 'drain_timeout = 1\\nkill_grace = 1\\n' >> {config}")
-    words = [*DNSMASQ, "--port=5391", "--listen-address=127.0.0.1"]
-    assert machine.ask("netagent", *words)["returncode"] == 0
-    (dnsmasq,) = machine.pids(*words)
-    running = subprocess.Popen(
-        machine.command(
-            PYTHON, f"{INSIDE}/tests/systemd/ask.py", "netagent", "99", "sleep", "7777", user="netagent"
-        ),
+@contextmanager
+def running(machine: Machine, *argv: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that somebody waits for."""
+    process = subprocess.Popen(
+        machine.command(PYTHON, f"{INSIDE}/tests/systemd/ask.py", "netagent", "99", *argv, user="netagent"),
         stdout=subprocess.PIPE,
         cwd="/",
     )
     try:
-        wait_for(lambda: machine.pids("sleep", "7777"))
-        machine.systemctl("restart", service)
-        answer, _ = running.communicate(timeout=20)
+        wait_for(lambda: machine.pids(*argv))
+        yield process
     finally:
-        running.kill()
-        running.wait()
-    assert not machine.pids("sleep", "7777")
-    assert json.loads(answer)["returncode"] == -15
+        process.kill()
+        process.wait()
+
+
+def hurry(machine: Machine) -> None:
+    """Let nothing take long at a stop."""
+    config = "/etc/rootwrap-daemon/netagent.conf"
+    machine.run("sh", "-c", f"printf 'drain_timeout = 1\\nkill_grace = 1\\n' >> {config}")
+
+
+def test_what_is_in_the_background_lives_on(machine: Machine, install: Install) -> None:
+    """A dnsmasq that went into the background survives restart, crash and stop."""
+    service = install()
+    hurry(machine)
+    words = [*DNSMASQ, "--port=5391", "--listen-address=127.0.0.1"]
+    assert machine.ask("netagent", *words)["returncode"] == 0
+    (dnsmasq,) = machine.pids(*words)
+    machine.systemctl("restart", service)
     assert machine.pids(*words) == [dnsmasq]
     machine.run("kill", "-KILL", main_pid(machine, service))
     assert machine.ask("netagent", "true", timeout=60)["returncode"] == 0
@@ -201,6 +209,28 @@ def test_what_is_in_the_background_lives_on(machine: Machine, install: Install) 
     assert machine.show(service, "ActiveState") == "inactive"
     assert machine.pids(*words) == [dnsmasq]
     machine.run("kill", dnsmasq)
+
+
+def test_what_runs_is_ended_unless_it_may_stay(machine: Machine, install: Install) -> None:
+    """At the end of the drain, and by the next start after a crash: before it answers anybody."""
+    service = install()
+    hurry(machine)
+    monitor = ["ip", "monitor", "link"]
+    with running(machine, *monitor), running(machine, "sleep", "7777") as asked:
+        (stays,) = machine.pids(*monitor)
+        machine.systemctl("restart", service)
+        answer, _ = asked.communicate(timeout=20)
+        assert json.loads(answer)["returncode"] == -15
+        assert not machine.pids("sleep", "7777")
+        assert machine.pids(*monitor) == [stays]
+    with running(machine, *monitor), running(machine, "sleep", "8888"):
+        left = machine.pids(*monitor)
+        assert len(left) == 2
+        machine.run("kill", "-KILL", main_pid(machine, service))
+        assert machine.pids("sleep", "8888")
+        assert machine.ask("netagent", "pgrep", "-x", "sleep", timeout=60)["returncode"] == 1
+        assert machine.pids(*monitor) == left
+    machine.run("kill", *left)
 
 
 def test_two_instances_keep_to_themselves(machine: Machine, install: Install) -> None:
