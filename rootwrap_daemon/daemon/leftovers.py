@@ -33,7 +33,7 @@ def boot() -> str:
 
 def now() -> int:
     """The time as start times have it: clock ticks since boot."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS // 10**9
 
 
 def start_time(pid: int) -> int | None:
@@ -88,10 +88,10 @@ def end(lines: Iterable[str], grace: float) -> None:
         match line.strip("\0 ").split():
             case []:
                 pass
-            case [_, _, "leave"] | ["?", _, _, _, "leave"]:
+            case [_, _, _, "leave"] | ["?", _, _, _, "leave"]:
                 pass
-            case [pid, start, "end"] if _PID.fullmatch(pid) and start.isdecimal():
-                left += _same(int(pid), int(start))
+            case [pid, after, before, "end"] if _PID.fullmatch(pid) and (after + before).isdecimal():
+                left += _same(int(pid), int(after), int(before))
             case ["?", stdout, stderr, ticks, "end"] if ticks.isdecimal():
                 intended.append(((stdout, stderr), int(ticks)))
             case _:
@@ -105,14 +105,18 @@ def end(lines: Iterable[str], grace: float) -> None:
         _end(left, grace)
 
 
-def _same(pid: int, start: int) -> list[_Leftover]:
-    """The process, if it is still there and runs."""
+def _same(pid: int, after: int, before: int) -> list[_Leftover]:
+    """The process of this number that started between these times, if it is still there and runs.
+
+    There is no other such: at the second of these times it had not been waited for, and kept its number.
+    """
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return []
     # Only now: from here on the number cannot mean another process without the pidfd saying that it ended.
-    if start_time(pid) == start and not _have_ended([pidfd], 0):
+    start = start_time(pid)
+    if start is not None and after <= start <= before and not _have_ended([pidfd], 0):
         return [_Leftover(pid, start, pidfd)]
     os.close(pidfd)
     return []
@@ -133,9 +137,8 @@ def _found(intended: list[tuple[tuple[str, str], int]], known: set[int]) -> list
             continue
         start = int(fields[19])
         for pipes, ticks in intended:
-            # A tick earlier: both are rounded down, from two readings of the clock.
-            if ticks - 1 <= start <= ticks + _STARTING * _TICKS and _has_pipes(pid, pipes):
-                found += _same(pid, start)
+            if ticks <= start <= ticks + _STARTING * _TICKS and _has_pipes(pid, pipes):
+                found += _same(pid, start, start)
                 break
     return found
 

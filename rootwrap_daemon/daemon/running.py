@@ -29,9 +29,9 @@ _MOST: Final = 65537 * SLOT
 class Notes:
     """The file `running` in a directory of this daemon alone: a line for the boot, then one for each command.
 
-    A line is `PID START leave|end`, START being field 22 of /proc/PID/stat; or, from before the command is
-    started until then, `? PIPE PIPE TICKS leave|end`: the inodes of the pipes that are its standard output
-    and error, and the time. proc_pid_stat(5).
+    A line is `PID AFTER BEFORE leave|end`: field 22 of /proc/PID/stat lies between the two, which costs less
+    than to read it. Or, until the command is started, `? PIPE PIPE AFTER leave|end`, with the inodes of the
+    pipes that are its standard output and error. proc_pid_stat(5).
     """
 
     def __init__(self, directory: str, owners: frozenset[int]) -> None:
@@ -107,6 +107,7 @@ class Ticket:
     notes: Notes | None
     pid: int = 0
     slot: int = 0
+    after: int = 0
     left: bool = False
 
     def intend(self, stdout: int, stderr: int) -> None:
@@ -114,14 +115,15 @@ class Ticket:
         if self.notes is not None:
             pipes = " ".join(_pipe(descriptor) for descriptor in (stdout, stderr))
             self.slot = self.notes.take()
-            self.notes.write(self.slot, f"? {pipes} {leftovers.now()} {self._fate()}")
+            self.after = leftovers.now()
+            self.notes.write(self.slot, f"? {pipes} {self.after} {self._fate()}")
 
     def started(self, pid: int) -> None:
-        """It is this process. Raises nothing: where this fails, what was noted before will do."""
+        """It is this process, not waited for yet. Where this fails, the note from before will do."""
         self.pid = pid
-        if self.notes is not None and (start := leftovers.start_time(pid)) is not None:
+        if self.notes is not None:
             with contextlib.suppress(OSError):
-                self.notes.write(self.slot, f"{pid} {start} {self._fate()}")
+                self.notes.write(self.slot, f"{pid} {self.after} {leftovers.now()} {self._fate()}")
 
     def _fate(self) -> str:
         return "leave" if self.leave else "end"

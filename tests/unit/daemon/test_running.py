@@ -4,6 +4,7 @@ The daemon is a process of its own here, which notes, starts a command as spawn.
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,14 +136,22 @@ def test_what_an_ended_command_left_in_the_background_lives_on(state: Path, pids
     assert is_alive(int(file.read_text()))
 
 
-def test_a_number_that_was_given_again(state: Path, pids: list[int]) -> None:
+@pytest.mark.parametrize("later", [False, True])
+def test_a_number_that_was_given_again(
+    state: Path, pids: list[int], caplog: pytest.LogCaptureFixture, later: bool
+) -> None:
     """The same number with another start time is somebody else."""
     pid = crash(state, pids, *WAITS)
     start = leftovers.start_time(pid)
     assert start is not None
-    edit(state, b"%d %d" % (pid, start), b"%d %d" % (pid, start - 1))
+    words = re.findall(rb"(?m)^%d (\d+) (\d+) end" % pid, (state / "running").read_bytes())
+    ((after, before),) = words
+    assert int(after) <= start <= int(before)
+    shift = b"%d %d %d" % (pid, start + 1, start + 9) if later else b"%d %d %d" % (pid, start - 9, start - 1)
+    edit(state, b"%d %s %s" % (pid, after, before), shift)
     recover(state)
     assert is_alive(pid)
+    assert not caplog.records
 
 
 def test_the_start_time_is_looked_at_when_the_pidfd_is_open(
@@ -181,15 +190,8 @@ def test_notes_of_another_boot(state: Path, pids: list[int]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "1",
-        "-1 5 end",
-        "1 2 3",
-        "x y end",
-        "? 1 2 end",
-        "\u0660 1 end",
-        "1 1 stop",
-        "0 1 end",
-        "99999999999 1 end",
+        *("1", "-1 5 6 end", "1 2 3 4", "x y z end", "? 1 2 end", "\u0660 1 1 end", "1 1 1 stop"),
+        *("0 1 1 end", "99999999999 1 1 end", "5 1 end", "5 1 -1 end"),
     ],
 )
 def test_a_note_that_cannot_be_read(
@@ -309,7 +311,7 @@ def test_who_is_left_keeps_its_note(state: Path) -> None:
     notes.close()
     os.close(reader)
     os.close(writer)
-    assert f"{os.getpid()} {leftovers.start_time(os.getpid())} leave" in (state / "running").read_text()
+    assert re.search(rf"(?m)^{os.getpid()} \d+ \d+ leave *$", (state / "running").read_text())
 
 
 def test_one_directory_is_one_daemons(state: Path) -> None:
