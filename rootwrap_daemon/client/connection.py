@@ -8,11 +8,16 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
 from rootwrap_daemon.client import core
-from rootwrap_daemon.client.attempt import Attempt
+from rootwrap_daemon.client.attempt import Attempt, Running
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.exchange import ClientExchange
+
+#: Bytes to read at once of what is said about a started command: more than it ever is.
+_CHUNK: Final = 4096
 
 
 class Connection:
@@ -25,16 +30,20 @@ class Connection:
     def connect(self, path: str | bytes, sleep: Callable[[float], None]) -> None:
         """Raises OSError."""
         deadline = time.monotonic() + core.CONNECT_SECONDS
+        while not self.try_to_connect(path, last=time.monotonic() >= deadline):
+            sleep(core.CONNECT_PAUSE)
+
+    def try_to_connect(self, path: str | bytes, *, last: bool) -> bool:
+        """False if the daemon's listen queue is full, and there is to be another try. Raises OSError."""
         # A full listen queue is EAGAIN then. Blocking, the kernel would wait, and eventlet would spin.
         self.sock.settimeout(0.0)
-        while True:
-            try:
-                self.sock.connect(path)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise
-            sleep(core.CONNECT_PAUSE)
+        try:
+            self.sock.connect(path)
+        except BlockingIOError:
+            if last:
+                raise
+            return False
+        return True
 
     def usable(self, socket_class: type[socket.socket]) -> bool:
         """False if an idle connection has had its day."""
@@ -55,26 +64,54 @@ class Connection:
         """Say it, and wait for the answer. Raises what `attempt` raises."""
         while attempt.unwritten:
             self.sock.settimeout(attempt.patience(time.monotonic()))
-            try:
-                attempt.wrote(self._send(attempt))
-            except (TimeoutError, BlockingIOError):
-                # Patience says so.
-                continue
-            except OSError as error:
-                _check_descriptors(attempt, error)
-                attempt.write_failed(time.monotonic())
-        while True:
+            self.write(attempt)
+        answer = None
+        while answer is None:
             self.sock.settimeout(attempt.patience(time.monotonic()))
-            try:
-                data = self.sock.recv(attempt.want)
-            except TimeoutError:
-                continue
-            except (OSError, EOFError):
-                # EOFError is eventlet's, for a descriptor that somebody else closed.
-                data = b""
-            answer = attempt.received(data)
-            if answer is not None:
-                return answer
+            # Patience says when that is too long.
+            with suppress(TimeoutError, BlockingIOError):
+                answer = self.read(attempt)
+        return answer
+
+    def write(self, attempt: Attempt) -> bool:
+        """Write what goes, once; False if the socket takes nothing now. Raises BadRequest."""
+        try:
+            attempt.wrote(self._send(attempt))
+        except (TimeoutError, BlockingIOError):
+            return False
+        except OSError as error:
+            _check_descriptors(attempt, error)
+            attempt.write_failed(time.monotonic())
+        return True
+
+    def read(self, attempt: Attempt) -> core.Answer | None:
+        """Read what is there, once. Raises TimeoutError, BlockingIOError and what `attempt` raises."""
+        try:
+            data = self.sock.recv(attempt.want)
+        except (TimeoutError, BlockingIOError):
+            raise
+        except (OSError, EOFError):
+            # EOFError is eventlet's, for a descriptor that somebody else closed.
+            data = b""
+        return attempt.received(data)
+
+    def hear(self, running: Running) -> None:
+        """Take what the daemon says of a started command, if there is anything, without waiting."""
+        self.sock.settimeout(0.0)
+        try:
+            data = self.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        running.received(data)
+
+    def say(self, data: bytes) -> None:
+        """Say something about a started command."""
+        if data:
+            # So few bytes always fit; who cannot send them hears at the next look that it is over.
+            with suppress(OSError):
+                self.sock.send(data, socket.MSG_NOSIGNAL)
 
     def _send(self, attempt: Attempt) -> int:
         if attempt.descriptors:

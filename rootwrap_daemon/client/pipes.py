@@ -110,46 +110,48 @@ class Writer(io.RawIOBase):
             os.close(self._descriptor)
 
 
-class Pipes:
-    """What `stdin`, `stdout` and `stderr` of `popen` ask for.
+class Ends:
+    """Which descriptors `stdin`, `stdout` and `stderr` of `popen` stand for.
 
-    `theirs`: the command's ends, to be passed to the daemon and then closed where we made them.
+    `ours`: our ends of the pipes made here; who takes one over puts None in its place. `theirs`: the
+    command's ends, to be passed to the daemon and then closed where we made them.
     """
 
-    def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream, wait: Waiting) -> None:
+    def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream) -> None:
         """Raises BadRequest or OSError."""
         self._made: list[int] = []
-        self._wait = wait
-        self.stdin: io.BufferedWriter | None = None
-        self.stdout: io.BufferedReader | io.BytesIO | None = None
-        self.stderr: io.BufferedReader | io.BytesIO | None = None
+        self.ours: list[int | None] = [None, None, None]
         if STDOUT in (stdin, stdout):
             raise BadRequest("STDOUT is for stderr alone")
         try:
-            to_read = self._end(stdin, "stdin", reads=True)
-            to_write = self._end(stdout, "stdout", reads=False)
-            errors = to_write if stderr == STDOUT else self._end(stderr, "stderr", reads=False)
+            to_read = self._end(0, stdin)
+            to_write = self._end(1, stdout)
+            errors = to_write if stderr == STDOUT else self._end(2, stderr)
         except BaseException:
             self.abandon()
             raise
         self.theirs = (to_read, to_write, errors)
 
-    def _end(self, wanted: Stream, name: str, *, reads: bool) -> int | None:
+    def _end(self, number: int, wanted: Stream) -> int | None:
         if wanted is None or wanted == DEVNULL:
             return None
         if wanted == PIPE:
             read, write = os.pipe2(os.O_CLOEXEC)
-            self._made.append(read if reads else write)
-            if reads:
-                self.stdin = io.BufferedWriter(Writer(write, self._wait))
-            else:
-                setattr(self, name, io.BufferedReader(Reader(read, self._wait)))
-            return self._made[-1]
+            mine, its = (read, write) if number else (write, read)
+            self.ours[number] = mine
+            self._made.append(its)
+            return its
         if not isinstance(wanted, int):
             wanted = wanted.fileno()
         if isinstance(wanted, bool) or wanted < 0:
+            name = ("stdin", "stdout", "stderr")[number]
             raise BadRequest(f"{name} must be PIPE, DEVNULL, a descriptor or an open file")
         return wanted
+
+    def callers(self, number: int) -> int | None:
+        """The command's end, if it is the caller's own."""
+        end = self.theirs[number]
+        return None if end in self._made else end
 
     def close_theirs(self) -> None:
         """Close the command's ends that we made: it has its own now, or never will."""
@@ -158,21 +160,60 @@ class Pipes:
             os.close(descriptor)
 
     def abandon(self) -> None:
-        """Close all that we made."""
+        """Close all that was made and not taken over."""
         self.close_theirs()
+        ours, self.ours = self.ours, [None, None, None]
+        for descriptor in ours:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def write_some(descriptor: int, data: memoryview) -> memoryview:
+    """Write to a pipe that can be written without waiting, as much as that always takes. Returns the rest."""
+    return data[os.write(descriptor, data[: os.fpathconf(descriptor, "PC_PIPE_BUF")]) :]
+
+
+class Pipes:
+    """`Ends` with files over ours that wait as the front end does."""
+
+    def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream, wait: Waiting) -> None:
+        """Raises BadRequest or OSError."""
+        self._ends = Ends(stdin, stdout, stderr)
+        self._wait = wait
+        to, out, err = self._ends.ours
+        self._ends.ours = [None, None, None]
+        self.stdin = None if to is None else io.BufferedWriter(Writer(to, wait))
+        self.stdout = self._reader(out)
+        self.stderr = self._reader(err)
+
+    def _reader(self, descriptor: int | None) -> io.BufferedReader | io.BytesIO | None:
+        return None if descriptor is None else io.BufferedReader(Reader(descriptor, self._wait))
+
+    @property
+    def theirs(self) -> tuple[int | None, int | None, int | None]:
+        """The command's ends."""
+        return self._ends.theirs
+
+    def close_theirs(self) -> None:
+        """Close the command's ends that we made: it has its own now, or never will."""
+        self._ends.close_theirs()
+
+    def abandon(self) -> None:
+        """Close all that we made."""
+        self._ends.abandon()
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 stream.close()
 
     def fill(self, stdout: bytes, stderr: bytes) -> None:
         """Put the output of what has ended already where it was wanted."""
-        for name, end, data in (("stdout", self.theirs[1], stdout), ("stderr", self.theirs[2], stderr)):
-            stream = getattr(self, name)
+        for number, name, data in ((1, "stdout", stdout), (2, "stderr", stderr)):
+            stream, end = getattr(self, name), self._ends.callers(number)
             if stream is not None:
                 stream.close()
                 setattr(self, name, io.BytesIO(data))
-            elif end is not None and end not in self._made:
+            elif end is not None:
                 rest = memoryview(data)
                 while rest:
                     self._wait([], [end], None)
-                    rest = rest[os.write(end, rest[: os.fpathconf(end, "PC_PIPE_BUF")]) :]
+                    rest = write_some(end, rest)

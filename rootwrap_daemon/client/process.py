@@ -115,7 +115,7 @@ class Process:
 
     def send_signal(self, number: int) -> None:
         """Send it to the main process, if that still runs. Raises Denied if the policy does not give it."""
-        self._say(self._running.signal(number))
+        self._connection.say(self._running.signal(number))
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -127,7 +127,7 @@ class Process:
 
     def cancel(self) -> None:
         """End the command's whole process group: SIGTERM, and after the daemon's grace period SIGKILL."""
-        self._say(self._running.cancel())
+        self._connection.say(self._running.cancel())
 
     def close(self) -> None:
         """Close the pipes and let go of the command: if it still runs, the daemon ends it."""
@@ -168,27 +168,11 @@ class Process:
                 left = self._running.patience(time.monotonic())
                 wait = min(left, _LOOK_LONGEST if timeout is None else timeout)
                 if self._wait([self._connection.sock.fileno()], [], wait):
-                    self._receive()
+                    self._connection.hear(self._running)
                 elif wait == left:
                     self._running.lost("the daemon did not answer in time")
         finally:
             self._lock.release()
-
-    def _receive(self) -> None:
-        self._connection.sock.settimeout(0.0)
-        try:
-            data = self._connection.sock.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        self._running.received(data)
-
-    def _say(self, data: bytes) -> None:
-        if data:
-            # So few bytes always fit; who cannot send them hears at the next look that it is over.
-            with suppress(OSError):
-                self._connection.sock.send(data)
 
     # The pipes.
 
@@ -218,7 +202,7 @@ class Process:
                 if descriptor in outputs:
                     self._read(*outputs[descriptor])
                 elif descriptor in sock:
-                    self._receive()
+                    self._connection.hear(self._running)
                 else:
                     self._write((self._input or b"")[:CHUNK])
             if not ready and patience <= most:

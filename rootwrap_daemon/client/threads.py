@@ -9,7 +9,6 @@ import os
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Literal, Self, overload
@@ -19,11 +18,12 @@ from rootwrap_daemon.client.attempt import Attempt, TryAgain, started
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, Word
 from rootwrap_daemon.client.gate import Gate, Lock
+from rootwrap_daemon.client.held import Held
 from rootwrap_daemon.client.launcher import Launcher
 from rootwrap_daemon.client.pipes import PIPE, Pipes, Stream, wait
-from rootwrap_daemon.client.pool import Pool, Turn
+from rootwrap_daemon.client.pool import Turn
 from rootwrap_daemon.client.process import Process
-from rootwrap_daemon.errors import BadRequest, LocalProtocolError
+from rootwrap_daemon.errors import LocalProtocolError
 from rootwrap_daemon.protocol.messages import Result, Run
 
 #: Seconds after which a caller that waits for a connection looks for itself: at first, and at most. It is
@@ -44,15 +44,9 @@ class Client:
     """
 
     def __init__(self, path: str | bytes | os.PathLike[str], max_connections: int = 128) -> None:
-        if type(max_connections) is not int or max_connections < 1:
-            raise BadRequest("max_connections must be a whole number of at least 1")
         self._path = os.fspath(path)
-        self._limit = max_connections
-        self._pool: Pool[Connection] = Pool(max_connections)
-        #: Every socket that may not be closed yet, for the child of a fork.
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._held = Held(max_connections)
         self._launcher: Launcher | None = None
-        _CLIENTS.add(self)
 
     @classmethod
     def launch(cls, argv: Sequence[str], max_connections: int = 128) -> Self:
@@ -171,7 +165,7 @@ class Client:
             if isinstance(answer, Result):
                 pipes.fill(answer.stdout, answer.stderr)
         except BaseException:
-            self._discard(turn)
+            self._held.discard(turn)
             pipes.abandon()
             raise
         pipes.close_theirs()
@@ -179,8 +173,7 @@ class Client:
 
     def close(self) -> None:
         """Close what is idle and begin nothing more. Commands that run end as they would have."""
-        for connection in self._pool.close():
-            self._close(connection.sock)
+        self._held.close()
         if self._launcher is not None:
             self._launcher.close(self._sleep)
 
@@ -206,7 +199,7 @@ class Client:
 
     def _ask(self, request: core.Request, timeout: float | None) -> core.Answer:
         # One and the same to the end: after a fork the child has another.
-        pool = self._pool
+        pool = self._held.pool
         gate = Gate(self._new_lock())
         turn: Turn[Connection] = Turn(gate.open)
         look = _LOOK_FIRST
@@ -222,7 +215,7 @@ class Client:
             return answer
         finally:
             if not keep:
-                self._discard(turn)
+                self._held.discard(turn)
             pool.leave(turn)
             if pool.closed:
                 self.close()
@@ -254,44 +247,13 @@ class Client:
 
     def _connect(self, turn: Turn[Connection]) -> Connection:
         """Make a fresh connection for this turn, instead of the one it holds. Raises DaemonUnavailable."""
-        self._discard(turn)
+        self._held.discard(turn)
         made = None if self._launcher is None else self._launcher.connect()
         try:
             connection = Connection(self._socket_class()(socket.AF_UNIX, socket.SOCK_STREAM, 0, made))
-            self._sockets.add(connection.sock)
-            turn.hold(connection)
+            self._held.hold(turn, connection)
             if made is None:
                 connection.connect(self._path, self._sleep)
         except OSError as error:
             raise core.unreachable(self._path, error) from error
         return connection
-
-    def _discard(self, turn: Turn[Connection]) -> None:
-        connection = turn.connection
-        if connection is not None:
-            turn.hold(None)
-            self._close(connection.sock)
-
-    def _close(self, sock: socket.socket) -> None:
-        self._sockets.discard(sock)
-        sock.close()
-
-    def _begin_anew(self) -> None:
-        """In a child just made by fork: let go of what is the parent's. Closing alone ends nothing there."""
-        for sock in self._sockets:
-            sock.close()
-        self._sockets = weakref.WeakSet()
-        closed = self._pool.closed
-        self._pool = Pool(self._limit)
-        self._pool.closed = closed
-
-
-_CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
-
-
-def _begin_all_anew() -> None:
-    for client in _CLIENTS:
-        client._begin_anew()
-
-
-os.register_at_fork(after_in_child=_begin_all_anew)

@@ -51,7 +51,7 @@ def test_a_greenthread_is_killed(
     with pytest.raises(greenlet.GreenletExit):
         thread.wait()
     assert daemon.went.acquire(timeout=PATIENCE)
-    assert not one._sockets
+    assert not one._held.sockets
     again(one)
 
 
@@ -120,5 +120,5 @@ def test_ctrl_c(daemon: FakeDaemon, path: Path, interrupt: int, again: Callable[
             client.run(["wait"])
         thread.join()
         assert daemon.went.acquire(timeout=PATIENCE)
-        assert not client._sockets
+        assert not client._held.sockets
         again(client)

@@ -129,4 +129,4 @@ def test_a_full_queue_that_stays_full(client: Client, monkeypatch: pytest.Monkey
     monkeypatch.setattr(core, "CONNECT_SECONDS", 0.3)
     with pytest.raises(DaemonUnavailable, match="queue of new connections stayed full"):
         client.run(["echo"])
-    assert not client._sockets
+    assert not client._held.sockets

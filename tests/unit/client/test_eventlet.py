@@ -131,7 +131,7 @@ def test_a_killed_greenthread_ends_its_command(daemon: FakeDaemon, path: Path, w
             """
 eventlet.sleep(0.3)
 calls[0].kill()
-print(client.run(["wait", "after"]).stdout, len(client._sockets))
+print(client.run(["wait", "after"]).stdout, len(client._held.sockets))
 """,
         ),
         path,

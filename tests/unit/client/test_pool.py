@@ -208,7 +208,7 @@ def test_close(daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor) -> N
     client = Client(path, 2)
     running = begin(daemon, threads, lambda: client.run(["wait", "x"]))
     client.run(["echo"])
-    assert len(client._sockets) == 2
+    assert len(client._held.sockets) == 2
     also = begin(daemon, threads, lambda: client.run(["wait", "y"]))
     waiting = threads.submit(client.run, ["echo"])
     client.close()
@@ -220,7 +220,7 @@ def test_close(daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor) -> N
     daemon.go_on()
     running.result(PATIENCE)
     also.result(PATIENCE)
-    assert not client._sockets
+    assert not client._held.sockets
     client.close()
     assert daemon.ran == 3
 
@@ -228,6 +228,6 @@ def test_close(daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor) -> N
 def test_idle_connections_end_with_close(daemon: FakeDaemon, client: Client) -> None:
     with client:
         client.run(["echo"])
-        assert len(client._sockets) == 1
-    assert not client._sockets
+        assert len(client._held.sockets) == 1
+    assert not client._held.sockets
     daemon.stop()

@@ -80,7 +80,7 @@ def test_a_child_does_not_keep_its_parents_commands_alive(daemon: FakeDaemon, pa
             # The parent: ends itself once its command runs and its child is there.
             client = Client(sys.argv[1])
             threading.Thread(target=client.run, args=(["wait"],), daemon=True).start()
-            while not client._sockets:
+            while not client._held.sockets:
                 time.sleep(0.01)
             time.sleep(0.3)
             read, write = os.pipe()

@@ -239,7 +239,7 @@ def test_a_result_while_writing(start_daemon: StartDaemon, client: Client) -> No
     daemon = start_daemon(after(script))
     assert client.run(["cat"], input=LARGE).stdout == b"early"
     # Half a request lies on that connection: it is of no use any more.
-    assert not client._sockets
+    assert not client._held.sockets
     assert client.run(["echo", "two"]).stdout == b"two"
     assert daemon.connections == 2
 
