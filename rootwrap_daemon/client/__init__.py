@@ -2,6 +2,7 @@
 
     from rootwrap_daemon.client import Client          # native threads, or monkey-patched eventlet
     from rootwrap_daemon.client.green import Client    # eventlet without monkey-patching
+    from rootwrap_daemon.client.aio import AsyncClient # asyncio
 
 Loads no oslo library, eventlet or asyncio.
 """
