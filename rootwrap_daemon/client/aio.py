@@ -231,7 +231,7 @@ class AsyncClient:
         """Make a fresh connection for this turn, instead of the one it holds. Raises DaemonUnavailable."""
         self._held.discard(turn)
         try:
-            connection = Connection(socket.socket)
+            connection = Connection(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             self._held.hold(turn, connection)
             deadline = time.monotonic() + core.CONNECT_SECONDS
             while not connection.try_to_connect(self._path, last=time.monotonic() >= deadline):
