@@ -195,27 +195,27 @@ def test_number_used_again_between_check_and_signal() -> None:
     plan = SignalPlan(sleeper.pid, 9, Program("/usr/bin/sleep"), "root")
     bound = bind.bind(Match("k", Location("f", 1, 1), plan), _Policy())
     assert isinstance(bound, bind.BoundSignal)
-    with bound:
-        sleeper.kill()
-        sleeper.wait()
-        victim = None
-        for _ in range(200):
-            last.write_text(str(sleeper.pid - 1))
-            victim = subprocess.Popen(["/usr/bin/sleep", "1000"])
-            if victim.pid == sleeper.pid:
-                break
-            victim.kill()
-            victim.wait()
-        assert victim is not None
-        try:
-            if victim.pid != sleeper.pid:
-                pytest.skip("the number went to somebody else")
-            done = executor.send_signal(bound)
-            assert (done.returncode, done.stderr) == (1, b"kill: (%d) - No such process\n" % sleeper.pid)
-            assert victim.poll() is None
-        finally:
-            victim.kill()
-            victim.wait()
+    sleeper.kill()
+    sleeper.wait()
+    victim = None
+    for _ in range(200):
+        last.write_text(str(sleeper.pid - 1))
+        victim = subprocess.Popen(["/usr/bin/sleep", "1000"])
+        if victim.pid == sleeper.pid:
+            break
+        victim.kill()
+        victim.wait()
+    assert victim is not None
+    try:
+        if victim.pid != sleeper.pid:
+            bound.close()
+            pytest.skip("the number went to somebody else")
+        done = executor.send_signal(bound)
+        assert (done.returncode, done.stderr) == (1, b"kill: (%d) - No such process\n" % sleeper.pid)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
 
 
 def test_program_flipped_between_look_and_exec(new_daemon: NewDaemon) -> None:
