@@ -117,7 +117,8 @@ def effect_lines(effect: Effect) -> Iterator[str]:
     yield f"environment: {quoted(f'{name}={value}' for name, value in effect.env.items())}"
     limits = "".join(f", {name} {number}" for name, number in effect.limits.items())
     umask = f", umask {effect.umask}" if effect.umask else ""
-    yield f"limits: {effect.timeout:g} s, {effect.max_output} bytes of output{limits}{umask}"
+    seconds = "no limit in time" if effect.timeout is None else f"{effect.timeout:g} s"
+    yield f"limits: {seconds}, {effect.max_output} bytes of output{limits}{umask}"
 
 
 def as_json(source: Source, found: Explanation) -> dict[str, Any]:

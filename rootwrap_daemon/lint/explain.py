@@ -4,6 +4,7 @@ Promises: the verdict is `judge`'s; what this process was not allowed to see is 
 """
 
 import errno
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ class Effect:
     """What would happen. `action`: execute, signal or read; only the fields of that one are set.
 
     `argv`: with the path of the program first, without what sets limits. `held`: places of words that the
-    program gets as a descriptor of the object named here. `timeout`: seconds. `max_output`: bytes.
+    program gets as a descriptor of the object named here. `timeout`: seconds, None for
+    no limit. `max_output`: bytes.
     """
 
     action: str
@@ -42,7 +44,7 @@ class Effect:
     capabilities: tuple[str, ...] | None = None
     no_new_privs: bool = False
     limits: dict[str, int] = field(default_factory=dict)
-    timeout: float = 0.0
+    timeout: float | None = 0.0
     max_output: int = 0
     signal: int = 0
     pid: int = 0
@@ -189,7 +191,8 @@ def _effect(policy: Policy, options: Options, bound: Bound) -> Effect:
         else tuple(CAPABILITIES[number] for number in sorted(bound.capabilities)),
         no_new_privs=bound.no_new_privs,
         limits=dict(options.limits),
-        timeout=options.timeout or settings.command_timeout,
+        # JSON has no infinity.
+        timeout=None if options.timeout == math.inf else options.timeout or settings.command_timeout,
         max_output=options.max_output or settings.max_output,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.cli import ctl
+from rootwrap_daemon.cli import ctl, show
 from rootwrap_daemon.lint import source
 from rootwrap_daemon.lint.explain import explain
 from tests.real_daemon import Daemon, NewDaemon
@@ -34,6 +34,16 @@ def _by_command(daemon: Daemon, argv: tuple[str, ...]) -> dict[str, Any]:
     os.waitpid(child, 0)
     found: dict[str, Any] = json.loads(data)
     return found
+
+
+def test_no_limit_in_time(new_daemon: NewDaemon) -> None:
+    filters = "[Filters]\nip: CommandFilter, cat, root\n[ip]\ntimeout = {}\n"
+    for value, shown, seconds in (("none", "limits: no limit in time, ", None), ("7", "limits: 7 s, ", 7)):
+        daemon = new_daemon(filters.format(value), start=False)
+        effect = explain(source.from_config(str(daemon.config)), ("cat",)).effect
+        assert effect is not None
+        assert effect.timeout == seconds
+        assert [line.startswith(shown) for line in show.effect_lines(effect)][-1]
 
 
 @pytest.mark.root
