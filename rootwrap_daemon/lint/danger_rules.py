@@ -71,7 +71,8 @@ def _instead(line: Line, known: dangerous.Program) -> tuple[str, str | None]:
     if known.safer is None:
         if known.routes[0] in ("code", "runs", "escape", "proxy", "kernel"):
             return dangerous.NEVER, None
-        return "write every word out, in an ArgvFilter or RegExpFilter, and free ones by their type", None
+        instead = "write every word out, in an ArgvFilter or RegExpFilter, and free ones by their type"
+        return (f"{instead}; {dangerous.WHOSE_FILE}" if "config" in known.routes else instead), None
     if "," not in known.safer:
         return f"use an {known.safer}", None
     return (
@@ -169,7 +170,9 @@ def privsep(subject: Subject) -> Iterator[Problem]:
             names = ", ".join(contexts) if contexts else "any context"
             what = f"starts privsep-helper: equivalent to root for {names}"
             yield _at(
-                line.program_field, what, "know what the context can do, and suppress this with the reason"
+                line.program_field,
+                what,
+                "name context and configuration file as plain words, and suppress this with the reason",
             )
 
 

@@ -49,6 +49,9 @@ INTERPRETERS: Final = SHELLS | frozenset("python perl ruby node lua php java tcl
 #: Programs whose options stand before all else: what follows the first plain word is none.
 OPTIONS_FIRST: Final = frozenset(("ip", "tc", "bridge"))
 
+#: What to say of a program that does what a file says.
+WHOSE_FILE: Final = "its configuration from a directory that root alone can write: who writes it is root"
+
 #: What to say where no filter is safe.
 NEVER: Final = "no filter of it is safe: ship a script of root's own for the one job, and filter that"
 

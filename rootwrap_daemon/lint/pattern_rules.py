@@ -103,6 +103,9 @@ def _shown(line: Line) -> str:
 
 def _narrower(line: Line) -> str:
     types = "{int}, {name}, {path=/base}"
+    known = dangerous.look_up(line.program)
+    if known is not None and "config" in known.routes:
+        return f"write what {line.program} may be given; {dangerous.WHOSE_FILE}"
     return f"write what {line.program} may be given, or an ArgvFilter with a type: {types}"
 
 
