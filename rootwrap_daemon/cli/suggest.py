@@ -69,7 +69,7 @@ def _file(proposal: Proposal) -> Iterator[str]:
         yield one.text
     for one in proposal.kept:
         yield ""
-        yield "# kept"
+        yield "# kept" + "".join(f"; {_plain(note)}" for note in one.notes)
         yield one.text
     if proposal.denied:
         yield ""

@@ -56,10 +56,8 @@ _NETNS_VERBS: Final = frozenset(("add", "attach", "del", "delete", "exec", "pids
 
 
 def _type_of(program: str, words: Words, index: int) -> str:
-    """The type of the word there, empty for one that stays."""
+    """The type of the word there, empty for one that stays. No type takes an option."""
     word = words[index]
-    if word.startswith("-"):
-        return ""
     for form in _BY_FORM:
         if form.takes(word):
             return form.name

@@ -11,7 +11,7 @@ from typing import Final
 
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.chains import ChainingFilter
+from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter
 from rootwrap_daemon.filters.definition import Filter, basename
 from rootwrap_daemon.filters.kinds import (
     CommandFilter,
@@ -83,7 +83,7 @@ def is_broad(one: Filter) -> bool:
         return True
     if isinstance(one, EnvFilter):
         return not one.patterns or any(map(_takes_anything, one.patterns))
-    return isinstance(one, RegExpFilter) and any(map(_takes_anything, one.patterns))
+    return isinstance(one, RegExpFilter | ChainingRegExpFilter) and any(map(_takes_anything, one.patterns))
 
 
 def _takes_anything(pattern: Pattern) -> bool:
@@ -228,7 +228,8 @@ class Suggester:
             known = self.source is not None and one.location.file in self.source.documents
             if known and self.source is not None:
                 text = definition(self.source.entry(one))
-                self.kept_lines.append(Line(one.name, text, options=self._options(one)))
+                notes = ("broad: narrow its patterns by hand",) if is_broad(one) else ()
+                self.kept_lines.append(Line(one.name, text, options=self._options(one), notes=notes))
             else:
                 self.kept_lines.append(Line(one.name, "IpNetnsExecFilter, ip, root"))
 

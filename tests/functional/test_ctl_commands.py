@@ -78,6 +78,12 @@ def test_list_shows_commands(tmp_path: Path) -> None:
     )
 
 
+def test_list_says_which_program_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "x.filters").write_text("[Filters]\nx: CommandFilter, made-up-program, root\n")
+    (item,) = json.loads(_run("list", "--filters", tmp_path, "--json").stdout)["filters"]
+    assert (item["path"], item["problem"]) == ("", "made-up-program is not installed")
+
+
 @pytest.fixture
 def config() -> Iterator[Path]:
     """A configuration in a directory that everybody can enter, as pytest's own are not."""

@@ -109,6 +109,30 @@ def test_says_what_would_run(daemon: Daemon) -> None:
     assert denied.obstacles == {"sh": "its options do not allow the variable LD_PRELOAD"}
 
 
+def test_shows_what_options_add() -> None:
+    text = """\
+[Filters]
+ls: CommandFilter, ls, root
+[ls]
+limits = nofile=64, cpu=5
+umask = 077
+cwd = /usr
+timeout = 7
+max_output = 99
+no_new_privs = yes
+capabilities = CAP_NET_ADMIN
+set_env = TZ=UTC
+"""
+    effect = explain(source.from_texts({"f": text}), ("ls", "-l")).effect
+    assert effect is not None
+    # What sets the limits is not what would run.
+    assert effect.argv == (effect.executable, "-l")
+    assert effect.executable.endswith("/ls")
+    assert effect.limits == {"nofile": 64, "cpu": 5}
+    assert (effect.umask, effect.cwd, effect.timeout, effect.max_output) == ("077", "/usr", 7, 99)
+    assert (effect.no_new_privs, effect.capabilities, effect.env["TZ"]) == (True, ("CAP_NET_ADMIN",), "UTC")
+
+
 def test_shows_a_held_path_by_its_object(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

@@ -126,6 +126,14 @@ def test_coverage_names_the_gaps(tmp_path: Path) -> None:
     assert _test(tmp_path, text, "--fail-on-gap").returncode == 1
 
 
+def test_only_the_nearest_filter_was_put_to_the_test(tmp_path: Path) -> None:
+    text = HEAD.replace("x.filters", "two.filters") + "  - {argv: [ip, netns, del, x], expect: deny}\n"
+    lines = "near: ArgvFilter, ip, root, netns, add, {netns}\nfar: ArgvFilter, ip, root, link, show\n"
+    (tmp_path / "two.filters").write_text(f"[Filters]\n{lines}")
+    gaps = json.loads(_test(tmp_path, text, "--coverage", "--format=json").stdout)["gaps"]
+    assert [gap["filter"] for gap in gaps if gap["what"] == "no test denies it"] == ["far"]
+
+
 def test_annotations_are_workflow_commands(tmp_path: Path) -> None:
     done = _test(tmp_path, HEAD + '  - {name: "50%, a:b", argv: [ip, x], expect: allow}\n', "--format=github")
     line = done.stdout.splitlines()[0]

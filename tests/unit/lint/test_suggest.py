@@ -147,6 +147,14 @@ def test_chains_keep_their_outer_filter() -> None:
     assert not _allows(rules, tuple("ip netns exec n1 env TAG=5 dnsmasq --conf=/x,y axb".split()))
 
 
+def test_a_broad_chain_is_kept_with_a_warning() -> None:
+    policy = "nice: ChainingRegExpFilter, nice, root, nice, .*, .*\nls: CommandFilter, ls, root"
+    record = _record("nice -n 5 ls", filter="nice+ls")
+    found = source.from_texts({"f": f"[Filters]\n{policy}\n"})
+    (kept,) = Suggester(found, everything=False).propose([record]).kept
+    assert kept.notes == ("broad: narrow its patterns by hand",)
+
+
 def test_a_chain_is_known_without_a_policy() -> None:
     proposal = _propose(["ip netns exec n1 sysctl -w x"])
     assert [line.definition for line in (*proposal.lines, *proposal.kept)] == [
