@@ -75,6 +75,8 @@ def test_first_request_starts_the_daemon(machine: Machine, install: Install) -> 
     ]
     assert {one["ROOTWRAP_UID"] for one in records} == {"61001"}
     assert {one["SYSLOG_IDENTIFIER"] for one in records} == {"rootwrap-daemon"}
+    told = machine.ctl("status", "--json", "--socket", "/run/rootwrap-daemon/netagent.sock").stdout
+    assert json.loads(told)["policy"]["filters"] == 7, told
 
 
 def test_commands_get_nothing_of_the_manager(machine: Machine, install: Install) -> None:
