@@ -6,10 +6,12 @@ budget. No descriptor that came with a message outlives what was done about it.
 
 import array
 import os
+import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +37,8 @@ _LARGE_CHUNK: Final = 1024 * 1024
 _FREE_SIZE: Final = 64 * 1024
 #: Bytes a second that a client must at least read of a large answer.
 _SLOWEST_READER: Final = 1024 * 1024
+#: Seconds that the main thread may sleep while it turns a client away: what it costs to accept one.
+_NAP: Final = 0.001
 #: Room for the descriptors of one message. Not CMSG_SPACE, whose padding has room for one more.
 _ROOM: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
 
@@ -177,19 +181,34 @@ class Connection:
         if len(self._descriptors) != expected:
             raise RemoteProtocolError(f"{len(self._descriptors)} descriptors where {expected} should be")
 
-    def _read(self, flags: int = 0) -> None:
+    def _read(self) -> None:
         """Take what the client sent. Raises Closed at the end of its input, RemoteProtocolError, OSError."""
         missing = self._exchange.missing
         count = _CHUNK if missing <= _CHUNK else min(missing, _LARGE_CHUNK)
         if missing > _FREE_SIZE and not self._held and not self.hold(missing):
             self.answer(Failure("", Busy.code, "the daemon holds as many bytes as it may"))
             raise Closed
-        data, ancillary, result, _ = self._sock.recvmsg(count, _ROOM, flags | socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, result, _ = self._sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
         if ancillary or result & socket.MSG_CTRUNC:
             self._keep_descriptors(ancillary, truncated=bool(result & socket.MSG_CTRUNC))
         if not data:
             raise Closed
         self._exchange.feed(data)
+
+    def _read_plain(self) -> bool:
+        """Take what is there, without waiting. False, and nothing taken, where descriptors came with it.
+
+        They are only looked at: taking them may wait in close(2) for their client's pleasure (a socket with
+        SO_LINGER), and the command's deadline must not. Raises as `_read`, and BlockingIOError.
+        """
+        data, _, result, _ = self._sock.recvmsg(_CHUNK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        if result & socket.MSG_CTRUNC:
+            return False
+        if not data:
+            raise Closed
+        # No more than was looked at: what came meanwhile may bring some.
+        self._exchange.feed(self._sock.recv(len(data), socket.MSG_DONTWAIT))
+        return True
 
     def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], *, truncated: bool) -> None:
         """Own what came, so that it is closed in any case. Raises RemoteProtocolError."""
@@ -212,8 +231,7 @@ class Connection:
                         wish = Wish.CANCEL
                     elif isinstance(message, Signal):
                         on_signal(message.number)
-                self._read(socket.MSG_DONTWAIT)
-                if self._descriptors:
+                if not self._read_plain():
                     return Wish.GONE
         except BlockingIOError:
             return wish
@@ -253,4 +271,20 @@ def turn_away(sock: socket.socket, error: Error) -> None:
     except OSError:
         # It does not listen, or has left.
         pass
-    sock.close()
+    with without_waiting():
+        sock.close()
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """What sleeps in here is interrupted, again and again: for the main thread, to close a client's socket.
+
+    Descriptors that were sent and not read are closed with it, and the close(2) of a socket with SO_LINGER
+    waits for as long as its sender likes (socket(7)).
+    """
+    signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, _NAP, _NAP)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.connection import turn_away
+from rootwrap_daemon.daemon.connection import turn_away, without_waiting
 from rootwrap_daemon.daemon.listener import Peer, Source
 from rootwrap_daemon.daemon.orphans import REAPER
 from rootwrap_daemon.daemon.running import Registry
@@ -193,7 +193,8 @@ class Server:
         """
         settings = self.policy.settings
         self.stopping = True
-        self.listener.close()
+        with without_waiting():
+            self.listener.close()
         deadline = time.monotonic() + settings.drain_timeout
         with self._lock:
             sessions = list(self._sessions)
@@ -264,7 +265,8 @@ class Server:
         try:
             peer = self.listener.peer_of(connection)
         except OSError:
-            connection.close()
+            with without_waiting():
+                connection.close()
             return
         policy = self.policy
         if not policy.admits(peer) and not policy.may_see_status(peer):
@@ -315,10 +317,14 @@ class Server:
                 # A session's fault ends that session alone.
                 LOG.exception("a session failed")
             with self._lock:
+                # Nobody is to wait for this thread, unless somebody does already.
+                session.idle_since = None
+            # Counted until then: closing what its client has sent may take as long as the client likes.
+            session.close()
+            with self._lock:
                 self._sessions.discard(session)
                 following = session.successor
                 if following is not None:
                     self._sessions.add(following)
-            session.close()
             if following is not None and self.stopping:
                 following.connection.end_input()

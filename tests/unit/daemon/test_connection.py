@@ -64,11 +64,11 @@ def test_request_that_arrives_as_patience_ends_is_served(ends: Ends, monkeypatch
     real = ends.connection._read
     calls = iter([True])
 
-    def read(flags: int = 0) -> None:
+    def read() -> None:
         if next(calls, False):
             ends.say(HELLO, Check((b"true",)))
             raise BlockingIOError
-        real(flags)
+        real()
 
     monkeypatch.setattr(ends.connection, "_read", read)
     assert ends.connection.receive() == HELLO
