@@ -63,7 +63,21 @@ class Source(Protocol):
         """Take no more."""
 
 
-class Listener:
+class _Listening:
+    """A listening socket, and the kernel's word for who connected."""
+
+    socket: Socket
+
+    def accept(self) -> Socket:
+        """The next connection. Raises BlockingIOError, OSError."""
+        return self.socket.accept()[0]
+
+    def peer_of(self, connection: Socket) -> Peer:
+        """Raises OSError."""
+        return peer_of(connection)
+
+
+class Listener(_Listening):
     """A listening socket in the file system. `close` takes it away again."""
 
     def __init__(self, path: str, *, mode: int, group: int | None, owners: frozenset[int]) -> None:
@@ -88,14 +102,6 @@ class Listener:
             os.close(self._lock)
             raise ConfigurationError(f"socket_path: {path}: {error}") from error
 
-    def accept(self) -> socket.socket:
-        """The next connection. Raises BlockingIOError, OSError."""
-        return self.socket.accept()[0]
-
-    def peer_of(self, connection: socket.socket) -> Peer:
-        """Raises OSError."""
-        return peer_of(connection)
-
     def close(self) -> None:
         """Take no more connections, and let another daemon take the path."""
         self.socket.close()
@@ -107,7 +113,7 @@ class Listener:
         os.close(self._lock)
 
 
-class HandedListener:
+class HandedListener(_Listening):
     """A listening socket that the service manager made and keeps: `close` leaves it to the next daemon."""
 
     def __init__(self, descriptor: int, path: str, *, owners: frozenset[int]) -> None:
@@ -115,14 +121,6 @@ class HandedListener:
         _in_owned_directory(path, owners)
         self.socket = service.take_socket(descriptor, path)
         self.place = path
-
-    def accept(self) -> socket.socket:
-        """The next connection. Raises BlockingIOError, OSError."""
-        return self.socket.accept()[0]
-
-    def peer_of(self, connection: socket.socket) -> Peer:
-        """Raises OSError."""
-        return peer_of(connection)
 
     def close(self) -> None:
         """Take no more connections here; those that come wait for the next daemon."""
