@@ -108,22 +108,18 @@ class PathFilter(Filter):
         given = request.argv[1:]
         if len(given) != len(self.arguments):
             return None
-        words: list[Word] = []
         for expected, word in zip(self.arguments, given, strict=True):
-            if expected.startswith("/"):
-                if not word.startswith("/"):
-                    return None
-                words.append(Beneath(expected, word))
-            elif expected == "pass":
+            if expected == "pass":
                 # An option here would change what the other words mean: chown --reference=...
                 if word.startswith("-"):
                     return None
-                words.append(word)
-            elif word != expected:
+            elif word != expected and not (expected.startswith("/") and word.startswith("/")):
                 return None
-            else:
-                words.append(word)
-        return ExecPlan(Program(self.program), tuple(words), self.run_as)
+        words: tuple[Word, ...] = tuple(
+            Beneath(expected, word) if expected.startswith("/") else word
+            for expected, word in zip(self.arguments, given, strict=True)
+        )
+        return ExecPlan(Program(self.program), words, self.run_as)
 
 
 def _base(part: Field) -> str:
