@@ -53,7 +53,7 @@ def judge(subject: Subject, rules: Iterable[Rule] | None = None) -> list[Finding
 
 #: Findings of which `on_finding = skip` makes filters that are left out: what the daemon itself refuses.
 _SKIPPED: Final = frozenset(
-    (*(f"RW1{number:02}" for number in range(16)), "RW203", "RW208", "RW310", "RW311")
+    (*(f"RW1{number:02}" for number in range(16)), "RW118", "RW203", "RW208", "RW310", "RW311")
 )
 
 

@@ -237,6 +237,23 @@ def bad_field(subject: Subject) -> Iterator[Problem]:
     return told(subject, "RW110")
 
 
+@rule("RW118", Severity.WARNING)
+def template(subject: Subject) -> Iterator[Problem]:
+    """A template that was not rendered.
+
+    What the daemon would read is the text that comes out of it, and nobody has looked at that.
+
+    Found::
+
+        proxy: CommandFilter, {{ neutron_bin }}/neutron-ns-metadata-proxy, root
+
+    Fine::
+
+        proxy: RegExpFilter, /opt/neutron/bin/neutron-proxy, root, neutron-proxy
+    """
+    return told(subject, "RW118")
+
+
 @rule("RW111", Severity.ERROR)
 def trailing_comment(subject: Subject) -> Iterator[Problem]:
     """A comment behind a definition.

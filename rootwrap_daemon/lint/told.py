@@ -13,6 +13,8 @@ from rootwrap_daemon.lint.subject import FilterText, Subject
 
 #: Rule -> what the sentences look like that belong to it. The first that fits has it.
 _SENTENCES: Final = {
+    # Before what is wrong with the text that the template would have made.
+    "RW118": r"template that was not rendered",
     "RW101": r"is no kind of filter$",
     "RW104": r"^a comma splits the repetition",
     "RW105": r"^a line before any section|^a \[DEFAULT\] section|is the name of no filter|^a filter named ",
@@ -30,21 +32,17 @@ _SENTENCES: Final = {
     "RW322": r"^any value of \S+ can run other code$",
     "RW342": r" could read this word as one of its keywords$",
     "RW401": r"never allows anything$",
-    "RW109": r"^(env|set_env|max_word|timeout|max_output|stdin|cwd|umask|group|capabilities|no_new_privs"
-    r"|limits|pin|create|sanitize|audit|target_user|started_by): |is no option of a filter$",
+    "RW109": r"^[A-Za-z_]+: |is no option of a filter$| does nothing in a \S+$| a second time$",
     "RW103": r"^bad regular expression|^a comment inside a pattern|^`\[:`|^one of the flags|^a literal \{"
     r"|^\\B, which|^a pattern that takes too long|cannot stand here$|for a group$"
     r"|^all in this group|^dots that repeat|^braces that|is no range$|names no users$|below /$"
     r"|needs a parameter$|takes no parameter$|^there is no type|^an escaped \||^an empty word$"
     r"|^a backslash before",
     "RW102": r"fields after the kind$|^a field too many|has no value$|^no program or no user$"
-    r"|^no variable, or no program|^an empty field$|^more than \d+ fields$",
+    r"|^no variable, or no program|^an empty field$|^more than \S+ fields$",
     "RW110": r"is no program$|is not a plain absolute path$|is no user's name$|is no variable, or a second",
 }
 _COMPILED: Final = {rule: re.compile(pattern) for rule, pattern in _SENTENCES.items()}
-
-
-_RENDER: Final = "render the template first, and check what comes out"
 
 
 def rule_of(what: str) -> str:
@@ -60,11 +58,10 @@ def told(subject: Subject, rule: str, *, raised: Severity | None = None) -> Iter
                 severity = Severity(finding.severity.value)
                 if raised is not None and raised.rank > severity.rank:
                     severity = raised
-                mend = _RENDER if "{{" in finding.what else finding.mend
                 yield Problem(
                     finding.location,
                     finding.what,
-                    mend,
+                    finding.mend,
                     length=_length(file, finding.location),
                     severity=severity,
                 )
