@@ -26,9 +26,7 @@ def run(args: argparse.Namespace) -> int:
     placer = Placer(args.root, print, dry=args.dry_run)
     unit = f"rootwrap-daemon@{instance}"
     if not placer.record.of(instance):
-        raise ConfigurationError(
-            f"nothing was installed for {instance!r} here: see {placer.real('/')} for others"
-        )
+        raise ConfigurationError(f"`rootwrapctl install` put nothing here for an instance {instance!r}")
     if os.path.exists(placer.real(f"{_RUN}/{instance}.sock")) and not args.dry_run:
         raise ConfigurationError(
             f"{unit} listens: first `systemctl disable --now {unit}.socket {unit}.service`"
