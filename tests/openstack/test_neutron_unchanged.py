@@ -100,7 +100,7 @@ def serve(daemon: Daemon, tag: str, **agent_options: str) -> dict[str, Any]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=250,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": home, "HOME": home, "LC_ALL": "C.UTF-8"},
             cwd="/",
         )
@@ -113,6 +113,8 @@ def serve(daemon: Daemon, tag: str, **agent_options: str) -> dict[str, Any]:
         subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
 
 
+# Five interpreters start, each with all of neutron.
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["root_helper", "root_helper_daemon"])
 def test_an_agents_work(new_daemon: NewDaemon, way: str) -> None:
     daemon = neutron(new_daemon)
