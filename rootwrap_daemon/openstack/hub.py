@@ -8,6 +8,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import IO, Any, Final, TypeVar
 
@@ -16,6 +17,20 @@ from rootwrap_daemon import client
 T = TypeVar("T")
 
 _ABANDONED: Final = object()
+
+
+def _native_lock() -> Any:
+    patcher = sys.modules.get("eventlet.patcher")
+    return threading.Lock() if patcher is None else patcher.original("threading").Lock()
+
+
+#: eventlet makes its green and original modules by exchanging sys.modules for a moment: one thread at a time.
+_LOADING: Final = _native_lock()
+
+
+def _load(load: Callable[[], T]) -> T:
+    with _LOADING:
+        return load()
 
 
 def in_hub() -> bool:
@@ -33,8 +48,9 @@ def aside(call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T
     if not in_hub():
         return call()
     from eventlet.hubs import trampoline
-    from eventlet.patcher import original
 
+    # Not patched: a thread, not a greenthread.
+    native_thread = _load(_native_thread)
     outcome: dict[int, Any] = {}
     reader, writer = os.pipe()
 
@@ -54,8 +70,7 @@ def aside(call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T
             undo(done[0])
 
     try:
-        # Not patched: a thread, not a greenthread.
-        original("threading").Thread(target=work, daemon=True).start()
+        native_thread(target=work, daemon=True).start()
         trampoline(reader, read=True)
     except BaseException:
         done = outcome.setdefault(0, _ABANDONED)
@@ -69,6 +84,25 @@ def aside(call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T
         raise error
     result: T = value
     return result
+
+
+def _native_thread() -> Any:
+    from eventlet.patcher import original
+
+    return original("threading").Thread
+
+
+def _green_subprocess() -> tuple[Any, Any]:
+    from eventlet.green import subprocess as green_subprocess
+    from eventlet.greenio import GreenPipe
+
+    return green_subprocess.Popen, GreenPipe
+
+
+def _green_client() -> Any:
+    from rootwrap_daemon.client.green import Client
+
+    return Client
 
 
 class Clients:
@@ -88,11 +122,8 @@ class Clients:
         return made
 
     def _new(self, green: bool) -> client.Client:
-        if green:
-            from rootwrap_daemon.client.green import Client
-
-            return Client(self.path)
-        return client.Client(self.path)
+        kind: type[client.Client] = _load(_green_client) if green else client.Client
+        return kind(self.path)
 
 
 def _sockets_are_patched() -> bool:
@@ -110,10 +141,7 @@ def start(argv: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
     popen: Any = subprocess.Popen
     opened: Callable[[int, str], IO[bytes]] = open
     if in_hub():
-        from eventlet.green import subprocess as green_subprocess
-        from eventlet.greenio import GreenPipe
-
-        popen, opened = green_subprocess.Popen, GreenPipe
+        popen, opened = _load(_green_subprocess)
     with contextlib.ExitStack() as cleanup:
         pipes = [os.pipe() for _ in range(3)]
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
