@@ -206,16 +206,16 @@ def frame(value: object) -> bytes:
 HELLO = frame([0, 1, 1 << 20, 0])
 
 
-@pytest.fixture
-def new_daemon() -> Iterator[NewDaemon]:
-    """Makes daemons: `new_daemon(filters, option="value", ...)`."""
+@contextlib.contextmanager
+def daemons() -> Iterator[NewDaemon]:
+    """Makes daemons and ends them: `new(filters, option="value", ...)`."""
     if not ROOT:
         made = subprocess.run(
             ["unshare", "--user", "--map-root-user", "true"], capture_output=True, check=False
         )
         if made.returncode:
             pytest.skip("needs root, or user namespaces for plain users")
-    daemons: list[Daemon] = []
+    made_daemons: list[Daemon] = []
 
     def make(filters: str = FILTERS, *, start: bool = True, **options: str) -> Daemon:
         # Not pytest's tmp_path: its parents are only for this user, and a client may be another.
@@ -232,13 +232,19 @@ def new_daemon() -> Iterator[NewDaemon]:
                 "kill_grace": "1",
             },
         )
-        daemons.append(daemon)
+        made_daemons.append(daemon)
         daemon.configure(filters, **options)
         if start:
             daemon.start()
         return daemon
 
-    yield make
+    try:
+        yield make
+    finally:
+        _end(made_daemons)
+
+
+def _end(daemons: list[Daemon]) -> None:
     for daemon in daemons:
         left = daemon.children() if daemon.process is not None else []
         daemon.stop(signal.SIGKILL)
@@ -247,6 +253,13 @@ def new_daemon() -> Iterator[NewDaemon]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         shutil.rmtree(daemon.directory, ignore_errors=True)
+
+
+@pytest.fixture
+def new_daemon() -> Iterator[NewDaemon]:
+    """Makes daemons: `new_daemon(filters, option="value", ...)`."""
+    with daemons() as new:
+        yield new
 
 
 @pytest.fixture

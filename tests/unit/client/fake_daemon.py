@@ -19,6 +19,7 @@ from rootwrap_daemon.protocol.messages import (
     Hello,
     Result,
     Run,
+    Start,
     Verdict,
 )
 
@@ -36,13 +37,13 @@ class Peer:
         self.number = number
         self.exchange = DaemonExchange()
 
-    def read(self) -> Run | Check | None:
+    def read(self) -> Run | Check | Start | None:
         """The next request; its hello is answered. None at the end of the connection."""
         while True:
             message = self.exchange.next_message()
             if isinstance(message, Hello):
                 self.say(self.daemon.hello)
-            elif isinstance(message, Run | Check):
+            elif isinstance(message, Run | Check | Start):
                 self.daemon.requests.append((self.number, message))
                 return message
             elif message is None:
@@ -78,7 +79,7 @@ class Peer:
             self.say(answer_to(request, f"r-{self.number}"))
 
 
-def answer_to(request: Run | Check, request_id: str) -> Answer:
+def answer_to(request: Run | Check | Start, request_id: str) -> Answer:
     """`echo` says its words, `cat` its input, `env` its variables; a number is returned; else denied."""
     name, *words = request.argv
     if isinstance(request, Check):
@@ -86,7 +87,7 @@ def answer_to(request: Run | Check, request_id: str) -> Answer:
     if name in (b"echo", b"wait"):
         return Result(request_id, 0, b" ".join(words), b"")
     if name == b"cat":
-        return Result(request_id, 0, request.stdin or b"", b"")
+        return Result(request_id, 0, getattr(request, "stdin", None) or b"", b"")
     if name == b"env":
         return Result(request_id, 0, b"\n".join(b"=".join(pair) for pair in request.env), b"")
     if name.lstrip(b"-").isdigit():
@@ -109,7 +110,7 @@ class FakeDaemon:
         self.script = script
         self.hello = hello
         #: Every Run and Check, with the number of its connection.
-        self.requests: list[tuple[int, Run | Check]] = []
+        self.requests: list[tuple[int, Run | Check | Start]] = []
         self.connections = 0
         #: Released once for each `wait` that began, and for each of those whose client went away.
         self.began, self.went = threading.Semaphore(0), threading.Semaphore(0)
