@@ -44,6 +44,14 @@ def new_request_id() -> str:
     return f"{_BOOT}-{next(_COUNTER)}"
 
 
+def no_memory() -> InternalError:
+    """What is said of a request, alone, that the system gives no memory for.
+
+    Without its cause, whose traceback would hold what there was no memory for.
+    """
+    return InternalError("the daemon has no memory for this")
+
+
 def canonical(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...], *, stdin: bool) -> model.Request:
     """Bytes to the one canonical text that filters judge; spawn turns it back, byte for byte."""
     return model.Request(
@@ -143,6 +151,8 @@ class Command:
             outcome = self._perform(allowed, policy)
         except Error as error:
             outcome = Ended(error)
+        except MemoryError:
+            outcome = Ended(no_memory())
         spent = round((time.monotonic() - start) * 1000, 1)
         values: dict[str, object] = {"id": self.request_id, "uid": self._peer.uid, "milliseconds": spent}
         if isinstance(outcome, Finished):

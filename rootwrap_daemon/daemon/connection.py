@@ -218,6 +218,10 @@ class Connection:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 whole = len(data) - len(data) % array.array("i").itemsize
                 self._descriptors += array.array("i", data[:whole])
+        if truncated and len(self._descriptors) < MAX_DESCRIPTORS:
+            # There was room for more in the message, so there was none in the process.
+            self.answer(Failure("", Busy.code, "the daemon has no descriptor left"))
+            raise Closed
         if misplaced or truncated:
             raise RemoteProtocolError("more descriptors than may be, or not where they may be")
 

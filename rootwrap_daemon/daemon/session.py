@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from rootwrap_daemon.daemon.command import Command, canonical, description, new_request_id, record_refusal
+from rootwrap_daemon.daemon.command import (
+    Command,
+    canonical,
+    description,
+    new_request_id,
+    no_memory,
+    record_refusal,
+)
 from rootwrap_daemon.daemon.connection import Closed, Connection, Share
 from rootwrap_daemon.daemon.listener import Peer
 from rootwrap_daemon.daemon.passed import Stdio
@@ -21,6 +28,7 @@ from rootwrap_daemon.errors import (
     BadRequest,
     DaemonUnavailable,
     Denied,
+    Error,
     RemoteProtocolError,
     TooLarge,
     Unauthorized,
@@ -75,6 +83,7 @@ class Session:
 
     def serve(self) -> None:
         """Answer requests until the connection ends."""
+        starved = False
         try:
             self.connection.start()
             last = False
@@ -86,9 +95,13 @@ class Session:
             pass
         except RemoteProtocolError as error:
             self._refuse(error)
+        except MemoryError:
+            starved = True
         except OSError:
             # The client is gone, or does not read.
             pass
+        if starved:
+            self._say_last(new_request_id(), no_memory())
 
     def _handle(self) -> None:
         # In a call of its own, so that a large request is not kept while the next is waited for.
@@ -102,9 +115,13 @@ class Session:
         self.server.audit.denied(
             "bad_request", self.peer.uid, id=request_id, pid=self.peer.pid, detail=error.message
         )
+        self._say_last(request_id, kind(error.message))
+
+    def _say_last(self, request_id: str, error: Error) -> None:
         try:
-            self.connection.answer(Failure(request_id, kind.code, error.message))
+            self.connection.answer(Failure(request_id, error.code, error.message))
         except (Closed, OSError):
+            # There is nobody to hear it.
             pass
 
     def _policy(self) -> Policy:
