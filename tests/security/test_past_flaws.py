@@ -42,9 +42,11 @@ from rootwrap_daemon.filters.model import (
     Severity,
     SignalPlan,
 )
+from rootwrap_daemon.lint import judge as lint
+from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy import policy
 from rootwrap_daemon.protocol.codec import HEADER
-from rootwrap_daemon.protocol.messages import Cancel, Check, Hello, Run
+from rootwrap_daemon.protocol.messages import REQUESTS, Cancel, Check, Hello, Run, Signal, Start, Status
 from tests.functional.test_lifecycle import attempt
 from tests.functional.test_limits import calls_answered, flood, settle
 from tests.real_daemon import HELLO, OVERFLOW, ROOT, Daemon, NewDaemon, children_of, frame, is_alive, wait_for
@@ -1274,8 +1276,8 @@ def test_C11_nothing_starts_before_all_of_a_request_is_valid(shared: Daemon, pla
     assert (place / "ran").exists()
 
 
-def test_C12_client_can_call_four_things(shared: Daemon) -> None:
-    assert set(HANDLERS) == {Hello, Run, Check, Cancel}
+def test_C12_client_can_say_what_is_in_one_table(shared: Daemon) -> None:
+    assert set(HANDLERS) == {Hello, Run, Start, Check, Status, Cancel, Signal} == set(REQUESTS.values())
     for what in (*range(4, 300, 37), -1, 2**64 - 1, "shutdown", b"cancel_timer", "debug_info", None, 1.0):
         assert b"bad_request" in said(shared, HELLO + frame([what])), what
         assert b"bad_request" in said(shared, HELLO + frame([what, [], {}])), what
@@ -1345,7 +1347,8 @@ def test_C15_records_cannot_be_forged(shared: Daemon) -> None:
 def test_C16_nothing_of_ours_runs_between_fork_and_exec(shared: Daemon) -> None:
     calls = [
         (path.name, getattr(node.func, "attr", ""), {keyword.arg for keyword in node.keywords})
-        for path in (ROOT_OF_TREE / "rootwrap_daemon").rglob("*.py")
+        for part in ("daemon", "policy", "filters", "protocol")
+        for path in (ROOT_OF_TREE / "rootwrap_daemon" / part).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
     ]
@@ -1858,6 +1861,13 @@ def test_CVE_2021_23239_answer_does_not_tell_what_exists(shared: Daemon, place: 
                 client.run(shlex.split(line))
             messages.add((caught.value.code, caught.value.message))
     assert messages == {("denied", "no filter allows this command")}
+
+
+def test_CVE_2022_47951_program_that_follows_its_input_is_warned_of() -> None:
+    text = "[Filters]\nq: CommandFilter, qemu-img, root\n"
+    found = lint.judge(Subject((read_filters(text, "x.filters"),)))
+    assert {one.rule: one.severity.name for one in found}["RW301"] == "ERROR"
+    assert any("image" in one.problem.what for one in found), "it says how"
 
 
 # Page and attacks.
