@@ -73,15 +73,20 @@ class Reader(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int | None:
         if not self._wait([self._descriptor], [], None if self.patient else 0.0):
             return None
-        data = os.read(self._descriptor, len(buffer))
-        self.ended = not data
-        buffer[: len(data)] = data
-        return len(data)
+        count = os.readv(self._descriptor, [buffer])
+        self.ended = not count
+        return count
 
     def close(self) -> None:
         if not self.closed:
             super().close()
             os.close(self._descriptor)
+
+
+def put(descriptor: int, data: "memoryview | bytes") -> int:
+    """write(2), and nothing around it. Raises OSError."""
+    # The `os.write` that eventlet puts in its place goes on for ever where nobody reads: it waits at EPIPE.
+    return os.writev(descriptor, [data])
 
 
 class Writer(io.RawIOBase):
@@ -102,7 +107,7 @@ class Writer(io.RawIOBase):
         while True:
             self._wait([], [self._descriptor], None)
             with suppress(BlockingIOError):
-                return os.write(self._descriptor, data[:CHUNK])
+                return put(self._descriptor, data[:CHUNK])
 
     def close(self) -> None:
         if not self.closed:
@@ -170,7 +175,7 @@ class Ends:
 
 def write_some(descriptor: int, data: memoryview) -> memoryview:
     """Write to a pipe that can be written without waiting, as much as that always takes. Returns the rest."""
-    return data[os.write(descriptor, data[: os.fpathconf(descriptor, "PC_PIPE_BUF")]) :]
+    return data[put(descriptor, data[: os.fpathconf(descriptor, "PC_PIPE_BUF")]) :]
 
 
 class Pipes:

@@ -7,7 +7,6 @@ Imports the standard library, core and its neighbours; how to wait is the front 
 import array
 import fcntl
 import io
-import os
 import subprocess
 import termios
 import time
@@ -20,7 +19,7 @@ from rootwrap_daemon.client.attempt import Running
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import Word
 from rootwrap_daemon.client.gate import Lock
-from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting
+from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting, put
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
 
@@ -215,7 +214,7 @@ class Process:
         if self.stdin is None or self._input is None:
             return
         try:
-            sent = os.write(self.stdin.fileno(), data) if data else 0
+            sent = put(self.stdin.fileno(), data) if data else 0
         except BlockingIOError:
             return
         except BrokenPipeError:
