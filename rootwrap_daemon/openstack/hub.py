@@ -165,3 +165,8 @@ def start(argv: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
         opened(descriptor, mode) for descriptor, mode in zip(ours, ("wb", "rb", "rb"), strict=True)
     )
     return process
+
+
+if "eventlet" in sys.modules:
+    # From 3.13 on, eventlet.green.threading cannot be imported first in another thread than the main one.
+    _load(_green_subprocess)
