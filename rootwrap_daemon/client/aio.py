@@ -22,7 +22,7 @@ from rootwrap_daemon.client.held import Held
 from rootwrap_daemon.client.pipes import PIPE, Ends, Stream
 from rootwrap_daemon.client.pool import Turn
 from rootwrap_daemon.errors import LocalProtocolError
-from rootwrap_daemon.protocol.messages import Result, Run
+from rootwrap_daemon.protocol.messages import Result
 
 Capture = Literal["daemon", "pipe"]
 
@@ -108,20 +108,19 @@ class AsyncClient:
         capture: Capture = "daemon",
     ) -> CompletedCommand[bytes] | CompletedCommand[str]:
         """Run a command to its end: arguments, result and errors are those of `threads.Client.run`."""
-        request = core.run_request(argv, input, env, timeout)
         if capture == "pipe":
-            answer = await self._run_on_pipes(request, argv, env, timeout)
+            answer = await self._run_on_pipes(argv, core.input_bytes(input), env, timeout)
         else:
-            answer = await self._ask(request, timeout)
+            answer = await self._ask(core.run_request(argv, input, env, timeout), timeout)
         return core.completed(argv, answer, timeout=timeout, check=check, text=text)
 
     async def _run_on_pipes(
-        self, request: Run, argv: Sequence[Word], env: Environ | None, timeout: float | None
+        self, argv: Sequence[Word], input: bytes | None, env: Environ | None, timeout: float | None
     ) -> core.Answer:
-        stdin = None if request.stdin is None else PIPE
+        stdin = None if input is None else PIPE
         process = await self.popen(argv, stdin=stdin, stdout=PIPE, stderr=PIPE, env=env, timeout=timeout)
         async with process:
-            stdout, stderr = await process.communicate(request.stdin)
+            stdout, stderr = await process.communicate(input)
             return Result("", await process.wait(), stdout or b"", stderr or b"")
 
     async def check(self, argv: Sequence[Word], env: Environ | None = None) -> Decision:

@@ -72,14 +72,19 @@ def run_request(
     argv: Sequence[Word], stdin: bytes | str | None, env: Environ | None, timeout: float | None
 ) -> Run:
     """The request for these arguments of `run`. Raises BadRequest or TooLarge."""
-    if stdin is not None and not isinstance(stdin, bytes | str):
-        raise BadRequest(f"input must be bytes or str, not {type(stdin).__name__}")
     return Run(
         _words(argv),
         _variables(env),
-        None if stdin is None else _to_bytes(stdin, "input"),
+        input_bytes(stdin),
         None if timeout is None else _milliseconds(timeout),
     )
+
+
+def input_bytes(stdin: bytes | str | None) -> bytes | None:
+    """The `input` of `run`, of any size. Raises BadRequest."""
+    if stdin is not None and not isinstance(stdin, bytes | str):
+        raise BadRequest(f"input must be bytes or str, not {type(stdin).__name__}")
+    return None if stdin is None else _to_bytes(stdin, "input")
 
 
 def start_request(

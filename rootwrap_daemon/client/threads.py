@@ -24,7 +24,7 @@ from rootwrap_daemon.client.pipes import PIPE, Pipes, Stream, wait
 from rootwrap_daemon.client.pool import Turn
 from rootwrap_daemon.client.process import Process
 from rootwrap_daemon.errors import LocalProtocolError
-from rootwrap_daemon.protocol.messages import Result, Run
+from rootwrap_daemon.protocol.messages import Result
 
 #: Seconds after which a caller that waits for a connection looks for itself: at first, and at most. It is
 #: woken as a rule, but not out of another hub, and not by `close`. Doubled each time, this costs little,
@@ -122,19 +122,18 @@ class Client:
         Raises an Error of `rootwrap_daemon.errors`. After any of them but OutcomeUnknown, CommandTimeout,
         OutputLimit, CommandFailed and InternalError the command did not run.
         """
-        request = core.run_request(argv, input, env, timeout)
         if capture == "pipe":
-            answer = self._run_on_pipes(request, argv, env, timeout)
+            answer = self._run_on_pipes(argv, core.input_bytes(input), env, timeout)
         else:
-            answer = self._ask(request, timeout)
+            answer = self._ask(core.run_request(argv, input, env, timeout), timeout)
         return core.completed(argv, answer, timeout=timeout, check=check, text=text)
 
     def _run_on_pipes(
-        self, request: Run, argv: Sequence[Word], env: Environ | None, timeout: float | None
+        self, argv: Sequence[Word], input: bytes | None, env: Environ | None, timeout: float | None
     ) -> core.Answer:
-        stdin = None if request.stdin is None else PIPE
+        stdin = None if input is None else PIPE
         with self.popen(argv, stdin=stdin, stdout=PIPE, stderr=PIPE, env=env, timeout=timeout) as process:
-            return process.completed(request.stdin)
+            return process.completed(input)
 
     def check(self, argv: Sequence[Word], env: Environ | None = None) -> Decision:
         """Would this command be allowed? Runs nothing. Raises an Error of `rootwrap_daemon.errors`."""

@@ -26,13 +26,13 @@ Call = Callable[[], object]
 
 
 @contextmanager
-def our_daemon(directory: Path, filters: Path) -> Iterator[Client]:
-    """The daemon as an operator starts it, with audit records to a file."""
+def our_daemon(directory: Path, filters: Path, options: str = "") -> Iterator[Client]:
+    """The daemon as an operator starts it, with audit records to a file, and further lines of options."""
     config, socket = directory / "daemon.conf", directory / "socket"
     config.write_text(
         f"[DEFAULT]\nfilters_path = {filters}\nsocket_path = {socket}\nallowed_users = {os.geteuid()}\n"
         f"trusted_owners = 0, {65534 if os.path.exists('/proc/self/uid_map') and _in_namespace() else 0}\n"
-        f"audit_file = {directory}/audit.jsonl\nsyslog_log_level = ERROR\n"
+        f"audit_file = {directory}/audit.jsonl\nsyslog_log_level = ERROR\n{options}"
     )
     config.chmod(0o644)
     daemon = subprocess.Popen(

@@ -316,6 +316,7 @@ def test_run_with_pipes(agent: Client) -> None:
         agent.run(["rm"], capture="pipe")
     size = 50_000_000
     assert agent.run(["head", "-c", str(size), "/dev/zero"], capture="pipe").stdout == bytes(size)
+    assert agent.run(["wc", "-c"], input=bytes(size), capture="pipe").stdout == b"%d\n" % size
 
 
 def test_a_program_that_cannot_be_run(new_daemon: NewDaemon) -> None:
