@@ -147,7 +147,8 @@ class Options:
     `capabilities`: all that a command of root keeps. `limits`: names of prlimit(1) and numbers. `sanitize`:
     take secrets out of the output. `audit_argv`: do records show the words? `target_user`, `started_by_us`:
     which processes a KillFilter may hit. `signals`: the numbers of those that a client may send to a command
-    whose descriptors it passed. `on_stop_leave`: does such a command outlive the daemon?
+    whose descriptors it passed. `on_stop_leave`: does such a command outlive the daemon? `no_new_privs`: None
+    for every user but root.
     """
 
     env: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
@@ -160,7 +161,7 @@ class Options:
     umask: int | None = None
     group: str | None = None
     capabilities: frozenset[str] | None = None
-    no_new_privs: bool = False
+    no_new_privs: bool | None = None
     limits: tuple[tuple[str, int], ...] = ()
     pin: Pin = Pin.AUTO
     create: int | None = None

@@ -188,7 +188,8 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around, make: bool) ->
         cwd,
         options.umask,
         None if options.capabilities is None else frozenset(map(CAPABILITIES.index, options.capabilities)),
-        options.no_new_privs,
+        # Who is not to be root is not to become it through a setuid program either: prctl(2).
+        identity.uid != 0 if options.no_new_privs is None else options.no_new_privs,
     )
 
 

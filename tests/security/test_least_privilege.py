@@ -52,7 +52,8 @@ class Case:
 
 CASES = {
     "plain": Case(),
-    "other": Case("group = daemon\n", user="nobody", group=grp.getgrnam("daemon").gr_gid),
+    "other": Case("group = daemon\n", user="nobody", group=grp.getgrnam("daemon").gr_gid, no_new_privs=True),
+    "free": Case("no_new_privs = no\n", user="nobody"),
     "narrow": Case(
         "capabilities = CAP_NET_ADMIN, CAP_NET_RAW\nno_new_privs = yes\n",
         bounding=NET_ADMIN | NET_RAW,

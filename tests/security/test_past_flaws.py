@@ -1035,12 +1035,13 @@ def test_B26_only_what_is_plainly_meant_is_loaded(shared: Daemon) -> None:
 def test_B27_other_user_is_a_whole_identity_with_surroundings_of_its_own(shared: Daemon) -> None:
     use(shared, "sh: CommandFilter, sh, nobody")
     entry = pwd.getpwnam("nobody")
-    script = 'id -u; id -g; id -G; umask; pwd; echo "$HOME" "$USER" "$LOGNAME"; test -w / || echo no'
+    script = 'id -u; id -g; id -G; umask; pwd; echo "$HOME" "$USER" "$LOGNAME"; test -w / || echo no; '
+    script += "grep NoNewPrivs /proc/self/status"
     output = outcome(shared, ["sh", "-c", script])
     assert isinstance(output, bytes)
     assert output.decode().split("\n") == [
         *(str(entry.pw_uid), str(entry.pw_gid), str(entry.pw_gid), "0022", "/"),
-        *(f"{entry.pw_dir} nobody nobody", "no", ""),
+        *(f"{entry.pw_dir} nobody nobody", "no", "NoNewPrivs:\t1", ""),
     ]
     use(shared, "sh: CommandFilter, sh, root", "", "[sh]", "no_new_privs = yes", "capabilities = CAP_KILL")
     output = outcome(shared, ["sh", "-c", "grep -E '^(NoNewPrivs|CapEff|CapBnd):' /proc/self/status"])
