@@ -1,0 +1,1 @@
+"""An unprivileged asyncio service: it streams `ip monitor` and reacts."""
