@@ -113,6 +113,11 @@ class Connection:
             with suppress(OSError):
                 self.sock.send(data, socket.MSG_NOSIGNAL)
 
+    def hang_up(self) -> None:
+        """End it under whoever waits for it: closed alone, it would live on until that one came back."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
     def _send(self, attempt: Attempt) -> int:
         if attempt.descriptors:
             return socket.send_fds(

@@ -9,7 +9,6 @@ import os
 import select
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from rootwrap_daemon.errors import BadRequest
@@ -59,60 +58,58 @@ class Reader(io.RawIOBase):
     """Our end of a pipe that the command writes to. `patient`: a read waits for something to be there."""
 
     def __init__(self, descriptor: int, wait: Waiting) -> None:
-        self._descriptor = descriptor
+        self._file = io.FileIO(descriptor, "rb")
         self._wait = wait
         self.patient = True
         self.ended = False
 
     def fileno(self) -> int:
-        return self._descriptor
+        return self._file.fileno()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        if not self._wait([self._descriptor], [], None if self.patient else 0.0):
+        if not self._wait([self.fileno()], [], None if self.patient else 0.0):
             return None
-        count = os.readv(self._descriptor, [buffer])
-        self.ended = not count
+        count = self._file.readinto(buffer)
+        self.ended = count == 0
         return count
 
     def close(self) -> None:
-        if not self.closed:
-            super().close()
-            os.close(self._descriptor)
-
-
-def put(descriptor: int, data: "memoryview | bytes") -> int:
-    """write(2), and nothing around it. Raises OSError."""
-    # The `os.write` that eventlet puts in its place goes on for ever where nobody reads: it waits at EPIPE.
-    return os.writev(descriptor, [data])
+        super().close()
+        self._file.close()
 
 
 class Writer(io.RawIOBase):
     """Our end of the pipe that the command reads from."""
 
     def __init__(self, descriptor: int, wait: Waiting) -> None:
-        self._descriptor = descriptor
+        # Not `os.write`: eventlet's own tries for ever what fails with EPIPE.
+        self._file = io.FileIO(descriptor, "wb")
         self._wait = wait
         os.set_blocking(descriptor, False)
 
     def fileno(self) -> int:
-        return self._descriptor
+        return self._file.fileno()
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any, /) -> int:
         while True:
-            self._wait([], [self._descriptor], None)
-            with suppress(BlockingIOError):
-                return put(self._descriptor, data[:CHUNK])
+            self._wait([], [self.fileno()], None)
+            count = self.write_now(data)
+            if count is not None:
+                return count
+
+    def write_now(self, data: "memoryview | bytes") -> int | None:
+        """Write what goes without waiting; None if nothing does. Raises BrokenPipeError."""
+        return self._file.write(data[:CHUNK])
 
     def close(self) -> None:
-        if not self.closed:
-            super().close()
-            os.close(self._descriptor)
+        super().close()
+        self._file.close()
 
 
 class Ends:
@@ -175,7 +172,9 @@ class Ends:
 
 def write_some(descriptor: int, data: memoryview) -> memoryview:
     """Write to a pipe that can be written without waiting, as much as that always takes. Returns the rest."""
-    return data[put(descriptor, data[: os.fpathconf(descriptor, "PC_PIPE_BUF")]) :]
+    # Not `os.write`: see above.
+    count = io.FileIO(descriptor, "wb", closefd=False).write(data[: os.fpathconf(descriptor, "PC_PIPE_BUF")])
+    return data[count or 0 :]
 
 
 class Pipes:

@@ -19,7 +19,7 @@ from rootwrap_daemon.client.attempt import Running
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import Word
 from rootwrap_daemon.client.gate import Lock
-from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting, put
+from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting, Writer
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
 
@@ -130,12 +130,19 @@ class Process:
 
     def close(self) -> None:
         """Close the pipes and let go of the command: if it still runs, the daemon ends it."""
-        for stream in (self.stdin, self.stdout, self.stderr):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
+        # First, so that whoever waits for one of the pipes comes back.
         self._running.lost("its handle was closed")
-        self._connection.sock.close()
+        self._connection.hang_up()
+        if self._lock.acquire(False):
+            self._release()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for stream in (self.stdout, self.stderr, self.stdin):
+            if stream is not None:
+                # RuntimeError: another greenthread is inside it. Then it is closed with its last user.
+                with suppress(BrokenPipeError, RuntimeError):
+                    stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -144,11 +151,8 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            for stream in (self.stdout, self.stderr, self.stdin):
-                if stream is not None:
-                    with suppress(BrokenPipeError):
-                        stream.close()
             if kind is None:
+                self._close_pipes()
                 self.wait()
         finally:
             self.close()
@@ -171,7 +175,13 @@ class Process:
                 elif wait == left:
                     self._running.lost("the daemon did not answer in time")
         finally:
-            self._lock.release()
+            self._release()
+
+    def _release(self) -> None:
+        """Let another read the connection; once all is said, close it: nobody waits for it then."""
+        if self._running.answer is not None:
+            self._connection.sock.close()
+        self._lock.release()
 
     # The pipes.
 
@@ -208,19 +218,17 @@ class Process:
                 self._running.lost("the daemon did not answer in time")
         finally:
             if reads:
-                self._lock.release()
+                self._release()
 
     def _write(self, data: "memoryview | bytes") -> None:
-        if self.stdin is None or self._input is None:
+        if self.stdin is None or self._input is None or not isinstance(self.stdin.raw, Writer):
             return
         try:
-            sent = put(self.stdin.fileno(), data) if data else 0
-        except BlockingIOError:
-            return
+            sent = self.stdin.raw.write_now(data) if data else 0
         except BrokenPipeError:
             # The command does not read all of its input; that is its own affair.
             sent = len(self._input)
-        self._input = self._input[sent:]
+        self._input = self._input[sent or 0 :]
         if not self._input:
             self.stdin.close()
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -407,6 +408,38 @@ async def the_end_of_a_handle(scene: Scene) -> None:
             await error_of(process.wait(), OutcomeUnknown)
         await scene.until_ended(child)
         process.close()
+
+
+@on("daemon")
+async def a_handle_closed_under_others(scene: Scene) -> None:
+    """Those that read, write and wait come back, and the others of this process go on."""
+    client = scene.client()
+    ticks = Ticks(scene)
+    process = await client.popen(["sh", "-c", f"echo ready; sleep {FOREVER}"], stdin=PIPE, stdout=PIPE)
+    assert await process.readline() == b"ready\n"
+
+    async def write() -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            await process.write(b"x" * 1_000_000)
+
+    tasks = [scene.front.spawn(play) for play in (process.read(), write())]
+    waiter = scene.front.spawn(process.wait())
+    await scene.front.sleep(0.2)
+    process.close()
+    await error_of(waiter.result(), OutcomeUnknown)
+    for task in tasks:
+        assert await task.result() in (b"", None)
+    await ticks.went_on()
+
+
+@on("daemon")
+async def input_that_is_not_read(scene: Scene) -> None:
+    client = scene.client()
+    ticks = Ticks(scene)
+    for words in (["true"], ["sh", "-c", "read x; sleep 0.2"]):
+        async with await client.popen(words, stdin=PIPE, stdout=PIPE) as process:
+            assert await process.communicate(b"x" * 3_000_000) == (b"", None)
+    await ticks.went_on()
 
 
 @on("daemon")
