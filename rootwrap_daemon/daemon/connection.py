@@ -5,7 +5,6 @@ budget. No descriptor that came with a message outlives what was done about it.
 """
 
 import array
-import os
 import signal
 import socket
 import struct
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.executor import Wish
+from rootwrap_daemon.daemon.passed import is_pipe, let_go
 from rootwrap_daemon.errors import Busy, Error, LocalProtocolError, RemoteProtocolError
 from rootwrap_daemon.protocol.exchange import DaemonExchange
 from rootwrap_daemon.protocol.messages import (
@@ -107,8 +107,7 @@ class Connection:
     def close(self) -> None:
         """Close the socket and give back what was held."""
         self._sock.close()
-        for descriptor in self.take_descriptors():
-            os.close(descriptor)
+        let_go(self.take_descriptors())
         self._give_back()
 
     def take_descriptors(self) -> list[int]:
@@ -218,12 +217,20 @@ class Connection:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 whole = len(data) - len(data) % array.array("i").itemsize
                 self._descriptors += array.array("i", data[:whole])
-        if truncated and len(self._descriptors) < MAX_DESCRIPTORS:
-            # There was room for more in the message, so there was none in the process.
+        foreign = not all(map(is_pipe, self._descriptors))
+        # There was room for more in the message, so there was none in the process.
+        full = truncated and len(self._descriptors) < MAX_DESCRIPTORS
+        if misplaced or truncated or foreign:
+            # At once, before a word is said: whatever another session starts meanwhile has them too, and
+            # closes them, which takes as long as their file system likes.
+            let_go(self.take_descriptors())
+        if full:
             self.answer(Failure("", Busy.code, "the daemon has no descriptor left"))
             raise Closed
         if misplaced or truncated:
             raise RemoteProtocolError("more descriptors than may be, or not where they may be")
+        if foreign:
+            raise RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
 
     def listen(self, on_signal: Callable[[int], None]) -> Wish:
         """What the client says while its command runs; all that has come is taken, or it would pile up."""

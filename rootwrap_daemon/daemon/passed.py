@@ -7,7 +7,7 @@ again gets nothing that the client could not.
 import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -59,9 +59,7 @@ class Stdio:
     def close(self) -> None:
         """Close what is still open."""
         ends, self.ends = self.ends, (None, None, None)
-        for end in ends:
-            if end is not None:
-                os.close(end)
+        let_go(end for end in ends if end is not None)
 
     def __enter__(self) -> Self:
         return self
@@ -72,12 +70,27 @@ class Stdio:
         self.close()
 
 
+def let_go(descriptors: Iterable[int]) -> None:
+    """Close them, which may take as long as their client likes."""
+    for descriptor in descriptors:
+        try:
+            os.close(descriptor)
+        except OSError:
+            # It is closed all the same (close(2)); what its file system has to say concerns its client.
+            pass
+
+
+def is_pipe(descriptor: int) -> bool:
+    """True for an anonymous pipe, as the kernel itself names it: no file system is asked."""
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:[")
+
+
 def _problem(descriptor: int, mode: int, uid: int) -> str:
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     if flags & os.O_PATH or flags & os.O_ACCMODE != mode:
         return "is not open for what it is passed for"
-    # The kernel names it so by itself. Before fstat(2), which may wait for a file system of the client's.
-    if not os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:["):
+    # Before fstat(2), which may wait for a file system of the client's.
+    if not is_pipe(descriptor):
         return "is no anonymous pipe"
     status = os.fstat(descriptor)
     if not stat.S_ISFIFO(status.st_mode) or status.st_dev != _PIPES:

@@ -3,6 +3,7 @@
 import array
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -37,6 +38,7 @@ from rootwrap_daemon.protocol.messages import (
 )
 from tests.functional.test_limits import settle
 from tests.real_daemon import FILTERS, Daemon, NewDaemon, frame, is_alive, wait_for
+from tests.security.slow_files import SlowFiles, slow_files
 
 pytestmark = pytest.mark.root
 
@@ -683,3 +685,60 @@ def test_signals_of_a_pipe_go_where_its_agent_could_send_them(daemon: Daemon) ->
     wait_for(lambda: daemon.children() == [])
     os.close(reader)
     os.close(writer)
+
+
+# Files of a file system that the agent itself serves.
+
+
+@pytest.fixture
+def files(daemon: Daemon) -> Iterator[SlowFiles]:
+    directory = daemon.directory / "slow"
+    directory.mkdir()
+    with slow_files(directory) as files:
+        yield files
+
+
+@contextlib.contextmanager
+def slow_file(daemon: Daemon, files: SlowFiles) -> Iterator[int]:
+    descriptor = os.open(daemon.directory / "slow" / "file", os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        files.answer()
+        os.close(descriptor)
+
+
+def test_close_that_fails_leaves_nothing(daemon: Daemon, files: SlowFiles) -> None:
+    before = settle(daemon)
+    with slow_file(daemon, files) as slow:
+        files.error = errno.EIO
+        for descriptors, slots in (([slow] * 3, ALL), ([slow] * 3, STDIN), ([slow] * 253, ALL)):
+            for data in (frame([7, [b"cat"], [], slots, None]), frame([2, [b"true"], []]), b"\0"):
+                with Agent(daemon) as agent:
+                    agent.say(HELLO)
+                    agent.sock.recv(65536)
+                    agent.say(data, descriptors)
+                    agent.rest()
+        wait_for(lambda: settle(daemon) == before)
+        assert "a session failed" not in daemon.log
+    calls_go_on(daemon)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_slow_file_holds_up_nobody_else(daemon: Daemon, files: SlowFiles, whole: bool) -> None:
+    """Neither its close, nor its being there while others start commands, who would inherit and close it."""
+    before = settle(daemon)
+    with slow_file(daemon, files) as slow, contextlib.ExitStack() as held:
+        data = frame([7, [b"cat"], [], STDIN, None])
+        files.error = None
+        for _ in range(3):
+            agent = held.enter_context(Agent(daemon))
+            agent.say(HELLO)
+            agent.sock.recv(65536)
+            agent.say(data if whole else data[:-1], [slow])
+        # The daemon has it by then, and would keep the half message for seconds.
+        time.sleep(0.2)
+        calls_go_on(daemon)
+        assert files.waiting == 3
+        files.answer()
+        wait_for(lambda: settle(daemon) == before)

@@ -87,6 +87,14 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    made = os.pipe()
+    yield made
+    for end in made:
+        os.close(end)
+
+
 START = Start((b"cat",), (), STDIN + STDOUT)
 #: Writes, each with so many descriptors.
 MISPLACED: dict[str, list[tuple[Request, int]]] = {
@@ -142,25 +150,25 @@ def test_descriptors_during_a_run(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_descriptors_of_a_start(ends: Ends, at_once: bool) -> None:
+def test_descriptors_of_a_start(ends: Ends, pipe: tuple[int, int], at_once: bool) -> None:
     ends.say(HELLO)
     if not at_once:
         assert ends.connection.receive() == HELLO
-    socket.send_fds(ends.client, [ends.exchange.send(START)], [0, 1])
+    socket.send_fds(ends.client, [ends.exchange.send(START)], pipe)
     if at_once:
         assert ends.connection.receive() == HELLO
     assert ends.connection.receive() == START
     taken = ends.connection.take_descriptors()
-    assert [os.fstat(one).st_ino for one in taken] == [os.fstat(one).st_ino for one in (0, 1)]
+    assert [os.fstat(one).st_ino for one in taken] == [os.fstat(one).st_ino for one in pipe]
     assert not any(os.get_inheritable(one) for one in taken)
     for one in taken:
         os.close(one)
 
 
-def test_signals_are_heard(ends: Ends) -> None:
+def test_signals_are_heard(ends: Ends, pipe: tuple[int, int]) -> None:
     heard: list[int] = []
     ends.say(HELLO)
-    socket.send_fds(ends.client, [ends.exchange.send(START)], [0, 1])
+    socket.send_fds(ends.client, [ends.exchange.send(START)], pipe)
     for _ in range(2):
         ends.connection.receive()
     for one in ends.connection.take_descriptors():
