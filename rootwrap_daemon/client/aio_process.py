@@ -43,8 +43,8 @@ async def ready(descriptor: int, timeout: float | None, *, to_write: bool = Fals
 class Process:
     """A command that runs. `stdin` is a StreamWriter, `stdout` and `stderr` StreamReaders, where asked for.
 
-    `close`, or leaving `async with` by an exception, ends the command; so does the end of its loop or of this
-    process. What ended a command from outside is an Error of `rootwrap_daemon.errors` (CommandTimeout,
+    `close`, or leaving `async with` by an exception, ends the command; so does the end of this process. What
+    ended a command from outside is an Error of `rootwrap_daemon.errors` (CommandTimeout,
     OutcomeUnknown and the like) that `wait` and `communicate` raise, each time they are called.
     """
 
