@@ -25,7 +25,7 @@ from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, STDOUT, VERSION,
 from tests.functional.test_limits import settle
 from tests.real_daemon import FILTERS, Daemon, NewDaemon, is_alive, wait_for
 
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 #: How long the processes of this run sleep, so that none of another is taken for them.
 NAP = f"70.{os.getpid()}"
 LARGE = bytes(8_000_000)
@@ -168,7 +168,7 @@ STAGES: dict[str, tuple[Callable[[int], int], str, Callable[[Daemon, int], objec
     "while its command runs": (lambda size: size, SLEEP, lambda daemon, count: daemon.children()),
     "while its command writes": (
         lambda size: size,
-        f"{FILL}; {FILL}; sleep 0.2",
+        "while :; do echo y; sleep 0.01; done",
         lambda daemon, count: daemon.children(),
     ),
     "while its answer is written": (
