@@ -1,30 +1,21 @@
-"""What can be seen of the service: its records in the real journal, its status, and what a crash leaves."""
+"""What can be seen of the service: its records in the real journal, and its status."""
 
 import json
-import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.real_daemon import wait_for
-from tests.systemd.conftest import FILTERS, Install
-from tests.systemd.machine import INSIDE, PYTHON, Machine
+from tests.systemd.conftest import Install
+from tests.systemd.machine import PYTHON, Machine
 
 pytestmark = pytest.mark.timeout(300)
 
-DROP_INS = "/etc/rootwrap-daemon/netagent.conf.d"
 SOCKET = "/run/rootwrap-daemon/netagent.sock"
-STAYS = "monitor: RegExpFilter, ip, root, ip, monitor, link\n\n[monitor]\non_stop = leave\n"
 
 
 @pytest.fixture
-def service(machine: Machine, install: Install) -> Iterator[str]:
-    """An instance that writes to the journal, and notes what runs."""
-    service = install(filters=FILTERS + STAYS)
-    lines = "[DEFAULT]\naudit_file = journal\nstate_dir = /run/rootwrap-daemon/netagent\ndrain_timeout = 1\n"
-    machine.write(f"{DROP_INS}/test.conf", lines)
-    yield service
-    machine.run("rm", "-r", DROP_INS)
+def service(install: Install) -> str:
+    """An instance, which writes to the journal."""
+    return install()
 
 
 def records(machine: Machine, service: str, *matches: str) -> list[dict[str, str]]:
@@ -72,31 +63,3 @@ def test_status(machine: Machine, service: str) -> None:
         *(PYTHON, "-m", "rootwrap_daemon.cli.ctl", "status", "--socket", SOCKET), user="netagent", check=False
     )
     assert "only root and members of status_group may ask" in done.stderr
-
-
-def start(machine: Machine, *argv: str) -> "subprocess.Popen[str]":
-    script = f"{INSIDE}/tests/systemd/ask.py"
-    process = subprocess.Popen(
-        machine.command(PYTHON, script, "netagent", "1000", *argv, user="netagent"),
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd="/",
-    )
-    wait_for(lambda: machine.pids(*argv))
-    return process
-
-
-@pytest.mark.parametrize("how", ["crash", "restart"])
-def test_what_runs_is_ended_but_what_may_stay(machine: Machine, service: str, how: str) -> None:
-    calls = [start(machine, "sleep", "4321"), start(machine, "ip", "monitor", "link")]
-    (stays,) = machine.pids("ip", "monitor", "link")
-    if how == "crash":
-        machine.systemctl("kill", "--kill-whom=main", "--signal=KILL", service)
-    else:
-        machine.systemctl("restart", service)
-    # Whoever asks next finds it done.
-    assert machine.ask("netagent", "id", "-u")["returncode"] == 0
-    assert machine.pids("sleep", "4321") == []
-    assert machine.pids("ip", "monitor", "link") == [stays]
-    for call in calls:
-        call.communicate(timeout=60)
