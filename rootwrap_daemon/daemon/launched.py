@@ -8,14 +8,11 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
-from typing import Final
 
+from rootwrap_daemon.daemon import start
 from rootwrap_daemon.daemon.listener import Peer, peer_of
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
-
-#: What sudo(8), doas(1) and pkexec(1) say of the user who called them, who cannot change it.
-_CALLERS: Final = ("SUDO_UID", "DOAS_USER", "PKEXEC_UID")
 
 
 def control_socket() -> socket.socket | None:
@@ -46,7 +43,7 @@ def the_peer(control: socket.socket, environ: Mapping[str, str], peer_uid: int |
         peer = peer_of(control)
     except OSError as error:
         raise ConfigurationError(f"descriptor 0 tells no peer: {error.strerror}") from error
-    for name in _CALLERS:
+    for name in start.CALLERS:
         if name in environ and not _is(environ[name], peer.uid):
             raise ConfigurationError(
                 f"{name} is {environ[name]!r}, and user {peer.uid} made descriptor 0: pass one of your own"

@@ -3,15 +3,21 @@
 Promises: it starts whole or not at all, and says in one line why not; a reload that fails changes nothing.
 """
 
+import os
+import sys
+
+from rootwrap_daemon.daemon import start
+
+if __name__ == "__main__":
+    start.forget(os.environ)
+
 import argparse
 import logging
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from oslo_config import cfg
 from oslo_log import log
@@ -29,8 +35,6 @@ from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 
 LOG = logging.getLogger("rootwrap_daemon.daemon.main")  # not `__main__`, which it is when started
-
-_MODULE: Final = "rootwrap_daemon.daemon.main"
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -55,14 +59,6 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def console() -> NoReturn:
-    """The console script: starts the daemon again in isolated mode, which the environment cannot reach."""
-    if foreign := sorted(name for name in os.environ if name.startswith("PYTHON")):
-        # By now sitecustomize, or whatever they name, has run in this process.
-        _die(SelfCheckError(f"{', '.join(foreign)} set: start without, or with `python3 -I -m {_MODULE}`"))
-    os.execv(sys.executable, [sys.executable, "-I", "-m", _MODULE, *sys.argv[1:]])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon until it is told to stop. Returns the exit code."""
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
@@ -82,7 +78,7 @@ def _main(arguments: argparse.Namespace) -> int:
     privileges.fill_standard_descriptors()
     launcher = _launcher(arguments)
     if not sys.flags.isolated:
-        raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {_MODULE}`")
+        raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {start.MODULE}`")
     privileges.check_interpreter()
     try:
         config_file = os.path.abspath(arguments.config_file)

@@ -13,6 +13,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
+from rootwrap_daemon.daemon import start
 from rootwrap_daemon.errors import ConfigurationError
 
 LOG = logging.getLogger(__name__)
@@ -58,8 +59,7 @@ def manager(environ: MutableMapping[str, str]) -> Manager:
 
     To be called before any descriptor is opened. Raises ConfigurationError.
     """
-    names = "LISTEN_PID LISTEN_FDS LISTEN_FDNAMES LISTEN_PIDFDID NOTIFY_SOCKET WATCHDOG_USEC WATCHDOG_PID"
-    said = {name: environ.pop(name) for name in names.split() if name in environ}
+    said = {name: environ.pop(name) for name in start.MANAGER if name in environ}
     return Manager(_listening(said), _watchdog(said), _address(said.get("NOTIFY_SOCKET", "")))
 
 

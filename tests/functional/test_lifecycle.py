@@ -188,7 +188,7 @@ def test_console_script_isolates_itself(new_daemon: NewDaemon, tmp_path: Path) -
     (tmp_path / "sitecustomize.py").write_text("print('ran')")
     daemon = new_daemon(start=False)
     code = (
-        "import sys; from rootwrap_daemon.daemon.main import console; sys.argv[1:] = sys.argv[1:]; console()"
+        "import sys; from rootwrap_daemon.daemon.start import console; sys.argv[1:] = sys.argv[1:]; console()"
     )
     command = [sys.executable, "-c", code, "--config-file", str(daemon.config), "--check"]
     if not ROOT:

@@ -1,0 +1,42 @@
+"""How the daemon's process begins: by itself, and without the variables of whoever starts it.
+
+Promises: of the environment only KEPT is left before another module is imported; libraries look for code to
+load as they are imported (OPENSSL_CONF names some). Imports the standard library alone, and little of it.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Final, NoReturn
+
+#: What sudo(8), doas(1) and pkexec(1) say of the user who called them, who cannot change it.
+CALLERS: Final = ("SUDO_UID", "DOAS_USER", "PKEXEC_UID")
+#: What the service manager says: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
+MANAGER: Final = (
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+)
+KEPT: Final = frozenset((*CALLERS, *MANAGER))
+MODULE: Final = "rootwrap_daemon.daemon.main"
+
+
+def forget(environ: MutableMapping[str, str]) -> None:
+    """Take out all but KEPT. Where it is os.environ, getenv(3) does not find it either."""
+    for name in environ.keys() - KEPT:
+        del environ[name]
+
+
+def console() -> NoReturn:
+    """The console script: starts the daemon again in isolated mode, which the environment cannot reach."""
+    if foreign := sorted(name for name in os.environ if name.startswith("PYTHON")):
+        # By now sitecustomize, or whatever they name, has run in this process.
+        sys.stderr.write(
+            f"rootwrap-daemon: {', '.join(foreign)} set: start without, or with `python3 -I -m {MODULE}`\n"
+        )
+        sys.exit(78)  # EX_CONFIG of sysexits.h
+    os.execv(sys.executable, [sys.executable, "-I", "-m", MODULE, *sys.argv[1:]])
