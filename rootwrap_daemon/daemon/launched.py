@@ -8,11 +8,14 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
+from typing import Final
 
 from rootwrap_daemon.daemon import start
 from rootwrap_daemon.daemon.listener import Peer, peer_of
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+
+_FLAGS: Final = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 
 
 def control_socket() -> socket.socket | None:
@@ -29,7 +32,6 @@ def control_socket() -> socket.socket | None:
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.close(null)
-    control.setblocking(False)
     return control
 
 
@@ -59,6 +61,15 @@ def the_peer(control: socket.socket, environ: Mapping[str, str], peer_uid: int |
     return Peer(peer.pid, identity.uid, identity.gid, tuple(identity.groups))
 
 
+def by_another(environ: Mapping[str, str], maker: int | None) -> bool:
+    """True if a user without rights started this process, through sudo(8) or the like: its limits are theirs.
+
+    `maker`: who made descriptor 0, if that is a control socket.
+    """
+    said = any(name in environ and not _is(environ[name], os.geteuid()) for name in start.CALLERS)
+    return said or maker not in (None, os.geteuid())
+
+
 def _is(caller: str, uid: int) -> bool:
     try:
         return host.user_number(caller) == uid
@@ -71,29 +82,30 @@ class Launched:
 
     def __init__(self, control: socket.socket, peer: Peer) -> None:
         self.socket = control
-        self._peer = peer
+        self.peer = peer
         self.place = "descriptor 0"
 
     def accept(self) -> socket.socket:
         """Our end of the next. Raises EOFError when the client is gone, BlockingIOError, OSError."""
-        if not self.socket.recv(1):
+        # Said each time: whoever else has the socket can take O_NONBLOCK away from it.
+        if not self.socket.recv(1, socket.MSG_DONTWAIT):
             raise EOFError
         ours: socket.socket | None = None
         try:
             ours, theirs = socket.socketpair()
             with theirs:
-                socket.send_fds(self.socket, [b"+"], [theirs.fileno()], socket.MSG_NOSIGNAL)
+                socket.send_fds(self.socket, [b"+"], [theirs.fileno()], _FLAGS)
         except OSError:
             if ours is not None:
                 ours.close()
             # It waits for a word.
-            self.socket.send(b"-", socket.MSG_NOSIGNAL)
+            self.socket.send(b"-", _FLAGS)
             raise
         return ours
 
     def peer_of(self, connection: socket.socket) -> Peer:
         """The client, whatever the connection says."""
-        return self._peer
+        return self.peer
 
     def close(self) -> None:
         """Make no more connections."""

@@ -10,6 +10,8 @@ from rootwrap_daemon.daemon import start
 
 if __name__ == "__main__":
     start.forget(os.environ)
+    # Under a limit of the starter's on the size of files it would be cut, for all who start after.
+    sys.dont_write_bytecode = True
 
 import argparse
 import logging
@@ -74,9 +76,12 @@ def _die(error: Error) -> NoReturn:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    manager = service.manager(os.environ)
     privileges.fill_standard_descriptors()
     launcher = _launcher(arguments)
+    # A client's own manager is told nothing by its daemon.
+    manager = service.manager(os.environ) if launcher is None else service.Manager()
+    maker = launcher.peer.uid if launcher is not None and arguments.peer_uid is None else None
+    by_another = launched.by_another(os.environ, maker)
     if not sys.flags.isolated:
         raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {start.MODULE}`")
     privileges.check_interpreter()
@@ -88,6 +93,8 @@ def _main(arguments: argparse.Namespace) -> int:
     privileges.check_code(owners)
     conf = configuration.read(config_file, owners)
     settings = _settings(conf, arguments.socket)
+    if by_another:
+        privileges.lift_limits()
     nofile = privileges.settle(settings.rlimit_nofile)
     if not arguments.check:
         sinks.unblock_log()

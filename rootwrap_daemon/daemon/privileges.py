@@ -20,6 +20,8 @@ from rootwrap_daemon.policy import host
 
 LOG = logging.getLogger(__name__)
 
+#: Limits that end a command in the middle of its work.
+_HALFWAY: Final = frozenset(("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_STACK"))
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -81,6 +83,26 @@ def settle(nofile: int) -> int:
     soft = nofile if hard == resource.RLIM_INFINITY else min(nofile, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return soft
+
+
+def lift_limits() -> None:
+    """Have the limits of the first process, instead of those of a user without rights who started this one.
+
+    A file that they let be 512 bytes long at most is one that a command of root's writes half. No core files
+    (core(5)): those of root would lie in a directory of root's. Raises SelfCheckError.
+    """
+    for name in sorted(name for name in dir(resource) if name.startswith("RLIMIT_")):
+        number: int = getattr(resource, name)
+        try:
+            soft, hard = resource.prlimit(1, number)
+            resource.setrlimit(number, (0 if name == "RLIMIT_CORE" else soft, hard))
+        except (OSError, ValueError) as error:
+            if name not in _HALFWAY:
+                # A container's own, which its root may not raise: what needs more says so.
+                continue
+            raise SelfCheckError(
+                f"{name} was set by the user who started this daemon, and cannot be lifted: {error}"
+            ) from error
 
 
 def _own_groups() -> None:

@@ -57,7 +57,7 @@ class Manager:
 def manager(environ: MutableMapping[str, str]) -> Manager:
     """Read what is meant for this process, and take all of it out of `environ`.
 
-    To be called before any descriptor is opened. Raises ConfigurationError.
+    To be called before any descriptor beyond the standard ones is left open. Raises ConfigurationError.
     """
     said = {name: environ.pop(name) for name in start.MANAGER if name in environ}
     return Manager(_listening(said), _watchdog(said), _address(said.get("NOTIFY_SOCKET", "")))

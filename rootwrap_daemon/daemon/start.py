@@ -39,4 +39,4 @@ def console() -> NoReturn:
             f"rootwrap-daemon: {', '.join(foreign)} set: start without, or with `python3 -I -m {MODULE}`\n"
         )
         sys.exit(78)  # EX_CONFIG of sysexits.h
-    os.execv(sys.executable, [sys.executable, "-I", "-m", MODULE, *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, "-I", "-B", "-m", MODULE, *sys.argv[1:]])

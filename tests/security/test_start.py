@@ -1,13 +1,23 @@
 """What a user can hand to a daemon that sudo or the like starts for it: environment, limits, descriptor 0."""
 
 import os
+import resource
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.real_daemon import ROOT, START, NewDaemon
+from rootwrap_daemon.client import Client
+from rootwrap_daemon.daemon import launched
+from tests.real_daemon import ROOT, START, Daemon, NewDaemon
+
+NOBODY = 65534
+INSIDE = [] if ROOT else ["unshare", "--user", "--map-root-user"]
 
 CONSOLE = [sys.executable, "-c", "from rootwrap_daemon.daemon.start import console; console()"]
 
@@ -22,9 +32,8 @@ def test_openssl_is_not_configured_by_the_starter(
     """
     os.mkfifo(tmp_path / "openssl.cnf")
     daemon = new_daemon(start=False)
-    inside = [] if ROOT else ["unshare", "--user", "--map-root-user"]
     done = subprocess.run(
-        [*inside, *command, "--config-file", str(daemon.config), "--check"],
+        [*INSIDE, *command, "--config-file", str(daemon.config), "--check"],
         env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "OPENSSL_CONF": str(tmp_path / "openssl.cnf")},
         capture_output=True,
         text=True,
@@ -32,3 +41,121 @@ def test_openssl_is_not_configured_by_the_starter(
         check=False,
     )
     assert (done.returncode, "10 filters" in done.stdout) == (0, True), done.stderr
+
+
+def words(daemon: Daemon) -> list[str]:
+    return [*INSIDE, *START, "--config-file", str(daemon.config)]
+
+
+def test_who_started_it() -> None:
+    here = os.geteuid()
+    another = here + 1
+
+    def by_another(maker: int | None = None, **environ: str) -> bool:
+        said: Mapping[str, str] = environ
+        return launched.by_another(said, maker)
+
+    assert not by_another()
+    assert not by_another(here, SUDO_UID=str(here))
+    assert by_another(another)
+    assert by_another(here, SUDO_UID=str(another))
+    assert by_another(None, PKEXEC_UID=str(another))
+    assert by_another(None, DOAS_USER="nobody")
+    assert by_another(None, DOAS_USER="no such user")
+
+
+def started_by_nobody(new_daemon: NewDaemon, *limits: str) -> Daemon:
+    """A daemon as sudo would start it; it may refuse to."""
+    daemon = new_daemon(start=False)
+    daemon.environ = {"SUDO_UID": str(NOBODY)}
+    daemon.inside = ["prlimit", *limits]
+    return daemon
+
+
+@pytest.mark.root
+def test_limits_of_a_caller_of_sudo_are_lifted(new_daemon: NewDaemon) -> None:
+    """A limit on the size of files would cut those that commands of root's write, and the audit log."""
+    daemon = started_by_nobody(new_daemon, "--fsize=512:", "--nofile=100:", "--nproc=50:", "--core=4096:")
+    daemon.start()
+    for name in ("FSIZE", "NPROC", "CORE"):
+        number = getattr(resource, f"RLIMIT_{name}")
+        soft, hard = resource.prlimit(1, number)
+        assert resource.prlimit(daemon.pid, number) == (0 if name == "CORE" else soft, hard)
+    file = daemon.directory / "written"
+    with daemon.client() as client:
+        client.run(["sh", "-c", f"head -c 100000 /dev/zero > {file}"])
+    assert file.stat().st_size == 100_000
+    assert [record["event"] for record in daemon.audit()] == ["run", "end"]
+
+
+@pytest.mark.root
+def test_a_limit_of_a_caller_of_sudo_that_cannot_be_lifted(new_daemon: NewDaemon) -> None:
+    """Root of a container may not raise the hard limit again; then nothing runs under it."""
+    daemon = started_by_nobody(new_daemon, "--fsize=512")
+    done = subprocess.run(
+        [*daemon.inside, *words(daemon), "--check"],
+        env={"LC_ALL": "C.UTF-8", **daemon.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lifted = done.returncode == 0
+    assert lifted or (done.returncode == 78 and "RLIMIT_FSIZE was set by the user" in done.stderr)
+
+
+@pytest.mark.root
+def test_a_limit_on_files_does_not_cut_bytecode(new_daemon: NewDaemon) -> None:
+    """A module that the daemon compiles must not be half a module for the next daemon."""
+    daemon = started_by_nobody(new_daemon, "--fsize=512:")
+    package = daemon.directory / "site" / "rootwrap_daemon"
+    shutil.copytree(Path(launched.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        f"import runpy, sys; sys.path.insert(0, {str(package.parent)!r});"
+        "sys.meta_path = [one for one in sys.meta_path if 'editable' not in str(one)];"
+        "sys.argv = ['main', '--help']; runpy.run_module('rootwrap_daemon.daemon.main', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [*daemon.inside, sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(package.glob("policy/__pycache__/*"))
+
+
+@pytest.mark.root
+def test_limits_of_root_stay(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(start=False)
+    daemon.inside = ["prlimit", "--fsize=123456"]
+    daemon.start()
+    assert resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE) == (123456, 123456)
+
+
+def test_a_launched_daemon_tells_the_manager_of_its_client_nothing(
+    new_daemon: NewDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY=1 and STOPPING=1 would be about the client, whose NOTIFY_SOCKET this is."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with Client.launch(words(new_daemon(start=False))) as client:
+            client.run(["true"])
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+
+
+def test_a_control_socket_that_its_maker_makes_block(new_daemon: NewDaemon) -> None:
+    """O_NONBLOCK belongs to whoever has a copy of descriptor 0; SIGTERM must be heard all the same."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(20)
+    with ours, theirs, subprocess.Popen(words(new_daemon(start=False)), stdin=theirs.fileno()) as process:
+        try:
+            for _ in range(2):
+                ours.send(b"c")
+                word, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+                assert word == b"+"
+                os.close(descriptors[0])
+                theirs.setblocking(True)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
