@@ -120,6 +120,7 @@ class Placer:
         real = self.real(path)
         if not os.path.lexists(real):
             return
+        self.check(os.path.dirname(path))
         if _sum_of(real) != recorded:
             self._say(f"leave {real}: it was changed since")
             return
@@ -131,6 +132,7 @@ class Placer:
         real = self.real(path)
         if not os.path.isdir(real):
             return
+        self.check(path)
         if self._dry:
             self._say(f"remove {real}/, if nothing else is in it")
             return
@@ -139,6 +141,15 @@ class Placer:
             self._say(f"remove {real}/")
         except OSError:
             self._say(f"leave {real}/: not empty")
+
+    def check(self, path: str) -> None:
+        """Refuse a directory that leads out of the root, or others than root can change.
+
+        Where it is not there, the next above that is. Raises ConfigurationError.
+        """
+        while path != "/" and not os.path.lexists(self.real(path)):
+            path = os.path.dirname(path)
+        self._trusted(path)
 
     def _trusted(self, path: str) -> None:
         try:
@@ -164,6 +175,7 @@ class Placer:
 
     def _read_record(self) -> Record:
         path = self.real(RECORD)
+        self.check(os.path.dirname(RECORD))
         try:
             with open(host.open_owned(path, self._owners), encoding="utf-8") as file:
                 return _record(json.load(file))
@@ -183,7 +195,6 @@ class Placer:
         directory = os.path.dirname(path)
         if self.record.users:
             os.makedirs(directory, 0o755, exist_ok=True)
-            self._trusted(os.path.dirname(RECORD))
             self._write(path, json.dumps({"sums": self.record.sums, "users": self.record.users}, indent=1))
         elif os.path.lexists(path):
             os.unlink(path)

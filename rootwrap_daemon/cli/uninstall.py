@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"{unit} listens: first `systemctl disable --now {unit}.socket {unit}.service`"
         )
+    placer.check(f"{_RUN}/{instance}")
     placer.remove(instance)
     if not args.dry_run:
         # Which commands ran: nobody will ask any more.

@@ -175,6 +175,22 @@ def test_a_link_out_of_the_root_is_not_followed(
     assert list(outside.iterdir()) == []
 
 
+@pytest.mark.parametrize("link", ["etc/systemd", "etc", "var", "run"])
+def test_nothing_is_taken_away_through_a_link_out_of_the_root(
+    system: Path, tmp_path_factory: pytest.TempPathFactory, link: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever is root in there can move a directory out, and put a link in its place."""
+    install(system)
+    (system / "run/rootwrap-daemon/netagent").mkdir(parents=True)
+    outside = tmp_path_factory.mktemp("outside") / "moved"
+    (system / link).rename(outside)
+    (system / link).symlink_to(outside)
+    before = tree(outside)
+    assert uninstall(system) != 0
+    assert "out of" in capsys.readouterr().err
+    assert tree(outside) == before
+
+
 def test_what_listens_is_not_uninstalled(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(system)
     (system / "run/rootwrap-daemon").mkdir(parents=True)
