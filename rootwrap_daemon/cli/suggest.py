@@ -1,4 +1,4 @@
-"""Propose narrow filters for what an audit log shows. It proposes; a person decides.
+"""Propose narrow filters for what an audit log or policy tests show. It proposes; a person decides.
 
 What was allowed becomes filters with examples; what was denied becomes comments, to be judged one by one.
 """
@@ -9,16 +9,25 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from rootwrap_daemon.cli import policies, show
-from rootwrap_daemon.lint import auditlog
-from rootwrap_daemon.lint.source import Unreadable
+from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.filters.model import Match, Request
+from rootwrap_daemon.lint import auditlog, suitefile
+from rootwrap_daemon.lint.auditlog import Record
+from rootwrap_daemon.lint.source import Source, Unreadable
 from rootwrap_daemon.lint.suggest import Line, Proposal, Suggester
+from rootwrap_daemon.lint.suite import ALLOW, MATCH
 
 _EPILOG = """\
 Without --filters or --config-file there is no policy to compare with: all that was allowed gets a line.
 With one, what narrow filters allowed keeps its filter, and only broad ones are replaced.
+Where no daemon has run yet there is no log: write down the commands that must go on working as policy tests.
 
-example:
-  rootwrapctl suggest --filters /etc/neutron/rootwrap.d /var/log/rootwrap-daemon/audit.jsonl"""
+examples:
+  rootwrapctl suggest --filters /etc/neutron/rootwrap.d /var/log/rootwrap-daemon/audit.jsonl
+  rootwrapctl suggest --filters /etc/neutron/rootwrap.d --tests neutron.yaml"""
+#: What a test expects of a command that is to run.
+_WANTED = (ALLOW, MATCH)
 #: Examples to show of a line.
 _MOST = 3
 
@@ -26,7 +35,15 @@ _MOST = 3
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     policies.add_arguments(parser)
-    parser.add_argument("audit", metavar="AUDIT", nargs="+", help="audit logs of the daemon")
+    parser.add_argument("audit", metavar="AUDIT", nargs="*", help="audit logs of the daemon")
+    parser.add_argument(
+        "--tests",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="policy tests: what they expect to be allowed is to be covered, what they deny is not;"
+        " may be repeated",
+    )
     parser.add_argument("--all", action="store_true", help="replace narrow filters too")
     parser.add_argument(
         "--filter",
@@ -39,8 +56,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not args.audit and not args.tests:
+        raise Unusable("suggest: give an audit log, or --tests FILE")
     log = auditlog.read(args.audit)
     source = policies.chosen(args) if args.filters or args.config_file else None
+    log.records += _tested(args.tests, source)
     policies.drop_privileges(source)
     known = {one.name for one in source.policy.ruleset.filters} if source else set(args.filter)
     if unknown := sorted(set(args.filter) - known):
@@ -59,6 +79,22 @@ def run(args: argparse.Namespace) -> int:
     for line in _file(proposal):
         print(line)
     return 0
+
+
+def _tested(paths: list[str], source: Source | None) -> Iterator[Record]:
+    """What policy tests expect, as a log would have it; `source` knows which filter allows it today."""
+    for path in paths:
+        try:
+            suite = suitefile.read(path)
+        except suitefile.Malformed as error:
+            raise Unreadable("\n".join(error.args)) from error
+        for test in suite.tests:
+            request = Request(test.argv, test.env, test.stdin)
+            found = source.policy.ruleset.match(request) if source else None
+            allowed = test.expect in _WANTED
+            name = found.name if allowed and isinstance(found, Match) else None
+            code = "allowed" if allowed else Denied.code
+            yield Record(test.argv, code, name, None, tuple(variable for variable, _ in test.env))
 
 
 def _file(proposal: Proposal) -> Iterator[str]:

@@ -64,6 +64,30 @@ def test_differences_over_a_log_and_tests(tmp_path: Path) -> None:
     assert text.rstrip().endswith("1 filters differ; 2 of 2 requests")
 
 
+def test_suggest_from_tests_before_any_daemon_has_run(tmp_path: Path) -> None:
+    old, tests, new = (tmp_path / name for name in ("old.filters", "tests.yaml", "new.filters"))
+    old.write_text("[Filters]\nradvd: CommandFilter, radvd, root\nls: RegExpFilter, ls, root, ls, -l\n")
+    tests.write_text(
+        "filters: [new.filters]\n"
+        "tests:\n"
+        "  - {argv: [radvd, -C, /etc/a.conf], expect: allow}\n"
+        "  - {argv: [radvd, -C, /tmp/b.conf], expect: deny}\n"
+        "  - {argv: [ls, -l], expect: match}\n"
+    )
+    done = _run("suggest", "--filters", old, "--tests", tests)
+    assert done.returncode == 0, done.stderr
+    assert "# instead of radvd\n" in done.stdout
+    assert "# kept\nls: RegExpFilter, ls, root, ls, -l\n" in done.stdout
+    new.write_text(done.stdout)
+    passed = _run("test", tests)
+    assert passed.returncode == 0, done.stdout + passed.stdout
+
+
+def test_suggest_wants_something_to_read() -> None:
+    done = _run("suggest")
+    assert (done.returncode, done.stderr) == (2, "rootwrapctl: suggest: give an audit log, or --tests FILE\n")
+
+
 def test_list_shows_commands(tmp_path: Path) -> None:
     done = _run("list", "--filters", SHIPPED, "--json")
     assert done.returncode == 0, done.stderr
