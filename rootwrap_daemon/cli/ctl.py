@@ -52,7 +52,11 @@ _EXAMPLE: Final = "example:\n  rootwrapctl check /etc/nova/rootwrap.d"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Raises SystemExit where argparse does."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] not in COMMANDS:
+    if not words:
+        # Who types the bare name wants to know what there is; a script that does has made a mistake.
+        _overview().print_help(sys.stderr)
+        return USAGE
+    if words[0] not in COMMANDS:
         _overview().parse_args(words)
     name, *rest = words
     module = _load(name)

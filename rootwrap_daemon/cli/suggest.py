@@ -23,7 +23,7 @@ Without --filters or --config-file there is no policy to compare with: all that 
 With one, what narrow filters allowed keeps its filter, and only broad ones are replaced.
 Where no daemon has run yet there is no log: write down the commands that must go on working as policy tests.
 
-examples:
+example:
   rootwrapctl suggest --filters /etc/neutron/rootwrap.d /var/log/rootwrap-daemon/audit.jsonl
   rootwrapctl suggest --filters /etc/neutron/rootwrap.d --tests neutron.yaml"""
 #: What a test expects of a command that is to run.

@@ -36,15 +36,11 @@ def read(config_file: str, owners: frozenset[int]) -> cfg.ConfigOpts:
 
     Raises ConfigurationError.
     """
+    # First: what is wrong with its directory is wrong with that of the drop-ins, which need not be there.
+    _judge(config_file, owners)
     drop_ins = _drop_ins(f"{config_file}.d", owners)
-    for path in (config_file, *drop_ins):
-        try:
-            # To open it is to judge it, as a filter file; only its owners can change it until it is read.
-            os.close(host.open_owned(path, owners))
-        except (OSError, host.UntrustedPath) as error:
-            raise ConfigurationError(
-                f"{path}: {error}: it must be a file that only root can write"
-            ) from error
+    for path in drop_ins:
+        _judge(path, owners)
     conf = config.new_conf(config_file, log.register_options, drop_ins)
     if conf.log_config_append:
         # Such a file names classes and arguments to call: it is code.
@@ -59,6 +55,16 @@ def report_changes(before: config.Settings, after: config.Settings) -> None:
     changed = [name for name in _AT_START if getattr(before, name) != getattr(after, name)]
     if changed:
         LOG.warning("changed, and in force after the next start only: %s", ", ".join(changed))
+
+
+def _judge(path: str, owners: frozenset[int]) -> None:
+    try:
+        # To open it is to judge it, as a filter file; only its owners can change it until it is read.
+        os.close(host.open_owned(path, owners))
+    except (OSError, host.UntrustedPath) as error:
+        raise ConfigurationError(
+            f"{path}: {error}: it and all directories above must be such that only root can write them"
+        ) from error
 
 
 def _drop_ins(directory: str, owners: frozenset[int]) -> list[str]:

@@ -271,7 +271,12 @@ class Server:
         policy = self.policy
         if not policy.admits(peer) and not policy.may_see_status(peer):
             self.audit.denied("unauthorized", peer.uid, pid=peer.pid)
-            turn_away(connection, Unauthorized("this user may not use this daemon"))
+            turn_away(
+                connection,
+                Unauthorized(
+                    "this user may not use this daemon: its allowed_users or allowed_groups must name it"
+                ),
+            )
         else:
             self._place(Session(self, connection, peer), policy)
 

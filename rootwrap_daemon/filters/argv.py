@@ -177,6 +177,8 @@ class _Parser:
         if self._next != closing:
             what = f"{self._next!r} cannot stand here" if self._next else f"no {closing} for a group"
             mend = "put a comma between fields; a backslash before it makes it a part of the word"
+            if self._next == "{":
+                mend += "; a type is a whole word, for a part of one use a RegExpFilter"
             raise FilterError(self._here, what, mend)
         return _sequence(self.places, pieces)
 
@@ -245,6 +247,7 @@ class _Parser:
         self._skip()
         start = self._here
         word = blanks = ""
+        warned = False
         while self._next and self._next not in stops and not _REPEAT.match(self.text, self.index):
             if self._next in _BLANKS:
                 blanks += self._next
@@ -257,7 +260,8 @@ class _Parser:
                 raise FilterError(
                     self._here, "a line break inside a word", "put a comma before or after the break"
                 )
-            if blanks:
+            if blanks and not warned:
+                warned = True
                 mend = r"put a comma between two words, or write `\ ` in one"
                 self.warn(start, "one word with a blank in it", mend)
             word, blanks = word + blanks + self._character(), ""

@@ -230,7 +230,7 @@ def _typed(one: ArgvFilter, argv: tuple[str, ...]) -> Iterator[Step]:
         yield Step(place, word, wanted, ok=bool(here))
         if not here:
             yield from (
-                Step(after, later, "what follows", ok=False)
+                Step(after, later, "(not looked at)", ok=False)
                 for after, later in enumerate(argv[place + 1 :], place + 1)
             )
             return

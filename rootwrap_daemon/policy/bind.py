@@ -21,6 +21,7 @@ from rootwrap_daemon.filters.model import (
     Match,
     Options,
     Pin,
+    ProcessOf,
     Program,
     ReadPlan,
     SignalPlan,
@@ -227,7 +228,7 @@ def _bind_parent(word: Beneath, around: _Around) -> None:
     try:
         pinning.pin_beneath(word.base, word.path, around.owners, Pin.PARENT, None, around.seen).close()
     except (host.UntrustedPath, OSError, ValueError) as error:
-        raise NotBound(Denied, f"the word {word!a} is refused: {error}") from error
+        raise NotBound(Denied, _refusal(word, error)) from error
 
 
 def _bind_word(word: Word, around: _Around, *, make: bool = False) -> tuple[str, int | None]:
@@ -249,7 +250,17 @@ def _bind_word(word: Word, around: _Around, *, make: bool = False) -> tuple[str,
         return str(word.pid), _open_process(word.pid, program, around)
     except (host.UntrustedPath, OSError, ValueError) as error:
         # Whatever depends on a path that the client chose is denied, with one text.
-        raise NotBound(Denied, f"the word {word!a} is refused: {error}") from error
+        raise NotBound(Denied, _refusal(word, error)) from error
+
+
+def _refusal(word: Beneath | FixedPath | ProcessOf, error: Exception) -> str:
+    """For the audit record and for `rootwrapctl`; a client does not see it."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(word, Beneath):
+        return f"the word {word.path!a} is refused, wanted beneath {word.base}: {why}"
+    if isinstance(word, FixedPath):
+        return f"the word {word.path!a} is refused: {why}"
+    return f"the process {word.pid} is refused, wanted one of {word.program}: {why}"
 
 
 def _fixed(word: FixedPath, around: _Around) -> str:

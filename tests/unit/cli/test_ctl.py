@@ -51,12 +51,19 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert all(f"    {name}" in shown for name in ctl.COMMANDS)
 
 
-@pytest.mark.parametrize("words", [[], ["chec"], ["--help-me"], ["nothing", "check"]])
+@pytest.mark.parametrize("words", [["chec"], ["--help-me"], ["nothing", "check"]])
 def test_what_is_no_command_is_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         ctl.main(words)
     assert end.value.code == ctl.USAGE
     assert "usage: rootwrapctl" in capsys.readouterr().err
+
+
+def test_the_bare_name_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main([]) == ctl.USAGE
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert all(f"    {name}" in shown.err for name in ctl.COMMANDS)
 
 
 def test_options_are_not_abbreviated(monkeypatch: pytest.MonkeyPatch) -> None:

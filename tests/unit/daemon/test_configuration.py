@@ -74,6 +74,12 @@ def test_what_others_can_write_is_refused(file: Path, which: str) -> None:
         read(file)
 
 
+def test_drop_ins_that_are_not_there_are_not_blamed(file: Path) -> None:
+    file.parent.chmod(0o775)
+    with pytest.raises(ConfigurationError, match=f"^{file}: {file.parent} can be written"):
+        read(file)
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("which", ["file", "drop-in", "directory"])
 def test_what_belongs_to_another_is_refused(file: Path, which: str) -> None:

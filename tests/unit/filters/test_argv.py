@@ -252,6 +252,16 @@ def test_a_definition_that_cannot_be_used(lines: str, line: int, column: int, wh
     assert finding.mend
 
 
+def test_a_part_of_a_word_has_no_type() -> None:
+    (finding,) = errors(read("x: ArgvFilter, ip, root, table={int}"))
+    assert "for a part of one use a RegExpFilter" in finding.mend
+
+
+def test_a_word_with_blanks_is_told_of_once() -> None:
+    found = read("x: ArgvFilter, ip, root, a b c d")
+    assert [finding.what for finding in found.findings] == ["one word with a blank in it"]
+
+
 @pytest.mark.parametrize("lines", ["a\n   b", "[dev\n   , {ifname}\n   ]", "{=a|\n   b}", "{int}\n   ..."])
 def test_a_line_break_not_beside_a_comma(lines: str) -> None:
     found = read(f"x: ArgvFilter, ip, root, {lines}")

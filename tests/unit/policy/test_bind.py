@@ -1,6 +1,7 @@
 """policy/bind.py: words of a plan become paths, descriptors and processes, or nothing is left open."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,7 +155,9 @@ def test_a_refused_path_leaves_nothing_open(tools: Path, inner: bool) -> None:
 )
 def test_paths_refused(tools: Path, word: str) -> None:
     lines = [f"x: PathFilter, {tools}/tool, root, {tools}/base"]
-    refused(Denied, "is refused", lines, "tool", word.format(tools=tools))
+    word = word.format(tools=tools)
+    what = re.escape(f"the word {word!a} is refused, wanted beneath {tools}/base: ")
+    refused(Denied, f"^{what}", lines, "tool", word)
 
 
 @pytest.mark.parametrize(
