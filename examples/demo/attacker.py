@@ -7,6 +7,7 @@ SCENE is JSON with the fields of `Scene`. What came of each attempt goes to stdo
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,10 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from examples.netns_agent import privileges
-from rootwrap_daemon.client import Client
+from rootwrap_daemon.client import PIPE, Client
 from rootwrap_daemon.errors import Error
 
 NOT_SHOWN = "not shown here"
+#: MiB to read of output without end: more than the daemon would collect.
+STREAMED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,23 @@ def _filter(client: Client, attempt: Attempt) -> str:
         return ""
 
 
+def stream(client: Client) -> Row:
+    """The same program without end, into a pipe of the client's own: as much as is wanted, then a signal."""
+    started = time.monotonic()
+    try:
+        with client.popen(["yes"], stdout=PIPE) as process:
+            count = len(process.stdout.read(STREAMED << 20)) >> 20 if process.stdout else 0
+            process.terminate()
+            happened = f"{count} MiB, {signal.Signals(-process.wait()).name}"
+    except (Error, ValueError) as error:
+        happened = getattr(error, "code", str(error))
+    milliseconds = 1000 * (time.monotonic() - started)
+    asked = f"yes, past the daemon: {STREAMED} MiB read, SIGTERM"
+    return Row(
+        asked, f"{STREAMED} MiB, SIGTERM", happened, _filter(client, Attempt(("yes",), "")), milliseconds
+    )
+
+
 def by_itself(scene: Scene) -> Iterator[Row]:
     """The same rights without the daemon: what the kernel says."""
 
@@ -196,6 +216,7 @@ def main() -> None:
             print(json.dumps(asdict(row)))
         for attempt in attempts(scene):
             print(json.dumps(asdict(ask(client, attempt))))
+        print(json.dumps(asdict(stream(client))))
 
 
 if __name__ == "__main__":
