@@ -14,13 +14,17 @@ from typing import Final
 from rootwrap_daemon.cli.ctl import Unusable
 from rootwrap_daemon.lint import fix, report, sarif
 from rootwrap_daemon.lint.gather import NotRead, Wanted, gather
-from rootwrap_daemon.lint.judge import forgiven, judge
+from rootwrap_daemon.lint.judge import forgiven, judge, known_rules
 from rootwrap_daemon.lint.model import Finding, Severity
 
 _EPILOG: Final = """examples:
   rootwrapctl check --strict /etc/neutron/rootwrap.d
   rootwrapctl check --config-file /etc/rootwrap-daemon/rootwrap-daemon.conf --fail-on warning
 """
+#: More findings than this are summed up by rule.
+_MANY: Final = 5
+#: The rules whose findings narrow filters end.
+_BROAD: Final = frozenset({"RW301", "RW302"})
 _FORMATS: Final = {
     "text": report.plain,
     "json": report.as_json,
@@ -69,8 +73,20 @@ def run(args: argparse.Namespace) -> int:
         report.coloured(findings, files, sys.stdout)
     else:
         _FORMATS[args.format](findings, files, sys.stdout)
+    if args.format == "text" and len(findings) > _MANY:
+        _orient(findings)
     least = Severity(args.fail_on).rank
     return int(any(finding.severity.rank >= least for finding in findings))
+
+
+def _orient(findings: Sequence[Finding]) -> None:
+    """After more findings than anybody reads in one go: what they come down to, and where to begin."""
+    for line in report.tally(findings, {rule.id: rule.title for rule in known_rules().values()}):
+        print(line)
+    print("`rootwrapctl rules ID` explains a rule.")
+    if _BROAD & {finding.rule for finding in findings}:
+        print("Write down what must go on working as policy tests, and for what allows too much")
+        print("`rootwrapctl suggest --filters PATH --tests FILE` proposes filters that allow just that.")
 
 
 def _judged(wanted: Wanted, *, strict: bool) -> tuple[Sequence[Finding], int]:

@@ -172,7 +172,8 @@ def privsep(subject: Subject) -> Iterator[Problem]:
             yield _at(
                 line.program_field,
                 what,
-                "name context and configuration file as plain words, and suppress this with the reason",
+                "name context and configuration file as plain words,"
+                " and write `# rw: ignore RW320 REASON` above the line",
             )
 
 

@@ -5,7 +5,7 @@ Promises: what comes from a file is shown without characters that a terminal wou
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
 
 from rootwrap_daemon.lint.model import Finding, Severity
@@ -26,6 +26,15 @@ def summary(findings: Sequence[Finding], files: int) -> str:
         f"{counted[one]} {_plural(one.value, counted[one])}" for one in (*reversed(Severity),) if counted[one]
     ]
     return f"{', '.join(parts) or 'nothing found'} in {files} {_plural('file', files)}"
+
+
+def tally(findings: Sequence[Finding], titles: Mapping[str, str]) -> Iterator[str]:
+    """A line for each rule, the most frequent of the worst first; `titles` by the rules' ids."""
+    counted = Counter((finding.severity, finding.rule) for finding in findings)
+    for (severity, rule), count in sorted(
+        counted.items(), key=lambda one: (-one[0][0].rank, -one[1], one[0][1])
+    ):
+        yield f"{count:5} {_plural(severity.value, count):8} {rule}  {titles[rule]}"
 
 
 def _plural(word: str, count: int) -> str:

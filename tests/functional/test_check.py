@@ -88,6 +88,15 @@ def test_json_and_sarif_are_json(tmp_path: Path, form: str) -> None:
     assert json.loads(ctl("check", "--format", form, write(tmp_path / "x.filters", BAD)).stdout)
 
 
+def test_many_findings_are_summed_up(tmp_path: Path) -> None:
+    many = "[Filters]\n" + "".join(f"dd{number}: CommandFilter, dd, root\n" for number in range(9))
+    shown = ctl("check", "--strict", write(tmp_path / "many.filters", many)).stdout
+    assert "    9 errors   RW301  " in shown
+    assert "suggest --filters" in shown.splitlines()[-1]
+    assert "suggest" not in ctl("check", write(tmp_path / "bad.filters", BAD)).stdout
+    assert json.loads(ctl("check", "--format", "json", tmp_path / "many.filters").stdout)
+
+
 def test_github(tmp_path: Path) -> None:
     done = ctl("check", "--format", "github", write(tmp_path / "x.filters", BAD))
     assert done.stdout.startswith(f"::error file={tmp_path}/x.filters,line=2,col=20,")

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,6 +52,16 @@ def test_plain_has_a_line_that_compilers_write() -> None:
     assert heads[-1] == "1 error, 2 warnings, 2 info in 1 file"
     assert "    write: ip: RegExpFilter, ip, root, ip, netns, (add|del)" in lines
     assert not any("^^" in line or "\x1b" in line for line in lines)
+
+
+def test_a_tally_has_the_worst_and_most_frequent_first() -> None:
+    errors = [replace(hostile(), rule=rule) for rule in ("RW2", "RW1", "RW1")]
+    info = [replace(hostile(), severity=Severity.INFO, rule="RW3")] * 4
+    assert list(report.tally([*info, *errors], {"RW1": "one", "RW2": "two", "RW3": "three"})) == [
+        "    2 errors   RW1  one",
+        "    1 error    RW2  two",
+        "    4 info     RW3  three",
+    ]
 
 
 def test_nothing_found() -> None:
