@@ -38,7 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network-agent", action="store_true", help="with less privilege: enough for ip, iptables, dnsmasq"
     )
-    parser.add_argument("--from-rootwrap", metavar="FILE", help="take over the options of a rootwrap.conf")
+    parser.add_argument(
+        "--from-rootwrap",
+        metavar="FILE",
+        help="take over the options of this host's rootwrap.conf; not with --root",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
