@@ -101,7 +101,8 @@ def _main(arguments: argparse.Namespace) -> int:
     _start_logging(conf)
     policy = load(config.fit(settings, nofile), generation=1)
     if arguments.check:
-        print(f"{config_file}: {len(policy.ruleset.filters)} filters, {len(policy.findings)} findings")
+        counted = f"{len(policy.ruleset.filters)} filters, {len(policy.findings)} findings"
+        print(f"{config_file}: {counted}{_whom(policy)}")
         return 0
     signals = _Signals()
     audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
@@ -189,7 +190,14 @@ def _log_start(policy: Policy, settings: config.Settings, place: str) -> None:
             policy.settings.max_connections,
             policy.settings.max_commands,
         )
-    LOG.info("%d filters; listening on %s", len(policy.ruleset.filters), place)
+    LOG.info("%d filters; listening on %s%s", len(policy.ruleset.filters), place, _whom(policy))
+
+
+def _whom(policy: Policy) -> str:
+    """The default, told: the agent to be served is somebody else, and would only hear `unauthorized`."""
+    if policy.allowed_gids or policy.allowed_uids != {0}:
+        return ""
+    return "; nobody but root may ask: allowed_users or allowed_groups must name the agent's user"
 
 
 def _in_force(policy: Policy) -> str:

@@ -68,6 +68,12 @@ def test_check_says_what_is_not_read(new_daemon: NewDaemon) -> None:
     assert f"{path}: not read, by its name" in done.stderr
 
 
+@pytest.mark.parametrize(("users", "told"), [("root", True), ("root, bin", False)])
+def test_check_says_that_no_agent_is_admitted(new_daemon: NewDaemon, users: str, told: bool) -> None:
+    daemon = new_daemon(start=False, allowed_users=users)
+    assert ("nobody but root may ask" in attempt(daemon, "--check").stdout) == told
+
+
 def test_check_counts_what_is_skipped(new_daemon: NewDaemon) -> None:
     """With `on_finding = skip` the daemon would start, and so it is said to."""
     daemon = new_daemon(
