@@ -39,6 +39,7 @@ def test_contracts_are_kept() -> None:
         ("filters/model", "import os.path", "Filters and protocol do no I/O"),
         ("protocol/codec", "import socket", "Filters and protocol do no I/O"),
         ("client/threads", "from eventlet import tpool", "Only client.green and openstack know eventlet"),
+        ("client/threads", "import asyncio", "Only client.aio knows asyncio"),
         ("policy/policy", "import rich", "Only cli and lint know rich and YAML"),
         ("daemon/session", "import subprocess", "Only daemon.spawn creates processes"),
         ("policy/policy", "import subprocess", "Only daemon.spawn creates processes"),
