@@ -93,9 +93,7 @@ def _main(arguments: argparse.Namespace) -> int:
     privileges.check_code(owners)
     conf = configuration.read(config_file, owners)
     settings = _settings(conf, arguments.socket)
-    if by_another:
-        privileges.lift_limits()
-    nofile = privileges.settle(settings.rlimit_nofile)
+    nofile = privileges.settle(settings.rlimit_nofile, by_another=by_another)
     if not arguments.check:
         sinks.unblock_log()
     _start_logging(conf)

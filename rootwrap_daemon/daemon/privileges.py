@@ -3,6 +3,7 @@
 Promises: after `settle` and `keep_capabilities`, what a command inherits is what is stated here.
 """
 
+import contextlib
 import ctypes
 import glob
 import logging
@@ -25,6 +26,9 @@ _HALFWAY: Final = frozenset(("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_F
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_SET_TIMERSLACK: Final = 29
+#: Nanoseconds: what the first process begins with, and hands on (prctl(2)).
+_TIMERSLACK: Final = 50_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -61,15 +65,20 @@ def check_interpreter() -> None:
 def fill_standard_descriptors() -> None:
     """Let no later descriptor be 0, 1 or 2: whatever prints would write into it."""
     while (descriptor := os.open("/dev/null", os.O_RDWR)) <= 2:
-        pass
+        _keep_time()
     os.close(descriptor)
 
 
-def settle(nofile: int) -> int:
-    """Leave nothing of what the starter had: environment, directory, umask, signals, groups, limits.
+def settle(nofile: int, *, by_another: bool) -> int:
+    """Leave nothing of what the starter had: environment, directory, umask, signals, groups.
 
     `nofile`: the soft limit of open files wanted, for this process and its commands. Returns the one got.
+    `by_another`: the starter has no rights here; then its limits and its sense of time are left, too.
+    Raises SelfCheckError.
     """
+    if by_another:
+        _lift_limits()
+        _keep_time()
     os.environ.clear()
     os.chdir("/")
     os.umask(0o022)
@@ -85,7 +94,7 @@ def settle(nofile: int) -> int:
     return soft
 
 
-def lift_limits() -> None:
+def _lift_limits() -> None:
     """Have the limits of the first process, instead of those of a user without rights who started this one.
 
     A file that they let be 512 bytes long at most is one that a command of root's writes half. No core files
@@ -103,6 +112,20 @@ def lift_limits() -> None:
             raise SelfCheckError(
                 f"{name} was set by the user who started this daemon, and cannot be lifted: {error}"
             ) from error
+
+
+def _keep_time() -> None:
+    """Let timers go off in time, and the processor be had, as for a process that nobody has touched.
+
+    A slack of a minute makes a minute of each poll(2), and a limit in time useless.
+    """
+    _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_TIMERSLACK), 0, 0, 0)
+    # 32 bits, another release, timeouts in whole seconds: personality(2).
+    _libc.personality(ctypes.c_ulong(0))
+    with contextlib.suppress(PermissionError):
+        # Root of a container may not; then it may not have been changed much.
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _own_groups() -> None:
