@@ -4,6 +4,7 @@ Promises: a record is one write(2), taken within the patience given or not at al
 another. Imports errors and policy.host.
 """
 
+import fcntl
 import io
 import os
 import select
@@ -136,6 +137,10 @@ class StandardError:
 
 def _opened_anew() -> int:
     """A pipe, terminal or device as an open file of our own: O_NONBLOCK of a shared one binds who shares."""
+    flags = fcntl.fcntl(2, fcntl.F_GETFL)
+    if flags & os.O_PATH or flags & os.O_ACCMODE == os.O_RDONLY:
+        # Anybody has a disk so, and opened anew by root it could be written. What is logged is lost.
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:

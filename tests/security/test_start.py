@@ -14,7 +14,7 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.daemon import launched
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon
+from tests.real_daemon import ROOT, START, Daemon, NewDaemon, wait_for
 
 NOBODY = 65534
 INSIDE = [] if ROOT else ["unshare", "--user", "--map-root-user"]
@@ -41,6 +41,26 @@ def test_openssl_is_not_configured_by_the_starter(
         check=False,
     )
     assert (done.returncode, "10 filters" in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize("mode", [os.O_PATH, os.O_RDONLY | os.O_NONBLOCK], ids=["path", "read"])
+def test_a_standard_error_that_its_giver_cannot_write(new_daemon: NewDaemon, mode: int) -> None:
+    """Root may open it anew to write, and everybody gets an O_PATH descriptor: of a disk, for instance."""
+    daemon = new_daemon(start=False)
+    fifo = daemon.directory / "theirs"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    error = os.open(fifo, mode)
+    with subprocess.Popen(words(daemon), stdin=subprocess.DEVNULL, stderr=error) as process:
+        wait_for(lambda: os.path.exists(daemon.socket))
+        with daemon.client() as client:
+            assert client.run(["true"]).returncode == 0
+        process.terminate()
+        assert process.wait(20) == 0
+    # The end of the file: nobody has ever written.
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    os.close(error)
 
 
 def words(daemon: Daemon) -> list[str]:
