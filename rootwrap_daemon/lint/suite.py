@@ -3,6 +3,7 @@
 Promises: nothing is run; all that is made lies in the scratch directory of a Stage.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,10 @@ EXPECTATIONS: Final = (
     MATCH,
     *(error.code for error in (Denied, EnvironmentDenied, ExecutableNotFound, BadRequest, TooLarge)),
 )
+
+
+#: Where a filter's words match, and the scratch directory lacks what they name.
+_HINT: Final = "the words match: `scratch` and `setup` make what must be there, `expect: match` does without"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,9 @@ def _failure(test: Test, found: Explanation, stage: Stage, *, on_this_host: bool
         by = f" by {found.filter}" if found.filter else ""
         detail = f": {found.detail}" if found.detail else ""
         doubt = "" if found.certain else f" (not certain: could not see {'; '.join(found.unseen)})"
-        return f"expected {test.expect}, got {got}{by}{stage.back(detail)}{stage.back(doubt)}"
+        missing = test.expect == ALLOW and os.strerror(errno.ENOENT) in detail and not on_this_host
+        hint = f" ({_HINT})" if missing and any(trace.matches for trace in found.traces) else ""
+        return f"expected {test.expect}, got {got}{by}{stage.back(detail)}{stage.back(doubt)}{hint}"
     if test.filter is not None:
         names = {found.filter} if found.allowed else _names(found)
         if test.filter not in names:

@@ -66,6 +66,11 @@ def test_the_shipped_filters_pass_without_a_gap() -> None:
         ("{argv: [/nonexistent/program], expect: match, filter: gone}", None),
         ("{argv: [/nonexistent/program], expect: allow, plan: {user: root}}", "not on this host"),
         ("{argv: [''], expect: bad_request}", None),
+        (
+            "{argv: [chown, nova, /var/lib/nova/images/made-up/x], expect: allow}",
+            "`expect: match` does without",
+        ),
+        ("{argv: [chown, nova, /var/lib/nova/images/made-up/x], expect: match}", None),
     ],
 )
 def test_verdicts(tmp_path: Path, test: str, failure: str | None) -> None:
