@@ -7,6 +7,7 @@ Imports asyncio, the standard library and its neighbours. The only module beside
 import asyncio
 import os
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,7 +20,8 @@ from rootwrap_daemon.client.attempt import Attempt, TryAgain, started
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, Word
 from rootwrap_daemon.client.held import Held
-from rootwrap_daemon.client.pipes import PIPE, Ends, Stream
+from rootwrap_daemon.client.launcher import Launcher
+from rootwrap_daemon.client.pipes import PIPE, Ends, Stream, wait
 from rootwrap_daemon.client.pool import Turn
 from rootwrap_daemon.errors import LocalProtocolError
 from rootwrap_daemon.protocol.messages import Result
@@ -56,6 +58,14 @@ class AsyncClient:
         self._path = os.fspath(path)
         self._held = Held(max_connections)
         self._gates: set[_Gate] = set()
+        self._launcher: Launcher | None = None
+
+    @classmethod
+    def launch(cls, argv: Sequence[str], max_connections: int = 128) -> Self:
+        """A client of a daemon of its own, as `threads.Client.launch`; `async with` waits for its end."""
+        client = cls(argv[0] if argv else "", max_connections)
+        client._launcher = Launcher(argv, wait, threading.Lock())
+        return client
 
     @overload
     async def run(
@@ -168,6 +178,8 @@ class AsyncClient:
         self._held.close()
         for gate in list(self._gates):
             gate.open()
+        if self._launcher is not None:
+            next(self._launcher.close(), None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -176,6 +188,9 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if self._launcher is not None:
+            for pause in self._launcher.close():
+                await asyncio.sleep(pause)
 
     async def _ask(self, request: core.Request, timeout: float | None) -> core.Answer:
         # One and the same to the end: after a fork the child has another.
@@ -229,15 +244,33 @@ class AsyncClient:
     async def _connect(self, turn: Turn[Connection]) -> Connection:
         """Make a fresh connection for this turn, instead of the one it holds. Raises DaemonUnavailable."""
         self._held.discard(turn)
+        made = None if self._launcher is None else await _handed_out(self._launcher)
         try:
-            connection = Connection(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            connection = Connection(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, made))
             self._held.hold(turn, connection)
+            if made is not None:
+                return connection
             deadline = time.monotonic() + core.CONNECT_SECONDS
             while not connection.try_to_connect(self._path, last=time.monotonic() >= deadline):
                 await asyncio.sleep(core.CONNECT_PAUSE)
         except OSError as error:
             raise core.unreachable(self._path, error) from error
         return connection
+
+
+async def _handed_out(launcher: Launcher) -> int:
+    """The descriptor of a connection that the daemon made; a native thread waits its turn for that."""
+    made = asyncio.get_running_loop().run_in_executor(None, launcher.connect)
+    try:
+        return await asyncio.shield(made)
+    except asyncio.CancelledError:
+        made.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(made: asyncio.Future[int]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        os.close(made.result())
 
 
 async def _converse(connection: Connection, attempt: Attempt) -> core.Answer:

@@ -8,7 +8,7 @@ Imports the standard library and errors; how to wait is the front end's.
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rootwrap_daemon.client.core import CONNECT_PAUSE, CONNECT_SECONDS
@@ -73,11 +73,13 @@ class Launcher:
             return "the daemon that was started here closed its socket: its standard error says why"
         return f"the daemon that was started here has ended with code {code}: its standard error says why"
 
-    def close(self, sleep: Callable[[float], None]) -> None:
-        """Let the daemon end and wait for that, unless it is the parent's: a fork copies this."""
+    def close(self) -> Iterator[float]:
+        """Let the daemon end; gives the seconds to sleep before the next step, until it has ended.
+
+        Nothing to wait for if it is the parent's: a fork copies this.
+        """
         self._control.close()
-        if self._owner == os.getpid():
-            left = CONNECT_SECONDS
-            while self._process.poll() is None and left > 0:
-                sleep(CONNECT_PAUSE)
-                left -= CONNECT_PAUSE
+        left = CONNECT_SECONDS if self._owner == os.getpid() else 0.0
+        while left > 0 and self._process.poll() is None:
+            yield CONNECT_PAUSE
+            left -= CONNECT_PAUSE

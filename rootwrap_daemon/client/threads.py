@@ -174,7 +174,8 @@ class Client:
         """Close what is idle and begin nothing more. Commands that run end as they would have."""
         self._held.close()
         if self._launcher is not None:
-            self._launcher.close(self._sleep)
+            for pause in self._launcher.close():
+                self._sleep(pause)
 
     def __enter__(self) -> Self:
         return self

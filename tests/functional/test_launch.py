@@ -1,5 +1,6 @@
 """A client that starts its own daemon: over a socketpair, with nothing in the file system."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.client import Busy, Client, DaemonUnavailable, OutcomeUnknown, Unauthorized
+from rootwrap_daemon.client.aio import AsyncClient
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, is_alive, wait_for
 
 NOBODY = 65534
@@ -53,6 +55,27 @@ def words(daemon: Daemon, *more: str) -> list[str]:
 def client(configured: Daemon) -> Iterator[Client]:
     with Client.launch(words(configured)) as made:
         yield made
+
+
+def test_asyncio(configured: Daemon) -> None:
+    async def main() -> tuple[list[int], int]:
+        async with AsyncClient.launch(words(configured)) as client:
+            assert client._launcher is not None
+            calls = [client.run(["sleep", "0.1"]) for _ in range(20)]
+            codes = [done.returncode for done in await asyncio.gather(*calls)]
+            # One that is given up while it waits for its connection.
+            task = asyncio.ensure_future(client.popen(["sleep", "77"]))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return codes, client._launcher.pid
+
+    before = len(os.listdir("/proc/self/fd"))
+    codes, pid = asyncio.run(main())
+    assert codes == [0] * 20
+    assert not is_alive(pid)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def the_daemon(client: Client) -> int:
