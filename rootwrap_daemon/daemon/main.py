@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from oslo_config import cfg
 from oslo_log import log
@@ -37,6 +37,8 @@ from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 
 LOG = logging.getLogger("rootwrap_daemon.daemon.main")  # not `__main__`, which it is when started
+
+_STOPPING: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -210,7 +212,8 @@ class _Signals:
     def __init__(self) -> None:
         self.descriptor, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # A terminal sends SIGQUIT and SIGTSTP, too, for a user who may not: no command must lose its limits.
+        for number in (*_STOPPING, signal.SIGHUP, signal.SIGTSTP):
             # The number arrives through the wake-up descriptor; the handler only keeps the default action
             # away.
             signal.signal(number, lambda number, frame: None)
@@ -221,7 +224,7 @@ class _Signals:
 
 
 class _Reaction:
-    """What the main thread does about them: SIGTERM, SIGINT stop; SIGHUP reloads in a thread of its own."""
+    """What the main thread does about them: _STOPPING stop; SIGHUP reloads in a thread of its own."""
 
     def __init__(
         self, signals: _Signals, server: Server, reload: Callable[[], Policy], manager: service.Manager
@@ -235,7 +238,7 @@ class _Reaction:
     def on_signal(self) -> bool:
         """True if the daemon shall stop."""
         numbers = self._signals.read()
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+        if not _STOPPING.isdisjoint(numbers):
             return True
         if signal.SIGHUP in numbers:
             try:

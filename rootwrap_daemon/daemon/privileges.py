@@ -5,12 +5,14 @@ Promises: after `settle` and `keep_capabilities`, what a command inherits is wha
 
 import contextlib
 import ctypes
+import fcntl
 import glob
 import logging
 import os
 import resource
 import signal
 import sys
+import termios
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -79,6 +81,7 @@ def settle(nofile: int, *, by_another: bool) -> int:
     if by_another:
         _lift_limits()
         _keep_time()
+        _leave_terminal()
     os.environ.clear()
     os.chdir("/")
     os.umask(0o022)
@@ -122,10 +125,26 @@ def _keep_time() -> None:
     _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(_TIMERSLACK), 0, 0, 0)
     # 32 bits, another release, timeouts in whole seconds: personality(2).
     _libc.personality(ctypes.c_ulong(0))
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        # One that is set goes through exec, and would end this process with its commands running on.
+        signal.setitimer(timer, 0)
     with contextlib.suppress(PermissionError):
         # Root of a container may not; then it may not have been changed much.
         os.setpriority(os.PRIO_PROCESS, 0, 0)
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _leave_terminal() -> None:
+    """Have no controlling terminal: what is typed there are signals that its user may not send otherwise."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            # Whoever leads the session gets a SIGHUP for it (tty_ioctl(4)).
+            fcntl.ioctl(descriptor, termios.TIOCNOTTY)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+            os.close(descriptor)
 
 
 def _own_groups() -> None:

@@ -1,12 +1,15 @@
 """What a user can hand to a daemon that sudo or the like starts for it: environment, limits, descriptor 0."""
 
+import contextlib
 import os
+import pty
 import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,9 +17,10 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.daemon import launched
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon, wait_for
+from tests.real_daemon import ROOT, START, Daemon, NewDaemon, is_alive, wait_for
 
 NOBODY = 65534
+PATH = {"PATH": os.environ["PATH"]}
 INSIDE = [] if ROOT else ["unshare", "--user", "--map-root-user"]
 
 CONSOLE = [sys.executable, "-c", "from rootwrap_daemon.daemon.start import console; console()"]
@@ -166,6 +170,47 @@ def test_time_of_a_caller_of_sudo_is_not_ours(new_daemon: NewDaemon) -> None:
     with daemon.client() as client:
         assert client.run(["cat", "/proc/self/timerslack_ns"]).stdout == b"50000\n"
         assert client.run(["cat", "/proc/self/personality"]).stdout == b"00000000\n"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("leads", [True, False], ids=["leader", "shared"])
+def test_a_terminal_neither_stops_nor_kills_it(new_daemon: NewDaemon, leads: bool) -> None:
+    """Ctrl-Z and Ctrl-\\ reach root's processes, too: its commands would go on, without a limit in time."""
+    daemon = started_by_nobody(new_daemon)
+    # Either it is the session's leader, as by sudo without a terminal of its own, or in that one's group.
+    command = words(daemon) if leads else ["sh", "-c", '"$@"; exit $?', "sh", *words(daemon)]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve("/usr/bin/env", ["env", *command], {"LC_ALL": "C.UTF-8", **daemon.environ, **PATH})
+    try:
+        wait_for(lambda: os.path.exists(daemon.socket))
+        with daemon.client() as client:
+            pid = int(client.run(["sh", "-c", "echo $PPID"]).stdout)
+            os.write(terminal, b"\x1a")
+            time.sleep(0.2)
+            assert client.run(["true"], timeout=10).returncode == 0
+            os.write(terminal, b"\x1c")
+            time.sleep(0.2)
+        # If it heard that at all it stops in order: its socket is taken away.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not is_alive(pid))
+        assert not os.path.exists(daemon.socket)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
+
+
+@pytest.mark.root
+def test_an_alarm_from_before_does_not_end_it(new_daemon: NewDaemon) -> None:
+    daemon = started_by_nobody(new_daemon)
+    alarm = "import os, signal, sys; signal.setitimer(0, 5); os.execvp(sys.argv[1], sys.argv[1:])"
+    daemon.inside = [sys.executable, "-c", alarm]
+    daemon.start()
+    with daemon.client() as client:
+        assert client.run(["sleep", "5.2"]).returncode == 0
 
 
 @pytest.mark.root
