@@ -49,7 +49,7 @@ class Record:
 
     def line(self) -> str:
         """For people."""
-        stamp = self.time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if self.time else "-"
+        stamp = self.time.strftime("%Y-%m-%d %H:%M:%S") if self.time else "-"
         notes = [
             f"{name} {_word(self.values[name])}"
             for name in ("filter", "run_as", "code", "returncode", "detail", "count", "id")
@@ -70,13 +70,18 @@ def from_line(line: bytes) -> Record | None:
     if not isinstance(values, dict) or not isinstance(values.get("event"), str):
         return None
     stamp = values.pop("time", None)
+    return Record(_when(stamp), values.pop("event"), values)
+
+
+def _when(stamp: object) -> datetime | None:
+    """Local time, or None where there is none, or it lies outside of what a datetime can hold."""
     try:
         when = datetime.fromisoformat(stamp) if isinstance(stamp, str) else None
-    except ValueError:
-        when = None
-    if when is not None and when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return Record(when, values.pop("event"), values)
+        if when is None:
+            return None
+        return (when.replace(tzinfo=UTC) if when.tzinfo is None else when).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def from_journal(line: bytes) -> Record | None:
@@ -89,9 +94,9 @@ def from_journal(line: bytes) -> Record | None:
             if name.startswith("ROOTWRAP_")
         }
         values = {name: text if name in _TEXTS else json.loads(text) for name, text in values.items()}
-        when = datetime.fromtimestamp(int(fields["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
+        when = datetime.fromtimestamp(int(fields["__REALTIME_TIMESTAMP"]) / 1e6, UTC).astimezone()
         return Record(when, values.pop("event"), values)
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError, OSError):
         return None
 
 

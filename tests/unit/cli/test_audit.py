@@ -69,6 +69,25 @@ def test_only_the_summary(log: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert out.splitlines()[1].startswith("records:")
 
 
+@pytest.mark.parametrize(
+    "stamp", ["0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59-14:00", "9999-12-31"]
+)
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_a_time_at_the_end_of_all_times(
+    tmp_path: Path, stamp: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    file = tmp_path / "log"
+    file.write_text(json.dumps({"event": "run", "time": stamp}))
+    try:
+        assert ctl.main(["audit", str(file)]) == 0
+        assert ctl.main(["audit", "--since", "2h", str(file)]) == 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_since(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = {"time": "2020-01-01T12:00:00.000+00:00", "event": "denied", "uid": 0, "argv": ["old"]}
     log.write_text(json.dumps(old) + "\n" + log.read_text())
