@@ -9,6 +9,8 @@ for_all := $(shell setpriv --reuid=65534 --regid=65534 --clear-groups \
 endif
 PYTHON ?= $(or $(for_all),python3)
 VENV_PYTHON = .venv/bin/python
+# Processes that share the tests, most of which wait for others.
+JOBS ?= 4
 
 .PHONY: help demo test lint bench lowest sample clean modes
 
@@ -25,7 +27,7 @@ demo: .venv/stamp modes
 	$(VENV_PYTHON) examples/demo/demo.py
 
 test: lint modes
-	$(VENV_PYTHON) -m pytest
+	$(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadgroup
 
 lint: .venv/stamp
 	$(VENV_PYTHON) -m ruff check

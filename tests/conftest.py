@@ -18,6 +18,26 @@ settings.register_profile("house", settings(), deadline=None)
 settings.load_profile("house")
 
 
+#: Tests that use the same thing of this host, and so run one after the other: a machine, or names of network
+#: namespaces.
+_TOGETHER = {
+    "systemd": ("tests/systemd/",),
+    "netns": (
+        "tests/functional/test_neutron.py",
+        "tests/functional/test_suggest.py",
+        "tests/functional/test_examples.py",
+    ),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several processes may share the tests: `pytest -n 4 --dist loadgroup`."""
+    for item in items:
+        for group, places in _TOGETHER.items():
+            if item.nodeid.startswith(places):
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
 def _why_no_root() -> str:
     """Empty if this process is root and can become other users."""
     if os.geteuid() != 0:

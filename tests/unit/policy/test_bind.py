@@ -261,7 +261,7 @@ def test_signal(start_sleeper: StartSleeper) -> None:
             signal.pidfd_send_signal(found.pidfd, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid(), 1])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid(), 1], ids=["itself", "its parent", "the first"])
 def test_no_signal_to_itself_or_an_ancestor(pid: int) -> None:
     refused(Denied, "an ancestor of it, or pid 1", KILL, "kill", "-9", str(pid))
 
