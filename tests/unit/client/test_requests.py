@@ -1,8 +1,8 @@
 """What callers give becomes a request, or BadRequest before anything is sent."""
 
 import math
-import re
 import os
+import re
 from collections import UserList
 from pathlib import Path, PurePosixPath
 from typing import Any
