@@ -135,8 +135,10 @@ class Command:
     def _run(self, allowed: Allowed, policy: Policy, held: ExitStack) -> Answer | None:
         audit, options, bound = self._server.audit, allowed.options, allowed.bound
         if options.sanitize and isinstance(self._message, Start) and self._message.slots & (STDOUT | STDERR):
-            self._server.audit.denied("denied", self._peer.uid, id=self.request_id, filter=allowed.filter)
-            return self._failed(Denied("the output of this command is to be captured, and sanitized"))
+            why = "the output of this command is to be captured, and sanitized"
+            refused = Refused(Denied, why, why, allowed.filter)
+            record_refusal(self._server, "denied", self.request_id, self._peer, self._request, refused)
+            return self._failed(Denied(why))
         record = description(self.request_id, self._peer, self._request, policy, argv=options.audit_argv)
         run_as = bound.identity.name if isinstance(bound, BoundExec) else "root"
         try:
