@@ -15,6 +15,24 @@ ROOT = Path(__file__).parents[3]
 UNITS = "etc/systemd/system"
 
 
+@pytest.fixture(autouse=True)
+def plain_interpreter(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python whose path can stand in a unit, wherever this checkout is."""
+    if " " in sys.executable:
+        wrapper = tmp_path_factory.mktemp("bin") / "python"
+        wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        wrapper.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(wrapper))
+
+
+def test_a_path_with_a_space_cannot_stand_in_a_unit(
+    system: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/a b/bin/python")
+    assert install(system) == 78
+    assert "cannot stand in a unit" in capsys.readouterr().err
+
+
 @pytest.fixture
 def system(tmp_path: Path) -> Path:
     """The root of a system with two users."""
