@@ -239,7 +239,9 @@ def under_sudo(tmp_path: Path, rule: str) -> list[str]:
 def test_sudo_starts_it(new_daemon: NewDaemon, tmp_path: Path) -> None:
     daemon = new_daemon(start=False, allowed_users="nobody")
     command = words(daemon)
-    prefix = under_sudo(tmp_path, f"nobody ALL=(root) NOPASSWD: {' '.join(command)}")
+    # sudoers(5): a space inside a word is escaped.
+    rule = " ".join(word.replace(" ", r"\ ") for word in command)
+    prefix = under_sudo(tmp_path, f"nobody ALL=(root) NOPASSWD: {rule}")
     assert agent(prefix, NOBODY, ["sudo", "-n", *command]) == [NOBODY, "0", "through"]
     refused = agent(prefix, NOBODY, ["sudo", "-n", *command, "--peer-uid", "0"])
     assert isinstance(refused, str)
