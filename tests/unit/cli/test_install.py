@@ -246,6 +246,7 @@ def test_refuses_code_that_others_can_change(system: Path) -> None:
     assert "others can change the code of this daemon" in done.stderr and "errors.py" in done.stderr
 
 
+@pytest.mark.root
 def test_takes_over_what_it_can(tmp_path: Path) -> None:
     (tmp_path / "filters").mkdir()
     tmp_path.chmod(0o755)

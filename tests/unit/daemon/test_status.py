@@ -90,6 +90,7 @@ def test_without_a_group_root_alone_may_ask(tmp_path: Path) -> None:
     assert not policy.may_see_status(Peer(1, 5, 0, (0,)))
 
 
+@pytest.mark.root
 def test_the_group_is_looked_up(tmp_path: Path) -> None:
     settings = things.settings(
         tmp_path / "daemon.conf", filters_path=str(tmp_path), status_group="root", trusted_owners="0"
