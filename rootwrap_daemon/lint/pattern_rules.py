@@ -282,7 +282,9 @@ def _ranges(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _examples(low: int, high: int) -> str:
-    return " ".join(chr(code) for code in range(low + 1, high) if not chr(code).isspace())[:11] or "a blank"
+    inside = (chr(code) for code in range(low + 1, high) if not chr(code).isspace())
+    # Signs first: digits and letters are mostly in the brackets anyhow, and nobody fears them.
+    return " ".join(sorted(inside, key=str.isalnum))[:11] or "a blank"
 
 
 @rule("RW309", Severity.ERROR)

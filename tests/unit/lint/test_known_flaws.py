@@ -131,3 +131,10 @@ def test_the_rows_of_the_table(row: str) -> None:
         assert any(one.severity is not Severity.INFO or one.rule == "RW321" for one in found), (
             f"nothing is found in {text}"
         )
+
+
+def test_an_accidental_range_is_shown_by_what_surprises() -> None:
+    line = r"c: RegExpFilter, curl, root, curl, --max-time, \d+, -D-, http://[0-9a-z:./-\[\]\%]+"
+    found = next(finding for finding in findings(line) if finding.rule == "RW308")
+    assert "; < =" in found.problem.what
+    assert "0 1 2" not in found.problem.what
