@@ -342,7 +342,7 @@ _OTHERWISE: Final = {
     "IpFilter": "refuses -batch, vrf exec, names with a slash, and netns exec however it is written",
     "IpNetnsExecFilter": "runs the inner filter's own program, never a path that only ends like it",
     "ChainingRegExpFilter": "runs the inner filter's own program, never a path that only ends like it",
-    "KillFilter": "sends the signal itself, to the process that it looked at, and takes plain numbers alone",
+    "KillFilter": "sends the signal itself, to the process looked at, and takes only plain process numbers",
     "PathFilter": "compares whole components, follows no link of others, and takes no option for `pass`",
     "ReadFileFilter": "reads the file itself, and through no link that others could change",
 }

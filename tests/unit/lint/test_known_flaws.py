@@ -138,3 +138,10 @@ def test_an_accidental_range_is_shown_by_what_surprises() -> None:
     found = next(finding for finding in findings(line) if finding.rule == "RW308")
     assert "; < =" in found.problem.what
     assert "0 1 2" not in found.problem.what
+
+
+def test_a_named_signal_is_not_said_to_be_refused() -> None:
+    found = next(
+        finding for finding in findings("k: KillFilter, root, radvd, -HUP") if finding.rule == "RW390"
+    )
+    assert "plain process numbers" in found.problem.what
