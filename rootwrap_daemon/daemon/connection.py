@@ -37,6 +37,8 @@ _LARGE_CHUNK: Final = 1024 * 1024
 _FREE_SIZE: Final = 64 * 1024
 #: Bytes a second that a client must at least read of a large answer.
 _SLOWEST_READER: Final = 1024 * 1024
+#: Reads of _CHUNK bytes until the deadline of the command is looked at again.
+_LOOKS: Final = 16
 #: Seconds that the main thread may sleep while it turns a client away: what it costs to accept one.
 _NAP: Final = 0.001
 #: Room for the descriptors of one message. Not CMSG_SPACE, whose padding has room for one more.
@@ -233,24 +235,37 @@ class Connection:
             raise RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
 
     def listen(self, on_signal: Callable[[int], None]) -> Wish:
-        """What the client says while its command runs; all that has come is taken, or it would pile up."""
+        """What the client says while its command runs; all that has come is taken, or it would pile up.
+
+        But no more than a socket holds: one that never stops talking must not keep its command from its end.
+        """
         wish = Wish.NOTHING
         try:
-            while True:
-                while (message := self._exchange.next_message()) is not None:
-                    if isinstance(message, Cancel):
-                        wish = Wish.CANCEL
-                    elif isinstance(message, Signal):
-                        on_signal(message.number)
+            wish = self._said(on_signal)
+            for _ in range(_LOOKS):
                 if not self._read_plain():
                     return Wish.GONE
+                # What was read is heard now: nothing would wake us for it again.
+                if self._said(on_signal) is Wish.CANCEL:
+                    wish = Wish.CANCEL
         except BlockingIOError:
-            return wish
+            pass
         except Closed:
             return Wish.CANCEL if wish is Wish.CANCEL else Wish.SILENT
         except (RemoteProtocolError, OSError):
             # A second request in the middle of the first, or no request at all: nobody to go on working for.
             return Wish.GONE
+        return wish
+
+    def _said(self, on_signal: Callable[[int], None]) -> Wish:
+        """What the messages that are held say. Raises RemoteProtocolError."""
+        wish = Wish.NOTHING
+        while (message := self._exchange.next_message()) is not None:
+            if isinstance(message, Cancel):
+                wish = Wish.CANCEL
+            elif isinstance(message, Signal):
+                on_signal(message.number)
+        return wish
 
     def encoded(self, message: Answer) -> bytes:
         """An answer as it goes to the client. Raises Closed."""

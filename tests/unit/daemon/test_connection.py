@@ -1,8 +1,9 @@
 """One client's socket: what arrives at the last moment is served, what comes late is not."""
 
+import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -192,6 +193,25 @@ def test_what_is_heard_during_a_run(ends: Ends, said: list[Cancel], wish: Wish) 
     assert ends.connection.listen(print) is wish
     # All of it was taken.
     assert ends.connection.listen(print) is Wish.NOTHING
+
+
+@pytest.mark.timeout(20)
+def test_a_client_that_never_stops_talking_is_not_listened_to_for_ever(ends: Ends) -> None:
+    ends.say(HELLO, Run((b"sleep",)))
+    ends.connection.receive()
+    ends.connection.receive()
+    words = ends.exchange.send(Cancel()) * 5000
+
+    def read(real: Callable[[], bool] = ends.connection._read_plain) -> bool:
+        # There is always more, as from a client that writes faster than it is read.
+        with contextlib.suppress(BlockingIOError):
+            ends.client.send(words, socket.MSG_DONTWAIT)
+        return real()
+
+    ends.connection._read_plain = read  # type: ignore[method-assign]
+    assert ends.connection.listen(print) is Wish.CANCEL
+    # Of what was read nothing waits to be heard.
+    assert ends.connection._exchange.next_message() is None
 
 
 def test_end_of_what_a_client_writes_is_not_its_end(ends: Ends) -> None:
