@@ -102,7 +102,7 @@ class Turns:
         self._users: dict[int, threading.Semaphore] = {}
 
     def of(self, uid: int) -> threading.Semaphore:
-        """To be held while judging for this user. Only admitted users have one."""
+        """To be held while working for this user. Only users who may ask something have one."""
         return self._users.setdefault(uid, threading.Semaphore(self._at_once))
 
 

@@ -165,7 +165,11 @@ class Session:
         """Tell whoever may know how the daemon does."""
         request_id = new_request_id()
         if self.server.policy.may_see_status(self.peer):
-            self.connection.answer(Report(request_id, json.dumps(report(self.server)).encode()))
+            with self._working():
+                # As judging: a few of each user at once, so that the processor is left to others.
+                with self.server.turns.of(self.peer.uid):
+                    answer = Report(request_id, json.dumps(report(self.server)).encode())
+                self.connection.answer(answer)
             return
         self._policy()
         self.server.audit.denied(

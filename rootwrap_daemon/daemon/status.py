@@ -17,6 +17,8 @@ from rootwrap_daemon.policy.policy import Policy
 
 #: Commands that are listed, the oldest first; the rest is in `running`. It bounds the answer to some 100 KiB.
 MAX_LISTED: Final = 500
+#: Read from the disk once: what runs here does not change with what is installed meanwhile.
+_VERSION: Final = metadata.version("rootwrap-daemon")
 
 
 class Reported(Protocol):
@@ -40,7 +42,7 @@ def report(server: Reported) -> dict[str, object]:
     uptime = now - server.started
     errors = sum(one.severity is Severity.ERROR for one in policy.findings)
     return {
-        "version": metadata.version("rootwrap-daemon"),
+        "version": _VERSION,
         "pid": os.getpid(),
         "started": _stamp(time.time() - uptime),
         "uptime_seconds": round(uptime, 1),
