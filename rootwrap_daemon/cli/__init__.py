@@ -1,1 +1,1 @@
-"""The command lines: rootwrapctl, with one module a command."""
+"""The command lines: rootwrapctl and rootwrap-exec."""

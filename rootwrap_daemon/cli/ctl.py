@@ -88,7 +88,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _load(name: str) -> ModuleType:
-    return importlib.import_module(f"rootwrap_daemon.cli.{name}")
+    return importlib.import_module(f"rootwrap_daemon.cli.commands.{name}")
 
 
 def _help(module: ModuleType) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rootwrap_daemon.cli.status import printable, user
+from rootwrap_daemon.cli.commands.status import printable, user
 
 #: Rows of each table.
 _ROWS: Final = 10

@@ -16,13 +16,13 @@ from typing import Literal, Self, overload
 
 from rootwrap_daemon.client import core
 from rootwrap_daemon.client.aio_process import Process, ready
-from rootwrap_daemon.client.attempt import Attempt, TryAgain, started
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, Word
 from rootwrap_daemon.client.held import Held
-from rootwrap_daemon.client.launcher import Launcher
+from rootwrap_daemon.client.launch import Launcher
 from rootwrap_daemon.client.pipes import PIPE, Ends, Stream, wait
 from rootwrap_daemon.client.pool import Turn
+from rootwrap_daemon.client.request import Attempt, TryAgain, started
 from rootwrap_daemon.errors import LocalProtocolError
 from rootwrap_daemon.protocol.messages import Result
 

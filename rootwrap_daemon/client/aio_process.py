@@ -17,10 +17,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from rootwrap_daemon.client.attempt import Running
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import Word
 from rootwrap_daemon.client.pipes import CHUNK, Ends, write_some
+from rootwrap_daemon.client.request import Running
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from rootwrap_daemon.client import core
-from rootwrap_daemon.client.attempt import Attempt, Running
+from rootwrap_daemon.client.request import Attempt, Running
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.exchange import ClientExchange
 

@@ -15,11 +15,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from rootwrap_daemon.client.attempt import Running
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import Word
 from rootwrap_daemon.client.gate import Lock
 from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting, Writer
+from rootwrap_daemon.client.request import Running
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
 

@@ -14,15 +14,15 @@ from types import TracebackType
 from typing import Final, Literal, Self, overload
 
 from rootwrap_daemon.client import core
-from rootwrap_daemon.client.attempt import Attempt, TryAgain, started
 from rootwrap_daemon.client.connection import Connection
 from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, Word
 from rootwrap_daemon.client.gate import Gate, Lock
 from rootwrap_daemon.client.held import Held
-from rootwrap_daemon.client.launcher import Launcher
+from rootwrap_daemon.client.launch import Launcher
 from rootwrap_daemon.client.pipes import PIPE, Pipes, Stream, wait
 from rootwrap_daemon.client.pool import Turn
 from rootwrap_daemon.client.process import Process
+from rootwrap_daemon.client.request import Attempt, TryAgain, started
 from rootwrap_daemon.errors import LocalProtocolError
 from rootwrap_daemon.protocol.messages import Result
 

@@ -6,10 +6,10 @@ Promises: it starts whole or not at all, and says in one line why not; a reload 
 import os
 import sys
 
-from rootwrap_daemon.daemon import start
+from rootwrap_daemon.daemon.start import bootstrap
 
 if __name__ == "__main__":
-    start.forget(os.environ)
+    bootstrap.forget(os.environ)
     # Under a limit of the starter's on the size of files it would be cut, for all who start after.
     sys.dont_write_bytecode = True
 
@@ -25,14 +25,16 @@ from oslo_config import cfg
 from oslo_log import log
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import configuration, launched, orphans, privileges, service, sinks
-from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.launched import Launched
-from rootwrap_daemon.daemon.listener import HandedListener, Listener, Source
-from rootwrap_daemon.daemon.running import Notes, Registry
-from rootwrap_daemon.daemon.server import Server
+from rootwrap_daemon.daemon.record import sinks
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.run import orphans
+from rootwrap_daemon.daemon.run.registry import Notes, Registry
+from rootwrap_daemon.daemon.serve.server import Server
+from rootwrap_daemon.daemon.start import client_started, configuration, surroundings, systemd
+from rootwrap_daemon.daemon.start.client_started import Launched
+from rootwrap_daemon.daemon.start.sockets import HandedListener, Listener, Source
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
-from rootwrap_daemon.filters.model import Severity
+from rootwrap_daemon.filters.values import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 
@@ -78,24 +80,24 @@ def _die(error: Error) -> NoReturn:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    privileges.fill_standard_descriptors()
+    surroundings.fill_standard_descriptors()
     launcher = _launcher(arguments)
     # A client's own manager is told nothing by its daemon.
-    manager = service.manager(os.environ) if launcher is None else service.Manager()
+    manager = systemd.manager(os.environ) if launcher is None else systemd.Manager()
     maker = launcher.peer.uid if launcher is not None and arguments.peer_uid is None else None
-    by_another = launched.by_another(os.environ, maker)
+    by_another = client_started.by_another(os.environ, maker)
     if not sys.flags.isolated:
-        raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {start.MODULE}`")
-    privileges.check_interpreter()
+        raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {bootstrap.MODULE}`")
+    surroundings.check_interpreter()
     try:
         config_file = os.path.abspath(arguments.config_file)
     except FileNotFoundError:
         raise ConfigurationError("the current directory is gone: start in one that is there") from None
     owners = host.base_owners()
-    privileges.check_code(owners)
+    surroundings.check_code(owners)
     conf = configuration.read(config_file, owners)
     settings = _settings(conf, arguments.socket)
-    nofile = privileges.settle(settings.rlimit_nofile, by_another=by_another)
+    nofile = surroundings.settle(settings.rlimit_nofile, by_another=by_another)
     if not arguments.check:
         sinks.unblock_log()
     _start_logging(conf)
@@ -109,7 +111,7 @@ def _main(arguments: argparse.Namespace) -> int:
     running = Registry(_notes(settings, policy.owners))
     listener = launcher or _listen(manager, settings, policy.owners)
     if settings.capabilities is not None:
-        privileges.keep_capabilities(settings.capabilities)
+        surroundings.keep_capabilities(settings.capabilities)
     orphans.adopt()
     server = Server(listener, policy, audit, running)
 
@@ -122,7 +124,7 @@ def _main(arguments: argparse.Namespace) -> int:
     _log_start(policy, settings, listener.place)
     manager.notify(READY=1, STATUS=_in_force(policy))
     reaction = _Reaction(signals, server, reload, manager)
-    server.serve(signals.descriptor, reaction.on_signal, service.Heart(manager, server.prove).beat)
+    server.serve(signals.descriptor, reaction.on_signal, systemd.Heart(manager, server.prove).beat)
     LOG.info("stopping")
     manager.notify(STOPPING=1, STATUS="Stopping: no new commands; waiting for those that run")
     server.stop()
@@ -155,15 +157,15 @@ def _start_logging(conf: cfg.ConfigOpts) -> None:
 
 
 def _launcher(arguments: argparse.Namespace) -> Launched | None:
-    control = launched.control_socket()
+    control = client_started.control_socket()
     if control is not None:
-        return Launched(control, launched.the_peer(control, os.environ, arguments.peer_uid))
+        return Launched(control, client_started.the_peer(control, os.environ, arguments.peer_uid))
     if arguments.peer_uid is not None:
         raise ConfigurationError("--peer-uid is for a daemon that its client starts: leave it out")
     return None
 
 
-def _listen(manager: service.Manager, settings: config.Settings, owners: frozenset[int]) -> Source:
+def _listen(manager: systemd.Manager, settings: config.Settings, owners: frozenset[int]) -> Source:
     if manager.listening is not None:
         # Mode and owner are those of the .socket unit.
         return HandedListener(manager.listening, settings.socket_path, owners=owners)
@@ -227,7 +229,7 @@ class _Reaction:
     """What the main thread does about them: _STOPPING stop; SIGHUP reloads in a thread of its own."""
 
     def __init__(
-        self, signals: _Signals, server: Server, reload: Callable[[], Policy], manager: service.Manager
+        self, signals: _Signals, server: Server, reload: Callable[[], Policy], manager: systemd.Manager
     ) -> None:
         self._signals = signals
         self._server = server

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
-from rootwrap_daemon.filters.definition import Filter, FilterError, Warn, basename, program_of, run_as_of
-from rootwrap_daemon.filters.model import ExecPlan, Location, Options, Plan, Program, Request, Word
+from rootwrap_daemon.filters.argv_types import Choice, Matcher, Typed, TypeProblem, typed
+from rootwrap_daemon.filters.base import Filter, FilterError, Warn, basename, program_of, run_as_of
+from rootwrap_daemon.filters.ini import Entry, Field
 from rootwrap_daemon.filters.patterns import Clock
-from rootwrap_daemon.filters.syntax import Entry, Field
-from rootwrap_daemon.filters.words import Choice, Matcher, Typed, TypeProblem, typed
+from rootwrap_daemon.filters.values import ExecPlan, Location, Options, Plan, Program, Request, Word
 
 #: Fields in a definition, groups counted too. Bounds how deep groups nest, and how much a definition takes to
 #: compile; the longest command in the filter files of OpenStack has some forty words.

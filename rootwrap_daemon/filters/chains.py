@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rootwrap_daemon.filters import iproute
-from rootwrap_daemon.filters.definition import (
+from rootwrap_daemon.filters import ip
+from rootwrap_daemon.filters.base import (
     Filter,
     FilterError,
     Warn,
@@ -21,7 +21,9 @@ from rootwrap_daemon.filters.definition import (
     program_of,
     run_as_of,
 )
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.ini import Entry
+from rootwrap_daemon.filters.patterns import Clock, Pattern
+from rootwrap_daemon.filters.values import (
     ExecPlan,
     FixedPath,
     Options,
@@ -31,8 +33,6 @@ from rootwrap_daemon.filters.model import (
     Request,
     Word,
 )
-from rootwrap_daemon.filters.patterns import Clock, Pattern
-from rootwrap_daemon.filters.syntax import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,6 @@ class IpNetnsExecFilter(ChainingFilter):
 
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:
         # No option may stand before: -all would make the inner command the namespace's place.
-        if len(argv) < 5 or not iproute.is_netns(argv[1]) or not iproute.is_namespace(argv[3]):
+        if len(argv) < 5 or not ip.is_netns(argv[1]) or not ip.is_namespace(argv[3]):
             return None
-        return 4 if argv[2] and iproute.could_mean(argv[2], "exec") else None
+        return 4 if argv[2] and ip.could_mean(argv[2], "exec") else None

@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from rootwrap_daemon.filters import iproute
-from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
-from rootwrap_daemon.filters.definition import (
+from rootwrap_daemon.filters import ip
+from rootwrap_daemon.filters.base import (
     Filter,
     FilterError,
     Warn,
@@ -28,7 +27,10 @@ from rootwrap_daemon.filters.definition import (
     run_as_of,
     signal_number,
 )
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
+from rootwrap_daemon.filters.ini import Entry, Field
+from rootwrap_daemon.filters.patterns import Clock, Pattern
+from rootwrap_daemon.filters.values import (
     Beneath,
     ExecPlan,
     Options,
@@ -40,8 +42,6 @@ from rootwrap_daemon.filters.model import (
     Word,
     is_dangerous_variable,
 )
-from rootwrap_daemon.filters.patterns import Clock, Pattern
-from rootwrap_daemon.filters.syntax import Entry, Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class IpFilter(Filter):
         return cls(entry.name, entry.location, *ip_of(entry, cls.FORM), options)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
-        if not iproute.is_harmless(request.argv[1:]):
+        if not ip.is_harmless(request.argv[1:]):
             return None
         return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from rootwrap_daemon.filters.definition import signal_number
-from rootwrap_daemon.filters.model import Location, Options, Pin, is_dangerous_variable, is_printable_ascii
-from rootwrap_daemon.filters.syntax import Entry, Field
-from rootwrap_daemon.filters.words import Typed, TypeProblem, typed
+from rootwrap_daemon.filters.argv_types import Typed, TypeProblem, typed
+from rootwrap_daemon.filters.base import signal_number
+from rootwrap_daemon.filters.ini import Entry, Field
+from rootwrap_daemon.filters.values import Location, Options, Pin, is_dangerous_variable, is_printable_ascii
 
 #: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
 CAPABILITIES: Final = tuple(

@@ -14,9 +14,12 @@ from typing import Final
 from rootwrap_daemon.filters import kinds
 from rootwrap_daemon.filters import options as option_reader
 from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.base import Filter, FilterError
 from rootwrap_daemon.filters.chains import ChainingFilter
-from rootwrap_daemon.filters.definition import Filter, FilterError
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.ini import FILTERS, Document, Entry, Section, parse
+from rootwrap_daemon.filters.options import Complaint, chained
+from rootwrap_daemon.filters.patterns import Clock, OutOfTime
+from rootwrap_daemon.filters.values import (
     Beneath,
     Denied,
     ExecPlan,
@@ -30,9 +33,6 @@ from rootwrap_daemon.filters.model import (
     Severity,
     SignalPlan,
 )
-from rootwrap_daemon.filters.options import Complaint, chained
-from rootwrap_daemon.filters.patterns import Clock, OutOfTime
-from rootwrap_daemon.filters.syntax import FILTERS, Document, Entry, Section, parse
 
 #: Kind as written in a filter file -> what it makes of its definition.
 KINDS: Final[dict[str, type[Filter]]] = {**kinds.KINDS, ArgvFilter.__name__: ArgvFilter}

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 
-from rootwrap_daemon.lint.model import Edit, Finding
+from rootwrap_daemon.lint.finding import Edit, Finding
 from rootwrap_daemon.lint.subject import is_config, read_filters
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters import model
+from rootwrap_daemon.filters import values
 from rootwrap_daemon.lint.subject import (
     ConfigText,
     FilterText,
@@ -21,8 +21,8 @@ from rootwrap_daemon.lint.subject import (
     read_config,
     read_filters,
 )
+from rootwrap_daemon.policy import files
 from rootwrap_daemon.policy import host as looks
-from rootwrap_daemon.policy import loader
 
 #: Where programs are looked for without a configuration; as the daemon's default.
 _EXEC_DIRS: Final = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
@@ -112,9 +112,9 @@ def _subject(group: _Group) -> Subject:
 def _read(name: str) -> bytes:
     """Raises OSError, and NotRead for what the daemon would not read whole either."""
     with open(name, "rb") as file:
-        data = file.read(loader.MAX_FILE + 1)
-    if len(data) > loader.MAX_FILE:
-        raise NotRead(name, f"longer than {loader.MAX_FILE} bytes")
+        data = file.read(files.MAX_FILE + 1)
+    if len(data) > files.MAX_FILE:
+        raise NotRead(name, f"longer than {files.MAX_FILE} bytes")
     return data
 
 
@@ -126,8 +126,8 @@ def _decode(name: str) -> str:
 
 
 def _not_utf8(name: str, before: bytes) -> FilterText:
-    where = model.Location(name, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
-    finding = model.Finding(where, model.Severity.ERROR, "not UTF-8", "save the file as UTF-8")
+    where = values.Location(name, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
+    finding = values.Finding(where, values.Severity.ERROR, "not UTF-8", "save the file as UTF-8")
     empty = read_filters("", name)
     return replace(empty, findings=(finding,))
 
@@ -173,7 +173,7 @@ def _loaded(host: Host | None, subject: Subject, whole: bool) -> Host | None:
     findings = host.findings
     if not whole:
         kept = host.settings.capabilities if host.settings is not None else None
-        loaded = loader.load(sorted(directories), host.owners, None if kept is None else frozenset(kept))
+        loaded = files.load(sorted(directories), host.owners, None if kept is None else frozenset(kept))
         findings = tuple(one for one in loaded.findings if one.location.file in {*names, *directories})
     shown = {**directories, **names}
     told = {(finding.location, finding.what) for file in subject.files for finding in file.findings}

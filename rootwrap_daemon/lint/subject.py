@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rootwrap_daemon.filters import model, ruleset, syntax
-from rootwrap_daemon.filters.definition import Filter, basename
-from rootwrap_daemon.filters.syntax import Document, Entry, Field
+from rootwrap_daemon.filters import ini, ruleset, values
+from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.ini import Document, Entry, Field
 
 if TYPE_CHECKING:
     # It loads oslo.config, which takes longer than all else here.
@@ -79,7 +79,7 @@ class FilterText:
     document: Document
     lines: tuple[Line, ...]
     filters: tuple[Filter, ...]
-    findings: tuple[model.Finding, ...]
+    findings: tuple[values.Finding, ...]
 
     @property
     def rows(self) -> list[str]:
@@ -109,7 +109,7 @@ class Host:
 
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]
-    findings: tuple[model.Finding, ...] = ()
+    findings: tuple[values.Finding, ...] = ()
     settings: "Settings | None" = None
     problem: tuple[str, str] | None = None
 
@@ -136,13 +136,13 @@ class Subject:
 
 def read_filters(text: str, name: str) -> FilterText:
     """A filter file's text, as the daemon reads it. Never raises for what is in it."""
-    document = syntax.parse(text, name)
+    document = ini.parse(text, name)
     read = ruleset.read(text, name)
     known = {one.location: one for one in read.filters}
     lines = tuple(
         Line(entry, known.get(entry.location))
         for section in document.sections
-        if section.name == syntax.FILTERS
+        if section.name == ini.FILTERS
         for entry in section.entries
     )
     return FilterText(name, text, document, lines, read.filters, read.findings)
@@ -150,12 +150,12 @@ def read_filters(text: str, name: str) -> FilterText:
 
 def read_config(text: str, name: str) -> ConfigText:
     """A configuration file's text. Never raises for what is in it."""
-    return ConfigText(name, text, syntax.parse(text, name))
+    return ConfigText(name, text, ini.parse(text, name))
 
 
 def is_config(text: str, name: str) -> bool:
     """True for a configuration file: it has a [DEFAULT] and no [Filters], and is not called a filter file."""
     if name.endswith(".filters"):
         return False
-    sections = {section.name for section in syntax.parse(text, name).sections}
-    return "DEFAULT" in sections and syntax.FILTERS not in sections
+    sections = {section.name for section in ini.parse(text, name).sections}
+    return "DEFAULT" in sections and ini.FILTERS not in sections

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.filters.model import Location
-from rootwrap_daemon.lint.model import Finding
+from rootwrap_daemon.filters.values import Location
+from rootwrap_daemon.lint.finding import Finding
 from rootwrap_daemon.lint.subject import ConfigText, FilterText
 
 _COMMENT: Final = re.compile(r"\s*[#;]")

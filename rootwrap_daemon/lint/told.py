@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from rootwrap_daemon.filters import model
-from rootwrap_daemon.lint.model import Problem, Severity
+from rootwrap_daemon.filters import values
+from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.subject import FilterText, Subject
 
 #: Rule -> what the sentences look like that belong to it. The first that fits has it.
@@ -67,7 +67,7 @@ def told(subject: Subject, rule: str, *, raised: Severity | None = None) -> Iter
                 )
 
 
-def _length(file: FilterText, location: model.Location) -> int:
+def _length(file: FilterText, location: values.Location) -> int:
     """Characters of what stands at this place: a field, a name, or one."""
     for section in file.document.sections:
         for entry in section.entries:

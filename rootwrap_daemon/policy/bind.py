@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.options import CAPABILITIES
+from rootwrap_daemon.filters.values import (
     Beneath,
     ExecPlan,
     FixedPath,
@@ -27,7 +28,6 @@ from rootwrap_daemon.filters.model import (
     SignalPlan,
     Word,
 )
-from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.policy import host, pinning
 
 #: Descriptors that one command is given, or that are held while it runs; the daemon needs some itself.

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.filters.model import Pin
+from rootwrap_daemon.filters.values import Pin
 from rootwrap_daemon.policy.host import Seen, UntrustedPath, check_owner, resolve, resolve_owned
 
 # openat2(2): struct open_how, and the number that every architecture but alpha shares.

@@ -13,10 +13,10 @@ from typing import Protocol
 
 from rootwrap_daemon.config import Settings
 from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied, Error, ExecutableNotFound
-from rootwrap_daemon.filters.model import Finding, Location, Match, Options, Reason, Request, Severity
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.policy import host, loader
+from rootwrap_daemon.filters.values import Finding, Location, Match, Options, Reason, Request, Severity
+from rootwrap_daemon.policy import files, host
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
 
 LOG = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
     kept = None if settings.capabilities is None else frozenset(settings.capabilities)
     if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
         raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")
-    loaded = loader.load(settings.filters_path, owners, kept, as_root=as_root)
+    loaded = files.load(settings.filters_path, owners, kept, as_root=as_root)
     exec_dirs = _exec_dirs(settings, owners, loaded.findings)
     _report(settings, loaded.findings)
     return Policy(

@@ -20,7 +20,7 @@ from typing import Final
 from oslo_rootwrap import wrapper
 
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.model import Match, Request, Severity
+from rootwrap_daemon.filters.values import Match, Request, Severity
 
 NUMBERS: Final = (10, 100, 1_000, 10_000)
 ONE_COMMAND: Final = 1_000

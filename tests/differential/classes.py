@@ -14,7 +14,7 @@ from typing import Final
 
 from oslo_rootwrap import filters as oslo
 
-from rootwrap_daemon.filters import chains, iproute, kinds
+from rootwrap_daemon.filters import chains, ip, kinds
 from tests.differential.engines import Argv, OsloWay, OurWay, resolved
 
 # What ip(8) reads, written down a second time: from its manual, not from our engine.
@@ -163,7 +163,7 @@ def a13_empty_words(way: OsloWay) -> bool:
 
 def d0011_object_that_is_not_known(way: OsloWay) -> bool:
     """IpFilter there lets any word through as the object; ip itself then refuses it."""
-    start = iproute.after_options(way.raw[1:])
+    start = ip.after_options(way.raw[1:])
     if not isinstance(way.last, oslo.IpFilter) or start is None or start >= len(way.raw) - 1:
         return False
     return not any(known.startswith(way.raw[1 + start]) for known in _OBJECTS)

@@ -20,10 +20,11 @@ from oslo_rootwrap import filters as oslo
 from oslo_rootwrap import wrapper
 
 from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter
-from rootwrap_daemon.filters.definition import Filter
 from rootwrap_daemon.filters.kinds import EnvFilter
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.patterns import Clock
+from rootwrap_daemon.filters.values import (
     Beneath,
     ExecPlan,
     Finding,
@@ -37,7 +38,6 @@ from rootwrap_daemon.filters.model import (
     SignalPlan,
     Word,
 )
-from rootwrap_daemon.filters.patterns import Clock
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
 #: What the corpus has no example of, beside this file.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.model import Finding, Severity
+from rootwrap_daemon.filters.values import Finding, Severity
 from tests.differential.engines import CORPUS, WHY_SKIPPED, filter_files, text_of
 
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason=WHY_SKIPPED)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.daemon import service
+from rootwrap_daemon.daemon.start import systemd
 from rootwrap_daemon.errors import ConfigurationError
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, wait_for
 
@@ -76,7 +76,7 @@ class Manager:
                     "PATH": os.environ["PATH"],
                     "LC_ALL": "C.UTF-8",
                     "LISTEN_FDS": "1",
-                    "LISTEN_FDNAMES": service.SOCKET_NAME,
+                    "LISTEN_FDNAMES": systemd.SOCKET_NAME,
                     "NOTIFY_SOCKET": self.address,
                     **environ,
                 },
@@ -227,7 +227,7 @@ def test_anything_else_is_refused(manager: Manager) -> None:
 
 def test_what_is_no_socket_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file, pytest.raises(ConfigurationError, match="is no socket"):
-        service.take_socket(file.fileno(), "/run/x")
+        systemd.take_socket(file.fileno(), "/run/x")
 
 
 def test_no_sign_of_life_without_its_proof() -> None:
@@ -236,7 +236,7 @@ def test_no_sign_of_life_without_its_proof() -> None:
         notified.bind("")
         asked: list[Callable[[], None]] = []
         name = notified.getsockname().decode()
-        heart = service.Heart(service.Manager(None, 0.02, name), asked.append)
+        heart = systemd.Heart(systemd.Manager(None, 0.02, name), asked.append)
         for _ in range(5):
             heart.beat()
             time.sleep(0.02)
@@ -252,7 +252,7 @@ def test_no_sign_of_life_without_its_proof() -> None:
 def test_status_is_one_line_of_bounded_length() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind("")
-        manager = service.Manager(None, None, notified.getsockname().decode())
+        manager = systemd.Manager(None, None, notified.getsockname().decode())
         manager.notify(STATUS="a\nMAINPID=1\n" + "x" * 10_000)
         data = notified.recv(65536).decode()
         assert data.startswith("STATUS=a; MAINPID=1; xxx") and "\n" not in data and len(data) < 500

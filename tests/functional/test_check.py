@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.lint.check import judge, known_rules
 from rootwrap_daemon.lint.gather import Wanted, gather
-from rootwrap_daemon.lint.judge import judge, known_rules
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT.parent / "shared" / "corpus"

@@ -14,7 +14,7 @@ import pytest
 from rootwrap_daemon.openstack import SOCKET_VARIABLE
 from tests.real_daemon import Daemon, NewDaemon, children_of, is_alive, wait_for
 
-PROGRAM = [sys.executable, "-c", "from rootwrap_daemon.cli.exec import main; main()"]
+PROGRAM = [sys.executable, "-c", "from rootwrap_daemon.cli.exec.main import main; main()"]
 FILTERS = """\
 [Filters]
 true: CommandFilter, true, root
@@ -318,7 +318,7 @@ class TestStandIn:
 def test_loads_little() -> None:
     """The standard library, msgpack and the client: an agent pays for it with every command."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", "import rootwrap_daemon.cli.exec, sys; print(*sys.modules)"],
+        [sys.executable, "-I", "-c", "import rootwrap_daemon.cli.exec.main, sys; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.cli import ctl, show
-from rootwrap_daemon.lint import source
-from rootwrap_daemon.lint.explain import explain
+from rootwrap_daemon.analysis import load
+from rootwrap_daemon.analysis.explain import explain
+from rootwrap_daemon.cli import ctl, output
 from tests.real_daemon import Daemon, NewDaemon
 from tests.security.test_attacks import CASES, cases, judge, staged
 
@@ -41,10 +41,10 @@ def test_no_limit_in_time(new_daemon: NewDaemon) -> None:
     filters = "[Filters]\nip: CommandFilter, cat, root\n[ip]\ntimeout = {}\n"
     for value, shown, seconds in (("none", "limits: no limit in time, ", None), ("7", "limits: 7 s, ", 7)):
         daemon = new_daemon(filters.format(value), start=False)
-        effect = explain(source.from_config(str(daemon.config)), ("cat",)).effect
+        effect = explain(load.from_config(str(daemon.config)), ("cat",)).effect
         assert effect is not None
         assert effect.timeout == seconds
-        assert [line.startswith(shown) for line in show.effect_lines(effect)][-1]
+        assert [line.startswith(shown) for line in output.effect_lines(effect)][-1]
 
 
 @pytest.mark.root
@@ -61,7 +61,7 @@ def test_agrees_with_the_daemon_on_every_attack(new_daemon: NewDaemon) -> None:
     wrong = []
     for case in cases():
         with staged(daemon, case) as (scene, loaded):
-            found = source.from_config(str(daemon.config))
+            found = load.from_config(str(daemon.config))
             stops = any("would not start" in note for note in found.notes)
             if stops == loaded:
                 wrong.append((case["id"], "loads", loaded))
@@ -95,7 +95,7 @@ def test_agrees_with_the_daemon_on_every_attack(new_daemon: NewDaemon) -> None:
 
 
 def test_says_what_would_run(daemon: Daemon) -> None:
-    found = source.from_files([str(daemon.directory / "filters.d")])
+    found = load.from_files([str(daemon.directory / "filters.d")])
     explained = explain(found, ("sh", "-c", "id"), (("GREETING", "hello"),))
     assert explained.allowed
     assert explained.filter == "sh"
@@ -124,7 +124,7 @@ no_new_privs = yes
 capabilities = CAP_NET_ADMIN
 set_env = TZ=UTC
 """
-    effect = explain(source.from_texts({"f": text}), ("ls", "-l")).effect
+    effect = explain(load.from_texts({"f": text}), ("ls", "-l")).effect
     assert effect is not None
     # What sets the limits is not what would run.
     assert effect.argv == (effect.executable, "-l")
@@ -139,7 +139,7 @@ def test_shows_a_held_path_by_its_object(tmp_path: Path) -> None:
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "open" / "a").write_text("x")
     text = f"[Filters]\nchown: PathFilter, chown, root, root, {tmp_path}/open\n"
-    explained = explain(source.from_texts({"f": text}), ("chown", "root", f"{tmp_path}/open/a"))
+    explained = explain(load.from_texts({"f": text}), ("chown", "root", f"{tmp_path}/open/a"))
     assert explained.allowed
     assert explained.effect is not None
     assert explained.effect.argv[2] == f"{tmp_path}/open/a"

@@ -14,7 +14,7 @@ from examples.netns_agent.observed import Link, Observed, parse_links, parse_nam
 from examples.netns_agent.reconcile import plan
 from examples.netns_agent.wanted import End, Helper, Wanted, WantedError, load, parse
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.model import Match, Request
+from rootwrap_daemon.filters.values import Match, Request
 
 ROOT = Path(__file__).resolve().parents[2]
 FILTERS = ROOT / "etc/rootwrap-daemon/filters.d/netns-agent.filters"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.cli.status import ask
+from rootwrap_daemon.cli.commands.status import ask
 from rootwrap_daemon.errors import Denied, OutcomeUnknown
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 
@@ -239,7 +239,7 @@ import json, os, sys
 os.setgroups([int(word) for word in sys.argv[3:]])
 os.setgid(61112)
 os.setuid(int(sys.argv[2]))
-from rootwrap_daemon.cli.status import ask
+from rootwrap_daemon.cli.commands.status import ask
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Error
 said = []

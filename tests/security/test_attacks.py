@@ -19,8 +19,8 @@ import pytest
 
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.model import Match, Request
 from rootwrap_daemon.filters.ruleset import RuleSet
+from rootwrap_daemon.filters.values import Match, Request
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw
 
 CASES = Path(__file__).parents[3] / "shared" / "attacks" / "attacks.jsonl"

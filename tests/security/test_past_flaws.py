@@ -28,10 +28,10 @@ import pytest
 
 from rootwrap_daemon import config
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.daemon.session import HANDLERS
+from rootwrap_daemon.daemon.serve.session import HANDLERS
 from rootwrap_daemon.errors import BadRequest, ConfigurationError, Error, OutcomeUnknown, Unauthorized
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.values import (
     Denied,
     ExecPlan,
     Match,
@@ -42,7 +42,7 @@ from rootwrap_daemon.filters.model import (
     Severity,
     SignalPlan,
 )
-from rootwrap_daemon.lint import judge as lint
+from rootwrap_daemon.lint import check as lint
 from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy import policy
 from rootwrap_daemon.protocol.codec import HEADER
@@ -792,8 +792,8 @@ def test_B17_process_number_is_plain_decimal() -> None:
 REUSE = """
 import os, subprocess, sys
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import executor
-from rootwrap_daemon.filters.model import Request
+from rootwrap_daemon.daemon.run import process
+from rootwrap_daemon.filters.values import Request
 from rootwrap_daemon.policy.bind import BoundSignal
 from rootwrap_daemon.policy.policy import Allowed, judge, load
 
@@ -807,7 +807,7 @@ with open("/proc/sys/kernel/ns_last_pid", "w") as file:
     file.write(str(first.pid - 1))
 second = subprocess.Popen(["/bin/sleep", "101"])
 assert second.pid == first.pid
-done = executor.send_signal(judged.bound)
+done = process.send_signal(judged.bound)
 try:
     fate = second.wait(0.5)
 except subprocess.TimeoutExpired:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.daemon import executor
+from rootwrap_daemon.daemon.run import process
 from rootwrap_daemon.errors import Denied
-from rootwrap_daemon.filters.model import Location, Match, Program, SignalPlan
+from rootwrap_daemon.filters.values import Location, Match, Program, SignalPlan
 from rootwrap_daemon.policy import bind, host
 from tests.real_daemon import Daemon, NewDaemon, wait_for
 
@@ -210,7 +210,7 @@ def test_number_used_again_between_check_and_signal() -> None:
         if victim.pid != sleeper.pid:
             bound.close()
             pytest.skip("the number went to somebody else")
-        done = executor.send_signal(bound)
+        done = process.send_signal(bound)
         assert (done.returncode, done.stderr) == (1, b"kill: (%d) - No such process\n" % sleeper.pid)
         assert victim.poll() is None
     finally:

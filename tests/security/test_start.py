@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.daemon import launched
+from rootwrap_daemon.daemon.start import client_started
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, is_alive, wait_for
 
 NOBODY = 65534
 PATH = {"PATH": os.environ["PATH"]}
 INSIDE = [] if ROOT else ["unshare", "--user", "--map-root-user"]
 
-CONSOLE = [sys.executable, "-c", "from rootwrap_daemon.daemon.start import console; console()"]
+CONSOLE = [sys.executable, "-c", "from rootwrap_daemon.daemon.start.bootstrap import console; console()"]
 
 
 @pytest.mark.parametrize("command", [START, CONSOLE], ids=["module", "console"])
@@ -77,7 +77,7 @@ def test_who_started_it() -> None:
 
     def by_another(maker: int | None = None, **environ: str) -> bool:
         said: Mapping[str, str] = environ
-        return launched.by_another(said, maker)
+        return client_started.by_another(said, maker)
 
     assert not by_another()
     assert not by_another(here, SUDO_UID=str(here))
@@ -132,7 +132,9 @@ def test_a_limit_on_files_does_not_cut_bytecode(new_daemon: NewDaemon) -> None:
     """A module that the daemon compiles must not be half a module for the next daemon."""
     daemon = started_by_nobody(new_daemon, "--fsize=512:")
     package = daemon.directory / "site" / "rootwrap_daemon"
-    shutil.copytree(Path(launched.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(client_started.__file__).parents[2], package, ignore=shutil.ignore_patterns("__pycache__")
+    )
     code = (
         f"import runpy, sys; sys.path.insert(0, {str(package.parent)!r});"
         "sys.meta_path = [one for one in sys.meta_path if 'editable' not in str(one)];"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import audit
+from rootwrap_daemon.daemon.record import audit
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters import iproute, options, ruleset
-from rootwrap_daemon.filters.model import Match
+from rootwrap_daemon.filters import ip, options, ruleset
 from rootwrap_daemon.filters.patterns import Pattern, PatternError
-from rootwrap_daemon.policy import bind, loader
+from rootwrap_daemon.filters.values import Match
+from rootwrap_daemon.policy import bind, files
 from rootwrap_daemon.policy.bind import NotBound
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import OWNERS, STRANGER, Host, directory, file
@@ -90,7 +90,7 @@ def test_pattern_that_engines_read_differently_is_refused(text: str) -> None:
     ],
 )
 def test_ip_opens_no_file_and_loads_no_code(line: str) -> None:
-    assert not iproute.is_harmless(tuple(line.split()))
+    assert not ip.is_harmless(tuple(line.split()))
 
 
 @pytest.mark.root
@@ -119,7 +119,7 @@ def test_pinned_parent_is_for_what_stays_in_it(tmp_path: Path, definition: str, 
     filters = directory(tmp_path / "filters.d")
     text = f"[Filters]\na: PathFilter, {definition.replace('BASE', str(tmp_path))}\n[a]\npin = parent\n"
     file(filters / "a.filters", text)
-    assert bool(loader.load([str(filters)], OWNERS, None).filters) is loads
+    assert bool(files.load([str(filters)], OWNERS, None).filters) is loads
 
 
 def test_what_is_only_asked_about_is_not_made(tmp_path: Path) -> None:

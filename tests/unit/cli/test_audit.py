@@ -1,4 +1,4 @@
-"""cli/audit.py and records.py: records read back from files and journal, as lines and sums for people."""
+"""Records of files and journal, read back as lines and sums for people."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootwrap_daemon.cli import ctl, records
-from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.journal import encode
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record.journal import encode
 from rootwrap_daemon.policy import host
 from tests.unit.daemon.test_journal import decode
 

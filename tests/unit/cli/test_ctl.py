@@ -21,12 +21,12 @@ def _command(monkeypatch: pytest.MonkeyPatch, run: Callable[[argparse.Namespace]
     module.__doc__ = "Made up."
     module.configure = lambda parser: parser.add_argument("--some-option")  # type: ignore[attr-defined]
     module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "rootwrap_daemon.cli.check", module)
+    monkeypatch.setitem(sys.modules, "rootwrap_daemon.cli.commands.check", module)
 
 
 @each_command
 def test_a_command_is_a_module_of_its_name(name: str) -> None:
-    module = importlib.import_module(f"rootwrap_daemon.cli.{name}")
+    module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name}")
     assert module.__doc__
     assert callable(module.configure)
     assert callable(module.run)
@@ -38,7 +38,7 @@ def test_help_has_what_it_does_and_an_example(name: str, capsys: pytest.CaptureF
         ctl.main([name, "--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    doc = importlib.import_module(f"rootwrap_daemon.cli.{name}").__doc__ or ""
+    doc = importlib.import_module(f"rootwrap_daemon.cli.commands.{name}").__doc__ or ""
     assert doc.partition("\n")[0] in " ".join(shown.split())
     assert f"rootwrapctl {name}" in shown.partition("example:")[2]
 
@@ -126,7 +126,7 @@ def test_only_the_command_that_is_used_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = done.stdout.rpartition("|")[2].split()
-    assert "rootwrap_daemon.cli.rules" in loaded
-    assert "rootwrap_daemon.cli.check" not in loaded
+    assert "rootwrap_daemon.cli.commands.rules" in loaded
+    assert "rootwrap_daemon.cli.commands.check" not in loaded
     before = done.stderr.split()
     assert not [name for name in before if name.startswith(("oslo", "rich", "regex", "msgpack"))]

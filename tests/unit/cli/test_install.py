@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon import config
-from rootwrap_daemon.cli import ctl, takeover
+from rootwrap_daemon.cli import ctl, from_rootwrap
 
 ROOT = Path(__file__).parents[3]
 UNITS = "etc/systemd/system"
@@ -258,7 +258,7 @@ def test_takes_over_what_it_can(tmp_path: Path) -> None:
         f"[DEFAULT]\nfilters_path={tmp_path}/filters,\n  /nowhere\nexec_dirs=/usr/bin,/bin\nuse_syslog=True\n"
         "rlimit_nofile=1024\nstrange=1\n[xenapi]\nurl=x\n"
     )
-    taken = takeover.take_over(str(old))
+    taken = from_rootwrap.take_over(str(old))
     assert taken.lines == (
         f"filters_path = {tmp_path}/filters, /nowhere",
         "exec_dirs = /usr/bin,/bin",
@@ -269,7 +269,7 @@ def test_takes_over_what_it_can(tmp_path: Path) -> None:
     said: list[str] = []
     owner = "" if os.geteuid() == 0 else f"trusted_owners = {os.geteuid()}, 0\n"
     text = "[DEFAULT]\nallowed_users = root\n" + owner + "".join(f"{line}\n" for line in taken.lines)
-    assert takeover.judge(text, said.append) == 1
+    assert from_rootwrap.judge(text, said.append) == 1
     assert any(line.startswith("left out: ") and "NoSuchFilter" in line for line in said)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.client import Client, DaemonUnavailable, OutcomeUnknown, attempt, core
+from rootwrap_daemon.client import Client, DaemonUnavailable, OutcomeUnknown, core, request
 from tests.unit.client.fake_daemon import FakeDaemon
 
 ROOT = Path(__file__).parents[3]
@@ -115,7 +115,7 @@ def test_a_full_queue_that_empties(
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     # The connection is made, and that this listener never answers is another matter.
-    monkeypatch.setattr(attempt, "SLACK", 0.2)
+    monkeypatch.setattr(request, "SLACK", 0.2)
     with pytest.raises(OutcomeUnknown):
         client.run(["echo"], timeout=0.1)
     thread.join()

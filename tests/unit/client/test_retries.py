@@ -14,9 +14,10 @@ from rootwrap_daemon.client import (
     OutcomeUnknown,
     Stopping,
     TooLarge,
-    attempt,
     core,
+    request,
 )
+from rootwrap_daemon.client.request import Attempt
 from rootwrap_daemon.errors import RemoteProtocolError
 from rootwrap_daemon.protocol.codec import encode
 from rootwrap_daemon.protocol.exchange import ClientExchange
@@ -181,10 +182,10 @@ def test_a_last_attempt_is_the_last() -> None:
     exchange = ClientExchange()
     exchange.send(HELLO)
     request = core.run_request(["x"], None, None, None)
-    last = attempt.Attempt(exchange, request, None, last=True, now=0.0)
+    last = Attempt(exchange, request, None, last=True, now=0.0)
     answer = Failure("r-1", "stopping", "bye")
     assert last.received(encode(answer)) == answer
-    last = attempt.Attempt(ClientExchange(), request, None, last=True, now=0.0)
+    last = Attempt(ClientExchange(), request, None, last=True, now=0.0)
     last.write_failed(0.0)
     with pytest.raises(DaemonUnavailable):
         last.received(b"")
@@ -363,7 +364,7 @@ def test_more_than_the_answer(start_daemon: StartDaemon, client: Client) -> None
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client guards itself after 0.3 s instead of 10."""
-    monkeypatch.setattr(attempt, "SLACK", 0.3)
+    monkeypatch.setattr(request, "SLACK", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,4 +1,4 @@
-"""daemon/audit.py: bounded, escaped, masked records, and what happens when one cannot be written."""
+"""daemon/record/audit.py: bounded, escaped, masked records, and what happens when one cannot be written."""
 
 import hashlib
 import json
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootwrap_daemon.daemon import audit as module
-from rootwrap_daemon.daemon.audit import MAX_RECORD, Audit, mask
+from rootwrap_daemon.daemon.record import audit as module
+from rootwrap_daemon.daemon.record.audit import MAX_RECORD, Audit, mask
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 

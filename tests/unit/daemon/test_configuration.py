@@ -1,4 +1,4 @@
-"""daemon/configuration.py: which files are read, in what order, and whose."""
+"""daemon/start/configuration.py: which files are read, in what order, and whose."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon import config
-from rootwrap_daemon.daemon import configuration
+from rootwrap_daemon.daemon.start import configuration
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 

@@ -1,4 +1,4 @@
-"""daemon/journal.py: what a journal receives.
+"""daemon/record/journal.py: what a journal receives.
 
 A socket of our own stands for it: what travels is the protocol, and only so can a journal be full, be gone,
 or come back at a chosen moment. That the real one understands it is shown where a real systemd runs.
@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootwrap_daemon.daemon import audit as audit_module
-from rootwrap_daemon.daemon import journal as module
-from rootwrap_daemon.daemon.audit import MAX_RECORD, Audit
-from rootwrap_daemon.daemon.journal import Journal, encode
+from rootwrap_daemon.daemon.record import audit as audit_module
+from rootwrap_daemon.daemon.record import journal as module
+from rootwrap_daemon.daemon.record.audit import MAX_RECORD, Audit
+from rootwrap_daemon.daemon.record.journal import Journal, encode
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 

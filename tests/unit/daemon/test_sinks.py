@@ -1,4 +1,4 @@
-"""daemon/sinks.py: a file that is reopened while threads write, and standard error that nobody reads."""
+"""daemon/record/sinks.py: a file reopened while threads write; standard error that nobody reads."""
 
 import contextlib
 import errno
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.daemon import sinks
-from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.sinks import File, StandardError
+from rootwrap_daemon.daemon.record import sinks
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record.sinks import File, StandardError
 from rootwrap_daemon.errors import InternalError
 from rootwrap_daemon.policy import host
 
@@ -130,7 +130,7 @@ def unread_pipe() -> Iterator[int]:
 
 def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many threads at once: between poll(2) and write(2) of one, another may have filled the pipe."""
-    monkeypatch.setattr("rootwrap_daemon.daemon.audit._PATIENCE", 0.05)
+    monkeypatch.setattr("rootwrap_daemon.daemon.record.audit._PATIENCE", 0.05)
     with unread_pipe() as unread:
         audit = Audit("", required=True, owners=OWNERS)
         outcomes: list[str] = []
@@ -211,7 +211,7 @@ def test_log_lines_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_log_line_longer_than_a_pipe_is_whole() -> None:
     """For a reader that reads."""
     program = (
-        "from rootwrap_daemon.daemon import sinks; import sys\n"
+        "from rootwrap_daemon.daemon.record import sinks; import sys\n"
         "sinks.unblock_log(); sys.stderr.write('y' * 1000000 + '\\n')"
     )
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""daemon/status.py and counters.py: what is said, to whom, and that nothing is lost in counting."""
+"""daemon/serve/status.py and counters.py: what is said, to whom, and that nothing is lost in counting."""
 
 import json
 import threading
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.daemon import status
-from rootwrap_daemon.daemon.audit import Audit
-from rootwrap_daemon.daemon.counters import Counters
-from rootwrap_daemon.daemon.listener import Peer
-from rootwrap_daemon.daemon.running import Registry
-from rootwrap_daemon.filters.model import Finding, Location, Severity
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record.counters import Counters
+from rootwrap_daemon.daemon.run.registry import Registry
+from rootwrap_daemon.daemon.serve import status
+from rootwrap_daemon.daemon.start.sockets import Peer
+from rootwrap_daemon.filters.values import Finding, Location, Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 from tests.unit.policy import things

@@ -1,7 +1,7 @@
 """Filters from the lines of a [Filters] section."""
 
 from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.model import Denied, Finding, Match, Plan, Request, Severity
+from rootwrap_daemon.filters.values import Denied, Finding, Match, Plan, Request, Severity
 
 FILE = "/etc/x.filters"
 

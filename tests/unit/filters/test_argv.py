@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.argv import MAX_FIELDS, ArgvFilter
-from rootwrap_daemon.filters.model import Beneath, ExecPlan, ProcessOf, Program, Severity, Word
+from rootwrap_daemon.filters.values import Beneath, ExecPlan, ProcessOf, Program, Severity, Word
 from tests.unit.filters.lines import errors, match, plan, read, rules
-from tests.unit.filters.test_words import NASTY, ORACLES, WORDS
+from tests.unit.filters.test_argv_types import NASTY, ORACLES, WORDS
 
 # --- tables ---------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from rootwrap_daemon.filters.kinds import KINDS
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.values import (
     DANGEROUS_VARIABLES,
     Beneath,
     ExecPlan,

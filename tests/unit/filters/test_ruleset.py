@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.filters import patterns, ruleset
-from rootwrap_daemon.filters.definition import Filter
-from rootwrap_daemon.filters.model import (
+from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.patterns import Clock
+from rootwrap_daemon.filters.ruleset import RuleSet
+from rootwrap_daemon.filters.values import (
     Beneath,
     Denied,
     ExecPlan,
@@ -25,8 +27,6 @@ from rootwrap_daemon.filters.model import (
     Severity,
     is_printable_ascii,
 )
-from rootwrap_daemon.filters.patterns import Clock
-from rootwrap_daemon.filters.ruleset import RuleSet
 from tests.unit.filters.lines import FILE, errors, match, plan, read, rules
 
 NICE = "n: ChainingRegExpFilter, /usr/bin/nice, root, nice, -n, -?\\d+"

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.finding import Finding
 from rootwrap_daemon.lint.gather import Wanted, gather
-from rootwrap_daemon.lint.judge import judge
-from rootwrap_daemon.lint.model import Finding
-from rootwrap_daemon.lint.rule import Rule
+from rootwrap_daemon.lint.rules import Rule
 
 #: How an example with several files names each: as head(1) does.
 _FILE = re.compile(r"^==> (.+) <==\n", re.MULTILINE)

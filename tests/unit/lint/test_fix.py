@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.filters.model import Match, Request
 from rootwrap_daemon.filters.ruleset import RuleSet
+from rootwrap_daemon.filters.values import Match, Request
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.finding import Finding
 from rootwrap_daemon.lint.fix import fix, mend
-from rootwrap_daemon.lint.judge import judge
-from rootwrap_daemon.lint.model import Finding
 from rootwrap_daemon.lint.subject import Subject, read_config, read_filters
 
 TEXT = """# A comment stays.

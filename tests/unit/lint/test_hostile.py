@@ -5,9 +5,10 @@ import io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.lint import fix, report
-from rootwrap_daemon.lint.judge import judge
-from rootwrap_daemon.lint.sarif import sarif
+from rootwrap_daemon.lint import fix
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.output import report
+from rootwrap_daemon.lint.output.sarif import sarif
 from rootwrap_daemon.lint.subject import Host, Subject, read_config, read_filters
 
 KINDS = """CommandFilter RegExpFilter PathFilter KillFilter ReadFileFilter IpFilter EnvFilter ChainingFilter

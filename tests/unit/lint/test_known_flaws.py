@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.lint.judge import judge
-from rootwrap_daemon.lint.model import Finding, Severity
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.finding import Finding, Severity
 from rootwrap_daemon.lint.subject import Subject, read_config, read_filters
 
 TABLE = Path(__file__).parents[4] / "shared" / "known-flaws.md"

@@ -11,11 +11,11 @@ from typing import Any, TextIO
 import jsonschema
 import pytest
 
-from rootwrap_daemon.filters.model import Location
-from rootwrap_daemon.lint import report
-from rootwrap_daemon.lint.judge import judge, known_rules
-from rootwrap_daemon.lint.model import Finding, Problem, Severity
-from rootwrap_daemon.lint.sarif import sarif
+from rootwrap_daemon.filters.values import Location
+from rootwrap_daemon.lint.check import judge, known_rules
+from rootwrap_daemon.lint.finding import Finding, Problem, Severity
+from rootwrap_daemon.lint.output import report
+from rootwrap_daemon.lint.output.sarif import sarif
 from rootwrap_daemon.lint.subject import Subject, read_filters
 
 SCHEMA = Path(__file__).parents[4] / "shared" / "sarif-schema-2.1.0.json"

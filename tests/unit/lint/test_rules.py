@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.lint.judge import known_rules
-from rootwrap_daemon.lint.model import Problem, Severity
-from rootwrap_daemon.lint.rule import Rule, rule
+from rootwrap_daemon.lint.check import known_rules
+from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.rules import Rule, rule
 from rootwrap_daemon.lint.subject import Subject
 from tests.unit.lint.examples import findings_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rootwrap_daemon.lint.suite import Stage
+from rootwrap_daemon.analysis.testing.suite import Stage
 
 STAGE = Stage("/tmp/s", ("/var/lib/nova", "/run/x"))
 

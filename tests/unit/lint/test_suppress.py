@@ -2,7 +2,7 @@
 
 import pytest
 
-from rootwrap_daemon.lint.judge import judge
+from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.subject import Subject, read_filters
 
 DD = "dd: CommandFilter, dd, root"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.lint.judge import known_rules
+from rootwrap_daemon.lint.check import known_rules
 from rootwrap_daemon.lint.told import rule_of
 
 FILTERS = Path(__file__).parents[3] / "rootwrap_daemon" / "filters"

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
-from rootwrap_daemon.filters.model import Match
+from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import Bound, BoundExec, BoundRead, BoundSignal, NotBound

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters.model import Pin
+from rootwrap_daemon.filters.values import Pin
 from rootwrap_daemon.policy import host, pinning
 from rootwrap_daemon.policy.host import UntrustedPath
 from tests.unit.policy.conftest import StartSleeper
@@ -569,7 +569,7 @@ def test_pin_no_object_of_another_device(images: Path) -> None:
     directory(images / "mount")
     script = f"""
 import os, subprocess
-from rootwrap_daemon.filters.model import Pin
+from rootwrap_daemon.filters.values import Pin
 from rootwrap_daemon.policy import host, pinning
 subprocess.run(["mount", "-t", "tmpfs", "none", {str(images / "mount")!r}], check=True)
 open({str(images / "mount/f")!r}, "w").close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error, ExecutableNotFound
-from rootwrap_daemon.filters.model import Reason, Request
+from rootwrap_daemon.filters.values import Reason, Request
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import BoundExec
 from rootwrap_daemon.policy.policy import Allowed, Refused, judge

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.config import Settings
-from rootwrap_daemon.daemon.listener import Peer
+from rootwrap_daemon.daemon.start.sockets import Peer
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import load
-from tests.unit.policy.test_loader import LS, ME
+from tests.unit.policy.test_files import LS, ME
 from tests.unit.policy.things import OWNERS, directory, file, policy, settings
 
 

@@ -1,0 +1,1 @@
+"""Ask a policy questions: explain, list, test, compare and suggest."""

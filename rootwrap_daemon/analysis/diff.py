@@ -1,0 +1,133 @@
+"""Two policies -> what changes from one to the other: per filter, and for given requests in both directions.
+
+Promises: requests are compared by the daemon's own match, and by their words alone: what the host says of a
+path or a process is the same for both.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Final
+
+from rootwrap_daemon.analysis.load import Source, definition
+from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.values import Match, Options, Request
+
+_FACTS: Final = (
+    *("kind", "program", "arguments", "run_as", "pid", "signal", "path", "sets"),
+    *(part.name for part in fields(Options)),
+)
+
+
+class Kind(enum.Enum):
+    """How a filter differs."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    RENAMED = "renamed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One filter that differs; of an added one there is no old, of a removed one no new text."""
+
+    kind: Kind
+    name: str
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    place: str
+
+
+class Direction(enum.Enum):
+    """What becomes of a request."""
+
+    ALLOWED = "now allowed"
+    DENIED = "now denied"
+    OTHERWISE = "runs otherwise"
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A request that the two policies answer differently. `old`, `new`: what each says, in short."""
+
+    direction: Direction
+    argv: tuple[str, ...]
+    old: str
+    new: str
+
+
+def changes(old: Source, new: Source) -> list[Change]:
+    """Every filter that is in one only, or differs in its definition or options."""
+    before, after = _named(old), _named(new)
+    found = []
+    gone = {key: one for key, one in before.items() if key not in after}
+    came = {key: one for key, one in after.items() if key not in before}
+    for one in came.values():
+        text = _text(new, one)
+        twin = next((other for other in gone if _text(old, gone[other]) == text), None)
+        if twin is not None:
+            other = gone.pop(twin)
+            names = f"{other.name} -> {one.name}"
+            found.append(Change(Kind.RENAMED, names, _text(old, other), text, str(one.location)))
+        else:
+            found.append(Change(Kind.ADDED, one.name, (), text, str(one.location)))
+    for one in gone.values():
+        found.append(Change(Kind.REMOVED, one.name, _text(old, one), (), str(one.location)))
+    for key, one in after.items():
+        if key in before and (was := _text(old, before[key])) != (text := _text(new, one)):
+            found.append(Change(Kind.CHANGED, one.name, was, text, str(one.location)))
+    return found
+
+
+def _named(source: Source) -> dict[tuple[str, int], Filter]:
+    """The filters by their names, folded, and how often the name came before: files may share one."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for one in source.policy.ruleset.filters:
+        name = one.name.lower()
+        found[name, seen[name]] = one
+        seen[name] += 1
+    return found
+
+
+def _text(source: Source, one: Filter) -> tuple[str, ...]:
+    """The definition and the options, a line each, without what means nothing."""
+    entry = source.entry(one)
+    # A backslash makes a comma a part of a word there: fields are not what lies between commas.
+    text = definition(entry) if isinstance(one, ArgvFilter) else ", ".join(entry.texts)
+    options = sorted(f"{option.key} = {', '.join(option.texts)}" for option in source.options(one))
+    return (text, *options)
+
+
+def shifts(old: Source, new: Source, requests: Iterable[Request]) -> Iterator[Shift]:
+    """Every request that the two do not answer the same; each once."""
+    for request in dict.fromkeys(requests):
+        was, now = (source.policy.ruleset.match(request) for source in (old, new))
+        if isinstance(was, Match) and isinstance(now, Match):
+            if differing := [name for name, value in _facts(was).items() if value != _facts(now)[name]]:
+                shown = (", ".join(f"{name} {_facts(one)[name]}" for name in differing) for one in (was, now))
+                yield Shift(Direction.OTHERWISE, request.argv, *shown)
+        elif isinstance(now, Match):
+            yield Shift(Direction.ALLOWED, request.argv, "denied", _short(now))
+        elif isinstance(was, Match):
+            yield Shift(Direction.DENIED, request.argv, _short(was), f"denied: {now.reason.value}")
+
+
+def _facts(match: Match) -> dict[str, object]:
+    """All that decides how a command runs, but for the name of the filter."""
+    facts: dict[str, object] = {"kind": type(match.plan).__name__}
+    for one in (match.plan, match.options):
+        for part in fields(one):
+            facts.setdefault(part.name, getattr(one, part.name))
+    # The checks of values are functions, made anew at each load; the definitions show how they differ.
+    facts["env"] = sorted(match.options.env)
+    facts["sets"] = getattr(match.plan, "env", ())
+    return {name: facts.get(name) for name in _FACTS}
+
+
+def _short(match: Match) -> str:
+    run_as = getattr(match.plan, "run_as", "root")
+    return f"{match.name}, as {run_as}"

@@ -1,0 +1,192 @@
+"""Where filters come from: a daemon's configuration, or files alone -> a Policy, and the text behind it.
+
+Promises: a configuration is loaded as the daemon loads it; what differs from that stands in `notes`.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from rootwrap_daemon import config
+from rootwrap_daemon.errors import Error
+from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.ini import FILTERS, Document, Entry, parse
+from rootwrap_daemon.filters.ruleset import RuleSet
+from rootwrap_daemon.filters.values import Finding, Location, Severity
+from rootwrap_daemon.policy import host, policy
+from rootwrap_daemon.policy.policy import Policy
+
+#: The uid that stands for a user who is not on this host: nothing is run here.
+_NOBODY: Final = 65534
+
+
+class Unreadable(Error):
+    """Filters, or another file that was named, cannot be read. The text says which and why."""
+
+    exit_code = 2  # as argparse
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A policy, the files it was made of, and what is to be known of how they were read."""
+
+    policy: Policy
+    documents: Mapping[str, Document]
+    notes: tuple[str, ...] = ()
+
+    def entry(self, one: Filter) -> Entry:
+        """The definition of a filter as it stands in its file."""
+        return next(entry for entry in self._filters(one.location.file) if entry.location == one.location)
+
+    def options(self, one: Filter) -> tuple[Entry, ...]:
+        """The options in the section named like a filter, as they stand in its file."""
+        return tuple(
+            entry
+            for section in self.documents[one.location.file].sections
+            if section.name != FILTERS and section.name.lower() == one.name.lower()
+            for entry in section.entries
+        )
+
+    def _filters(self, file: str) -> Iterable[Entry]:
+        sections = self.documents[file].sections
+        return (entry for section in sections if section.name == FILTERS for entry in section.entries)
+
+
+def definition(entry: Entry) -> str:
+    """The value of an entry on one line."""
+    return " ".join(text for _, _, text in entry.lines)
+
+
+def from_config(path: str) -> Source:
+    """The policy of a configuration file. Raises ConfigurationError, or Unreadable."""
+    _check_readable(path)
+    if not os.path.exists(path):
+        raise Unreadable(f"there is no {path}: name the daemon's configuration, or filter files")
+    settings = config.read_settings(config.new_conf(path, lambda conf: None))
+    notes = []
+    for directory in settings.filters_path:
+        for file in _filter_files(directory):
+            _check_readable(file)
+    loaded = policy.load(replace(settings, on_finding="skip"), 1, as_root=True)
+    errors = [finding for finding in loaded.findings if finding.severity is Severity.ERROR]
+    if errors and settings.on_finding == "stop":
+        notes.append(
+            f"the daemon would not start with these filters: {len(errors)} errors, the first: {errors[0]}"
+        )
+    elif errors:
+        notes.append(f"filters with an error are left out: {len(errors)} errors, the first: {errors[0]}")
+    return Source(
+        replace(loaded, settings=settings),
+        {
+            file: parse(read_text(file), file)
+            for file in {one.location.file for one in loaded.ruleset.filters}
+        },
+        tuple(notes),
+    )
+
+
+def from_files(paths: Iterable[str]) -> Source:
+    """The policy of files and directories of files, whoever owns them, with the default settings.
+
+    Raises Unreadable.
+    """
+    return from_texts(texts_of(paths))
+
+
+def texts_of(paths: Iterable[str]) -> dict[str, str]:
+    """The texts of files, and of the filter files in directories, by their names. Raises Unreadable."""
+    texts = {}
+    for path in paths:
+        found = _filter_files(path) if os.path.isdir(path) else [path]
+        if not found:
+            raise Unreadable(f"{path} holds no file whose name ends in .filters")
+        texts.update({file: read_text(file) for file in found})
+    return texts
+
+
+def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> Source:
+    """The policy of the texts of files, by their names; programs are looked for in `last_exec_dir`, too."""
+    settings = config.read_settings(config.new_conf(os.devnull, lambda conf: None))
+    filters: list[Filter] = []
+    findings: list[Finding] = []
+    for file, text in texts.items():
+        read = ruleset.read(text, file)
+        filters += read.filters
+        findings += read.findings
+    identities, notes = _identities(filters)
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors:
+        notes.append(f"filters with an error are left out: {len(errors)} errors, the first: {errors[0]}")
+    loaded = Policy(
+        settings,
+        RuleSet(filters),
+        1,
+        (
+            *(path for path in settings.exec_dirs if os.path.isdir(path)),
+            *(() if last_exec_dir is None else (last_exec_dir,)),
+        ),
+        host.base_owners(),
+        identities,
+        frozenset(),
+        frozenset(),
+        tuple(findings),
+    )
+    return Source(loaded, {file: parse(text, file) for file, text in texts.items()}, tuple(notes))
+
+
+def _identities(filters: Iterable[Filter]) -> tuple[dict[tuple[str, str | None], host.Identity], list[str]]:
+    found: dict[tuple[str, str | None], host.Identity] = {}
+    notes = []
+    for one in filters:
+        user = (one.run_as, one.options.group)
+        if user in found:
+            continue
+        try:
+            found[user] = host.identity(*user)
+        except KeyError as error:
+            found[user] = host.Identity(one.run_as, _NOBODY, _NOBODY, (), "/")
+            notes.append(f"{error.args[0]}: the daemon would refuse {one.name}, and whatever runs as that")
+    return found, notes
+
+
+def _filter_files(directory: str) -> list[str]:
+    """The files of a directory that the daemon would read, in its order."""
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        raise Unreadable(f"{directory} may not be read by this user") from None
+    except OSError as error:
+        raise Unreadable(f"{directory}: {error.strerror}") from error
+    return [f"{directory}/{name}" for name in names if name.endswith(".filters") and not name.startswith(".")]
+
+
+def _check_readable(path: str) -> None:
+    try:
+        os.stat(path)
+    except PermissionError:
+        raise Unreadable(f"{path} may not be read by this user") from None
+    except OSError:
+        # Said where it is opened.
+        return
+    if not os.access(path, os.R_OK):
+        raise Unreadable(f"{path} may not be read by this user")
+
+
+def read_text(path: str) -> str:
+    """The text of a file. Raises Unreadable."""
+    try:
+        return Path(path).read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"{path} is not UTF-8: {error}") from error
+    except OSError as error:
+        raise Unreadable(f"{path}: {error.strerror}") from error
+
+
+def where(location: Location) -> str:
+    """A location as `file:line`."""
+    return f"{location.file}:{location.line}"

@@ -1,0 +1,1 @@
+"""Propose filters from what an audit log says was asked."""

@@ -1,0 +1,1 @@
+"""Hold a policy against a file of expectations."""

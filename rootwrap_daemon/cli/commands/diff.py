@@ -1,0 +1,106 @@
+"""Show what the change of a policy allows and forbids, per filter and for given requests.
+
+Looks at the words of requests alone, and runs nothing.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from rich.text import Text
+
+from rootwrap_daemon.analysis import audit_log, diff
+from rootwrap_daemon.analysis.diff import Change, Direction, Kind, Shift
+from rootwrap_daemon.analysis.load import Unreadable
+from rootwrap_daemon.analysis.testing import suite_file
+from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.filters.values import Request
+
+_EPILOG = """\
+exit code: 0 no difference, 1 differences, 2 or more: trouble
+
+example:
+  rootwrapctl diff --audit-log audit.jsonl --tests policy.yaml /etc/nova/rootwrap.d new/rootwrap.d"""
+_STYLE = {
+    Kind.ADDED: "green",
+    Kind.REMOVED: "red",
+    Kind.CHANGED: "yellow",
+    Kind.RENAMED: "yellow",
+    Direction.ALLOWED: "bold green",
+    Direction.DENIED: "bold red",
+    Direction.OTHERWISE: "yellow",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    what = "a filter file, a directory of them, or a configuration (its name ends in .conf)"
+    parser.add_argument("old", metavar="OLD", help=what)
+    parser.add_argument("new", metavar="NEW", help="the same, after the change")
+    parser.add_argument(
+        "--audit-log",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="compare the verdicts on what was asked in this log; may be repeated",
+    )
+    parser.add_argument(
+        "--tests",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="compare the verdicts on the commands of these policy tests; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    old, new = arguments.named(args.old), arguments.named(args.new)
+    requests = list(_requests(args))
+    notes = [f"{path}: {note}" for path, one in ((args.old, old), (args.new, new)) for note in one.notes]
+    arguments.drop_privileges(None)
+    changes = diff.changes(old, new)
+    shifts = list(diff.shifts(old, new, requests))
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "filters": [{**asdict(one), "kind": one.kind.value} for one in changes],
+                    "requests": [{**asdict(one), "direction": one.direction.value} for one in shifts],
+                    "compared": len(set(requests)),
+                    "notes": notes,
+                },
+                indent=2,
+            )
+        )
+    else:
+        _print(changes, shifts, len(set(requests)), notes)
+    return 1 if changes or shifts else 0
+
+
+def _requests(args: argparse.Namespace) -> Iterator[Request]:
+    # A log has the names of variables, not their values.
+    yield from (Request(record.argv) for record in audit_log.read(args.audit_log).records)
+    for path in args.tests:
+        try:
+            suite = suite_file.read(path)
+        except suite_file.Malformed as error:
+            raise Unreadable("\n".join(error.args)) from error
+        yield from (Request(test.argv, test.env, test.stdin) for test in suite.tests if test.argv)
+
+
+def _print(changes: list[Change], shifts: list[Shift], compared: int, notes: list[str]) -> None:
+    out = output.console()
+    for change in changes:
+        out.print(Text(f"{change.kind.value} {change.name}  {change.place}", _STYLE[change.kind]))
+        for line in change.old if change.kind is not Kind.RENAMED else ():
+            out.print(Text(f"  - {line}", "red" if line not in change.new else "dim"))
+        for line in change.new:
+            out.print(Text(f"  + {line}", "green" if line not in change.old else "dim"))
+    for shift in sorted(shifts, key=lambda one: list(Direction).index(one.direction)):
+        out.print(Text(f"{shift.direction.value}: {output.quoted(shift.argv)}", _STYLE[shift.direction]))
+        out.print(f"    {shift.old} -> {shift.new}")
+    for note in notes:
+        out.print(f"note: {note}")
+    out.print(f"{len(changes)} filters differ; {len(shifts)} of {compared} requests")

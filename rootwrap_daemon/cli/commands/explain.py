@@ -1,0 +1,57 @@
+"""Explain the verdict on a command: what each filter wants, and what would run. Runs nothing.
+
+Reads the filters, gives up root, and only then looks at the words and at the host.
+"""
+
+import argparse
+import json
+
+from rootwrap_daemon.analysis.explain import explain
+from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.errors import BadRequest
+
+_EPILOG = """\
+exit code: 0 allowed, 1 refused, 2 or more: no verdict
+
+example:
+  rootwrapctl explain --filters /etc/neutron/rootwrap.d -- ip netns exec ns1 sh -c id"""
+#: Filters to show; those after them have little to do with the request.
+_MOST = 5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    arguments.add_arguments(parser)
+    parser.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a variable that comes with the request; may be repeated",
+    )
+    parser.add_argument("--stdin", action="store_true", help="the request comes with input")
+    parser.add_argument("--all", action="store_true", help=f"show every filter, not {_MOST}")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("argv", metavar="ARGV", nargs="+", help="the command and its words, after --")
+
+
+def run(args: argparse.Namespace) -> int:
+    env = tuple(_variable(text) for text in args.env)
+    source = arguments.chosen(args)
+    notes = [*source.notes, arguments.drop_privileges(source)]
+    found = explain(source, tuple(args.argv), env, stdin=args.stdin)
+    if args.json:
+        print(json.dumps({**output.as_json(source, found), "notes": notes}, indent=2))
+    else:
+        out = output.console()
+        output.explanation(out, source, found, None if args.all else _MOST)
+        for note in notes:
+            out.print(f"note: {note}")
+    return 0 if found.allowed else 1
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadRequest(f"--env {text}: write NAME=VALUE")
+    return name, value

@@ -1,0 +1,92 @@
+"""List what a user may run here, by the daemon's configuration and filters. Runs nothing.
+
+A summary to read; `explain` gives the verdict on a command.
+"""
+
+import argparse
+import json
+import os
+import pwd
+from dataclasses import asdict, dataclass
+
+from rootwrap_daemon.analysis import inventory
+from rootwrap_daemon.analysis.load import Source, Unreadable
+from rootwrap_daemon.cli import arguments, output
+
+_EPILOG = """\
+exit code: 0 listed, 1 this user may not use the daemon, 2 or more: trouble
+
+example:
+  rootwrapctl list --user neutron --config-file /etc/neutron/rootwrap.conf"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    arguments.add_arguments(parser)
+    parser.add_argument("--user", metavar="NAME", help="another user than the one who asks")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    """Who would ask, as the kernel would say."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def run(args: argparse.Namespace) -> int:
+    user = _user(args.user)
+    try:
+        found = arguments.chosen(args)
+    except Unreadable as error:
+        if os.geteuid() == 0:
+            raise
+        hint = f"as root: rootwrapctl list --user {user.name}"
+        raise Unreadable(f"{error}; what {user.name} may run is not known; {hint}") from error
+    admitted = None if args.filters else found.policy.admits(user)
+    notes = [*found.notes, arguments.drop_privileges(found)]
+    if args.json:
+        items = [asdict(item) for item in inventory.items(found)] if admitted is not False else []
+        print(
+            json.dumps({"user": user.name, "admitted": admitted, "filters": items, "notes": notes}, indent=2)
+        )
+    else:
+        _print(found, user, admitted, notes)
+    return 1 if admitted is False else 0
+
+
+def _user(name: str | None) -> _User:
+    if name is None:
+        uid = os.getuid()
+        try:
+            shown = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            shown = str(uid)
+        return _User(shown, uid, os.getgid(), tuple(os.getgroups()))
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise Unreadable(f"there is no user {name!r} here") from None
+    return _User(name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(name, entry.pw_gid)))
+
+
+def _print(found: Source, user: _User, admitted: bool | None, notes: list[str]) -> None:
+    out = output.console()
+    who = f"{user.name} (uid {user.uid})"
+    if admitted is False:
+        out.print(f"{who} may not use this daemon: neither allowed_users nor allowed_groups has it")
+        return
+    items = inventory.items(found)
+    unknown = ", if its daemon admits this user" if admitted is None else ""
+    out.print(f"{who} may run{unknown}:" if items else f"{who} may run nothing: there are no filters")
+    for item in items:
+        out.print(f"{item.name}  as {item.run_as}  {item.place}")
+        out.print(f"    {item.command}")
+        for line in (item.path, item.problem, *item.options):
+            if line:
+                out.print(f"        {line}")
+    for note in notes:
+        out.print(f"note: {note}")

@@ -1,0 +1,138 @@
+"""Propose narrow filters for what an audit log or policy tests show. It proposes; a person decides.
+
+What was allowed becomes filters with examples; what was denied becomes comments, to be judged one by one.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from rootwrap_daemon.analysis import audit_log
+from rootwrap_daemon.analysis.audit_log import Record
+from rootwrap_daemon.analysis.load import Source, Unreadable
+from rootwrap_daemon.analysis.suggest.suggest import Line, Proposal, Suggester
+from rootwrap_daemon.analysis.testing import suite_file
+from rootwrap_daemon.analysis.testing.suite import ALLOW, MATCH
+from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.filters.values import Match, Request
+
+_EPILOG = """\
+Without --filters or --config-file there is no policy to compare with: all that was allowed gets a line.
+With one, what narrow filters allowed keeps its filter, and only broad ones are replaced.
+Where no daemon has run yet there is no log: write down the commands that must go on working as policy tests.
+
+example:
+  rootwrapctl suggest --filters /etc/neutron/rootwrap.d /var/log/rootwrap-daemon/audit.jsonl
+  rootwrapctl suggest --filters /etc/neutron/rootwrap.d --tests neutron.yaml"""
+#: What a test expects of a command that is to run.
+_WANTED = (ALLOW, MATCH)
+#: Examples to show of a line.
+_MOST = 3
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    arguments.add_arguments(parser)
+    parser.add_argument("audit", metavar="AUDIT", nargs="*", help="audit logs of the daemon")
+    parser.add_argument(
+        "--tests",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="policy tests: what they expect to be allowed is to be covered, what they deny is not;"
+        " may be repeated",
+    )
+    parser.add_argument("--all", action="store_true", help="replace narrow filters too")
+    parser.add_argument(
+        "--filter",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only for what this filter allowed, e.g. a CommandFilter to be replaced; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.audit and not args.tests:
+        raise Unusable("suggest: give an audit log, or --tests FILE")
+    log = audit_log.read(args.audit)
+    source = arguments.chosen(args) if args.filters or args.config_file else None
+    log.records += _tested(args.tests, source)
+    arguments.drop_privileges(source)
+    known = {one.name for one in source.policy.ruleset.filters} if source else set(args.filter)
+    if unknown := sorted(set(args.filter) - known):
+        raise Unreadable(f"--filter {unknown[0]}: there is no such filter in this policy")
+    proposal = Suggester(source, everything=args.all, only=frozenset(args.filter)).propose(log.records)
+    if args.json:
+        print(json.dumps({**asdict(proposal), "left_out": dict(log.left_out)}, indent=2))
+        return 0
+    print(
+        f"# Proposed by rootwrapctl suggest from {len(log.records)} requests. Read each line before it ships."
+    )
+    for what, count in log.left_out.items():
+        print(f"# not used: {count} {what}")
+    for problem in proposal.problems:
+        print(f"# not covered: {_plain(problem)}")
+    for line in _file(proposal):
+        print(line)
+    return 0
+
+
+def _tested(paths: list[str], source: Source | None) -> Iterator[Record]:
+    """What policy tests expect, as a log would have it; `source` knows which filter allows it today."""
+    for path in paths:
+        try:
+            suite = suite_file.read(path)
+        except suite_file.Malformed as error:
+            raise Unreadable("\n".join(error.args)) from error
+        for test in suite.tests:
+            request = Request(test.argv, test.env, test.stdin)
+            found = source.policy.ruleset.match(request) if source else None
+            allowed = test.expect in _WANTED
+            name = found.name if allowed and isinstance(found, Match) else None
+            code = "allowed" if allowed else Denied.code
+            yield Record(test.argv, code, name, None, tuple(variable for variable, _ in test.env))
+
+
+def _file(proposal: Proposal) -> Iterator[str]:
+    yield ""
+    yield "[Filters]"
+    for one in proposal.lines:
+        yield from _commented(one)
+        yield one.text
+    for one in proposal.kept:
+        yield ""
+        yield "# kept" + "".join(f"; {_plain(note)}" for note in one.notes)
+        yield one.text
+    if proposal.denied:
+        yield ""
+        yield "# These were denied. Uncomment what should have been allowed, and only that:"
+    for one in proposal.denied:
+        yield from _commented(one)
+        yield f"# {one.text}"
+    for one in (*proposal.lines, *proposal.kept):
+        if one.options:
+            yield ""
+            yield f"[{one.name}]"
+            yield from one.options
+
+
+def _commented(one: Line) -> Iterator[str]:
+    yield ""
+    for example in one.examples[:_MOST]:
+        yield f"#   {output.quoted(example)}"
+    if len(one.examples) > _MOST:
+        yield f"#   and {len(one.examples) - _MOST} more"
+    for note in one.notes:
+        yield f"# {_plain(note)}"
+    if one.instead_of:
+        yield f"# instead of {one.instead_of}"
+
+
+def _plain(text: str) -> str:
+    """The text on one line, whatever the words in it hold."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

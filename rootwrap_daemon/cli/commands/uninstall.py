@@ -1,0 +1,53 @@
+"""Take away what `install` put for an instance, and nothing that was changed since."""
+
+import argparse
+import os
+import shutil
+from typing import Final
+
+from rootwrap_daemon.cli.commands.install import check_instance
+from rootwrap_daemon.cli.installation import Placer
+from rootwrap_daemon.errors import ConfigurationError
+
+_EPILOG = "example:\n  rootwrapctl uninstall --instance neutron"
+
+_RUN: Final = "/run/rootwrap-daemon"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("--instance", required=True, metavar="NAME", help="what the instance is called")
+    parser.add_argument("--root", default="/", metavar="DIR", help="take it out of the system below DIR")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    instance = check_instance(args.instance)
+    placer = Placer(args.root, print, dry=args.dry_run)
+    unit = f"rootwrap-daemon@{instance}"
+    if not placer.record.of(instance):
+        raise ConfigurationError(f"`rootwrapctl install` put nothing here for an instance {instance!r}")
+    if os.path.exists(placer.real(f"{_RUN}/{instance}.sock")) and not args.dry_run:
+        raise ConfigurationError(
+            f"{unit} listens: first `systemctl disable --now {unit}.socket {unit}.service`"
+        )
+    placer.check(f"{_RUN}/{instance}")
+    placer.remove(instance)
+    if not args.dry_run:
+        # Which commands ran: nobody will ask any more.
+        shutil.rmtree(placer.real(f"{_RUN}/{instance}"), ignore_errors=True)
+        if not placer.record.users:
+            _remove_if_empty(placer.real(_RUN))
+        if placer.real("/") == "/":
+            print("\nWhat to do next:\n* systemctl daemon-reload")
+            if not placer.record.users:
+                print("* groupdel rootwrap-daemon, if systemd-sysusers made it")
+    return 0
+
+
+def _remove_if_empty(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        # Somebody else has something in there, or it is gone.
+        pass

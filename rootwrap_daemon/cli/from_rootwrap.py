@@ -1,0 +1,81 @@
+"""An existing rootwrap.conf -> what of it goes into an instance's configuration, and what does not.
+
+Promises: what is taken over is valid; whatever is not is named, with what to do. Imports config and policy.
+"""
+
+import configparser
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from oslo_log import log
+
+from rootwrap_daemon import config
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.filters.values import Severity
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.policy import load
+
+#: Set by the installation itself.
+_OWN: Final = frozenset(("socket_path", "socket_mode", "socket_group", "allowed_users", "allowed_groups"))
+#: oslo.rootwrap's, and what takes their place.
+_GONE: Final = {
+    "use_syslog": "the daemon writes to the journal",
+    "syslog_log_facility": "the journal has fields instead",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Lines for the new configuration, and what could not be taken over, a line each."""
+
+    lines: tuple[str, ...]
+    missed: tuple[str, ...]
+
+
+def take_over(path: str) -> Taken:
+    """Read a rootwrap.conf. Raises ConfigurationError."""
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        with open(host.open_owned(path, host.base_owners()), encoding="utf-8") as file:
+            parser.read_file(file)
+    except (OSError, host.UntrustedPath, UnicodeDecodeError, configparser.Error) as error:
+        raise ConfigurationError(
+            f"{path}: {error}: it must be a rootwrap.conf that only root can write"
+        ) from error
+    known = {option.dest for option in (*config.OPTS, *config.LOG_OPTS)} - _OWN
+    lines, missed = [], []
+    for name, value in parser.defaults().items():
+        if name in known:
+            # A continued line is one again.
+            lines.append(f"{name} = {' '.join(value.split())}")
+        else:
+            reason = "set by the installation" if name in _OWN else "not an option of rootwrap-daemon"
+            missed.append(f"{name}: {_GONE.get(name, reason)}")
+    missed += [f"[{section}]: there is one section, [DEFAULT]" for section in parser.sections()]
+    if not any(line.startswith("on_finding ") for line in lines):
+        # Filters that are not safe are left out, and the rest works: as this is for.
+        lines.append("on_finding = skip")
+    return Taken(tuple(lines), tuple(missed))
+
+
+def judge(text: str, say: Callable[[str], None]) -> int:
+    """Load a configuration's text with its filters; say each finding. The number of filters in force.
+
+    Raises ConfigurationError.
+    """
+    # What the daemon would log is said here.
+    logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
+    with tempfile.TemporaryDirectory() as directory:
+        file = os.path.join(directory, "new.conf")
+        with open(file, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        settings = config.read_settings(config.new_conf(file, log.register_options))
+    policy = load(settings, generation=1)
+    for finding in policy.findings:
+        what = "left out" if finding.severity is Severity.ERROR else "note"
+        say(f"{what}: {finding}")
+    return len(policy.ruleset.filters)

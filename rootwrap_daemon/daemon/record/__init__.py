@@ -1,0 +1,1 @@
+"""Write audit records to their sink, one line for each decision."""

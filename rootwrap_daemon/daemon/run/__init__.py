@@ -1,0 +1,1 @@
+"""Run one command, from judgement to the end of its process group."""

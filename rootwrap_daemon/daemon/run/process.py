@@ -1,0 +1,364 @@
+"""Run a Bound* to its end: pump its pipes, keep its deadline, end its process group.
+
+Promises: returns when the main process has ended, whatever keeps its pipes open; nothing of it, or of what
+was bound, is left unreaped or open then. The leader is looked at with WNOWAIT and reaped after the last
+killpg.
+"""
+
+import array
+import enum
+import fcntl
+import os
+import select
+import signal
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.daemon.run.registry import Ticket
+from rootwrap_daemon.daemon.run.spawn import Child, spawn, spawn_on
+from rootwrap_daemon.daemon.run.stdio import Stdio
+from rootwrap_daemon.errors import CommandTimeout, Error, InternalError, OutcomeUnknown, OutputLimit
+from rootwrap_daemon.policy.bind import BoundExec, BoundRead, BoundSignal
+
+#: Bytes to read or write at once: the default capacity of a pipe (pipe(7)).
+_CHUNK: Final = 65536
+#: Seconds to wait for a process that got SIGKILL. It can only stay in an uninterruptible system call, or in
+#: the hands of a tracer.
+_KILL_PATIENCE: Final = 5.0
+#: Seconds between two looks at a process that has ended and cannot be waited for: ptrace(2) keeps it.
+_TRACED: Final = 0.05
+#: Seconds that one poll(2) waits at most: it takes milliseconds as an int, and a deadline may be infinite.
+_LONGEST_POLL: Final = 3600.0
+
+
+class Wish(enum.Enum):
+    """What a look at the client's connection brought."""
+
+    NOTHING = enum.auto()
+    CANCEL = enum.auto()
+    # No more bytes will come; the client may still wait for its answer.
+    SILENT = enum.auto()
+    GONE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The connection that a command runs for.
+
+    `listen` is called when `descriptor` is readable, and at once if something was `heard` already; it calls
+    what it is given with each signal that the client wants sent to the main process.
+    """
+
+    descriptor: int
+    listen: Callable[[Callable[[int], None]], Wish]
+    heard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a command may use.
+
+    `timeout` and `grace` in seconds, `output` in bytes of stdout and stderr together.
+
+    `reserve` takes bytes out of what the daemon may buffer in all, or says no. `stop` is a descriptor that
+    becomes readable when every command must end. `signals`: those that the client may send.
+    """
+
+    timeout: float
+    grace: float
+    output: int
+    reserve: Callable[[int], bool]
+    stop: int
+    signals: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The main process ended: its return code (minus the signal's number) and all output that was captured.
+
+    `cause`: why it was made to, `cancelled` or `stopping`; empty if it was not.
+    """
+
+    returncode: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The command was ended for this reason. `error` is None when there is nobody to tell.
+
+    It has run, in part: never an error that says that nothing ran.
+    """
+
+    error: Error | None
+    returncode: int | None = None
+
+
+def run(
+    bound: BoundExec, stdin: bytes | None, bounds: Bounds, client: Client, ticket: Ticket
+) -> Finished | Ended:
+    """Run a command. Raises what `spawn` raises."""
+    with bound:
+        child = spawn(bound, ticket, stdin=stdin is not None)
+    with _held(child):
+        return _Run(child, stdin or b"", bounds, client, ticket).to_end()
+
+
+def run_on(
+    stdio: Stdio,
+    bound: BoundExec,
+    bounds: Bounds,
+    client: Client,
+    ticket: Ticket,
+    on_start: Callable[[int], bool],
+) -> Finished | Ended:
+    """Run a command on the client's own descriptors. Raises what `spawn_on` raises.
+
+    `stdio` is closed once the command has it, or that would never see the end of its input. `on_start` is
+    told the pid, and says whether there is still somebody to run it for.
+    """
+    with bound, stdio:
+        child = spawn_on(bound, ticket, stdio.ends)
+    with _held(child):
+        running = _Run(child, b"", bounds, client, ticket)
+        if not on_start(child.pid):
+            running.abandon()
+        return running.to_end()
+
+
+@contextmanager
+def _held(child: Child) -> Iterator[None]:
+    """Let go of the child at the end; after a fault here it is killed, for nobody would see it end."""
+    try:
+        yield
+    except BaseException:
+        child.signal_group(signal.SIGKILL)
+        raise
+    finally:
+        child.release()
+
+
+class _Run:
+    """One command while it runs. `ending`: its group got SIGTERM; `ended`: and this is the answer."""
+
+    def __init__(self, child: Child, stdin: bytes, bounds: Bounds, client: Client, ticket: Ticket) -> None:
+        self.child = child
+        self.ticket = ticket
+        self.bounds = bounds
+        self.client = client
+        self.deadline = time.monotonic() + bounds.timeout
+        self.input = memoryview(stdin)
+        self.output: dict[int, list[bytes]] = {end: [] for end in child.outputs}
+        self.size = 0
+        self.cause = ""
+        self.ending = False
+        self.traced = False
+        self.killed = False
+        self.ended: Ended | None = None
+        self.poll = select.poll()
+        for descriptor in (child.pidfd, bounds.stop, client.descriptor, *child.outputs):
+            self.poll.register(descriptor, select.POLLIN)
+        if child.stdin is not None:
+            self.poll.register(child.stdin, select.POLLOUT)
+
+    def to_end(self) -> Finished | Ended:
+        """Serve the pipes until the main process has ended."""
+        child = self.child
+        if self.client.heard:
+            self._look_at_client(0)
+        running = True
+        while running:
+            if self.ticket.left:
+                return Ended(OutcomeUnknown("the daemon stops, and the command runs on"))
+            left = self.deadline - time.monotonic()
+            if left <= 0 and not self._late():
+                return Ended(InternalError("the command could not be ended"))
+            left = min(left, _TRACED) if self.traced else left
+            for descriptor, event in self.poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000 + 1):
+                if descriptor == child.pidfd:
+                    running = not self._has_ended()
+                else:
+                    self._serve(descriptor, event)
+            if self.traced:
+                running = not self._has_ended()
+        for descriptor in child.outputs:
+            self._drain(descriptor)
+        if self.ending:
+            # Whoever is left of the group got SIGTERM with its leader; unreaped, it keeps the group's number.
+            child.signal_group(signal.SIGKILL)
+        returncode = child.reap()
+        if self.ended is not None:
+            return Ended(self.ended.error, returncode)
+        stdout, stderr = map(self._joined, child.outputs) if child.outputs else (b"", b"")
+        return Finished(returncode, stdout, stderr, self.cause)
+
+    def _has_ended(self) -> bool:
+        """True once the main process can be reaped; it stays unreaped, and so its group's number its own."""
+        child = self.child
+        if os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return True
+        if not self.traced:
+            # Readable for good now: the loop looks again by itself.
+            self.traced = True
+            self.poll.unregister(child.pidfd)
+        return False
+
+    def _joined(self, descriptor: int) -> bytes:
+        return b"".join(self.output[descriptor])
+
+    def _serve(self, descriptor: int, event: int) -> None:
+        if descriptor == self.client.descriptor:
+            self._look_at_client(event)
+        elif descriptor == self.bounds.stop:
+            self.poll.unregister(descriptor)
+            if self.ticket.leave and not self.ending:
+                self.ticket.left = True
+            else:
+                self._begin_end("stopping")
+        elif descriptor == self.child.stdin:
+            self._write(descriptor)
+        else:
+            self._read(descriptor, _CHUNK)
+
+    def _look_at_client(self, event: int) -> None:
+        # POLLHUP: both directions are closed, nobody is there to answer. A client that has only stopped
+        # writing, or that we have stopped reading from, still waits.
+        wish = (
+            Wish.GONE
+            if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
+            else self.client.listen(self._signal)
+        )
+        if wish is Wish.CANCEL:
+            self._begin_end("cancelled")
+        elif wish is Wish.SILENT:
+            self.poll.modify(self.client.descriptor, 0)
+        elif wish is Wish.GONE:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Nobody is left to work for."""
+        self.poll.unregister(self.client.descriptor)
+        self._end(Ended(None))
+
+    def _signal(self, number: int) -> None:
+        # One that may not be sent is nothing: the client was told which may.
+        if number in self.bounds.signals:
+            self.child.signal(number)
+
+    def _write(self, descriptor: int) -> None:
+        try:
+            sent = os.write(descriptor, self.input[:_CHUNK])
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            # The command does not read all of its input; that is its own affair.
+            sent = len(self.input)
+        self.input = self.input[sent:]
+        if not self.input:
+            self.poll.unregister(descriptor)
+            self.child.close(descriptor)
+
+    def _read(self, descriptor: int, count: int) -> None:
+        try:
+            data = os.read(descriptor, count)
+        except BlockingIOError:
+            return
+        if not data:
+            self.poll.unregister(descriptor)
+            self.child.close(descriptor)
+            return
+        if self.ended is not None:
+            # Read on, so that what it does at its end does not block on us.
+            return
+        self.size += len(data)
+        if self.size > self.bounds.output:
+            self._end(Ended(OutputLimit(f"the command wrote more than {self.bounds.output} bytes")))
+        elif not self.bounds.reserve(len(data)):
+            self._end(Ended(OutputLimit("the daemon holds as much output as it may")))
+        else:
+            self.output[descriptor].append(data)
+
+    def _drain(self, descriptor: int) -> None:
+        """Read what is in a pipe now, and no more: a background child may write for ever."""
+        if self.child.is_open(descriptor):
+            count = array.array("i", [0])
+            fcntl.ioctl(descriptor, termios.FIONREAD, count)
+            if count[0]:
+                self._read(descriptor, count[0])
+
+    def _end(self, ended: Ended) -> None:
+        """End the group, and answer so.
+
+        The first reason stands; a cancelled command can still write too much.
+        """
+        if self.ended is None:
+            self.ended = ended
+            for chunks in self.output.values():
+                chunks.clear()
+        self._begin_end()
+
+    def _begin_end(self, cause: str = "") -> None:
+        if not self.ending:
+            self.ending = True
+            self.cause = cause
+            self.child.signal_group(signal.SIGTERM)
+            # A stopped process acts on SIGTERM only when it goes on.
+            self.child.signal_group(signal.SIGCONT)
+            self.deadline = time.monotonic() + self.bounds.grace
+
+    def _late(self) -> bool:
+        """The deadline passed: the next, harder step. False when there is none."""
+        if not self.ending:
+            self._end(Ended(CommandTimeout(f"the command did not end within {self.bounds.timeout:g} s")))
+            return True
+        if not self.killed:
+            self.killed = True
+            self.child.signal_group(signal.SIGKILL)
+            self.deadline = time.monotonic() + _KILL_PATIENCE
+            return True
+        return False
+
+
+def send_signal(bound: BoundSignal) -> Finished:
+    """Send the signal; the result looks like kill(1)'s. Raises InternalError."""
+    try:
+        with bound:
+            signal.pidfd_send_signal(bound.pidfd, bound.signal)
+    except ProcessLookupError:
+        return Finished(1, b"", b"kill: (%d) - No such process\n" % bound.pid)
+    except OSError as error:
+        raise InternalError("the signal could not be sent") from error
+    return Finished(0)
+
+
+def read(bound: BoundRead, bounds: Bounds) -> Finished | Ended:
+    """The file's content, within the bounds. Raises InternalError."""
+    with bound:
+        return _read(bound.descriptor, bounds)
+
+
+def _read(descriptor: int, bounds: Bounds) -> Finished | Ended:
+    deadline = time.monotonic() + bounds.timeout
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except OSError as error:
+            raise InternalError("the file could not be read") from error
+        if not data:
+            return Finished(0, b"".join(chunks))
+        size += len(data)
+        if size > bounds.output:
+            return Ended(OutputLimit(f"the file is longer than {bounds.output} bytes"))
+        if not bounds.reserve(len(data)):
+            return Ended(OutputLimit("the daemon holds as much output as it may"))
+        if time.monotonic() > deadline:
+            return Ended(CommandTimeout(f"the file was not read within {bounds.timeout:g} s"))
+        chunks.append(data)

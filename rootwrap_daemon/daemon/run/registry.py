@@ -1,0 +1,172 @@
+"""What runs now, and notes of it that a crash of this daemon survives.
+
+Promises: a command is noted before it is started, at the cost of a few writes to a page of memory; no thread
+waits for another. Imports errors, policy.host and leftovers.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.daemon.run import recovery
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.policy import host
+
+#: Bytes of one note: a line, padded. A write of so few goes whole into the page cache, which outlives this
+#: process.
+SLOT: Final = 96
+#: Bytes of notes to read back: of more commands than can run at once.
+_MOST: Final = 65537 * SLOT
+
+
+class Notes:
+    """The file `running` in a directory of this daemon alone: a line for the boot, then one for each command.
+
+    A line is `PID AFTER BEFORE leave|end`: field 22 of /proc/PID/stat lies between the two, which costs less
+    than to read it. Or, until the command is started, `? PIPE PIPE AFTER leave|end`, with the inodes of the
+    pipes that are its standard output and error. proc_pid_stat(5).
+    """
+
+    def __init__(self, directory: str, owners: frozenset[int]) -> None:
+        """Raises ConfigurationError."""
+        try:
+            parent = host.resolve_owned(os.path.dirname(directory), owners).path
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{parent}/{os.path.basename(directory)}", 0o700)
+            found = host.resolve_owned(directory, owners).path
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(f"{found}/running", flags, 0o600)
+        except (OSError, host.UntrustedPath) as error:
+            raise ConfigurationError(
+                f"state_dir: {directory}: {error}: it must be a directory that only root can write"
+            ) from error
+        try:
+            # Another daemon would end what this one runs.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise ConfigurationError(
+                f"state_dir: another daemon uses {directory}: name one for each"
+            ) from error
+        self._free: deque[int] = deque()
+        self._next = itertools.count(1)
+
+    def recover(self, grace: float) -> None:
+        """End what the daemon before left running, unless it may stay; `grace` seconds from TERM to KILL.
+
+        Begins anew after that. Raises ConfigurationError.
+        """
+        boot = recovery.boot()
+        try:
+            lines = os.pread(self._descriptor, _MOST, 0).decode("ascii", "replace").split("\n")
+            if lines[0].strip() == boot:
+                recovery.end(lines[1:], grace)
+            os.ftruncate(self._descriptor, 0)
+            self.write(0, boot)
+        except OSError as error:
+            raise ConfigurationError(f"state_dir: {error}") from error
+
+    def take(self) -> int:
+        """The number of a line that is free. Each step is one of the interpreter's own, so needs no lock."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return next(self._next)
+
+    def give(self, slot: int) -> None:
+        """This line is free again."""
+        self.write(slot, "")
+        self._free.append(slot)
+
+    def write(self, slot: int, text: str) -> None:
+        """Let a line say this. Raises OSError."""
+        os.pwrite(self._descriptor, text.ljust(SLOT - 1).encode("ascii") + b"\n", slot * SLOT)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One command, from before it is started until its end.
+
+    `since`: monotonic seconds. `pid`: 0 until it runs. `leave`: it may outlive this daemon; `left`: and does.
+    """
+
+    filter: str
+    uid: int
+    leave: bool
+    since: float
+    notes: Notes | None
+    pid: int = 0
+    slot: int = 0
+    after: int = 0
+    left: bool = False
+
+    def intend(self, stdout: int, stderr: int) -> None:
+        """A process with these descriptors is about to be started. Raises OSError; then none must be."""
+        if self.notes is not None:
+            pipes = " ".join(_pipe(descriptor) for descriptor in (stdout, stderr))
+            self.slot = self.notes.take()
+            self.after = recovery.now()
+            self.notes.write(self.slot, f"? {pipes} {self.after} {self._fate()}")
+
+    def started(self, pid: int) -> None:
+        """It is this process, not waited for yet. Where this fails, the note from before will do."""
+        self.pid = pid
+        if self.notes is not None:
+            with contextlib.suppress(OSError):
+                self.notes.write(self.slot, f"{pid} {self.after} {recovery.now()} {self._fate()}")
+
+    def _fate(self) -> str:
+        return "leave" if self.leave else "end"
+
+
+def _pipe(descriptor: int) -> str:
+    if descriptor < 0:
+        # subprocess.DEVNULL.
+        return "-"
+    status = os.fstat(descriptor)
+    return str(status.st_ino) if stat.S_ISFIFO(status.st_mode) else "-"
+
+
+class Registry:
+    """All commands that run now."""
+
+    def __init__(self, notes: Notes | None = None) -> None:
+        self._notes = notes
+        self._tickets: set[Ticket] = set()
+
+    @contextlib.contextmanager
+    def ticket(self, filter_name: str, uid: int, *, leave: bool) -> Iterator[Ticket]:
+        """A ticket for a command that is about to be started, until its end."""
+        ticket = self.begin(filter_name, uid, leave=leave)
+        try:
+            yield ticket
+        finally:
+            self.end(ticket)
+
+    def begin(self, filter_name: str, uid: int, *, leave: bool) -> Ticket:
+        """A ticket, for `end` to take back."""
+        ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes)
+        self._tickets.add(ticket)
+        return ticket
+
+    def end(self, ticket: Ticket) -> None:
+        """It has ended, or is left alone: then its note stays."""
+        self._tickets.discard(ticket)
+        if self._notes is not None and ticket.slot and not ticket.left:
+            with contextlib.suppress(OSError):
+                self._notes.give(ticket.slot)
+
+    def snapshot(self) -> list[Ticket]:
+        """Those that run, the oldest first."""
+        # One step of the interpreter's own: the set cannot change meanwhile.
+        return sorted(self._tickets.copy(), key=lambda one: one.since)

@@ -1,0 +1,1 @@
+"""Accept connections and answer requests on them."""

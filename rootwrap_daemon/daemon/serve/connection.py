@@ -1,0 +1,316 @@
+"""One client's socket, driven through the exchange within its time and its bytes.
+
+Promises: who is slow, silent or too large ends its own connection alone; nothing is buffered beyond the
+budget. No descriptor that came with a message outlives what was done about it.
+"""
+
+import array
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.daemon.run.process import Wish
+from rootwrap_daemon.daemon.run.stdio import is_pipe, let_go
+from rootwrap_daemon.errors import Busy, Error, LocalProtocolError, RemoteProtocolError
+from rootwrap_daemon.protocol.exchange import DaemonExchange
+from rootwrap_daemon.protocol.messages import (
+    MAX_DESCRIPTORS,
+    Answer,
+    Cancel,
+    Failure,
+    Hello,
+    Request,
+    Signal,
+    Start,
+)
+
+_TIMEVAL = struct.Struct("ll")
+#: Bytes to read at once: a request with its argv; more only while a large one comes in.
+_CHUNK: Final = 16 * 1024
+_LARGE_CHUNK: Final = 1024 * 1024
+#: A request beyond this size, and what a command writes beyond it, counts against what the daemon may buffer.
+_FREE_SIZE: Final = 64 * 1024
+#: Bytes a second that a client must at least read of a large answer.
+_SLOWEST_READER: Final = 1024 * 1024
+#: Reads of _CHUNK bytes until the deadline of the command is looked at again.
+_LOOKS: Final = 16
+#: Seconds that the main thread may sleep while it turns a client away: what it costs to accept one.
+_NAP: Final = 0.001
+#: Room for the descriptors of one message. Not CMSG_SPACE, whose padding has room for one more.
+_ROOM: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
+
+
+class Closed(Exception):
+    """The connection is over, and there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one user may take of the bytes that the daemon buffers."""
+
+    take: Callable[[int], bool]
+    give: Callable[[int], None]
+
+
+class Connection:
+    """A client's socket.
+
+    `request_timeout`: seconds to say hello, to complete a request, to read an answer.
+    """
+
+    def __init__(self, sock: socket.socket, share: Share, request_timeout: float) -> None:
+        self._sock = sock
+        self._share = share
+        self._request_timeout = request_timeout
+        #: Seconds that a client may be silent between requests; 0: for ever.
+        self.idle_timeout = request_timeout
+        self._exchange = DaemonExchange()
+        self._held = 0
+        self._descriptors: list[int] = []
+
+    def start(self) -> None:
+        """Set the timeouts of the socket. Raises OSError."""
+        self._set_timeout(socket.SO_SNDTIMEO, self._request_timeout)
+        self._set_timeout(socket.SO_RCVTIMEO, self._request_timeout)
+
+    @property
+    def descriptor(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def partial(self) -> bool:
+        """True while bytes are held that are no complete request yet, or one not looked at."""
+        return self._exchange.partial
+
+    def end_input(self) -> None:
+        """Read no more than what the client has sent already: its next write fails (EPIPE)."""
+        self._shut(socket.SHUT_RD)
+
+    def abort(self) -> None:
+        """End the connection, whatever its client still waits for."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        try:
+            self._sock.shutdown(how)
+        except OSError:
+            # The client was faster.
+            pass
+
+    def turn_away(self, error: Error) -> None:
+        """Say why it is over before it began, and close."""
+        turn_away(self._sock, error)
+
+    def close(self) -> None:
+        """Close the socket and give back what was held."""
+        self._sock.close()
+        let_go(self.take_descriptors())
+        self._give_back()
+
+    def take_descriptors(self) -> list[int]:
+        """The descriptors that came with a Start: the caller's from now on."""
+        taken, self._descriptors = self._descriptors, []
+        return taken
+
+    def hold(self, count: int) -> bool:
+        """Take bytes of the user's share, until the next `receive` or `close`."""
+        taken = self._share.take(count)
+        self._held += count if taken else 0
+        return taken
+
+    def output_holder(self) -> Callable[[int], bool]:
+        """Takes what a command writes out of the share; a little is free, so that nobody's `true` starves."""
+        free = _FREE_SIZE
+
+        def hold(count: int) -> bool:
+            nonlocal free
+            free -= count
+            return free >= 0 or self.hold(count)
+
+        return hold
+
+    def _give_back(self) -> None:
+        held, self._held = self._held, 0
+        self._share.give(held)
+
+    def _set_timeout(self, option: int, seconds: float) -> None:
+        whole = int(seconds)
+        value = _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))
+        self._sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+    def await_next(self) -> None:
+        """From now on the client may be silent for `idle_timeout`."""
+        self._set_timeout(socket.SO_RCVTIMEO, self.idle_timeout)
+
+    def receive(self) -> Request:
+        """The next request. Raises Closed, RemoteProtocolError or OSError."""
+        deadline: float | None = None
+        self._give_back()
+        while (message := self._exchange.next_message()) is None:
+            if self._exchange.partial and deadline is None:
+                deadline = time.monotonic() + self._request_timeout
+                self._set_timeout(socket.SO_RCVTIMEO, self._request_timeout)
+            if deadline is not None and time.monotonic() > deadline:
+                raise Closed
+            try:
+                self._read()
+            except BlockingIOError:
+                if deadline is not None:
+                    raise Closed from None
+                # Silent for too long. What came in this very moment is still read, or it would be lost;
+                # whatever the client writes from here on it sees fail.
+                self.end_input()
+        if deadline is not None:
+            self.await_next()
+        self._check_descriptors(message)
+        return message
+
+    def _check_descriptors(self, message: Request) -> None:
+        """Refuse descriptors that came with another message than a Start, or not as it says.
+
+        Raises RemoteProtocolError.
+        """
+        # The kernel may give a Hello and the Start behind it in one read.
+        if isinstance(message, Hello) and self._exchange.partial:
+            return
+        expected = message.slots.bit_count() if isinstance(message, Start) else 0
+        if len(self._descriptors) != expected:
+            raise RemoteProtocolError(f"{len(self._descriptors)} descriptors where {expected} should be")
+
+    def _read(self) -> None:
+        """Take what the client sent. Raises Closed at the end of its input, RemoteProtocolError, OSError."""
+        missing = self._exchange.missing
+        count = _CHUNK if missing <= _CHUNK else min(missing, _LARGE_CHUNK)
+        if missing > _FREE_SIZE and not self._held and not self.hold(missing):
+            self.answer(Failure("", Busy.code, "the daemon holds as many bytes as it may"))
+            raise Closed
+        data, ancillary, result, _ = self._sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        if ancillary or result & socket.MSG_CTRUNC:
+            self._keep_descriptors(ancillary, truncated=bool(result & socket.MSG_CTRUNC))
+        if not data:
+            raise Closed
+        self._exchange.feed(data)
+
+    def _read_plain(self) -> bool:
+        """Take what is there, without waiting. False, and nothing taken, where descriptors came with it.
+
+        They are only looked at: taking them may wait in close(2) for their client's pleasure (a socket with
+        SO_LINGER), and the command's deadline must not. Raises as `_read`, and BlockingIOError.
+        """
+        data, _, result, _ = self._sock.recvmsg(_CHUNK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        if result & socket.MSG_CTRUNC:
+            return False
+        if not data:
+            raise Closed
+        # No more than was looked at: what came meanwhile may bring some.
+        self._exchange.feed(self._sock.recv(len(data), socket.MSG_DONTWAIT))
+        return True
+
+    def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], *, truncated: bool) -> None:
+        """Own what came, so that it is closed in any case. Raises RemoteProtocolError."""
+        # They lie at the start of a write; where that is not the start of a message, they are nobody's.
+        misplaced = self._exchange.partial or bool(self._descriptors)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(data) - len(data) % array.array("i").itemsize
+                self._descriptors += array.array("i", data[:whole])
+        foreign = not all(map(is_pipe, self._descriptors))
+        # There was room for more in the message, so there was none in the process.
+        full = truncated and len(self._descriptors) < MAX_DESCRIPTORS
+        if misplaced or truncated or foreign:
+            # At once, before a word is said: whatever another session starts meanwhile has them too, and
+            # closes them, which takes as long as their file system likes.
+            let_go(self.take_descriptors())
+        if full:
+            self.answer(Failure("", Busy.code, "the daemon has no descriptor left"))
+            raise Closed
+        if misplaced or truncated:
+            raise RemoteProtocolError("more descriptors than may be, or not where they may be")
+        if foreign:
+            raise RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
+
+    def listen(self, on_signal: Callable[[int], None]) -> Wish:
+        """What the client says while its command runs; all that has come is taken, or it would pile up.
+
+        But no more than a socket holds: one that never stops talking must not keep its command from its end.
+        """
+        wish = Wish.NOTHING
+        try:
+            wish = self._said(on_signal)
+            for _ in range(_LOOKS):
+                if not self._read_plain():
+                    return Wish.GONE
+                # What was read is heard now: nothing would wake us for it again.
+                if self._said(on_signal) is Wish.CANCEL:
+                    wish = Wish.CANCEL
+        except BlockingIOError:
+            pass
+        except Closed:
+            return Wish.CANCEL if wish is Wish.CANCEL else Wish.SILENT
+        except (RemoteProtocolError, OSError):
+            # A second request in the middle of the first, or no request at all: nobody to go on working for.
+            return Wish.GONE
+        return wish
+
+    def _said(self, on_signal: Callable[[int], None]) -> Wish:
+        """What the messages that are held say. Raises RemoteProtocolError."""
+        wish = Wish.NOTHING
+        while (message := self._exchange.next_message()) is not None:
+            if isinstance(message, Cancel):
+                wish = Wish.CANCEL
+            elif isinstance(message, Signal):
+                on_signal(message.number)
+        return wish
+
+    def encoded(self, message: Answer) -> bytes:
+        """An answer as it goes to the client. Raises Closed."""
+        try:
+            return self._exchange.send(message)
+        except LocalProtocolError:
+            # The client has said what may not be said meanwhile; there is no one answer to that.
+            raise Closed from None
+
+    def answer(self, message: Answer) -> None:
+        """Encode and send. Raises Closed or OSError."""
+        self.send(self.encoded(message))
+
+    def send(self, data: bytes) -> None:
+        """Write an encoded answer, to a client that takes it in time. Raises OSError."""
+        deadline = time.monotonic() + self._request_timeout + len(data) / _SLOWEST_READER
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL) :]
+            if rest and time.monotonic() > deadline:
+                raise TimeoutError
+
+
+def turn_away(sock: socket.socket, error: Error) -> None:
+    """Say why, without waiting, and close."""
+    try:
+        sock.setblocking(False)
+        sock.send(DaemonExchange().send(Failure("", error.code, error.message)), socket.MSG_NOSIGNAL)
+    except OSError:
+        # It does not listen, or has left.
+        pass
+    with without_waiting():
+        sock.close()
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """What sleeps in here is interrupted, again and again: for the main thread, to close a client's socket.
+
+    Descriptors that were sent and not read are closed with it, and the close(2) of a socket with SO_LINGER
+    waits for as long as its sender likes (socket(7)).
+    """
+    signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, _NAP, _NAP)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

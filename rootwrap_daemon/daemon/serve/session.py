@@ -1,0 +1,231 @@
+"""One connection: HANDLERS, the one table from message to what is done about it.
+
+Promises: every request gets one answer or a closed connection, under the policy of the moment it came.
+"""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from rootwrap_daemon.daemon.run.command import (
+    Command,
+    canonical,
+    description,
+    new_request_id,
+    no_memory,
+    record_refusal,
+)
+from rootwrap_daemon.daemon.run.stdio import Stdio
+from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
+from rootwrap_daemon.daemon.serve.status import report
+from rootwrap_daemon.daemon.start.sockets import Peer
+from rootwrap_daemon.errors import (
+    BadRequest,
+    DaemonUnavailable,
+    Denied,
+    Error,
+    RemoteProtocolError,
+    TooLarge,
+    Unauthorized,
+)
+from rootwrap_daemon.policy.policy import Policy, Refused, judge
+from rootwrap_daemon.protocol.messages import (
+    MAX_REQUEST_FRAME,
+    VERSION,
+    Cancel,
+    Check,
+    Failure,
+    Hello,
+    Report,
+    Request,
+    Run,
+    Signal,
+    Start,
+    Status,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from rootwrap_daemon.daemon.serve.server import Server
+
+#: Bytes of an answer beside the output that it carries.
+_ANSWER_OVERHEAD: Final = 4096
+
+
+class Session:
+    """A connection and the thread that serves it. `idle_since`: monotonic seconds, None while it works."""
+
+    def __init__(self, server: "Server", sock: socket.socket, peer: Peer) -> None:
+        self.server = server
+        self.peer = peer
+        share = Share(partial(server.budget.take, peer.uid), partial(server.budget.give, peer.uid))
+        self.connection = Connection(sock, share, server.policy.settings.request_timeout)
+        self.idle_since: float | None = time.monotonic()
+        #: True once it was chosen to make room, for its `successor`.
+        self.evicted = False
+        self.successor: Session | None = None
+        self._client_max_frame = 0
+        self._over = threading.Event()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the session is over; for another thread."""
+        return self._over.wait(timeout)
+
+    def close(self) -> None:
+        """Called once `serve` has returned."""
+        self.connection.close()
+        self._over.set()
+
+    def serve(self) -> None:
+        """Answer requests until the connection ends."""
+        starved = False
+        try:
+            self.connection.start()
+            last = False
+            while not last:
+                # A connection that must make room gets what has arrived by now answered, and no more.
+                last = self.evicted
+                self._handle()
+        except Closed:
+            pass
+        except RemoteProtocolError as error:
+            self._refuse(error)
+        except MemoryError:
+            starved = True
+        except OSError:
+            # The client is gone, or does not read.
+            pass
+        if starved:
+            self._say_last(new_request_id(), no_memory())
+
+    def _handle(self) -> None:
+        # In a call of its own, so that a large request is not kept while the next is waited for.
+        message = self.connection.receive()
+        HANDLERS[type(message)](self, message)
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """The last word to a client that does not speak the protocol."""
+        kind = TooLarge if isinstance(error.__cause__, TooLarge) else BadRequest
+        request_id = new_request_id()
+        self.server.audit.denied(
+            "bad_request", self.peer.uid, id=request_id, pid=self.peer.pid, detail=error.message
+        )
+        self._say_last(request_id, kind(error.message))
+
+    def _say_last(self, request_id: str, error: Error) -> None:
+        try:
+            self.connection.answer(Failure(request_id, error.code, error.message))
+        except (Closed, OSError):
+            # There is nobody to hear it.
+            pass
+
+    def _policy(self) -> Policy:
+        """The policy of one request. Raises Closed if a reload has shut this user out since it connected."""
+        policy = self.server.policy
+        if not policy.admits(self.peer):
+            self.server.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
+            error = Unauthorized("this user may not use this daemon any more")
+            self.connection.answer(Failure("", error.code, error.message))
+            raise Closed
+        return policy
+
+    # The handlers.
+
+    def hello(self, hello: Hello) -> None:
+        """Agree on a version, or say which one is spoken here."""
+        settings = self.server.policy.settings
+        self.connection.answer(Hello(VERSION, MAX_REQUEST_FRAME, int(settings.kill_grace * 1000)))
+        if hello.version != VERSION:
+            text = f"protocol version {hello.version} is not spoken here, {VERSION} is"
+            self.connection.answer(Failure(new_request_id(), DaemonUnavailable.code, text))
+            raise Closed
+        self._client_max_frame = hello.max_frame
+        self.connection.idle_timeout = settings.daemon_timeout
+        self.connection.await_next()
+
+    def cancel(self, cancel: Cancel) -> None:
+        """Nothing runs: the cancel crossed the answer."""
+
+    def signal(self, signal: Signal) -> None:
+        """Nothing runs: the signal crossed the answer."""
+
+    def check(self, check: Check) -> None:
+        """Judge, and run nothing."""
+        with self._working():
+            with self.server.turns.of(self.peer.uid):
+                verdict = self._check(check)
+            self.connection.answer(verdict)
+
+    def status(self, status: Status) -> None:
+        """Tell whoever may know how the daemon does."""
+        request_id = new_request_id()
+        if self.server.policy.may_see_status(self.peer):
+            with self._working():
+                # As judging: a few of each user at once, so that the processor is left to others.
+                with self.server.turns.of(self.peer.uid):
+                    answer = Report(request_id, json.dumps(report(self.server)).encode())
+                self.connection.answer(answer)
+            return
+        self._policy()
+        self.server.audit.denied(
+            "denied", self.peer.uid, id=request_id, pid=self.peer.pid, detail="the status was asked for"
+        )
+        text = "only root and members of status_group may ask"
+        self.connection.answer(Failure(request_id, Denied.code, text))
+
+    def _check(self, check: Check) -> Verdict:
+        request_id, policy = new_request_id(), self._policy()
+        request = canonical(check.argv, check.env, stdin=False)
+        judged = judge(policy, request, make=False)
+        if isinstance(judged, Refused):
+            record_refusal(self.server, "check", request_id, self.peer, request, judged)
+            return Verdict(request_id, False, "")
+        judged.bound.close()
+        record = description(request_id, self.peer, request, policy, argv=judged.options.audit_argv)
+        self.server.audit.try_write("check", **record, code="allowed", filter=judged.filter)
+        return Verdict(request_id, True, judged.filter[:1024])
+
+    def run(self, run: Run) -> None:
+        """Run a command and answer with what it wrote."""
+        with self._working():
+            # One copy is left of a large answer while a client takes its time to read it.
+            self.connection.send(self._run_encoded(run, None))
+
+    def start(self, start: Start) -> None:
+        """Run a command on descriptors of the client's."""
+        with self._working(), Stdio(self.connection.take_descriptors(), start.slots) as stdio:
+            stdio.check(self.peer.uid)
+            self.connection.send(self._run_encoded(start, stdio))
+
+    def _run_encoded(self, message: Run | Start, stdio: Stdio | None) -> bytes:
+        policy = self._policy()
+        room = self._client_max_frame - _ANSWER_OVERHEAD
+        answer = Command(self.server, self.connection, self.peer, message, stdio, room).answer(policy)
+        if answer is None:
+            raise Closed
+        return self.connection.encoded(answer)
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        self.idle_since = None
+        try:
+            yield
+        finally:
+            self.idle_since = time.monotonic()
+
+
+#: All that a client can make the daemon do.
+HANDLERS: Final[dict[type[Request], Callable[[Session, Any], None]]] = {
+    Hello: Session.hello,
+    Run: Session.run,
+    Start: Session.start,
+    Check: Session.check,
+    Status: Session.status,
+    Cancel: Session.cancel,
+    Signal: Session.signal,
+}

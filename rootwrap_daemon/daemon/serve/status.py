@@ -1,0 +1,74 @@
+"""What the daemon says of itself to whoever may ask: root, and the group that `status_group` names.
+
+Promises: no word of a command, no variable, nothing of a client but its uid. Imports counters, running and
+policy.policy.
+"""
+
+import os
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Final, Protocol
+
+from rootwrap_daemon.daemon.record.counters import Counters
+from rootwrap_daemon.daemon.run.registry import Registry
+from rootwrap_daemon.filters.values import Severity
+from rootwrap_daemon.policy.policy import Policy
+
+#: Commands that are listed, the oldest first; the rest is in `running`. It bounds the answer to some 100 KiB.
+MAX_LISTED: Final = 500
+#: Read from the disk once: what runs here does not change with what is installed meanwhile.
+_VERSION: Final = metadata.version("rootwrap-daemon")
+
+
+class Reported(Protocol):
+    """What is reported on: a Server. `started`: monotonic seconds."""
+
+    started: float
+    running: Registry
+    counters: Counters
+    stopping: bool
+
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def connections(self) -> int: ...
+
+
+def report(server: Reported) -> dict[str, object]:
+    """The status, of values that JSON has. Times are UTC in ISO 8601."""
+    now, policy = time.monotonic(), server.policy
+    commands = server.running.snapshot()
+    uptime = now - server.started
+    errors = sum(one.severity is Severity.ERROR for one in policy.findings)
+    return {
+        "version": _VERSION,
+        "pid": os.getpid(),
+        "started": _stamp(time.time() - uptime),
+        "uptime_seconds": round(uptime, 1),
+        "stopping": server.stopping,
+        "policy": {
+            "generation": policy.generation,
+            "loaded": _stamp(policy.loaded),
+            "filters": len(policy.ruleset.filters),
+            "findings_skipped": errors,
+            "warnings": len(policy.findings) - errors,
+        },
+        "connections": {"now": server.connections, "most": policy.settings.max_connections},
+        "running": {"now": len(commands), "most": policy.settings.max_commands},
+        "commands": [
+            {
+                "filter": one.filter,
+                "uid": one.uid,
+                "pid": one.pid or None,
+                "age_seconds": round(now - one.since, 1),
+                "on_stop": "leave" if one.leave else "end",
+            }
+            for one in commands[:MAX_LISTED]
+        ],
+        "counters": server.counters.snapshot(),
+    }
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Check and settle the process before it serves."""

@@ -1,0 +1,112 @@
+"""A daemon that its one client has started: connections are made here and handed out over descriptor 0.
+
+Promises: who the peer is is fixed at the start, and no socket that it passes later changes that; the daemon
+ends with its client, and leaves nothing in the file system.
+"""
+
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from typing import Final
+
+from rootwrap_daemon.daemon.start import bootstrap
+from rootwrap_daemon.daemon.start.sockets import Peer, peer_of
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.policy import host
+
+_FLAGS: Final = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+
+
+def control_socket() -> socket.socket | None:
+    """The socket that a launching client left as descriptor 0; /dev/null takes its place there.
+
+    It is a SOCK_SEQPACKET one, which no shell, cron or sshd gives anybody as standard input.
+    """
+    if not stat.S_ISSOCK(os.fstat(0).st_mode):
+        return None
+    with socket.socket(fileno=os.dup(0)) as found:
+        if found.family != socket.AF_UNIX or found.type != socket.SOCK_SEQPACKET:
+            return None
+        control = found.dup()
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)
+    return control
+
+
+def the_peer(control: socket.socket, environ: Mapping[str, str], peer_uid: int | None) -> Peer:
+    """Who the client is: the maker of the socket, or whom a launcher that is root names with `peer_uid`.
+
+    The credentials of a socket can be made to say root, by whoever gets hold of one that a program of root's
+    made: so what the setuid program says that became this daemon must agree. Raises ConfigurationError.
+    """
+    try:
+        peer = peer_of(control)
+    except OSError as error:
+        raise ConfigurationError(f"descriptor 0 tells no peer: {error.strerror}") from error
+    for name in bootstrap.CALLERS:
+        if name in environ and not _is(environ[name], peer.uid):
+            raise ConfigurationError(
+                f"{name} is {environ[name]!r}, and user {peer.uid} made descriptor 0: pass one of your own"
+            )
+    if peer_uid is None:
+        return peer
+    if peer.uid != 0:
+        raise ConfigurationError("--peer-uid is for root, who may name another; you are the one you are")
+    try:
+        identity = host.identity(host.user_name(peer_uid))
+    except KeyError:
+        raise ConfigurationError(f"--peer-uid: there is no user {peer_uid} here: name one") from None
+    return Peer(peer.pid, identity.uid, identity.gid, tuple(identity.groups))
+
+
+def by_another(environ: Mapping[str, str], maker: int | None) -> bool:
+    """True if a user without rights started this process, through sudo(8) or the like: its limits are theirs.
+
+    `maker`: who made descriptor 0, if that is a control socket.
+    """
+    said = any(name in environ and not _is(environ[name], os.geteuid()) for name in bootstrap.CALLERS)
+    return said or maker not in (None, os.geteuid())
+
+
+def _is(caller: str, uid: int) -> bool:
+    try:
+        return host.user_number(caller) == uid
+    except KeyError:
+        return False
+
+
+class Launched:
+    """Makes a connection for each message on the control socket, and passes its other end back."""
+
+    def __init__(self, control: socket.socket, peer: Peer) -> None:
+        self.socket = control
+        self.peer = peer
+        self.place = "descriptor 0"
+
+    def accept(self) -> socket.socket:
+        """Our end of the next. Raises EOFError when the client is gone, BlockingIOError, OSError."""
+        # Said each time: whoever else has the socket can take O_NONBLOCK away from it.
+        if not self.socket.recv(1, socket.MSG_DONTWAIT):
+            raise EOFError
+        ours: socket.socket | None = None
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                socket.send_fds(self.socket, [b"+"], [theirs.fileno()], _FLAGS)
+        except OSError:
+            if ours is not None:
+                ours.close()
+            # It waits for a word.
+            self.socket.send(b"-", _FLAGS)
+            raise
+        return ours
+
+    def peer_of(self, connection: socket.socket) -> Peer:
+        """The client, whatever the connection says."""
+        return self.peer
+
+    def close(self) -> None:
+        """Make no more connections."""
+        self.socket.close()

@@ -1,0 +1,191 @@
+"""What all kinds of filters have in common: the base class, and the fields that more than one of them has.
+
+Promises: a field that is not understood exactly is a FilterError with its place. No I/O.
+"""
+
+import re
+import signal
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from rootwrap_daemon.filters.ini import Entry, Field
+from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern, PatternError
+from rootwrap_daemon.filters.values import Location, Options, Plan, Request
+
+Warn = Callable[[Location, str, str], None]
+
+
+class FilterError(ValueError):
+    """A definition that cannot be used."""
+
+    def __init__(self, location: Location, what: str, mend: str) -> None:
+        super().__init__(what)
+        self.location, self.what, self.mend = location, what, mend
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One definition. `program` is a bare name or an absolute path; `run_as` is a user's name."""
+
+    name: str
+    location: Location
+    program: str
+    run_as: str
+    options: Options
+
+    #: What the definition looks like, for messages.
+    FORM: ClassVar[str]
+
+    @classmethod
+    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "Filter":
+        """The filter that a definition describes. Raises FilterError."""
+        raise NotImplementedError
+
+    @property
+    def commands(self) -> frozenset[str]:
+        """The words that argv[0] may be: the program as configured, or the last component of its path."""
+        return frozenset((self.program, basename(self.program)))
+
+    @property
+    def literals(self) -> Mapping[int, Collection[str]]:
+        """The places of argv where one of few words must stand, and which; so that others are not tried."""
+        return {}
+
+    def match(self, request: Request, clock: Clock) -> Plan | None:
+        """What would run, None if these words are not allowed.
+
+        `argv[0]` is one of `commands`. Raises OutOfTime.
+        """
+        raise NotImplementedError
+
+
+def basename(path: str) -> str:
+    """The last component of a path."""
+    return path.rpartition("/")[2]
+
+
+def expect(entry: Entry, form: str, least: int, most: int | None = None) -> tuple[Field, ...]:
+    """The fields after the kind's name, if there are as many as `form` has."""
+    rest = entry.fields[1:]
+    if len(rest) < least:
+        raise FilterError(entry.location, f"{len(rest)} fields after the kind", f"write `{form}`")
+    if most is not None and len(rest) > most:
+        extra = rest[most]
+        mend = "take the comma out" if not extra.text else f"write `{form}`"
+        raise FilterError(extra.location, "a field too many, which nothing would look at", mend)
+    return rest
+
+
+def program_of(part: Field) -> str:
+    """A bare name or a plain absolute path. Raises FilterError."""
+    name = part.text
+    if not name or not basename(name) or basename(name) in (".", "..") or name.startswith("-"):
+        raise FilterError(part.location, f"{name!r} is no program", "write its name or absolute path")
+    if "/" in name and not is_normal_path(name):
+        raise FilterError(
+            part.location, f"{name!r} is not a plain absolute path", "write it without `.`, `..` and `//`"
+        )
+    return name
+
+
+def is_normal_path(path: str) -> bool:
+    """True for an absolute path without `.`, `..`, `//` and a slash at its end."""
+    return path.startswith("/") and not any(part in ("", ".", "..") for part in path[1:].split("/"))
+
+
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
+
+
+def run_as_of(part: Field) -> str:
+    """A user's name; whether there is such a user only the host can say. Raises FilterError."""
+    if "#" in part.text or ";" in part.text:
+        raise FilterError(part.location, "a comment after a definition", "put it on a line of its own")
+    if not _USER.fullmatch(part.text):
+        raise FilterError(
+            part.location, f"{part.text!r} is no user's name", "write a name: numbers are ambiguous"
+        )
+    return part.text
+
+
+#: As kill(1) takes them, without SIG.
+_SIGNALS: Final = {
+    name.removeprefix("SIG"): number.value for name, number in signal.Signals.__members__.items()
+}
+_SIGNAL_NUMBER = re.compile(r"[1-9][0-9]?", re.ASCII)
+
+
+def signal_number(text: str) -> int | None:
+    """The number of `9`, `KILL` or `SIGKILL`, None if there is no such signal."""
+    if _SIGNAL_NUMBER.fullmatch(text):
+        return int(text) if int(text) < signal.NSIG else None
+    return _SIGNALS.get(text.removeprefix("SIG"))
+
+
+def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:
+    """Each field as a pattern. Raises FilterError."""
+    found = []
+    for part in fields:
+        try:
+            found.append(Pattern(part.text))
+        except PatternError as error:
+            raise FilterError(part.location, *error.args) from error
+    return tuple(found)
+
+
+def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Clock, options: Options) -> bool:
+    """True if there are as many words as patterns, and each matches. Raises OutOfTime."""
+    count = len(patterns)
+    if count != len(words):
+        return False
+    longest = options.max_word
+    timed: list[tuple[Pattern, str]] = []
+    # What needs a clock comes after all else, and the last word first: where filters of one command differ is
+    # seldom the beginning.
+    for place in range(count - 1, -1, -1):
+        pattern, word = patterns[place], words[place]
+        if pattern.literal is not None:
+            if word != pattern.literal:
+                return False
+        elif len(word) <= longest and len(word) <= pattern.untimed_up_to and clock.untimed:
+            clock.untimed -= 1
+            if pattern.untimed(word) is None:
+                return False
+            if not pattern.exact:
+                timed.append((pattern, word))
+        else:
+            timed.append((pattern, word))
+    return not timed or all(pattern.matches(word, clock, longest) for pattern, word in timed)
+
+
+def literals_of(patterns: tuple[Pattern, ...]) -> dict[int, tuple[str, ...]]:
+    """The places after argv[0] whose pattern is a word."""
+    return {
+        place: (pattern.literal,)
+        for place, pattern in enumerate(patterns)
+        if place and pattern.literal is not None
+    }
+
+
+def check_first(pattern: Pattern, program: str, part: Field) -> None:
+    """Raise FilterError if the pattern of argv[0] does not match the program's own name or path."""
+    # oslo.rootwrap lets the pattern alone decide, and would run rm for a request of `ls`.
+    clock = Clock()
+    try:
+        matches = any(pattern.matches(name, clock) for name in (program, basename(program)))
+    except OutOfTime as error:
+        raise FilterError(part.location, "a pattern that takes too long", "write it without (a+)+") from error
+    if not matches:
+        raise FilterError(
+            part.location, f"the first pattern does not match {program}", "write the program's name there"
+        )
+
+
+def ip_of(entry: Entry, form: str) -> tuple[str, str]:
+    """Program and user of a kind that is for ip(8) alone. Raises FilterError."""
+    program, run_as = expect(entry, form, 2, 2)
+    if basename(program_of(program)) != "ip":
+        raise FilterError(
+            program.location, f"{program.text!r} is not ip, whose words this kind knows", "use another kind"
+        )
+    return program.text, run_as_of(run_as)

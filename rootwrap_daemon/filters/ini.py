@@ -1,0 +1,208 @@
+"""Filter-file text -> entries that know their file:line:column, and findings; never raises on bad text.
+
+Promises: reads what oslo.rootwrap's RawConfigParser(strict=False) reads, and says so where it must not be
+used.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rootwrap_daemon.filters.values import Finding, Location, Severity
+
+#: The section of the filters; every other one holds the options of the filter it is named after.
+FILTERS = "Filters"
+
+_HEADER = re.compile(r"\[(.+)\]")
+_DELIMITER = re.compile(r"[=:]")
+# What str.strip, configparser or a reader takes for a blank, a line break or nothing at all.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[^\S \t]")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One comma-separated part of a definition, stripped."""
+
+    text: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One definition `name: field, field, ...`.
+
+    `lines`: its value as it stands in the file, (line, column, text) each.
+    """
+
+    name: str
+    location: Location
+    fields: tuple[Field, ...]
+    lines: tuple[tuple[int, int, str], ...]
+
+    @property
+    def key(self) -> str:
+        """The name as oslo.rootwrap compares it."""
+        return self.name.lower()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(part.text for part in self.fields)
+
+
+@dataclass(slots=True)
+class Section:
+    """The entries below one kind of header; a header that comes again goes on where it stopped."""
+
+    name: str
+    location: Location
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A filter file as read."""
+
+    file: str
+    sections: tuple[Section, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A definition whose continuation lines may still come: (line number, column of the text, text)."""
+
+    name: str
+    location: Location
+    indent: int
+    lines: list[tuple[int, int, str]]
+
+
+def parse(text: str, file: str) -> Document:
+    """Read one filter file. `file` is only for the locations."""
+    return _Parser(file).parse(text)
+
+
+class _Parser:
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.sections: dict[str, Section] = {}
+        self.findings: list[Finding] = []
+        self.section: Section | None = None
+        self.draft: _Draft | None = None
+
+    def parse(self, text: str) -> Document:
+        for number, raw in enumerate(text.split("\n"), 1):
+            self._line(number, raw.removesuffix("\r"))
+        self._finish()
+        return Document(self.file, tuple(self.sections.values()), tuple(self.findings))
+
+    def _error(self, location: Location, what: str, mend: str, *names: str) -> None:
+        self.findings.append(Finding(location, Severity.ERROR, what, mend, frozenset(map(str.lower, names))))
+
+    def _line(self, number: int, raw: str) -> None:
+        stripped = raw.strip()
+        if "\r" in raw:
+            # A line break to others, in a comment too: what follows it is a definition to them.
+            where = Location(self.file, number, raw.index("\r") + 1)
+            self._strange(where, "a carriage return in the middle of a line", raw, stripped)
+            return
+        if not stripped or stripped[0] in "#;":
+            return
+        if bad := _CONTROL.search(raw):
+            what = f"the character {ascii(bad[0])[1:-1]} in a filter file"
+            self._strange(Location(self.file, number, bad.start() + 1), what, raw, stripped)
+            return
+        column = raw.index(stripped) + 1
+        here = Location(self.file, number, column)
+        if self._continues(raw):
+            if self.draft is not None:
+                self.draft.lines.append((number, column, stripped))
+            return
+        self._finish()
+        if header := _HEADER.match(stripped):
+            self._header(header[1], here)
+            return
+        if self.section is None:
+            self._error(here, "a line before any section", f"put [{FILTERS}] above it")
+            return
+        name, value, offset = _definition(stripped)
+        if not name:
+            mend = "write `name: Kind, executable, run_as, ...`"
+            self._error(here, "not a definition", mend, *self._about())
+            return
+        self.draft = _Draft(name, here, column - 1, [(number, column + offset, value)])
+
+    def _continues(self, raw: str) -> bool:
+        """True if this line goes on with the definition above."""
+        return self.draft is not None and len(raw) - len(raw.lstrip()) > self.draft.indent
+
+    def _about(self, name: str | None = None) -> tuple[str, ...]:
+        """The filter that a line here is about: for an option, the one that its section is named after."""
+        if self.section is not None and self.section.name != FILTERS:
+            return (self.section.name,)
+        return () if name is None else (name,)
+
+    def _strange(self, where: Location, what: str, raw: str, stripped: str) -> None:
+        """A character that others may take for a break or a blank: nothing that it could hide is used."""
+        about: tuple[str, ...] = ()
+        if stripped[:1] not in ("#", ";"):
+            if self._continues(raw) and self.draft is not None:
+                about = self._about(self.draft.name)
+            else:
+                self._finish()
+                if stripped.startswith("["):
+                    # Whatever comes below belongs to a section whose name is not known.
+                    self.section = None
+                else:
+                    about = self._about(_definition(stripped)[0] or None)
+        self._error(where, what, "take it out", *about)
+
+    def _header(self, name: str, here: Location) -> None:
+        if name.upper() == "DEFAULT":
+            self._error(here, "a [DEFAULT] section", f"move what is in it to [{FILTERS}]")
+        known = self.sections.get(name)
+        if known is None:
+            known = self.sections[name] = Section(name, here)
+        self.section = known
+
+    def _finish(self) -> None:
+        draft, self.draft = self.draft, None
+        if draft is None or self.section is None:
+            return
+        entry = Entry(draft.name, draft.location, tuple(self._fields(draft)), tuple(draft.lines))
+        if not any(entry.texts):
+            about = self._about(entry.name)
+            self._error(entry.location, f"{entry.name} has no value", "give it one, or take it out", *about)
+            return
+        self.section.entries.append(entry)
+
+    def _fields(self, draft: _Draft) -> Iterator[Field]:
+        open_field: list[tuple[Location, str]] = []
+        for index, (number, column, text) in enumerate(draft.lines):
+            for part_index, part in enumerate(text.split(",")):
+                if part_index:
+                    yield self._join(open_field, draft)
+                    open_field = []
+                stripped = part.strip()
+                if stripped or not index or part_index:
+                    offset = part.index(stripped) if stripped else 0
+                    open_field.append((Location(self.file, number, column + offset), stripped))
+                column += len(part) + 1
+        yield self._join(open_field, draft)
+
+    def _join(self, parts: list[tuple[Location, str]], draft: _Draft) -> Field:
+        full = [part for part in parts if part[1]] or parts
+        if len(full) > 1:
+            mend = "put a comma before or after the break"
+            self._error(full[1][0], "a line break inside a field", mend, *self._about(draft.name))
+        return Field("\n".join(text for _, text in full), full[0][0]) if full else Field("", draft.location)
+
+
+def _definition(line: str) -> tuple[str, str, int]:
+    """Name, value, and where the value begins; an empty name if there is no delimiter."""
+    delimiter = _DELIMITER.search(line)
+    if delimiter is None:
+        return "", "", 0
+    rest = line[delimiter.end() :]
+    value = rest.strip()
+    return line[: delimiter.start()].rstrip(), value, delimiter.end() + (rest.index(value) if value else 0)

@@ -1,0 +1,79 @@
+"""What `check` gives: findings with a stable id, their severity, and the edits that would mend them.
+
+Promises: all are immutable. Imports of this package only what filters take and give.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from rootwrap_daemon.filters.values import Location
+
+
+class Severity(enum.Enum):
+    """How much a finding matters; in the order of `--fail-on`."""
+
+    INFO = "info"  # worth knowing, nothing to do
+    WARNING = "warning"  # works, and is perhaps not what was meant
+    ERROR = "error"  # cannot be used, or gives away more than any reader would think
+
+    @property
+    def rank(self) -> int:
+        """0 for the least."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Put `new` in the place of `old`, which stands at `location` and within one line.
+
+    An empty `new` for a whole line takes the line out with its end.
+    """
+
+    location: Location
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a rule found: where, over how many characters, what is wrong and what to write instead.
+
+    `replacement`: the definition to write, where it can be computed. `edits`: changes that mend it and change
+    no verdict. `severity`: None for that of the rule.
+    """
+
+    location: Location
+    what: str
+    instead: str
+    length: int = 1
+    replacement: str | None = None
+    edits: tuple[Edit, ...] = ()
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem with the rule that found it. `text`: the line of the file, without its end."""
+
+    rule: str
+    severity: Severity
+    why: str
+    problem: Problem
+    text: str = ""
+
+    @property
+    def location(self) -> Location:
+        return self.problem.location
+
+    @property
+    def replacement(self) -> str | None:
+        """What to write in the place of the line, or instead of the definition; None if nobody can say."""
+        if not self.problem.edits:
+            return self.problem.replacement
+        line = self.text
+        for edit in sorted(self.problem.edits, key=lambda one: one.location, reverse=True):
+            if edit.location.line != self.location.line or not edit.new:
+                return None
+            at = edit.location.column - 1
+            line = line[:at] + edit.new + line[at + len(edit.old) :]
+        return line.strip()

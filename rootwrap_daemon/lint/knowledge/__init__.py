@@ -1,0 +1,1 @@
+"""Facts about programs and regular expressions that rules are made of."""

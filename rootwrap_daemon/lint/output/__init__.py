@@ -1,0 +1,1 @@
+"""Print findings as text, JSON or SARIF, and rules as a manual."""

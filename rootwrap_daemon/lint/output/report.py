@@ -1,0 +1,133 @@
+"""Findings as text, for a person, a terminal, a program or GitHub. SARIF has a module of its own.
+
+Promises: what comes from a file is shown without characters that a terminal would obey.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TextIO
+
+from rootwrap_daemon.lint.finding import Finding, Severity
+
+_COLOURS: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_GITHUB: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
+
+
+def printable(text: str) -> str:
+    """The text with every character that is not printable written as Python writes it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def summary(findings: Sequence[Finding], files: int) -> str:
+    """How many of each severity, in one line."""
+    counted = Counter(finding.severity for finding in findings)
+    parts = [
+        f"{counted[one]} {_plural(one.value, counted[one])}" for one in (*reversed(Severity),) if counted[one]
+    ]
+    return f"{', '.join(parts) or 'nothing found'} in {files} {_plural('file', files)}"
+
+
+def tally(findings: Sequence[Finding], titles: Mapping[str, str]) -> Iterator[str]:
+    """A line for each rule, the most frequent of the worst first; `titles` by the rules' ids."""
+    counted = Counter((finding.severity, finding.rule) for finding in findings)
+    for (severity, rule), count in sorted(
+        counted.items(), key=lambda one: (-one[0][0].rank, -one[1], one[0][1])
+    ):
+        yield f"{count:5} {_plural(severity.value, count):8} {rule}  {titles[rule]}"
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 or word == "info" else f"{word}s"
+
+
+def _notes(finding: Finding) -> list[tuple[str, str]]:
+    notes = [("why", finding.why), ("instead", finding.problem.instead)]
+    if finding.replacement is not None:
+        notes.append(("write", finding.replacement))
+    return [(name, printable(text)) for name, text in notes]
+
+
+def plain(findings: Sequence[Finding], files: int, out: TextIO) -> None:
+    """For a pipe: the first line of each finding has file:line:column, as compilers write it."""
+    for finding in findings:
+        head = f"{finding.location}: {finding.severity.value}: {finding.rule}: {finding.problem.what}"
+        out.write(printable(head) + "\n")
+        for name, text in _notes(finding):
+            out.write(f"    {name}: {text}\n")
+    out.write(summary(findings, files) + "\n")
+
+
+def coloured(findings: Sequence[Finding], files: int, out: TextIO) -> None:
+    """For a terminal: colours, and carets below what each finding is about."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=out, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for finding in findings:
+        colour = _COLOURS[finding.severity]
+        head = Text(printable(str(finding.location)), style="bold")
+        head.append(f": {finding.severity.value}: {finding.rule}: ", style=colour)
+        head.append(printable(finding.problem.what))
+        console.print(head)
+        if finding.text.strip():
+            start, length = finding.location.column - 1, finding.problem.length
+            before = printable(finding.text[:start])
+            about = printable(finding.text[start : start + length])
+            console.print(Text(f"  | {printable(finding.text)}", style="dim"))
+            console.print(Text(f"  | {' ' * len(before)}{'^' * max(1, len(about))}", style=colour))
+        for name, text in _notes(finding):
+            note = Text(f"    {name}: ", style="green" if name == "write" else "dim")
+            console.print(note.append(text, style="" if name == "why" else "default"))
+        console.print()
+    console.print(Text(summary(findings, files), style="bold"))
+
+
+def as_json(findings: Sequence[Finding], files: int, out: TextIO) -> None:
+    """One object: `files` judged, and `findings` with their fields by name."""
+    listed: list[dict[str, Any]] = [
+        {
+            "rule": finding.rule,
+            "severity": finding.severity.value,
+            "file": finding.location.file,
+            "line": finding.location.line,
+            "column": finding.location.column,
+            "length": finding.problem.length,
+            "what": finding.problem.what,
+            "why": finding.why,
+            "instead": finding.problem.instead,
+            "replacement": finding.replacement,
+            "fixable": bool(finding.problem.edits),
+        }
+        for finding in findings
+    ]
+    json.dump({"version": 1, "files": files, "findings": listed}, out, indent=2)
+    out.write("\n")
+
+
+def github(findings: Sequence[Finding], files: int, out: TextIO) -> None:
+    """Workflow commands of GitHub Actions, which it shows beside the lines of a change.
+
+    `::error file=...,line=...::text`: in a value % : , and line breaks are escaped, in the text % and line
+    breaks (actions/toolkit, command.ts).
+    """
+    for finding in findings:
+        place = finding.location
+        properties = {
+            "file": place.file,
+            "line": place.line,
+            "col": place.column,
+            "endColumn": place.column + finding.problem.length,
+            "title": finding.rule,
+        }
+        told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
+        text = "\n".join((finding.problem.what, *(f"{name}: {note}" for name, note in _notes(finding))))
+        out.write(f"::{_GITHUB[finding.severity]} {told}::{_data(text)}\n")
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,369 @@
+"""RW301 and RW310-RW390: filters that give away more than they seem to, each by its kind.
+
+Promises: RW390 says what the daemon does otherwise than oslo.rootwrap, and nothing else.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from rootwrap_daemon.filters.chains import ChainingFilter
+from rootwrap_daemon.filters.ini import Field
+from rootwrap_daemon.filters.values import Pin
+from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.knowledge import programs
+from rootwrap_daemon.lint.rules import rule
+from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.lint.told import told
+
+
+def _at(part: Field, what: str, instead: str, **more: object) -> Problem:
+    severity, replacement = more.get("severity"), more.get("replacement")
+    return Problem(
+        part.location,
+        what,
+        instead,
+        len(part.text.partition("\n")[0]),
+        replacement=replacement if isinstance(replacement, str) else None,
+        severity=severity if isinstance(severity, Severity) else None,
+    )
+
+
+def _is_open(line: Line) -> bool:
+    """True for a filter that allows its program any arguments."""
+    return line.kind == "CommandFilter" or (line.kind == "EnvFilter" and not line.words)
+
+
+@rule("RW301", Severity.ERROR)
+def any_arguments(subject: Subject) -> Iterator[Problem]:
+    """A dangerous program with any arguments.
+
+    The program does its caller's will with root's rights: the filter is worth as much as a root shell, or as
+    the part of it that the finding names.
+
+    Found::
+
+        tcpdump: CommandFilter, tcpdump, root
+
+    Found::
+
+        lvs: EnvFilter, env, root, LC_ALL=C, lvs
+
+    Fine::
+
+        tcpdump: ArgvFilter, tcpdump, root, -i, {ifname}, -c, {int}, -w, {=-}
+
+    Fine::
+
+        hostname: CommandFilter, hostname, root
+    """
+    for line in subject.lines:
+        known = programs.look_up(line.program)
+        # What another user runs is that user's.
+        if known is None or line.program_field is None or not _is_open(line):
+            continue
+        severity = Severity.ERROR if known.gives_root and line.run_as == "root" else Severity.WARNING
+        what = f"any arguments for {line.program}, which {known.because}"
+        instead, replacement = _instead(line, known)
+        yield _at(line.program_field, what, instead, severity=severity, replacement=replacement)
+
+
+def _instead(line: Line, known: programs.Program) -> tuple[str, str | None]:
+    if known.safer is None:
+        if known.routes[0] in ("code", "runs", "escape", "proxy", "kernel"):
+            return programs.NEVER, None
+        instead = "write every word out, in an ArgvFilter or RegExpFilter, and free ones by their type"
+        return (f"{instead}; {programs.WHOSE_FILE}" if "config" in known.routes else instead), None
+    if "," not in known.safer:
+        return f"use an {known.safer}", None
+    return (
+        "write its words out; for example, with your own names and paths",
+        f"{line.entry.name}: {known.safer}",
+    )
+
+
+@rule("RW310", Severity.ERROR)
+def pattern_in_path(subject: Subject) -> Iterator[Problem]:
+    """A regular expression in a PathFilter.
+
+    PathFilter compares words and directories. To oslo.rootwrap the expression is a directory of that odd
+    name: the filter never matches, and something else may have allowed the command all the time.
+
+    Found::
+
+        ls: PathFilter, ls, root, /etc/(?!\\.\\.).*
+
+    Fine::
+
+        ls: PathFilter, ls, root, /etc/nova
+    """
+    return told(subject, "RW310")
+
+
+@rule("RW311", Severity.ERROR)
+def everything_beneath(subject: Subject) -> Iterator[Problem]:
+    """A PathFilter whose directory is /.
+
+    Every path is beneath it: the filter restricts nothing.
+
+    Found::
+
+        ls: PathFilter, ls, root, /
+
+    Fine::
+
+        ls: PathFilter, ls, root, /var/lib/nova
+    """
+    # Not only where the daemon says it: it stops at the first fault of a line.
+    for line in subject.lines:
+        for part in line.words if line.kind == "PathFilter" else ():
+            if part.text and not part.text.strip("/"):
+                yield _at(part, "the base directory / contains everything", "name the directory meant")
+
+
+@rule("RW312", Severity.WARNING)
+def not_pinned(subject: Subject) -> Iterator[Problem]:
+    """A filter with `pin = no`.
+
+    The command then gets a path, not the thing that was checked: who can write in the directory can put a
+    link there in between.
+
+    Found::
+
+        ls: PathFilter, ls, root, /var/lib/nova
+        [ls]
+        pin = no
+
+    Fine::
+
+        ls: PathFilter, ls, root, /var/lib/nova
+    """
+    for line in subject.lines:
+        if line.filter is not None and line.filter.options.pin is Pin.NO:
+            what = f"{line.entry.name}: pin = no"
+            yield _at(line.entry.fields[0], what, "take it out, or use pin = object or pin = parent")
+
+
+_CONTEXT: Final = "--privsep_context"
+
+
+@rule("RW320", Severity.WARNING)
+def privsep(subject: Subject) -> Iterator[Problem]:
+    """A line that starts oslo.privsep's helper.
+
+    The helper is a daemon of root's that runs any function of its context for the caller: the line is worth
+    as much as all of that context. Who can choose the context, the configuration file or the module path
+    imports code of its own. oslo.rootwrap allows the helper with any arguments even without such a line; the
+    daemon does not.
+
+    Found::
+
+        privsep: RegExpFilter, privsep-helper, root, privsep-helper, --privsep_context, nova\\.privsep\\.ctxt
+
+    Fine::
+
+        ls: RegExpFilter, ls, root, ls
+    """
+    for line in subject.lines:
+        if line.program == "privsep-helper" and line.program_field is not None:
+            texts = line.entry.texts
+            contexts = [texts[place + 1] for place in range(len(texts) - 1) if texts[place] == _CONTEXT]
+            names = ", ".join(contexts) if contexts else "any context"
+            what = f"starts privsep-helper: equivalent to root for {names}"
+            yield _at(
+                line.program_field,
+                what,
+                "name context and configuration file as plain words,"
+                " and write `# rw: ignore RW320 REASON` above the line",
+            )
+
+
+@rule("RW321", Severity.INFO)
+def env_values(subject: Subject) -> Iterator[Problem]:
+    """An EnvFilter with values or arguments, which oslo.rootwrap ignores.
+
+    There only the names of the variables and of the program count: `LC_ALL=C` allows any LC_ALL, and what
+    follows the program allows any arguments. The daemon honours both.
+
+    Found::
+
+        x: EnvFilter, env, root, PROCESS_TAG=, haproxy, -f, /etc/x
+
+    Found::
+
+        x: EnvFilter, env, root, LC_ALL=C, hostname
+
+    Fine::
+
+        x: EnvFilter, env, root, PROCESS_TAG=, hostname
+    """
+    for line in subject.lines:
+        if line.kind != "EnvFilter":
+            continue
+        fixed = [part for part in line.entry.fields[3:] if "=" in part.text and not part.text.endswith("=")]
+        variables = [part for part in fixed if part not in line.words]
+        if line.words:
+            what = f"oslo.rootwrap allows any arguments for {line.program} here"
+            yield _at(line.words[0], what, "nothing for the daemon; for oslo.rootwrap, use a RegExpFilter")
+        elif variables:
+            what = f"oslo.rootwrap allows any value in the place of {variables[0].text}"
+            yield _at(variables[0], what, "nothing for the daemon, which wants that value")
+
+
+@rule("RW322", Severity.ERROR)
+def dangerous_variable(subject: Subject) -> Iterator[Problem]:
+    """A variable that makes programs load code or files, with any value.
+
+    Its value is the caller's to choose, and the program that then loads it is root's.
+
+    Found::
+
+        au: EnvFilter, env, root, LD_LIBRARY_PATH=, aureplicationvvol
+
+    Found::
+
+        ls: RegExpFilter, ls, root, ls
+        [ls]
+        env = LD_PRELOAD
+
+    Fine::
+
+        au: EnvFilter, env, root, LD_LIBRARY_PATH=/opt/hitachi/lib, aureplicationvvol
+    """
+    for problem in told(subject, "RW322", raised=Severity.ERROR):
+        instead = "write the one value that is needed behind the =, or set it by the filter's option set_env"
+        yield Problem(problem.location, problem.what, instead, problem.length)
+
+
+@rule("RW330", Severity.WARNING)
+def kill_interpreter(subject: Subject) -> Iterator[Problem]:
+    """A KillFilter of an interpreter.
+
+    Every service in that language runs the same program: the caller can end those of others. The options
+    `target_user` and `started_by` say whose processes are meant.
+
+    Found::
+
+        kill: KillFilter, root, python3, -9
+
+    Fine::
+
+        kill: KillFilter, root, python3, -9
+        [kill]
+        started_by = self
+    """
+    for line in subject.lines:
+        part = line.program_field
+        known = programs.look_up(line.program)
+        name = known.name if known else line.program
+        if line.kind != "KillFilter" or part is None or name not in programs.INTERPRETERS:
+            continue
+        if line.filter is None or not (line.filter.options.target_user or line.filter.options.started_by_us):
+            what = f"signals to any process that runs {line.program}"
+            instead = f"add a section [{line.entry.name}] with target_user = USER or started_by = self"
+            yield _at(part, what, instead)
+
+
+@rule("RW331", Severity.ERROR)
+def kill_by_words(subject: Subject) -> Iterator[Problem]:
+    """kill(1) by a kind that looks at words alone.
+
+    A process number says nothing about the process: the caller can end any. KillFilter looks at what the
+    process runs.
+
+    Found::
+
+        kill: RegExpFilter, kill, root, kill, -9, [0-9]+
+
+    Fine::
+
+        kill: KillFilter, root, /usr/sbin/dnsmasq, -9
+
+    Fine::
+
+        kill: ArgvFilter, kill, root, -9, {pid=/usr/sbin/dnsmasq}
+    """
+    for line in subject.lines:
+        part = line.program_field
+        if part is not None and line.program in ("kill", "pkill", "killall") and line.kind == "RegExpFilter":
+            instead = "write a KillFilter with the program whose processes are meant"
+            replacement = f"{line.entry.name}: KillFilter, {line.run_as}, /usr/sbin/NAME, -TERM"
+            yield _at(part, "signals to any process", instead, replacement=replacement)
+
+
+@rule("RW340", Severity.ERROR)
+def chain_to_shell(subject: Subject) -> Iterator[Problem]:
+    """A chain that reaches a shell, or another program that runs any command.
+
+    What runs inside the chain is then not bound by any filter, and not by the namespace, group or priority
+    that the chain gives it: it can leave them.
+
+    Found::
+
+        exec: IpNetnsExecFilter, ip, root
+        sh: CommandFilter, sh, root
+
+    Fine::
+
+        exec: IpNetnsExecFilter, ip, root
+        arping: RegExpFilter, arping, root, arping, -c, 1, [0-9.]+
+    """
+    leaves = [line for line in subject.lines if line.filter is not None and _is_open(line)]
+    for line in subject.lines:
+        if not isinstance(line.filter, ChainingFilter):
+            continue
+        for leaf in leaves:
+            known = programs.look_up(leaf.program)
+            if known and leaf.run_as == line.run_as and not {"code", "runs"}.isdisjoint(known.routes):
+                what = f"this chain reaches {leaf.program} with any arguments, by {leaf.entry.name}"
+                where = f"{leaf.entry.location.file}:{leaf.entry.location.line}"
+                yield _at(line.entry.fields[0], what, f"restrict that filter ({where})")
+
+
+@rule("RW342", Severity.WARNING)
+def keyword(subject: Subject) -> Iterator[Problem]:
+    """A free word that the program could read as a keyword.
+
+    ip, tc and bridge take a word for a keyword wherever one may stand: a device called `netns` makes the next
+    word a namespace.
+
+    Found::
+
+        link: ArgvFilter, ip, root, link, set, {ifname}, up
+
+    Fine::
+
+        link: ArgvFilter, ip, root, link, set, dev, {ifname}, up
+    """
+    return told(subject, "RW342")
+
+
+#: What the daemon does otherwise than oslo.rootwrap, by the kind; where it never shows, there is nothing.
+_OTHERWISE: Final = {
+    "IpFilter": "refuses -batch, vrf exec, names with a slash, and netns exec however it is written",
+    "IpNetnsExecFilter": "runs the inner filter's own program, never a path that only ends like it",
+    "ChainingRegExpFilter": "runs the inner filter's own program, never a path that only ends like it",
+    "KillFilter": "sends the signal itself, to the process looked at, and takes only plain process numbers",
+    "PathFilter": "compares whole components, follows no link of others, and takes no option for `pass`",
+    "ReadFileFilter": "reads the file itself, and through no link that others could change",
+}
+
+
+@rule("RW390", Severity.INFO)
+def otherwise(subject: Subject) -> Iterator[Problem]:
+    """What the daemon does otherwise than oslo.rootwrap with this line.
+
+    Who moves over should know it beforehand. The differences make something safe that was not; see
+    doc/source/contributor/past-flaws.rst.
+
+    Found::
+
+        ip: IpFilter, ip, root
+
+    Fine::
+
+        ls: CommandFilter, ls, root
+    """
+    for line in subject.lines:
+        if line.filter is not None and line.kind in _OTHERWISE:
+            what = f"unlike oslo.rootwrap, the daemon {_OTHERWISE[line.kind]}"
+            yield _at(line.entry.fields[0], what, "nothing, if no request counts on it")

@@ -1,0 +1,301 @@
+"""RW2xx: what this host, or the configuration that is used here, makes of the filters.
+
+Promises: asks the host what the daemon asks it, by the daemon's own functions. Reads, and changes nothing.
+"""
+
+from collections.abc import Iterator
+
+from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.ini import Entry, Field
+from rootwrap_daemon.filters.kinds import PathFilter, ReadFileFilter
+from rootwrap_daemon.filters.values import Beneath, Finding, Location
+from rootwrap_daemon.lint.finding import Edit, Problem, Severity
+from rootwrap_daemon.lint.rules import rule
+from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.lint.suppress import start_of
+from rootwrap_daemon.policy import host as looks
+
+_PATHS = ("filters_path", "exec_dirs")
+
+
+def _program(line: Line) -> Problem | None:
+    """A place to say something about a line's program, None if the host does not look for it."""
+    part = line.program_field
+    if line.filter is None or part is None:
+        return None
+    return Problem(part.location, "", "", len(part.text))
+
+
+def _search(subject: Subject, line: Line) -> str | None:
+    """Why the daemon could not run the line's program, None if it could; empty if it is not there."""
+    if subject.host is None or line.program_field is None:
+        return None
+    try:
+        looks.find_executable(line.program_field.text, subject.host.exec_dirs, subject.host.owners)
+    except FileNotFoundError:
+        return ""
+    except looks.UntrustedPath as error:
+        return str(error)
+    return None
+
+
+@rule("RW201", Severity.WARNING)
+def no_executable(subject: Subject) -> Iterator[Problem]:
+    """A program that is not on this host.
+
+    The filter allows nothing here; what is installed under that name one day, it will allow at once.
+
+    Found::
+
+        x: RegExpFilter, no-such-program, root, no-such-program
+
+    Fine::
+
+        ls: RegExpFilter, ls, root, ls
+    """
+    for line in subject.lines:
+        place = _program(line)
+        if place is not None and _search(subject, line) == "":
+            name = line.program_field.text if line.program_field else ""
+            instead = "install it, name its absolute path, or take the filter out"
+            yield Problem(place.location, f"no program {name} here", instead, place.length)
+
+
+@rule("RW202", Severity.ERROR)
+def untrusted_executable(subject: Subject) -> Iterator[Problem]:
+    """A program that others than trusted owners can change.
+
+    Who can write the file, or a directory above it, chooses what runs as root. The daemon refuses it;
+    oslo.rootwrap runs it.
+
+    Found::
+
+        x: RegExpFilter, /scratch/writable, root, /scratch/writable
+
+    Fine::
+
+        x: RegExpFilter, /scratch/program, root, /scratch/program
+    """
+    for line in subject.lines:
+        place = _program(line)
+        why = _search(subject, line) if place is not None else None
+        if place is not None and why:
+            yield Problem(place.location, why, "give it and all above it to root, mode 0755", place.length)
+
+
+@rule("RW203", Severity.ERROR)
+def no_user(subject: Subject) -> Iterator[Problem]:
+    """A user or group that this host does not have.
+
+    The daemon refuses the filter: there is nobody to run the command as.
+
+    Found::
+
+        ls: RegExpFilter, ls, no-such-user, ls
+
+    Fine::
+
+        ls: RegExpFilter, ls, root, ls
+    """
+    if subject.host is None:
+        return
+    for line in subject.lines:
+        one = line.filter
+        if one is None:
+            continue
+        try:
+            looks.identity(one.run_as, one.options.group)
+            if one.options.target_user:
+                looks.user_number(one.options.target_user)
+        except KeyError as error:
+            yield Problem(one.location, str(error.args[0]), "name one that is there", len(line.entry.name))
+
+
+@rule("RW204", Severity.WARNING)
+def writable_base(subject: Subject) -> Iterator[Problem]:
+    """A directory of a PathFilter, or a file to be read, that others than trusted owners can change.
+
+    Who can write there can put a link in the place of what was checked. The daemon hands on what it checked
+    by a descriptor; oslo.rootwrap hands on the name.
+
+    Found::
+
+        x: PathFilter, ls, root, /scratch/shared
+
+    Found::
+
+        x: ArgvFilter, ls, root, {path=/scratch/shared}
+
+    Fine::
+
+        x: PathFilter, ls, root, /scratch/private
+
+    Fine::
+
+        kill: ArgvFilter, kill, root, -9, {pid=/usr/bin/ls}
+    """
+    if subject.host is None:
+        return
+    for line in subject.lines:
+        for path, part in _bases(line):
+            try:
+                looks.resolve_owned(path, subject.host.owners)
+            except looks.UntrustedPath as error:
+                instead = "give it to root if no other needs to write there"
+                yield Problem(part.location, str(error), instead, len(part.text.partition("\n")[0]))
+            except OSError:
+                # Not there yet: the daemon looks again at each request.
+                continue
+
+
+def _bases(line: Line) -> Iterator[tuple[str, Field]]:
+    """The paths on the host that a filter names, each with the field that does."""
+    fields = line.entry.fields
+    if isinstance(line.filter, PathFilter):
+        yield from ((part.text, part) for part in fields[3:] if part.text.startswith("/"))
+    elif isinstance(line.filter, ReadFileFilter):
+        yield line.filter.program, fields[1]
+    elif isinstance(line.filter, ArgvFilter):
+        # Any word will do, a number for {pid}.
+        things = [make("1") for make in line.filter.pattern.makes.values()]
+        bases = sorted({thing.base for thing in things if isinstance(thing, Beneath)})
+        yield from ((base, fields[0]) for base in bases)
+
+
+@rule("RW205", Severity.ERROR)
+def unsafe_file(subject: Subject) -> Iterator[Problem]:
+    """A filter file, a directory of them, or one of programs, that the daemon does not read.
+
+    Who can write a filter file is root. The daemon reads only what trusted owners alone can write, from /
+    down; oslo.rootwrap reads all.
+
+    Found::
+
+        ==> open/x.filters <==
+        [Filters]
+        ls: RegExpFilter, ls, root, ls
+
+    Fine::
+
+        ==> private/x.filters <==
+        [Filters]
+        ls: RegExpFilter, ls, root, ls
+    """
+    return _loader(subject, about_filters=False)
+
+
+@rule("RW206", Severity.ERROR)
+def relative_directory(subject: Subject) -> Iterator[Problem]:
+    """A relative or padded entry of filters_path or exec_dirs.
+
+    oslo.rootwrap splits at the comma and keeps the blank behind it: the second entry is then a relative path,
+    looked up where the caller stands. Who makes a directory of that name there writes the filters.
+
+    Found::
+
+        ==> rootwrap.conf <==
+        [DEFAULT]
+        filters_path=/etc/nova/rootwrap.d, /usr/share/nova/rootwrap
+
+    Found::
+
+        ==> rootwrap.conf <==
+        [DEFAULT]
+        exec_dirs=bin
+
+    Fine::
+
+        ==> rootwrap.conf <==
+        [DEFAULT]
+        filters_path=/etc/nova/rootwrap.d,/usr/share/nova/rootwrap
+    """
+    for entry in _options(subject):
+        for number, column, text in entry.lines:
+            at = column
+            for part in text.split(","):
+                place = Location(entry.location.file, number, at)
+                at += len(part) + 1
+                stripped = part.strip()
+                if "{{" in stripped:
+                    what = f"{entry.name}: {stripped!r} is filled in later"
+                    instead = "render the template first, and check what comes out"
+                    yield Problem(place, what, instead, len(part), severity=Severity.WARNING)
+                elif stripped and not stripped.startswith("/"):
+                    what = f"{entry.name}: {stripped!r} is not an absolute path"
+                    yield Problem(place, what, "write it from / on", len(part), severity=Severity.ERROR)
+                elif stripped != part:
+                    what = (
+                        f"{entry.name}: a blank beside a comma, which makes a relative path in oslo.rootwrap"
+                    )
+                    edit = Edit(place, part, stripped)
+                    yield Problem(place, what, "take the blank out", len(part), stripped, (edit,))
+
+
+def _options(subject: Subject) -> Iterator[Entry]:
+    for config in subject.configs:
+        for section in config.document.sections:
+            if section.name == "DEFAULT":
+                yield from (entry for entry in section.entries if entry.key in _PATHS)
+
+
+@rule("RW207", Severity.ERROR)
+def bad_config(subject: Subject) -> Iterator[Problem]:
+    """A configuration that the daemon cannot use.
+
+    It does not start with it; or, while it runs, goes on with what it had.
+
+    Found::
+
+        ==> config rootwrap.conf <==
+        [DEFAULT]
+        filters_path=/scratch/private
+        socket_mode=0999
+
+    Fine::
+
+        ==> config rootwrap.conf <==
+        [DEFAULT]
+        filters_path=/scratch/private
+        socket_mode=0660
+    """
+    if subject.host is not None and subject.host.problem is not None:
+        file, what = subject.host.problem
+        yield Problem(start_of(file), what.removeprefix(f"{file}: "), "mend that option")
+
+
+@rule("RW208", Severity.ERROR)
+def refused_here(subject: Subject) -> Iterator[Problem]:
+    """A filter whose words are right, and that the daemon refuses on this host or with this configuration.
+
+    An option asks for something that the daemon or the command's user does not have.
+
+    Found::
+
+        ==> private/x.filters <==
+        [Filters]
+        ls: RegExpFilter, ls, nobody, ls
+        [ls]
+        capabilities = CAP_NET_ADMIN
+
+    Fine::
+
+        ==> private/x.filters <==
+        [Filters]
+        ls: RegExpFilter, ls, root, ls
+        [ls]
+        capabilities = CAP_NET_ADMIN
+    """
+    return _loader(subject, about_filters=True)
+
+
+def _loader(subject: Subject, *, about_filters: bool) -> Iterator[Problem]:
+    """What the daemon's loader says beyond the text: about filters, or about files and directories."""
+    for finding in subject.host.findings if subject.host is not None else ():
+        if bool(finding.filters) is about_filters and not _is_told_elsewhere(finding):
+            severity = Severity(finding.severity.value)
+            yield Problem(finding.location, finding.what, finding.mend, severity=severity)
+
+
+def _is_told_elsewhere(finding: Finding) -> bool:
+    # RW203 and RW117 say it too, without a loader.
+    return finding.what.startswith(("no user ", "no group ", "target_user: ", "not read, by its name"))
