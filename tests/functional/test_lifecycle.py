@@ -187,7 +187,7 @@ def test_not_isolated_is_refused(new_daemon: NewDaemon) -> None:
 def test_console_script_isolates_itself(new_daemon: NewDaemon, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('ran')")
     daemon = new_daemon(start=False)
-    code = "import sys; from rootwrap_daemon.daemon.start.bootstrap import console; sys.argv[1:] = sys.argv[1:]; console()"
+    code = "from rootwrap_daemon.daemon.start.bootstrap import console; console()"
     command = [sys.executable, "-c", code, "--config-file", str(daemon.config), "--check"]
     if not ROOT:
         command = ["unshare", "--user", "--map-root-user", *command]
