@@ -28,11 +28,12 @@ from rootwrap_daemon import config
 from rootwrap_daemon.daemon.record import sinks
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.run import orphans
+from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.registry import Notes, Registry
-from rootwrap_daemon.daemon.serve.server import Server
+from rootwrap_daemon.daemon.serve.server import Server, Source
 from rootwrap_daemon.daemon.start import client_started, configuration, surroundings, systemd
 from rootwrap_daemon.daemon.start.client_started import Launched
-from rootwrap_daemon.daemon.start.sockets import HandedListener, Listener, Source
+from rootwrap_daemon.daemon.start.sockets import HandedListener, Listener
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
 from rootwrap_daemon.filters.values import Severity
 from rootwrap_daemon.policy import host
@@ -108,22 +109,23 @@ def _main(arguments: argparse.Namespace) -> int:
         return 0
     signals = _Signals()
     audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
-    running = Registry(_notes(settings, policy.owners))
+    registry = Registry(_notes(settings, policy.owners))
     listener = launcher or _listen(manager, settings, policy.owners)
     if settings.capabilities is not None:
         surroundings.keep_capabilities(settings.capabilities)
     orphans.adopt()
-    server = Server(listener, policy, audit, running)
+    instance = Instance(policy, audit, registry)
+    server = Server(listener, instance)
 
     def reload() -> Policy:
         audit.reopen()
         new = _settings(configuration.read(config_file, owners), arguments.socket)
         configuration.report_changes(settings, new)
-        return load(config.fit(new, nofile), server.policy.generation + 1)
+        return load(config.fit(new, nofile), instance.policy.generation + 1)
 
     _log_start(policy, settings, listener.place)
     manager.notify(READY=1, STATUS=_in_force(policy))
-    reaction = _Reaction(signals, server, reload, manager)
+    reaction = _Reaction(signals, instance, reload, manager)
     server.serve(signals.descriptor, reaction.on_signal, systemd.Heart(manager, server.prove).beat)
     LOG.info("stopping")
     manager.notify(STOPPING=1, STATUS="Stopping: no new commands; waiting for those that run")
@@ -229,10 +231,10 @@ class _Reaction:
     """What the main thread does about them: _STOPPING stop; SIGHUP reloads in a thread of its own."""
 
     def __init__(
-        self, signals: _Signals, server: Server, reload: Callable[[], Policy], manager: systemd.Manager
+        self, signals: _Signals, instance: Instance, reload: Callable[[], Policy], manager: systemd.Manager
     ) -> None:
         self._signals = signals
-        self._server = server
+        self._instance = instance
         self._reload = reload
         self._manager = manager
         self._reloading = threading.Lock()
@@ -258,7 +260,7 @@ class _Reaction:
             status = ""
             try:
                 policy = self._reload()
-                self._server.policy = policy
+                self._instance.policy = policy
                 LOG.info(
                     "reloaded: generation %d, %d filters", policy.generation, len(policy.ruleset.filters)
                 )
@@ -272,7 +274,7 @@ class _Reaction:
 
     def _keep(self, why: str) -> str:
         """Say that the rules stay as they are; what the manager shall be told of it."""
-        generation = self._server.policy.generation
+        generation = self._instance.policy.generation
         LOG.error("not reloaded, the rules of generation %d stay: %s", generation, why)
         return f"NOT reloaded, the rules of generation {generation} stay in force: {why}"
 

@@ -7,15 +7,17 @@ then is in a second record under the same request id.
 import itertools
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run import process, sanitize
+from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.process import Bounds, Client, Ended, Finished
 from rootwrap_daemon.daemon.run.stdio import Stdio
-from rootwrap_daemon.daemon.serve.connection import Closed, Connection
-from rootwrap_daemon.daemon.start.sockets import Peer
 from rootwrap_daemon.errors import Busy, Denied, Error, InternalError, Stopping
 from rootwrap_daemon.filters import values
 from rootwrap_daemon.policy.bind import BoundExec, BoundRead
@@ -31,9 +33,6 @@ from rootwrap_daemon.protocol.messages import (
     Start,
     Started,
 )
-
-if TYPE_CHECKING:
-    from rootwrap_daemon.daemon.serve.server import Server
 
 _BOOT: Final = secrets.token_hex(4)
 _COUNTER = itertools.count(1)
@@ -82,28 +81,31 @@ def description(
     }
 
 
-class Command:
-    """A Run, or a Start with the descriptors that came with it, on its way through the daemon.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The client of a request, as far as running its command needs one.
 
-    `room`: bytes that the client can take in one answer.
+    `room`: bytes that it can take in one answer. `reserve` takes bytes of output out of what the daemon may
+    buffer. `say` sends it a message; False if it is gone.
     """
 
-    def __init__(
-        self,
-        server: "Server",
-        connection: Connection,
-        peer: Peer,
-        message: Run | Start,
-        stdio: Stdio | None,
-        room: int,
-    ) -> None:
+    peer: Peer
+    room: int
+    client: Client
+    reserve: Callable[[int], bool]
+    say: Callable[[Answer], bool]
+
+
+class Command:
+    """A Run, or a Start with the descriptors that came with it, on its way through the daemon."""
+
+    def __init__(self, instance: Instance, caller: Caller, message: Run | Start, stdio: Stdio | None) -> None:
         self.request_id = new_request_id()
-        self._server = server
-        self._connection = connection
-        self._peer = peer
+        self._instance = instance
+        self._caller = caller
+        self._peer = caller.peer
         self._message = message
         self._stdio = stdio
-        self._room = room
         self._request = canonical(message.argv, message.env, stdin=self._has_input)
 
     @property
@@ -113,33 +115,35 @@ class Command:
 
     def answer(self, policy: Policy) -> Answer | None:
         """Judge and run it; what is to be said at its end, None if there is nobody to hear it."""
-        if self._server.drained:
+        if self._instance.drained:
             return self._failed(Stopping("the daemon is stopping"))
-        with self._server.turns.of(self._peer.uid):
+        with self._instance.turns.of(self._peer.uid):
             judged = judge(policy, self._request)
             if isinstance(judged, Refused):
-                record_refusal(self._server, "denied", self.request_id, self._peer, self._request, judged)
+                self._record_refusal(policy, judged)
                 return Failure(self.request_id, judged.error.code, judged.message)
         settings, uid = policy.settings, self._peer.uid
         with ExitStack() as held:
             held.enter_context(judged.bound)
-            if not self._server.commands.take(uid, settings.max_commands, settings.max_commands_per_user):
-                self._server.audit.denied("busy", uid, id=self.request_id, pid=self._peer.pid)
+            if not self._instance.commands.take(
+                uid, 1, settings.max_commands, settings.max_commands_per_user
+            ):
+                self._instance.audit.denied("busy", uid, id=self.request_id, pid=self._peer.pid)
                 return self._failed(Busy("too many commands at once"))
             try:
                 return self._run(judged, policy, held)
             finally:
-                self._server.commands.give(uid)
+                self._instance.commands.give(uid, 1)
 
     def _failed(self, error: Error) -> Failure:
         return Failure(self.request_id, error.code, error.message)
 
     def _run(self, allowed: Allowed, policy: Policy, held: ExitStack) -> Answer | None:
-        audit, options, bound = self._server.audit, allowed.options, allowed.bound
+        audit, options, bound = self._instance.audit, allowed.options, allowed.bound
         if options.sanitize and isinstance(self._message, Start) and self._message.slots & (STDOUT | STDERR):
             why = "the output of this command is to be captured, and sanitized"
             refused = Refused(Denied, why, why, allowed.filter)
-            record_refusal(self._server, "denied", self.request_id, self._peer, self._request, refused)
+            self._record_refusal(policy, refused)
             return self._failed(Denied(why))
         record = description(self.request_id, self._peer, self._request, policy, argv=options.audit_argv)
         run_as = bound.identity.name if isinstance(bound, BoundExec) else "root"
@@ -181,9 +185,8 @@ class Command:
             return process.read(bound, bounds)
         if not isinstance(bound, BoundExec):
             return process.send_signal(bound)
-        connection, message = self._connection, self._message
-        client = Client(connection.descriptor, connection.listen, heard=connection.partial)
-        with self._server.running.ticket(
+        client, message = self._caller.client, self._message
+        with self._instance.registry.ticket(
             allowed.filter, self._peer.uid, leave=allowed.options.on_stop_leave
         ) as ticket:
             if self._stdio is not None:
@@ -217,28 +220,34 @@ class Command:
             timeout=timeout,
             grace=settings.kill_grace,
             # What the client could not take would be lost: it is refused like what we would not hold.
-            output=max(0, min(output, self._room)),
-            reserve=self._connection.output_holder(),
-            stop=self._server.stop_reader,
+            output=max(0, min(output, self._caller.room)),
+            reserve=self._caller.reserve,
+            stop=self._instance.stop_reader,
             signals=settings.signals if options.signals is None else options.signals,
         )
 
     def _say_started(self, pid: int, signals: frozenset[int]) -> bool:
         allowed = sum(1 << number - 1 for number in signals)
-        try:
-            self._connection.answer(Started(self.request_id, pid, allowed))
-        except (Closed, OSError):
-            return False
-        return True
+        return self._caller.say(Started(self.request_id, pid, allowed))
+
+    def _record_refusal(self, policy: Policy, refused: Refused) -> None:
+        audit = self._instance.audit
+        record_refusal(audit, "denied", self.request_id, self._peer, self._request, policy, refused)
 
 
 def record_refusal(
-    server: "Server", event: str, request_id: str, peer: Peer, request: values.Request, refused: Refused
+    audit: Audit,
+    event: str,
+    request_id: str,
+    peer: Peer,
+    request: values.Request,
+    policy: Policy,
+    refused: Refused,
 ) -> None:
-    """Write down that a request was refused, and why."""
-    record = description(request_id, peer, request, server.policy)
+    """Record that a request was refused by this policy, and why."""
+    record = description(request_id, peer, request, policy)
     del record["uid"]
-    server.audit.denied(
+    audit.denied(
         event,
         peer.uid,
         **record,

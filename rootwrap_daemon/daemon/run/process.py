@@ -6,7 +6,6 @@ killpg.
 """
 
 import array
-import enum
 import fcntl
 import os
 import select
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from rootwrap_daemon.daemon.request import Wish
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.spawn import Child, spawn, spawn_on
 from rootwrap_daemon.daemon.run.stdio import Stdio
@@ -33,16 +33,6 @@ _KILL_PATIENCE: Final = 5.0
 _TRACED: Final = 0.05
 #: Seconds that one poll(2) waits at most: it takes milliseconds as an int, and a deadline may be infinite.
 _LONGEST_POLL: Final = 3600.0
-
-
-class Wish(enum.Enum):
-    """What a look at the client's connection brought."""
-
-    NOTHING = enum.auto()
-    CANCEL = enum.auto()
-    # No more bytes will come; the client may still wait for its answer.
-    SILENT = enum.auto()
-    GONE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

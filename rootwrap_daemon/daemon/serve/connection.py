@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.daemon.run.process import Wish
+from rootwrap_daemon.daemon.request import Wish
 from rootwrap_daemon.daemon.run.stdio import is_pipe, let_go
 from rootwrap_daemon.errors import Busy, Error, LocalProtocolError, RemoteProtocolError
 from rootwrap_daemon.protocol.exchange import DaemonExchange

@@ -12,14 +12,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.request import Peer
+from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.orphans import REAPER
-from rootwrap_daemon.daemon.run.registry import Registry
 from rootwrap_daemon.daemon.serve.connection import turn_away, without_waiting
 from rootwrap_daemon.daemon.serve.session import Session
-from rootwrap_daemon.daemon.start.sockets import Peer, Source
 from rootwrap_daemon.errors import Busy, Unauthorized
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.protocol.codec import encode
@@ -29,8 +28,6 @@ LOG = logging.getLogger(__name__)
 
 #: Bytes of stack of a session's thread; the deepest call here needs a tenth of it.
 _STACK: Final = 512 * 1024
-#: Threads of one user that judge at once.
-_JUDGING: Final = 4
 #: Connections to accept before signals are looked at again.
 _BATCH: Final = 64
 #: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
@@ -40,109 +37,36 @@ _BACK_OFF: Final = 0.05
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-class Slots:
-    """So many at once, in all and of one user."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users: dict[int, int] = {}
-        self._all = 0
-
-    def take(self, uid: int, most: int, most_of_user: int) -> bool:
-        """Take one, if both bounds allow it."""
-        with self._lock:
-            used = self._users.get(uid, 0)
-            if used >= most_of_user or self._all >= most:
-                return False
-            self._users[uid] = used + 1
-            self._all += 1
-            return True
-
-    def give(self, uid: int) -> None:
-        """Give one back."""
-        with self._lock:
-            self._all -= 1
-            self._users[uid] -= 1
-            if not self._users[uid]:
-                del self._users[uid]
+#: An alias: inside the classes below, `socket` is an attribute.
+Socket = socket.socket
 
 
-class Budget:
-    """Bytes that the daemon may hold for its clients: in all, and for one user half of that."""
+class Source(Protocol):
+    """Where connections come from. `place`: in words; `socket`: readable when there is one."""
 
-    def __init__(self, size: int) -> None:
-        self._lock = threading.Lock()
-        self._left = size
-        self._share = size // 2
-        self._users: dict[int, int] = {}
+    place: str
+    socket: Socket
 
-    def take(self, uid: int, count: int) -> bool:
-        """Take `count` bytes, if there are so many left."""
-        with self._lock:
-            used = self._users.get(uid, 0) + count
-            if count > self._left or used > self._share:
-                return False
-            self._left -= count
-            self._users[uid] = used
-            return True
+    def accept(self) -> Socket:
+        """Return the next one. Raises EOFError if none will ever come, BlockingIOError, OSError."""
 
-    def give(self, uid: int, count: int) -> None:
-        """Give them back."""
-        if count:
-            with self._lock:
-                self._left += count
-                self._users[uid] -= count
+    def peer_of(self, connection: Socket) -> Peer:
+        """Return who is at its other end. Raises OSError."""
 
-
-class Turns:
-    """Who may judge now: a few threads of each user, so that one's many leave the processor to others."""
-
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._users: dict[int, threading.Semaphore] = {}
-
-    def of(self, uid: int) -> threading.Semaphore:
-        """To be held while working for this user. Only users who may ask something have one."""
-        return self._users.setdefault(uid, threading.Semaphore(self._at_once))
+    def close(self) -> None:
+        """Take no more."""
 
 
 class Server:
-    """One listening socket and the sessions on it; `serve` is the main thread's.
+    """One listening socket and the sessions on it; `serve` is the main thread's."""
 
-    `policy` is replaced by a reload; a session takes it once per request.
-    """
-
-    def __init__(
-        self,
-        listener: Source,
-        policy: Policy,
-        audit: Audit,
-        running: Registry | None = None,
-    ) -> None:
+    def __init__(self, listener: Source, instance: Instance) -> None:
         self.listener = listener
-        self.policy = policy
-        self.audit = audit
-        self.counters = audit.counters
-        self.running = Registry() if running is None else running
-        #: Monotonic seconds.
-        self.started = time.monotonic()
-        self.commands = Slots()
-        self.turns = Turns(_JUDGING)
-        self.budget = Budget(policy.settings.max_buffered)
-        self.stopping = False
-        #: No command may start any more: the drain deadline has passed.
-        self.drained = False
-        # Readable once every command must end: each executor polls it.
-        self.stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
+        self.instance = instance
         self._sessions: set[Session] = set()
         self._lock = threading.Lock()
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         threading.stack_size(_STACK)
-
-    @property
-    def connections(self) -> int:
-        """How many there are."""
-        return len(self._sessions)
 
     def serve(self, wake: int, on_signal: Callable[[], bool], beat: Callable[[], float]) -> None:
         """Accept until `on_signal`, called when `wake` is readable, says to stop, or nobody can come.
@@ -160,7 +84,7 @@ class Server:
                         return
                 elif not self._accept_some():
                     return
-            self.audit.flush()
+            self.instance.audit.flush()
             tick = _SHORT_TICK if REAPER.reap() else _TICK
 
     def prove(self, done: Callable[[], None]) -> None:
@@ -169,13 +93,14 @@ class Server:
         Raises OSError or RuntimeError if there is no descriptor or thread for it.
         """
         ours, theirs = socket.socketpair()
-        session = Session(self, theirs, Peer(os.getpid(), os.geteuid(), os.getegid(), ()))
+        session = Session(self.instance, theirs, Peer(os.getpid(), os.geteuid(), os.getegid(), ()))
         ours.sendall(encode(Hello(VERSION, MAX_REQUEST_FRAME)))
         ours.shutdown(socket.SHUT_WR)
 
         def greet() -> None:
             with ours:
-                self._run(session)
+                session.serve()
+                session.close()
                 if ours.recv(1):
                     done()
 
@@ -191,8 +116,8 @@ class Server:
 
         What was asked before is not refused: its client could not know, and would have to ask again.
         """
-        settings = self.policy.settings
-        self.stopping = True
+        settings = self.instance.policy.settings
+        self.instance.stopping = True
         with without_waiting():
             self.listener.close()
         deadline = time.monotonic() + settings.drain_timeout
@@ -202,8 +127,7 @@ class Server:
             session.connection.end_input()
         if not self._wait(deadline, leave=True):
             LOG.warning("commands are still running after %g s: ending them", settings.drain_timeout)
-        self.drained = True
-        os.write(self._stop_writer, b"x")
+        self.instance.end_commands()
         if not self._wait(time.monotonic() + settings.kill_grace + 2):
             # What is left waits for a client that does not read.
             with self._lock:
@@ -222,7 +146,8 @@ class Server:
                 sessions = list(self._sessions)
             left = deadline - time.monotonic()
             # A session runs one command at a time.
-            done = len(sessions) <= (sum(one.leave for one in self.running.snapshot()) if leave else 0)
+            left_alone = sum(one.leave for one in self.instance.registry.snapshot()) if leave else 0
+            done = len(sessions) <= left_alone
             if done or left <= 0:
                 return done
             sessions[0].wait(min(left, 0.5))
@@ -268,9 +193,9 @@ class Server:
             with without_waiting():
                 connection.close()
             return
-        policy = self.policy
+        policy = self.instance.policy
         if not policy.admits(peer) and not policy.may_see_status(peer):
-            self.audit.denied("unauthorized", peer.uid, pid=peer.pid)
+            self.instance.audit.denied("unauthorized", peer.uid, pid=peer.pid)
             turn_away(
                 connection,
                 Unauthorized(
@@ -278,16 +203,15 @@ class Server:
                 ),
             )
         else:
-            self._place(Session(self, connection, peer), policy)
+            self._place(Session(self.instance, connection, peer), policy)
 
     def _place(self, session: Session, policy: Policy) -> None:
         """Start the session, or let it follow this user's oldest idle one, or send it away."""
         settings, uid = policy.settings, session.peer.uid
         with self._lock:
             own = [one for one in self._sessions if one.peer.uid == uid]
-            room = (
-                len(own) < settings.max_connections_per_user
-                and len(self._sessions) < settings.max_connections
+            room = self.instance.connections.take(
+                uid, 1, settings.max_connections, settings.max_connections_per_user
             )
             idle = [one for one in own if one.idle_since is not None and not one.evicted]
             victim = min(idle, key=lambda one: one.idle_since or 0.0, default=None)
@@ -310,6 +234,7 @@ class Server:
         except RuntimeError:
             with self._lock:
                 self._sessions.discard(session)
+            self.instance.connections.give(session.peer.uid, 1)
             session.connection.turn_away(Busy("the daemon has no thread left"))
 
     def _run(self, session: Session) -> None:
@@ -331,5 +256,7 @@ class Server:
                 following = session.successor
                 if following is not None:
                     self._sessions.add(following)
-            if following is not None and self.stopping:
+                else:
+                    self.instance.connections.give(session.peer.uid, 1)
+            if following is not None and self.instance.stopping:
                 following.connection.end_input()

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run.command import (
+    Caller,
     Command,
     canonical,
     description,
@@ -20,10 +22,11 @@ from rootwrap_daemon.daemon.run.command import (
     no_memory,
     record_refusal,
 )
+from rootwrap_daemon.daemon.run.instance import Instance
+from rootwrap_daemon.daemon.run.process import Client
 from rootwrap_daemon.daemon.run.stdio import Stdio
 from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
 from rootwrap_daemon.daemon.serve.status import report
-from rootwrap_daemon.daemon.start.sockets import Peer
 from rootwrap_daemon.errors import (
     BadRequest,
     DaemonUnavailable,
@@ -37,6 +40,7 @@ from rootwrap_daemon.policy.policy import Policy, Refused, judge
 from rootwrap_daemon.protocol.messages import (
     MAX_REQUEST_FRAME,
     VERSION,
+    Answer,
     Cancel,
     Check,
     Failure,
@@ -50,9 +54,6 @@ from rootwrap_daemon.protocol.messages import (
     Verdict,
 )
 
-if TYPE_CHECKING:
-    from rootwrap_daemon.daemon.serve.server import Server
-
 #: Bytes of an answer beside the output that it carries.
 _ANSWER_OVERHEAD: Final = 4096
 
@@ -60,11 +61,11 @@ _ANSWER_OVERHEAD: Final = 4096
 class Session:
     """A connection and the thread that serves it. `idle_since`: monotonic seconds, None while it works."""
 
-    def __init__(self, server: "Server", sock: socket.socket, peer: Peer) -> None:
-        self.server = server
+    def __init__(self, instance: Instance, sock: socket.socket, peer: Peer) -> None:
+        self.instance = instance
         self.peer = peer
-        share = Share(partial(server.budget.take, peer.uid), partial(server.budget.give, peer.uid))
-        self.connection = Connection(sock, share, server.policy.settings.request_timeout)
+        share = Share(partial(instance.buffer, peer.uid), partial(instance.buffered.give, peer.uid))
+        self.connection = Connection(sock, share, instance.policy.settings.request_timeout)
         self.idle_since: float | None = time.monotonic()
         #: True once it was chosen to make room, for its `successor`.
         self.evicted = False
@@ -112,23 +113,19 @@ class Session:
         """The last word to a client that does not speak the protocol."""
         kind = TooLarge if isinstance(error.__cause__, TooLarge) else BadRequest
         request_id = new_request_id()
-        self.server.audit.denied(
+        self.instance.audit.denied(
             "bad_request", self.peer.uid, id=request_id, pid=self.peer.pid, detail=error.message
         )
         self._say_last(request_id, kind(error.message))
 
     def _say_last(self, request_id: str, error: Error) -> None:
-        try:
-            self.connection.answer(Failure(request_id, error.code, error.message))
-        except (Closed, OSError):
-            # There is nobody to hear it.
-            pass
+        self._say(Failure(request_id, error.code, error.message))
 
     def _policy(self) -> Policy:
         """The policy of one request. Raises Closed if a reload has shut this user out since it connected."""
-        policy = self.server.policy
+        policy = self.instance.policy
         if not policy.admits(self.peer):
-            self.server.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
+            self.instance.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
             error = Unauthorized("this user may not use this daemon any more")
             self.connection.answer(Failure("", error.code, error.message))
             raise Closed
@@ -138,7 +135,7 @@ class Session:
 
     def hello(self, hello: Hello) -> None:
         """Agree on a version, or say which one is spoken here."""
-        settings = self.server.policy.settings
+        settings = self.instance.policy.settings
         self.connection.answer(Hello(VERSION, MAX_REQUEST_FRAME, int(settings.kill_grace * 1000)))
         if hello.version != VERSION:
             text = f"protocol version {hello.version} is not spoken here, {VERSION} is"
@@ -157,22 +154,22 @@ class Session:
     def check(self, check: Check) -> None:
         """Judge, and run nothing."""
         with self._working():
-            with self.server.turns.of(self.peer.uid):
+            with self.instance.turns.of(self.peer.uid):
                 verdict = self._check(check)
             self.connection.answer(verdict)
 
     def status(self, status: Status) -> None:
         """Tell whoever may know how the daemon does."""
         request_id = new_request_id()
-        if self.server.policy.may_see_status(self.peer):
+        if self.instance.policy.may_see_status(self.peer):
             with self._working():
                 # As judging: a few of each user at once, so that the processor is left to others.
-                with self.server.turns.of(self.peer.uid):
-                    answer = Report(request_id, json.dumps(report(self.server)).encode())
+                with self.instance.turns.of(self.peer.uid):
+                    answer = Report(request_id, json.dumps(report(self.instance)).encode())
                 self.connection.answer(answer)
             return
         self._policy()
-        self.server.audit.denied(
+        self.instance.audit.denied(
             "denied", self.peer.uid, id=request_id, pid=self.peer.pid, detail="the status was asked for"
         )
         text = "only root and members of status_group may ask"
@@ -183,11 +180,11 @@ class Session:
         request = canonical(check.argv, check.env, stdin=False)
         judged = judge(policy, request, make=False)
         if isinstance(judged, Refused):
-            record_refusal(self.server, "check", request_id, self.peer, request, judged)
+            record_refusal(self.instance.audit, "check", request_id, self.peer, request, policy, judged)
             return Verdict(request_id, False, "")
         judged.bound.close()
         record = description(request_id, self.peer, request, policy, argv=judged.options.audit_argv)
-        self.server.audit.try_write("check", **record, code="allowed", filter=judged.filter)
+        self.instance.audit.try_write("check", **record, code="allowed", filter=judged.filter)
         return Verdict(request_id, True, judged.filter[:1024])
 
     def run(self, run: Run) -> None:
@@ -204,11 +201,27 @@ class Session:
 
     def _run_encoded(self, message: Run | Start, stdio: Stdio | None) -> bytes:
         policy = self._policy()
-        room = self._client_max_frame - _ANSWER_OVERHEAD
-        answer = Command(self.server, self.connection, self.peer, message, stdio, room).answer(policy)
+        answer = Command(self.instance, self._caller(), message, stdio).answer(policy)
         if answer is None:
             raise Closed
         return self.connection.encoded(answer)
+
+    def _caller(self) -> Caller:
+        connection = self.connection
+        return Caller(
+            self.peer,
+            self._client_max_frame - _ANSWER_OVERHEAD,
+            Client(connection.descriptor, connection.listen, heard=connection.partial),
+            connection.output_holder(),
+            self._say,
+        )
+
+    def _say(self, message: Answer) -> bool:
+        try:
+            self.connection.answer(message)
+        except (Closed, OSError):
+            return False
+        return True
 
     @contextmanager
     def _working(self) -> Iterator[None]:

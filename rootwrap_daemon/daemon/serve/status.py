@@ -1,19 +1,16 @@
-"""What the daemon says of itself to whoever may ask: root, and the group that `status_group` names.
+"""Report the daemon's state to root and to the group that `status_group` names.
 
-Promises: no word of a command, no variable, nothing of a client but its uid. Imports counters, running and
-policy.policy.
+Promises: no word of a command, no variable, nothing of a client but its uid.
 """
 
 import os
 import time
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Final, Protocol
+from typing import Final
 
-from rootwrap_daemon.daemon.record.counters import Counters
-from rootwrap_daemon.daemon.run.registry import Registry
+from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.filters.values import Severity
-from rootwrap_daemon.policy.policy import Policy
 
 #: Commands that are listed, the oldest first; the rest is in `running`. It bounds the answer to some 100 KiB.
 MAX_LISTED: Final = 500
@@ -21,32 +18,18 @@ MAX_LISTED: Final = 500
 _VERSION: Final = metadata.version("rootwrap-daemon")
 
 
-class Reported(Protocol):
-    """What is reported on: a Server. `started`: monotonic seconds."""
-
-    started: float
-    running: Registry
-    counters: Counters
-    stopping: bool
-
-    @property
-    def policy(self) -> Policy: ...
-    @property
-    def connections(self) -> int: ...
-
-
-def report(server: Reported) -> dict[str, object]:
+def report(instance: Instance) -> dict[str, object]:
     """The status, of values that JSON has. Times are UTC in ISO 8601."""
-    now, policy = time.monotonic(), server.policy
-    commands = server.running.snapshot()
-    uptime = now - server.started
+    now, policy = time.monotonic(), instance.policy
+    commands = instance.registry.snapshot()
+    uptime = now - instance.started
     errors = sum(one.severity is Severity.ERROR for one in policy.findings)
     return {
         "version": _VERSION,
         "pid": os.getpid(),
         "started": _stamp(time.time() - uptime),
         "uptime_seconds": round(uptime, 1),
-        "stopping": server.stopping,
+        "stopping": instance.stopping,
         "policy": {
             "generation": policy.generation,
             "loaded": _stamp(policy.loaded),
@@ -54,7 +37,7 @@ def report(server: Reported) -> dict[str, object]:
             "findings_skipped": errors,
             "warnings": len(policy.findings) - errors,
         },
-        "connections": {"now": server.connections, "most": policy.settings.max_connections},
+        "connections": {"now": instance.connections.used, "most": policy.settings.max_connections},
         "running": {"now": len(commands), "most": policy.settings.max_commands},
         "commands": [
             {
@@ -66,7 +49,7 @@ def report(server: Reported) -> dict[str, object]:
             }
             for one in commands[:MAX_LISTED]
         ],
-        "counters": server.counters.snapshot(),
+        "counters": instance.audit.counters.snapshot(),
     }
 
 

@@ -10,8 +10,8 @@ import stat
 from collections.abc import Mapping
 from typing import Final
 
+from rootwrap_daemon.daemon.request import Peer, peer_of
 from rootwrap_daemon.daemon.start import bootstrap
-from rootwrap_daemon.daemon.start.sockets import Peer, peer_of
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 

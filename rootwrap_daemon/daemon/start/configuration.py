@@ -27,7 +27,6 @@ _AT_START: Final = (
     "audit",
     "state_dir",
     "rlimit_nofile",
-    "max_buffered",
 )
 
 

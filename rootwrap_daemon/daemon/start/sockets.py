@@ -1,66 +1,24 @@
-"""Where connections come from: a Unix socket handed over, or bound here; credentials -> Peer.
+"""Listen on a Unix socket: one that was handed over, or one bound here.
 
-Promises: who a peer is comes from the kernel, taken once, before anything is read (unix(7), SO_PEERCRED).
+Promises: a socket appears at its path with mode and group right, and two daemons never take each other's.
 """
 
-import array
 import fcntl
 import os
 import socket
-import struct
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+from rootwrap_daemon.daemon.request import Peer, peer_of
 from rootwrap_daemon.daemon.start import systemd
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 
-_SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python has no name for it
-_UCRED = struct.Struct("iII")
 #: Connections that may wait to be accepted; the kernel takes the smaller of this and net.core.somaxconn.
 _BACKLOG: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The process that connected, as it was at that moment; `pid` is for the record alone."""
-
-    pid: int
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-
-def peer_of(connection: socket.socket) -> Peer:
-    """Raises OSError."""
-    pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    groups = array.array("I")
-    # getsockopt takes 1024 bytes at most, 256 groups; who has more is known by user and first group.
-    try:
-        groups.frombytes(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024))
-    except OSError:
-        del groups[:]
-    return Peer(pid, uid, gid, tuple(groups))
-
-
-#: By another name inside a class that has a `socket`.
+#: An alias: inside the classes below, `socket` is an attribute.
 Socket = socket.socket
-
-
-class Source(Protocol):
-    """Where connections come from. `place`: in words; `socket`: readable when there is one."""
-
-    place: str
-    socket: Socket
-
-    def accept(self) -> Socket:
-        """The next one. Raises EOFError if there will never be one, BlockingIOError if none now, OSError."""
-
-    def peer_of(self, connection: Socket) -> Peer:
-        """Who is at its other end. Raises OSError."""
-
-    def close(self) -> None:
-        """Take no more."""
 
 
 class _Listening:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rootwrap_daemon.daemon.run.process import Wish
+from rootwrap_daemon.daemon.request import Wish
 from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
 from rootwrap_daemon.errors import RemoteProtocolError
 from rootwrap_daemon.protocol.exchange import ClientExchange

@@ -3,30 +3,28 @@
 import json
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.counters import Counters
-from rootwrap_daemon.daemon.run.registry import Registry
+from rootwrap_daemon.daemon.request import Peer
+from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve import status
-from rootwrap_daemon.daemon.start.sockets import Peer
 from rootwrap_daemon.filters.values import Finding, Location, Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 from tests.unit.policy import things
 
 
-@dataclass
-class Served:
-    policy: Policy
-    connections: int = 3
-    started: float = field(default_factory=lambda: time.monotonic() - 100)
-    running: Registry = field(default_factory=Registry)
-    counters: Counters = field(default_factory=Counters)
-    stopping: bool = False
+def instance(policy: Policy) -> Instance:
+    made = Instance(policy, Audit("", required=False, owners=host.base_owners()))
+    made.started -= 100
+    for uid in range(3):
+        assert made.connections.take(uid, 1, 10, 10)
+    return made
 
 
 def test_report(tmp_path: Path) -> None:
@@ -39,11 +37,11 @@ def test_report(tmp_path: Path) -> None:
             for severity in (Severity.ERROR, Severity.WARNING, Severity.ERROR)
         ),
     )
-    served = Served(policy)
-    ticket = served.running.begin("dhcp", 1000, leave=True)
+    served = instance(policy)
+    ticket = served.registry.begin("dhcp", 1000, leave=True)
     ticket.started(4711)
-    served.running.begin("other", 1001, leave=False)
-    served.counters.add("end", "ok")
+    served.registry.begin("other", 1001, leave=False)
+    served.audit.counters.add("end", "ok")
     found = json.loads(json.dumps(status.report(served)))
     assert found["policy"] == {
         "generation": 7,
@@ -65,9 +63,9 @@ def test_report(tmp_path: Path) -> None:
 
 
 def test_report_is_bounded(tmp_path: Path) -> None:
-    served = Served(things.policy(tmp_path))
+    served = instance(things.policy(tmp_path))
     for number in range(status.MAX_LISTED + 10):
-        served.running.begin("f", number, leave=False)
+        served.registry.begin("f", number, leave=False)
     found = status.report(served)
     assert found["running"] == {"now": status.MAX_LISTED + 10, "most": 360}
     assert isinstance(found["commands"], list)

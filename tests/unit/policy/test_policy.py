@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.config import Settings
-from rootwrap_daemon.daemon.start.sockets import Peer
+from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import load

@@ -1,0 +1,92 @@
+"""Hold what the sessions of one daemon share: its policy, records, running commands, limits, and its stop.
+
+Promises: nothing here knows a socket, a session or the server; `policy` is replaced whole.
+"""
+
+import os
+import threading
+import time
+from typing import Final
+
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.run.registry import Registry
+from rootwrap_daemon.policy.policy import Policy
+
+#: Threads of one user that judge at once.
+_JUDGING: Final = 4
+
+
+class Quota:
+    """A counting limit over all users and for each of them: of connections, commands, bytes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: dict[int, int] = {}
+        #: How many are taken.
+        self.used = 0
+
+    def take(self, uid: int, count: int, most: int, most_of_user: int) -> bool:
+        """Take `count` for this user, if neither limit is exceeded then."""
+        with self._lock:
+            of_user = self._users.get(uid, 0) + count
+            if of_user > most_of_user or self.used + count > most:
+                return False
+            self._users[uid] = of_user
+            self.used += count
+            return True
+
+    def give(self, uid: int, count: int) -> None:
+        """Give `count` back."""
+        if not count:
+            return
+        with self._lock:
+            self.used -= count
+            self._users[uid] -= count
+            if not self._users[uid]:
+                del self._users[uid]
+
+
+class Turns:
+    """Who may judge now: a few threads of each user, so that one's many leave the processor to others."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._users: dict[int, threading.Semaphore] = {}
+
+    def of(self, uid: int) -> threading.Semaphore:
+        """To be held while working for this user. Only users who may ask something have one."""
+        return self._users.setdefault(uid, threading.Semaphore(self._at_once))
+
+
+class Instance:
+    """One configured daemon while it runs.
+
+    `policy` is replaced by a reload; a session takes it once per request. `started`: monotonic seconds.
+    `stop_reader`: a descriptor that is readable once every command must end.
+    """
+
+    def __init__(self, policy: Policy, audit: Audit, registry: Registry | None = None) -> None:
+        self.policy = policy
+        self.audit = audit
+        self.registry = Registry() if registry is None else registry
+        self.started = time.monotonic()
+        self.connections = Quota()
+        self.commands = Quota()
+        #: Bytes of requests and output.
+        self.buffered = Quota()
+        self.turns = Turns(_JUDGING)
+        #: No request is read any more.
+        self.stopping = False
+        #: No command may start any more: the drain deadline has passed.
+        self.drained = False
+        self.stop_reader, self._stop_writer = os.pipe2(os.O_CLOEXEC)
+
+    def buffer(self, uid: int, count: int) -> bool:
+        """Take bytes of what the daemon may hold for its clients: for one user half of that at most."""
+        most = self.policy.settings.max_buffered
+        return self.buffered.take(uid, count, most, most // 2)
+
+    def end_commands(self) -> None:
+        """Start no command any more, and let those that run be ended."""
+        self.drained = True
+        os.write(self._stop_writer, b"x")
