@@ -1,40 +1,77 @@
-"""Frames and strict msgpack <-> messages.
+"""Turn messages into frames of strict msgpack, and a stream of bytes into messages.
 
-Promises: any bytes give messages or RemoteProtocolError, and nothing is buffered past the limit in force.
-Imports msgpack and this package's messages; no I/O.
+Promises: any bytes give messages or RemoteProtocolError, and nothing is buffered past the limit in force. The
+two short ways, for small frames and for large output, give the same messages and refusals as the plain one.
 """
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, Final, Generic, TypeVar
 
 import msgpack
 
 from rootwrap_daemon.errors import BadRequest, RemoteProtocolError, TooLarge
-from rootwrap_daemon.protocol.messages import ANSWERS, MAX_VARIABLES, MAX_WORDS, REQUESTS, Hello, Message
+from rootwrap_daemon.protocol.messages import MAX_VARIABLES, MAX_WORDS, Hello, Message, Result
 
 #: A frame is this length in front of so many bytes of msgpack.
 HEADER = struct.Struct(">I")
 
-_FIELDS: dict[type, tuple[str, ...]] = {
-    cls: tuple(f.name for f in fields(cls)) for cls in (*REQUESTS.values(), *ANSWERS.values())
-}
-
 #: Fields that a Hello of a later version may have.
 _MOST_HELLO: Final = 16
+#: Bytes of a body that is unpacked at one go: no so few bytes become more than some hundred KiB of objects.
+_SMALL: Final = 4096
+#: Bytes from which a frame gets a buffer of its own, and its output is copied once.
+_LARGE: Final = 64 * 1024
+#: Bytes in which a Result has its id and return code: MAX_TEXT characters of UTF-8, and what frames them.
+_BEFORE_OUTPUT: Final = 4 * 1024 + 64
+#: The first byte of a string of bytes in msgpack -> in how many bytes its length follows (bin 8, 16, 32).
+_LENGTH_BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 
 M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
     """One message as a frame."""
-    body: bytes = msgpack.packb((message.TYPE, *(getattr(message, name) for name in _FIELDS[type(message)])))
+    body: bytes = msgpack.packb((message.TYPE, *message))
     return HEADER.pack(len(body)) + body
 
 
-def decode(body: memoryview, kinds: Mapping[int, type[M]]) -> M:
+def decode(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M:
     """The message in one frame's body, if it is one of `kinds`. Raises RemoteProtocolError."""
+    try:
+        if len(body) <= _SMALL:
+            number, *values = msgpack.unpackb(body, raw=False, use_list=False, max_map_len=0, max_ext_len=0)
+            if type(number) is int and len(values) == len(kinds[number].NAMES):
+                # A message checks the types of all its fields: no more is taken here than by the plain way.
+                return kinds[number](*values)
+        elif len(body) > _LARGE and (found := _large_result(body, kinds)) is not None:
+            return found
+    except Exception:  # noqa: BLE001, S110 - what exactly is wrong is said below, in the one place that decides
+        pass
+    return decode_plainly(body, kinds)
+
+
+def _large_result(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M | None:
+    """A Result with much output, which is copied once; None for what is not surely one."""
+    start = msgpack.Unpacker(raw=False, use_list=False, max_array_len=0, max_map_len=0, max_ext_len=0)
+    view = memoryview(body)
+    start.feed(view[:_BEFORE_OUTPUT])
+    if start.read_array_header() != 1 + len(Result.NAMES) or start.unpack() != Result.TYPE:
+        return None
+    request_id, returncode = start.unpack(), start.unpack()
+    at = start.tell()
+    output = []
+    for _ in range(2):
+        begin = at + 1 + _LENGTH_BYTES[view[at]]
+        at = begin + int.from_bytes(view[at + 1 : begin], "big")
+        output.append(view[begin:at])
+    if at != len(view):
+        return None
+    return kinds[Result.TYPE](*(request_id, returncode, *map(bytes, output)))
+
+
+def decode_plainly(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M:
+    """As `decode`, value by value: the reference for its short ways."""
     # Nothing is built that the message has no place for: an array inside a value is refused by its header,
     # before millions of nested ones exist. Maps are refused whole, msgpack cannot refuse a repeated key.
     unpacker = msgpack.Unpacker(
@@ -59,7 +96,7 @@ def _message(unpacker: msgpack.Unpacker, size: int, kinds: Mapping[int, type[M]]
     kind = kinds.get(number) if type(number) is int else None
     if kind is None:
         raise RemoteProtocolError("a message of an unknown type")
-    names = _FIELDS[kind]
+    names = kind.NAMES
     # Hello may grow, so that two versions can still tell each other apart.
     if count != len(names) and not (kind is Hello and len(names) < count <= _MOST_HELLO):
         raise RemoteProtocolError(f"{kind.__name__} with {count} fields instead of {len(names)}")
@@ -107,31 +144,61 @@ class Decoder(Generic[M]):
 
     def __init__(self, kinds: Mapping[int, type[M]], limit: int) -> None:
         self._kinds = kinds
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
+        #: Bytes of the buffer that were read: all, but for a large frame that `room` has made space for.
+        self._filled = 0
         self.limit = limit
 
     @property
     def missing(self) -> int:
         """Bytes still needed to go on: the rest of a header or of a body; at least 1."""
-        have = len(self._buffer)
-        if have < HEADER.size:
-            return HEADER.size - have
+        if self._filled < HEADER.size:
+            return HEADER.size - self._filled
         length: int = HEADER.unpack_from(self._buffer)[0]
-        return max(1, HEADER.size + length - have)
+        return max(1, HEADER.size + length - self._filled)
 
     @property
     def partial(self) -> bool:
         """True while an incomplete frame is held."""
-        return bool(self._buffer)
+        return self._filled > 0
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they came. Never raises: judgement is left to `next_message`."""
-        self._buffer += data
+        if not self._filled:
+            self._buffer = data
+        else:
+            buffer = self._buffer
+            if not isinstance(buffer, bytearray):
+                self._buffer = buffer = bytearray(buffer)
+            del buffer[self._filled :]
+            buffer += data
+        self._filled += len(data)
+
+    def room(self) -> memoryview | None:
+        """Where to read the rest of a large frame to, and then to call `filled`; None where `feed` will do.
+
+        To be called when `next_message` has none: the length was judged then.
+        """
+        if self._filled < HEADER.size:
+            return None
+        end: int = HEADER.size + HEADER.unpack_from(self._buffer)[0]
+        if end - self._filled < _LARGE:
+            return None
+        if len(self._buffer) < end:
+            # Of zero pages, until something is written to them.
+            whole = bytearray(end)
+            whole[: self._filled] = self._buffer
+            self._buffer = whole
+        return memoryview(self._buffer)[self._filled : end]
+
+    def filled(self, count: int) -> None:
+        """So many bytes were read to `room`."""
+        self._filled += count
 
     def next_message(self) -> M | None:
         """The next complete message, None if more bytes are needed. Raises RemoteProtocolError."""
-        buffer = self._buffer
-        if len(buffer) < HEADER.size:
+        buffer, have = self._buffer, self._filled
+        if have < HEADER.size:
             return None
         (length,) = HEADER.unpack_from(buffer)
         if length > self.limit:
@@ -139,10 +206,20 @@ class Decoder(Generic[M]):
                 f"the frame is longer than {self.limit} bytes"
             )
         end = HEADER.size + length
-        if len(buffer) < end:
+        if have < end:
             return None
-        # Released before the buffer is cut, which an exported view would forbid.
-        with memoryview(buffer) as whole, whole[HEADER.size : end] as body:
-            message = decode(body, self._kinds)
+        if length <= _SMALL:
+            message = decode(buffer[HEADER.size : end], self._kinds)
+        else:
+            # Released before the buffer is cut, which an exported view would forbid.
+            with memoryview(buffer) as whole, whole[HEADER.size : end] as body:
+                message = decode(body, self._kinds)
+        self._filled = have - end
+        if not self._filled:
+            self._buffer = b""
+            return message
+        # A bytearray, which is cut at its front without a copy: a thousand messages may have come at once.
+        if not isinstance(buffer, bytearray):
+            self._buffer = buffer = bytearray(buffer)
         del buffer[:end]
         return message

@@ -1,11 +1,12 @@
-"""The one table of what may be said when; daemon and client both drive it.
+"""Hold both sides to the one table of what may be said when.
 
 Promises: an illegal message is LocalProtocolError when we would send it and RemoteProtocolError when the
 other side did; after that only the daemon's last word is legal. No I/O.
 """
 
 import enum
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, Generic, TypeVar
 
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError
 from rootwrap_daemon.protocol.codec import Decoder, encode
@@ -20,6 +21,7 @@ from rootwrap_daemon.protocol.messages import (
     Check,
     Failure,
     Hello,
+    Message,
     Report,
     Request,
     Result,
@@ -35,6 +37,9 @@ from rootwrap_daemon.protocol.messages import (
 class State(enum.Enum):
     """Where a connection stands."""
 
+    # Enum's own is written in Python, and the table is looked up with each message.
+    __hash__ = object.__hash__
+
     NEW = enum.auto()  # the client has not said hello
     READY = enum.auto()  # nothing is asked
     RUNNING = enum.auto()  # a Run waits for its answer
@@ -46,8 +51,11 @@ class State(enum.Enum):
     ENDED = enum.auto()  # the last word was said
 
 
+M = TypeVar("M", bound=Message)
+_Table = dict[tuple[State, type[M]], State]
+
 #: What the client may say, and where that leads. One command at a time: no Run while one is RUNNING.
-_CLIENT_SAYS: Final[dict[tuple[State, type[Request]], State]] = {
+_CLIENT_SAYS: Final[_Table[Request]] = {
     (State.NEW, Hello): State.READY,
     (State.READY, Run): State.RUNNING,
     (State.READY, Start): State.STARTING,
@@ -63,7 +71,7 @@ _CLIENT_SAYS: Final[dict[tuple[State, type[Request]], State]] = {
 }
 
 #: What the daemon may say. Its hello may come at any time, once, before its first other answer but a Failure.
-_DAEMON_SAYS: Final[dict[tuple[State, type[Answer]], State]] = {
+_DAEMON_SAYS: Final[_Table[Answer]] = {
     (State.NEW, Hello): State.NEW,
     (State.READY, Hello): State.READY,
     (State.RUNNING, Hello): State.RUNNING,
@@ -89,41 +97,19 @@ _DAEMON_SAYS: Final[dict[tuple[State, type[Answer]], State]] = {
 }
 
 
-class _Conversation:
-    """What both sides keep: the state, and whether the daemon has said hello."""
+S = TypeVar("S", bound=Message)
+H = TypeVar("H", bound=Message)
 
-    def __init__(self) -> None:
+
+class _Exchange(Generic[S, H]):
+    """One side of a connection, which says messages of type S and hears those of type H."""
+
+    def __init__(self, says: _Table[S], hears: _Table[H], kinds: Mapping[int, type[H]], limit: int) -> None:
         self.state = State.NEW
+        self._says = says
+        self._hears = hears
+        self._decoder = Decoder(kinds, limit)
         self._greeted = False
-
-    def _client_says(self, message: Request) -> bool:
-        after = _CLIENT_SAYS.get((self.state, type(message)))
-        self.state = after or State.BROKEN
-        return after is not None
-
-    def _daemon_says(self, message: Answer) -> bool:
-        after = _DAEMON_SAYS.get((self.state, type(message)))
-        if isinstance(message, Hello):
-            if self._greeted:
-                after = None
-            self._greeted = True
-        elif not self._greeted and not isinstance(message, Failure):
-            after = None
-        self.state = after or State.BROKEN
-        return after is not None
-
-
-class ClientExchange(_Conversation):
-    """The client's side of one connection.
-
-    `max_frame`: bytes, the largest answer that this client takes (it says so in its Hello).
-    """
-
-    def __init__(self, max_frame: int = MAX_ANSWER_FRAME) -> None:
-        super().__init__()
-        self._decoder = Decoder(ANSWERS, max_frame)
-        #: What the daemon said of itself, None until it did.
-        self.hello: Hello | None = None
 
     @property
     def missing(self) -> int:
@@ -135,81 +121,83 @@ class ClientExchange(_Conversation):
         """True while something is held that `next_message` has not given."""
         return self._decoder.partial
 
-    def send(self, message: Request) -> bytes:
+    def send(self, message: S) -> bytes:
         """The bytes to write. Raises LocalProtocolError if this may not be said now."""
         before = self.state
-        if not self._client_says(message):
+        if not self._goes_on(self._says, message):
             self.state = before
             raise LocalProtocolError(f"{type(message).__name__} in state {before.name}")
         return encode(message)
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the daemon."""
+        """Take bytes from the other side."""
         self._decoder.feed(data)
 
-    def next_message(self) -> Answer | None:
-        """The next answer, None if more bytes are needed. Raises RemoteProtocolError."""
+    def next_message(self) -> H | None:
+        """The next message of the other side, None if more bytes are needed. Raises RemoteProtocolError."""
         try:
             message = self._decoder.next_message()
         except RemoteProtocolError:
             self.state = State.BROKEN
             raise
-        if message is None:
-            return None
-        before = self.state
-        if not self._daemon_says(message):
-            raise RemoteProtocolError(f"the daemon said {type(message).__name__} in state {before.name}")
+        if message is not None:
+            before = self.state
+            if not self._goes_on(self._hears, message):
+                raise RemoteProtocolError(f"{type(message).__name__} in state {before.name}")
+        return message
+
+    def _goes_on(self, table: _Table[Any], message: S | H) -> bool:
+        """Take the step that this message means; False, and BROKEN, where it may not be said."""
+        kind = type(message)
+        after = table.get((self.state, kind))
+        if table is _DAEMON_SAYS:
+            if kind is Hello:
+                if self._greeted:
+                    after = None
+                self._greeted = True
+            elif not self._greeted and kind is not Failure:
+                after = None
+        self.state = after or State.BROKEN
+        return after is not None
+
+
+class ClientExchange(_Exchange[Request, Answer]):
+    """The client's side of one connection.
+
+    `max_frame`: bytes, the largest answer that this client takes (it says so in its Hello). `hello`: what the
+    daemon said of itself, None until it did.
+    """
+
+    def __init__(self, max_frame: int = MAX_ANSWER_FRAME) -> None:
+        super().__init__(_CLIENT_SAYS, _DAEMON_SAYS, ANSWERS, max_frame)
+        self.hello: Hello | None = None
+
+    def room(self) -> memoryview | None:
+        """Where to read the rest of a large answer to, then to call `filled`; None where `feed` will do."""
+        return self._decoder.room()
+
+    def filled(self, count: int) -> None:
+        """So many bytes were read to `room`."""
+        self._decoder.filled(count)
+
+    def next_message(self) -> Answer | None:
+        """The next answer, None if more bytes are needed. Raises RemoteProtocolError."""
+        message = super().next_message()
         if isinstance(message, Hello):
             self.hello = message
         return message
 
 
-class DaemonExchange(_Conversation):
+class DaemonExchange(_Exchange[Answer, Request]):
     """The daemon's side of one connection."""
 
     def __init__(self) -> None:
-        super().__init__()
         # Until somebody has said hello, no more than a hello is buffered for them.
-        self._decoder = Decoder(REQUESTS, MAX_HELLO_FRAME)
+        super().__init__(_DAEMON_SAYS, _CLIENT_SAYS, REQUESTS, MAX_HELLO_FRAME)
 
-    @property
-    def missing(self) -> int:
-        """Bytes that the next `feed` should bring at least to get on."""
-        return self._decoder.missing
-
-    @property
-    def partial(self) -> bool:
-        """True while an incomplete request is held: the time to complete it is bounded."""
-        return self._decoder.partial
-
-    def send(self, message: Answer) -> bytes:
-        """The bytes to write. Raises LocalProtocolError if this may not be said now."""
-        before = self.state
-        if not self._daemon_says(message):
-            self.state = before
-            raise LocalProtocolError(f"{type(message).__name__} in state {before.name}")
-        self._set_limit()
-        return encode(message)
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the client."""
-        self._decoder.feed(data)
-
-    def next_message(self) -> Request | None:
-        """The next request, None if more bytes are needed. Raises RemoteProtocolError."""
-        try:
-            message = self._decoder.next_message()
-        except RemoteProtocolError:
-            self.state = State.BROKEN
-            raise
-        if message is None:
-            return None
-        before = self.state
-        if not self._client_says(message):
-            raise RemoteProtocolError(f"{type(message).__name__} in state {before.name}")
-        self._set_limit()
-        return message
-
-    def _set_limit(self) -> None:
+    def _goes_on(self, table: _Table[Any], message: Answer | Request) -> bool:
+        if not super()._goes_on(table, message):
+            return False
         # Only in READY may a large frame come; a Cancel or Signal needs no more than a hello.
         self._decoder.limit = MAX_REQUEST_FRAME if self.state is State.READY else MAX_HELLO_FRAME
+        return True

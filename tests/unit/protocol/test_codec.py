@@ -5,11 +5,11 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.errors import BadRequest, RemoteProtocolError, TooLarge
-from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, encode
+from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode
 from rootwrap_daemon.protocol.messages import (
     ANSWERS,
     MAX_ANSWER_FRAME,
@@ -23,6 +23,7 @@ from rootwrap_daemon.protocol.messages import (
     Hello,
     Message,
     Request,
+    Result,
 )
 from tests.unit.protocol.strategies import HELLO, ONE_ANSWER, ONE_REQUEST, answers, read, requests
 
@@ -389,3 +390,73 @@ def test_a_mutated_frame(message: Message, data: st.DataObject) -> None:
 def test_cancel_is_two_bytes() -> None:
     """The wire format, once by hand."""
     assert encode(Cancel()) == b"\0\0\0\2\x91\3"
+
+
+def verdict(way: Any, body: bytes, kinds: Any) -> object:
+    """The message, or the text of the refusal."""
+    try:
+        return way(memoryview(body), kinds)
+    except RemoteProtocolError as error:
+        return str(error), type(error.__cause__)
+
+
+def mutated(data: st.DataObject, body: bytes) -> bytes:
+    """The same with some bytes changed, inserted or cut out."""
+    changed = bytearray(body)
+    for _ in range(data.draw(st.integers(0, 3), "mutations")):
+        at = data.draw(st.integers(0, min(len(changed), 80)), "at")
+        until = data.draw(st.integers(at, min(len(changed), at + 6)), "until")
+        changed[at:until] = data.draw(st.binary(max_size=6), "bytes")
+    return bytes(changed)
+
+
+@given(st.data(), st.sampled_from([REQUESTS, ANSWERS]), requests | answers)
+@settings(max_examples=1000)
+def test_a_small_frame_is_judged_as_the_plain_way_does(
+    data: st.DataObject, kinds: Any, message: Message
+) -> None:
+    body = mutated(data, encode(message)[HEADER.size :])
+    assert verdict(decode, body, kinds) == verdict(decode_plainly, body, kinds)
+
+
+@given(
+    st.data(),
+    st.sampled_from([REQUESTS, ANSWERS]),
+    st.integers(0, 2),
+    st.sampled_from(["r-1", "\u20ac" * 1024]),
+)
+@settings(max_examples=200)
+def test_a_large_frame_is_judged_as_the_plain_way_does(
+    data: st.DataObject, kinds: Any, where: int, request_id: str
+) -> None:
+    large = bytes(70_000)
+    values = [
+        Result(request_id, 3, large, b"x" * 300),
+        Result(request_id, -9, b"", large),
+        ONE_REQUEST["Run"],
+    ]
+    body = mutated(data, encode(values[where])[HEADER.size :])
+    assert verdict(decode, body, kinds) == verdict(decode_plainly, body, kinds)
+
+
+@pytest.mark.parametrize("step", [1, 5000, 70_000, 200_000])
+@pytest.mark.parametrize("before", [b"", encode(HELLO)])
+def test_read_into_one_buffer(step: int, before: bytes) -> None:
+    """What is read to `room` is what `feed` would have taken."""
+    message = Result("r-1", 0, bytes(range(256)) * 1000, b"err")
+    data, decoder = memoryview(before + encode(message) + b"\0\0\0"), Decoder(ANSWERS, MAX_ANSWER_FRAME)
+    found = []
+    while data:
+        room = decoder.room()
+        count = step if room is None else min(step, len(room))
+        if room is None:
+            decoder.feed(bytes(data[:count]))
+        else:
+            room[: len(data[:count])] = data[:count]
+            decoder.filled(len(data[:count]))
+        del room
+        data = data[count:]
+        found += drain(decoder)
+    assert found == [*([HELLO] if before else []), message]
+    assert decoder.partial
+    assert decoder.missing == 1
