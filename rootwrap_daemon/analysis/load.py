@@ -11,11 +11,11 @@ from typing import Final
 
 from rootwrap_daemon import config
 from rootwrap_daemon.errors import Error
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.ini import FILTERS, Document, Entry, parse
 from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.filters.values import Finding, Location, Severity
 from rootwrap_daemon.policy import host, policy
 from rootwrap_daemon.policy.policy import Policy
 
@@ -113,7 +113,7 @@ def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> So
     filters: list[Filter] = []
     findings: list[Finding] = []
     for file, text in texts.items():
-        read = ruleset.read(text, file)
+        read = filter_file.read(text, file)
         filters += read.filters
         findings += read.findings
     identities, notes = _identities(filters)

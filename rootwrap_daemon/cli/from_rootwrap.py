@@ -15,7 +15,7 @@ from oslo_log import log
 
 from rootwrap_daemon import config
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters.values import Severity
+from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import load
 

@@ -35,7 +35,7 @@ from rootwrap_daemon.daemon.start import client_started, configuration, surround
 from rootwrap_daemon.daemon.start.client_started import Launched
 from rootwrap_daemon.daemon.start.sockets import HandedListener, Listener
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
-from rootwrap_daemon.filters.values import Severity
+from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 

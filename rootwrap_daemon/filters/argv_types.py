@@ -12,12 +12,9 @@ from typing import Final
 
 from rootwrap_daemon.filters import ip
 from rootwrap_daemon.filters.base import is_normal_path
+from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.patterns import MAX_SUBJECT
 from rootwrap_daemon.filters.values import Beneath, ProcessOf, Word
-
-
-class TypeProblem(ValueError):
-    """A type or its parameter that cannot be used. `args`: what is wrong, what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ _PLAIN: Final[dict[str, Callable[[str], bool]]] = {
 def _int_between(parameter: str) -> Matcher:
     found = _RANGE.fullmatch(parameter)
     if not found or int(found[1]) > int(found[2]):
-        raise TypeProblem(f"{parameter!r} is no range", "write {int=LOW-HIGH}, as in {int=1-4094}")
+        raise Fault("pattern", f"{parameter!r} is not a range", "write {int=LOW-HIGH}, as in {int=1-4094}")
     low, high = int(found[1]), int(found[2])
     is_int = _spelled(_INT)
     return Typed("int", lambda word: is_int(word) and low <= int(word) <= high)
@@ -127,14 +124,18 @@ def _int_between(parameter: str) -> Matcher:
 def _one_user(parameter: str) -> Matcher:
     names = parameter.split("|")
     if not all(map(_is_user, names)):
-        raise TypeProblem(f"{parameter!r} names no users", "write {user=nova} or {user=nova|cinder}")
+        raise Fault(
+            "pattern", f"{parameter!r} does not name users", "write {user=nova} or {user=nova|cinder}"
+        )
     return Choice(frozenset(names))
 
 
 def _path_beneath(parameter: str) -> Matcher:
     base = parameter.rstrip("/")
     if not _is_plain_path(base):
-        raise TypeProblem(f"{parameter!r} is no plain absolute path below /", "name the one directory meant")
+        raise Fault(
+            "pattern", f"{parameter!r} is not a plain absolute path below /", "name the one directory meant"
+        )
     return Typed(
         "path", lambda word: _is_text(word) and word.startswith("/"), lambda word: Beneath(base, word)
     )
@@ -142,7 +143,7 @@ def _path_beneath(parameter: str) -> Matcher:
 
 def _process_of(parameter: str) -> Matcher:
     if not _is_plain_path(parameter) and not _is_name(parameter):
-        raise TypeProblem(f"{parameter!r} is no program", "write its name or its absolute path")
+        raise Fault("pattern", f"{parameter!r} is not a program", "write its name or its absolute path")
     is_number = _spelled("[1-9][0-9]{0,9}")
     return Typed(
         "pid",
@@ -165,14 +166,14 @@ _WITH_PARAMETER: Final[dict[str, Callable[[str], Matcher]]] = {
 
 
 def typed(name: str, parameter: str | None) -> Matcher:
-    """The matcher for `{name}` or `{name=parameter}`. Raises TypeProblem."""
+    """The matcher for `{name}` or `{name=parameter}`. Raises Fault, without a location."""
     if parameter is None and name in _PLAIN:
         return Typed(name, _PLAIN[name])
     if parameter is not None and name in _WITH_PARAMETER:
         return _WITH_PARAMETER[name](parameter)
     if name in _WITH_PARAMETER:
-        raise TypeProblem(f"{name} needs a parameter", f"write {{{name}=...}}")
+        raise Fault("pattern", f"{name} needs a parameter", f"write {{{name}=...}}")
     if name in _PLAIN:
-        raise TypeProblem(f"{name} takes no parameter", f"write {{{name}}}")
+        raise Fault("pattern", f"{name} takes no parameter", f"write {{{name}}}")
     known = ", ".join(sorted({*_PLAIN, *_WITH_PARAMETER}))
-    raise TypeProblem(f"there is no type {name!r}", f"use one of {known}, or {{=word}} for a word")
+    raise Fault("pattern", f"there is no type {name!r}", f"use one of {known}, or {{=word}} for a word")

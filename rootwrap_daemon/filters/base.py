@@ -1,6 +1,6 @@
 """What all kinds of filters have in common: the base class, and the fields that more than one of them has.
 
-Promises: a field that is not understood exactly is a FilterError with its place. No I/O.
+Promises: a field that is not understood exactly is a Fault with its location. No I/O.
 """
 
 import re
@@ -9,19 +9,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from rootwrap_daemon.filters.finding import Fault, Location
 from rootwrap_daemon.filters.ini import Entry, Field
-from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern, PatternError
-from rootwrap_daemon.filters.values import Location, Options, Plan, Request
+from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
+from rootwrap_daemon.filters.values import Options, Plan, Request
 
-Warn = Callable[[Location, str, str], None]
-
-
-class FilterError(ValueError):
-    """A definition that cannot be used."""
-
-    def __init__(self, location: Location, what: str, mend: str) -> None:
-        super().__init__(what)
-        self.location, self.what, self.mend = location, what, mend
+Warn = Callable[[Fault], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +32,7 @@ class Filter:
 
     @classmethod
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "Filter":
-        """The filter that a definition describes. Raises FilterError."""
+        """The filter that a definition describes. Raises Fault."""
         raise NotImplementedError
 
     @property
@@ -69,23 +62,22 @@ def expect(entry: Entry, form: str, least: int, most: int | None = None) -> tupl
     """The fields after the kind's name, if there are as many as `form` has."""
     rest = entry.fields[1:]
     if len(rest) < least:
-        raise FilterError(entry.location, f"{len(rest)} fields after the kind", f"write `{form}`")
+        raise Fault("fields", f"{len(rest)} fields after the kind", f"write `{form}`", entry.location)
     if most is not None and len(rest) > most:
         extra = rest[most]
-        mend = "take the comma out" if not extra.text else f"write `{form}`"
-        raise FilterError(extra.location, "a field too many, which nothing would look at", mend)
+        remedy = "take the comma out" if not extra.text else f"write `{form}`"
+        raise Fault("fields", "a field too many, which would be ignored", remedy, extra.location)
     return rest
 
 
 def program_of(part: Field) -> str:
-    """A bare name or a plain absolute path. Raises FilterError."""
+    """A bare name or a plain absolute path. Raises Fault."""
     name = part.text
     if not name or not basename(name) or basename(name) in (".", "..") or name.startswith("-"):
-        raise FilterError(part.location, f"{name!r} is no program", "write its name or absolute path")
+        raise Fault("field", f"{name!r} is not a program", "write its name or absolute path", part.location)
     if "/" in name and not is_normal_path(name):
-        raise FilterError(
-            part.location, f"{name!r} is not a plain absolute path", "write it without `.`, `..` and `//`"
-        )
+        remedy = "write it without `.`, `..` and `//`"
+        raise Fault("field", f"{name!r} is not a plain absolute path", remedy, part.location)
     return name
 
 
@@ -98,13 +90,12 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
 
 
 def run_as_of(part: Field) -> str:
-    """A user's name; whether there is such a user only the host can say. Raises FilterError."""
+    """A user's name; whether there is such a user only the host can say. Raises Fault."""
     if "#" in part.text or ";" in part.text:
-        raise FilterError(part.location, "a comment after a definition", "put it on a line of its own")
+        raise Fault("comment", "a comment after a definition", "put it on a line of its own", part.location)
     if not _USER.fullmatch(part.text):
-        raise FilterError(
-            part.location, f"{part.text!r} is no user's name", "write a name: numbers are ambiguous"
-        )
+        remedy = "write a name: numbers are ambiguous"
+        raise Fault("field", f"{part.text!r} is not the name of a user", remedy, part.location)
     return part.text
 
 
@@ -123,13 +114,14 @@ def signal_number(text: str) -> int | None:
 
 
 def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:
-    """Each field as a pattern. Raises FilterError."""
+    """Each field as a pattern. Raises Fault."""
     found = []
     for part in fields:
         try:
             found.append(Pattern(part.text))
-        except PatternError as error:
-            raise FilterError(part.location, *error.args) from error
+        except Fault as fault:
+            fault.at(part.location)
+            raise
     return tuple(found)
 
 
@@ -168,24 +160,24 @@ def literals_of(patterns: tuple[Pattern, ...]) -> dict[int, tuple[str, ...]]:
 
 
 def check_first(pattern: Pattern, program: str, part: Field) -> None:
-    """Raise FilterError if the pattern of argv[0] does not match the program's own name or path."""
+    """Raise Fault if the pattern of argv[0] does not match the program's own name or path."""
     # oslo.rootwrap lets the pattern alone decide, and would run rm for a request of `ls`.
     clock = Clock()
     try:
         matches = any(pattern.matches(name, clock) for name in (program, basename(program)))
     except OutOfTime as error:
-        raise FilterError(part.location, "a pattern that takes too long", "write it without (a+)+") from error
+        raise Fault(
+            "pattern", "a pattern that takes too long", "write it without (a+)+", part.location
+        ) from error
     if not matches:
-        raise FilterError(
-            part.location, f"the first pattern does not match {program}", "write the program's name there"
-        )
+        what = f"the first pattern does not match {program}"
+        raise Fault("first_pattern", what, "write the program's name there", part.location)
 
 
 def ip_of(entry: Entry, form: str) -> tuple[str, str]:
-    """Program and user of a kind that is for ip(8) alone. Raises FilterError."""
+    """Program and user of a kind that is for ip(8) alone. Raises Fault."""
     program, run_as = expect(entry, form, 2, 2)
     if basename(program_of(program)) != "ip":
-        raise FilterError(
-            program.location, f"{program.text!r} is not ip, whose words this kind knows", "use another kind"
-        )
+        what = f"{program.text!r} is not ip, whose words this kind knows"
+        raise Fault("program_of_kind", what, "use another kind", program.location)
     return program.text, run_as_of(run_as)

@@ -10,7 +10,6 @@ from typing import ClassVar
 from rootwrap_daemon.filters import ip
 from rootwrap_daemon.filters.base import (
     Filter,
-    FilterError,
     Warn,
     all_match,
     check_first,
@@ -21,6 +20,7 @@ from rootwrap_daemon.filters.base import (
     program_of,
     run_as_of,
 )
+from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.ini import Entry
 from rootwrap_daemon.filters.patterns import Clock, Pattern
 from rootwrap_daemon.filters.values import (
@@ -44,7 +44,8 @@ class ChainingFilter(Filter):
     @classmethod
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ChainingFilter":
         program, run_as, *_ = expect(entry, cls.FORM, 2)
-        warn(entry.location, "a ChainingFilter never allows anything", "use a ChainingRegExpFilter")
+        remedy = "use a ChainingRegExpFilter"
+        warn(Fault("never", "a ChainingFilter never allows anything", remedy, entry.location))
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options)
 
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:
@@ -101,7 +102,8 @@ class IpNetnsExecFilter(ChainingFilter):
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "IpNetnsExecFilter":
         program, run_as = ip_of(entry, cls.FORM)
         if run_as != "root":
-            raise FilterError(entry.fields[2].location, "entering a namespace needs root", "write root")
+            what = "entering a namespace needs root"
+            raise Fault("program_of_kind", what, "write root", entry.fields[2].location)
         return cls(entry.name, entry.location, program, run_as, options)
 
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rootwrap_daemon.filters.values import Finding, Location, Severity
+from rootwrap_daemon.filters.finding import Code, Finding, Location, Severity
 
 #: The section of the filters; every other one holds the options of the filter it is named after.
 FILTERS = "Filters"
@@ -96,8 +96,9 @@ class _Parser:
         self._finish()
         return Document(self.file, tuple(self.sections.values()), tuple(self.findings))
 
-    def _error(self, location: Location, what: str, mend: str, *names: str) -> None:
-        self.findings.append(Finding(location, Severity.ERROR, what, mend, frozenset(map(str.lower, names))))
+    def _error(self, location: Location, code: Code, what: str, remedy: str, *names: str) -> None:
+        about = frozenset(map(str.lower, names))
+        self.findings.append(Finding(location, Severity.ERROR, code, what, remedy, about))
 
     def _line(self, number: int, raw: str) -> None:
         stripped = raw.strip()
@@ -123,12 +124,12 @@ class _Parser:
             self._header(header[1], here)
             return
         if self.section is None:
-            self._error(here, "a line before any section", f"put [{FILTERS}] above it")
+            self._error(here, "section", "a line before any section", f"put [{FILTERS}] above it")
             return
         name, value, offset = _definition(stripped)
         if not name:
-            mend = "write `name: Kind, executable, run_as, ...`"
-            self._error(here, "not a definition", mend, *self._about())
+            remedy = "write `name: Kind, executable, run_as, ...`"
+            self._error(here, "line", "not a definition", remedy, *self._about())
             return
         self.draft = _Draft(name, here, column - 1, [(number, column + offset, value)])
 
@@ -155,11 +156,11 @@ class _Parser:
                     self.section = None
                 else:
                     about = self._about(_definition(stripped)[0] or None)
-        self._error(where, what, "take it out", *about)
+        self._error(where, "character", what, "take it out", *about)
 
     def _header(self, name: str, here: Location) -> None:
         if name.upper() == "DEFAULT":
-            self._error(here, "a [DEFAULT] section", f"move what is in it to [{FILTERS}]")
+            self._error(here, "section", "a [DEFAULT] section", f"move what is in it to [{FILTERS}]")
         known = self.sections.get(name)
         if known is None:
             known = self.sections[name] = Section(name, here)
@@ -172,7 +173,9 @@ class _Parser:
         entry = Entry(draft.name, draft.location, tuple(self._fields(draft)), tuple(draft.lines))
         if not any(entry.texts):
             about = self._about(entry.name)
-            self._error(entry.location, f"{entry.name} has no value", "give it one, or take it out", *about)
+            self._error(
+                entry.location, "fields", f"{entry.name} has no value", "give it one, or take it out", *about
+            )
             return
         self.section.entries.append(entry)
 
@@ -193,8 +196,8 @@ class _Parser:
     def _join(self, parts: list[tuple[Location, str]], draft: _Draft) -> Field:
         full = [part for part in parts if part[1]] or parts
         if len(full) > 1:
-            mend = "put a comma before or after the break"
-            self._error(full[1][0], "a line break inside a field", mend, *self._about(draft.name))
+            remedy = "put a comma before or after the break"
+            self._error(full[1][0], "line", "a line break inside a field", remedy, *self._about(draft.name))
         return Field("\n".join(text for _, text in full), full[0][0]) if full else Field("", draft.location)
 
 

@@ -13,7 +13,6 @@ from typing import ClassVar, Final
 from rootwrap_daemon.filters import ip
 from rootwrap_daemon.filters.base import (
     Filter,
-    FilterError,
     Warn,
     all_match,
     basename,
@@ -28,6 +27,7 @@ from rootwrap_daemon.filters.base import (
     signal_number,
 )
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
+from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.ini import Entry, Field
 from rootwrap_daemon.filters.patterns import Clock, Pattern
 from rootwrap_daemon.filters.values import (
@@ -40,8 +40,8 @@ from rootwrap_daemon.filters.values import (
     Request,
     SignalPlan,
     Word,
-    is_dangerous_variable,
 )
+from rootwrap_daemon.filters.variables import is_dangerous_variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +125,14 @@ class PathFilter(Filter):
 def _base(part: Field) -> str:
     base = part.text.rstrip("/")
     if not base:
-        raise FilterError(
-            part.location, "the base directory / contains everything", "name the directory meant"
-        )
+        what = "the base directory / contains everything"
+        raise Fault("whole_tree", what, "name the directory meant", part.location)
     if set(base) & set("*?[](){}|^$\\+"):
-        raise FilterError(
-            part.location, "a regular expression in a PathFilter, which compares paths", "use a RegExpFilter"
-        )
+        what = "a regular expression in a PathFilter, which compares paths"
+        raise Fault("path_pattern", what, "use a RegExpFilter", part.location)
     if not is_normal_path(base):
-        raise FilterError(part.location, f"{part.text} is not a plain absolute path", "write it without `..`")
+        what = f"{part.text} is not a plain absolute path"
+        raise Fault("field", what, "write it without `..`", part.location)
     return base
 
 
@@ -160,7 +159,7 @@ class KillFilter(Filter):
         for part in signals:
             number = signal_number(part.text[1:]) if part.text.startswith("-") else None
             if number is None:
-                raise FilterError(part.location, f"{part.text!r} is no signal", "write -9 or -HUP")
+                raise Fault("signal", f"{part.text!r} is not a signal", "write -9 or -HUP", part.location)
             numbers[part.text] = number
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, numbers)
 
@@ -197,7 +196,8 @@ class ReadFileFilter(Filter):
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ReadFileFilter":
         (path,) = expect(entry, cls.FORM, 1, 1)
         if not is_normal_path(path.text):
-            raise FilterError(path.location, f"{path.text!r} is not a plain absolute path", "write one")
+            what = f"{path.text!r} is not a plain absolute path"
+            raise Fault("field", what, "write one", path.location)
         return cls(entry.name, entry.location, path.text, "root", options)
 
     @property
@@ -263,18 +263,19 @@ class EnvFilter(Filter):
             part = rest.pop(0)
             found = _VARIABLE.fullmatch(part.text)
             if not found or found[1] in variables or not is_printable(found[2]):
-                raise FilterError(
-                    part.location, f"{part.text!r} is no variable, or a second time one", "NAME="
-                )
+                what = f"{part.text!r} is not a variable, or names one a second time"
+                raise Fault("field", what, "write NAME= or NAME=value", part.location)
             if is_dangerous_variable(found[1]) and not found[2]:
-                warn(part.location, f"any value of {found[1]} can run other code", "write the value")
+                what = f"any value of {found[1]} can run other code"
+                warn(Fault("variable", what, "write the value", part.location))
             variables[found[1]] = found[2]
         if inner is not None and rest:
-            raise FilterError(env.location, f"{env.text!r} is not env", f"write `{cls.FORM}`")
+            raise Fault("program_of_kind", f"{env.text!r} is not env", f"write `{cls.FORM}`", env.location)
         if inner is None and rest:
             inner = program_of(rest.pop(0))
         if not variables or inner is None:
-            raise FilterError(entry.location, "no variable, or no program after them", f"write `{cls.FORM}`")
+            what = "no variable, or no program after them"
+            raise Fault("fields", what, f"write `{cls.FORM}`", entry.location)
         return cls(
             entry.name,
             entry.location,

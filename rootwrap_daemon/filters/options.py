@@ -6,13 +6,15 @@ Promises: an option that is unknown, or not set exactly as it can be, is a findi
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from rootwrap_daemon.filters.argv_types import Typed, TypeProblem, typed
-from rootwrap_daemon.filters.base import signal_number
+from rootwrap_daemon.filters.argv_types import Typed, typed
+from rootwrap_daemon.filters.base import Warn, signal_number
+from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.ini import Entry, Field
-from rootwrap_daemon.filters.values import Location, Options, Pin, is_dangerous_variable, is_printable_ascii
+from rootwrap_daemon.filters.values import Options, Pin
+from rootwrap_daemon.filters.variables import is_dangerous_variable, is_printable_ascii
 
 #: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
 CAPABILITIES: Final = tuple(
@@ -38,44 +40,28 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
 Number = TypeVar("Number", int, float)
 
 
-class OptionProblem(ValueError):
-    """An option that is not set as it can be. `args`: what is wrong, what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """What is wrong, or doubtful, about one option."""
-
-    location: Location
-    what: str
-    mend: str
-    fatal: bool = True
-
-
-def read(options: Options, entry: Entry, complain: Callable[[Complaint], None]) -> Options:
-    """`options` with what this entry sets."""
+def read(options: Options, entry: Entry, warn: Warn) -> Options:
+    """`options` with what this entry sets. Raises Fault."""
     reader = _READERS.get(entry.key)
     if reader is None:
         known = ", ".join(sorted(_READERS))
-        complain(Complaint(entry.location, f"{entry.name} is no option of a filter", f"use one of {known}"))
-        return options
+        raise Fault(
+            "option", f"{entry.name} is not an option of a filter", f"use one of {known}", entry.location
+        )
     try:
         changes = reader(entry.fields)
-    except (OptionProblem, TypeProblem) as problem:
-        what, mend = problem.args
-        complain(Complaint(entry.fields[0].location, f"{entry.name}: {what}", mend))
-        return options
-    for part in entry.fields if entry.key in ("env", "set_env") else ():
+    except Fault as fault:
+        raise Fault("option", f"{entry.name}: {fault.what}", fault.remedy, entry.fields[0].location) from None
+    for part in entry.fields if entry.key == "env" else ():
         name = part.text.partition("=")[0]
-        if is_dangerous_variable(name) and entry.key == "env":
-            what = f"any value of {name} can run other code"
-            complain(Complaint(part.location, what, "leave it out", fatal=False))
+        if is_dangerous_variable(name):
+            warn(Fault("variable", f"any value of {name} can run other code", "leave it out", part.location))
     return replace(options, **changes)
 
 
 def _one(fields: tuple[Field, ...]) -> str:
     if len(fields) != 1:
-        raise OptionProblem("more than one value", "write one")
+        raise Fault("option", "more than one value", "write one")
     return fields[0].text
 
 
@@ -84,11 +70,13 @@ def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
     for part in fields:
         match = _VARIABLE.fullmatch(part.text)
         if not match or match[1] in found:
-            raise OptionProblem(f"{part.text!r} is no variable", "write NAME or NAME={type}, each once")
+            raise Fault("option", f"{part.text!r} is not a variable", "write NAME or NAME={type}, each once")
         matcher = typed(match[2], match[3]) if match[2] else None
         if isinstance(matcher, Typed) and matcher.make is not None:
             # Nobody looks at the host for a variable: any path, any process would do.
-            raise OptionProblem(f"{match[2]} is no type for a variable", "use one that its characters decide")
+            raise Fault(
+                "option", f"{match[2]} is not a type for a variable", "use one that its characters decide"
+            )
         found[match[1]] = matcher.takes if matcher else is_printable_ascii
     return {"env": found}
 
@@ -98,7 +86,7 @@ def _set_env(fields: tuple[Field, ...]) -> dict[str, Any]:
     for part in fields:
         match = _SETTING.fullmatch(part.text)
         if not match or match[1] in found or not is_printable_ascii(match[2]):
-            raise OptionProblem(f"{part.text!r} sets no variable", "write NAME=value, each once")
+            raise Fault("option", f"{part.text!r} does not set a variable", "write NAME=value, each once")
         found[match[1]] = match[2]
     return {"set_env": tuple(found.items())}
 
@@ -107,7 +95,7 @@ def _whole(name: str, unit: str) -> Callable[[tuple[Field, ...]], dict[str, Any]
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if not re.fullmatch(r"[1-9][0-9]{0,11}", text, re.ASCII):
-            raise OptionProblem(f"{text!r} is no whole number", f"write {unit}, at least 1")
+            raise Fault("option", f"{text!r} is not a whole number", f"write {unit}, at least 1")
         return {name: int(text)}
 
     return reader
@@ -126,7 +114,7 @@ def _signals(fields: tuple[Field, ...]) -> dict[str, Any]:
     for part in fields:
         number = signal_number(part.text)
         if number is None:
-            raise OptionProblem(f"there is no signal {part.text!r}", "write e.g. TERM, HUP, 10, or none")
+            raise Fault("option", f"there is no signal {part.text!r}", "write e.g. TERM, HUP, 10, or none")
         found.add(number)
     return {"signals": frozenset(found)}
 
@@ -135,7 +123,7 @@ def _yes_or_no(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if text not in ("yes", "no"):
-            raise OptionProblem(f"{text!r} is neither yes nor no", "write one of the two")
+            raise Fault("option", f"{text!r} is neither yes nor no", "write one of the two")
         return {name: text == "yes"}
 
     return reader
@@ -145,7 +133,7 @@ def _chosen(name: str, values: Mapping[str, object]) -> Callable[[tuple[Field, .
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if text not in values:
-            raise OptionProblem(f"{text!r} is not known", f"write one of {', '.join(values)}")
+            raise Fault("option", f"{text!r} is not known", f"write one of {', '.join(values)}")
         return {name: values[text]}
 
     return reader
@@ -155,7 +143,7 @@ def _mode(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if not _OCTAL.fullmatch(text):
-            raise OptionProblem(f"{text!r} is no octal mode", "write e.g. 0640")
+            raise Fault("option", f"{text!r} is not an octal mode", "write e.g. 0640")
         return {name: int(text, 8)}
 
     return reader
@@ -165,7 +153,7 @@ def _name(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if not _NAME.fullmatch(text):
-            raise OptionProblem(f"{text!r} is no name", "write a name: numbers are ambiguous")
+            raise Fault("option", f"{text!r} is not a name", "write a name: numbers are ambiguous")
         return {name: text}
 
     return reader
@@ -174,7 +162,7 @@ def _name(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
 def _cwd(fields: tuple[Field, ...]) -> dict[str, Any]:
     text = _one(fields)
     if not text.startswith("/") or any(part in (".", "..") for part in text.split("/")) or "//" in text:
-        raise OptionProblem(f"{text!r} is no plain absolute path", "write one")
+        raise Fault("option", f"{text!r} is not a plain absolute path", "write one")
     return {"cwd": text}
 
 
@@ -185,7 +173,7 @@ def _capabilities(fields: tuple[Field, ...]) -> dict[str, Any]:
         return {"capabilities": frozenset()}
     for name in names:
         if name not in CAPABILITIES:
-            raise OptionProblem(f"there is no capability {name!r}", "write e.g. CAP_NET_ADMIN, or none")
+            raise Fault("option", f"there is no capability {name!r}", "write e.g. CAP_NET_ADMIN, or none")
     return {"capabilities": frozenset(names)}
 
 
@@ -195,7 +183,9 @@ def _limits(fields: tuple[Field, ...]) -> dict[str, Any]:
         match = _LIMIT.fullmatch(part.text)
         if not match or match[1] not in LIMITS or match[1] in found:
             known = ", ".join(sorted(LIMITS))
-            raise OptionProblem(f"{part.text!r} is no limit", f"write NAME=NUMBER, each once, of {known}")
+            raise Fault(
+                "option", f"{part.text!r} is not a limit", f"write NAME=NUMBER, each once, of {known}"
+            )
         found[match[1]] = int(match[2])
     return {"limits": tuple(sorted(found.items()))}
 

@@ -12,6 +12,7 @@ from typing import Final
 import regex
 
 from rootwrap_daemon.filters import effort
+from rootwrap_daemon.filters.finding import Fault
 
 #: Characters of a word that may reach a pattern, unless its filter says otherwise. PATH_MAX is 4096 too.
 MAX_SUBJECT: Final = 4096
@@ -46,10 +47,6 @@ class Clock:
             raise OutOfTime
 
 
-class PatternError(ValueError):
-    """This text cannot be used as a pattern. `args`: what is wrong, what to do."""
-
-
 # An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
 _LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
 # Flags inside the pattern that would undo ASCII, and what hides the rest of it from a look like ours.
@@ -73,7 +70,7 @@ class Pattern:
     __slots__ = ("_compiled", "exact", "literal", "text", "untimed", "untimed_up_to")
 
     def __init__(self, text: str) -> None:
-        """Raises PatternError."""
+        """Raises Fault, without a location."""
         self.text = text
         self.literal = text if _LITERAL.fullmatch(text) else None
         with warnings.catch_warnings():
@@ -82,30 +79,28 @@ class Pattern:
             try:
                 plain = re.compile(text, re.ASCII)
             except (re.error, FutureWarning, ValueError, OverflowError, RecursionError) as error:
-                raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
+                raise Fault("pattern", f"bad regular expression: {error}", "correct the pattern") from error
         if "(?#" in text:
-            raise PatternError("a comment inside a pattern", "write it on a line of its own, after #")
+            raise Fault("pattern", "a comment inside a pattern", "write it on a line of its own, after #")
         if _POSIX_CLASS.search(text):
-            raise PatternError(
-                "`[:`, which engines read differently", r"write the characters, or \[ before the :"
+            raise Fault(
+                "pattern", "`[:`, which engines read differently", r"write the characters, or \[ before the :"
             )
         outside = _without_classes(text)
         if _FLAGS.search(outside):
-            raise PatternError("one of the flags u, L and x", "take the flag out")
+            raise Fault("pattern", "one of the flags u, L and x", "take the flag out")
         if brace := _LITERAL_BRACE.search(outside):
             split = re.fullmatch(r"\{\d*", outside[brace.start() :])
-            raise PatternError(
-                "a comma splits the repetition {m,n} into two fields"
-                if split
-                else "a literal { in a pattern",
-                r"write the comma as \x2c, or the repetition without one" if split else r"write it as \{",
-            )
+            if split:
+                remedy = r"write the comma as \x2c, or the repetition without one"
+                raise Fault("split_pattern", "a comma splits the repetition {m,n} into two fields", remedy)
+            raise Fault("pattern", "a literal { in a pattern", r"write it as \{")
         try:
             self._compiled = regex.compile(text, regex.V0 | regex.ASCII)
         except (regex.error, ValueError, OverflowError, RecursionError) as error:
-            raise PatternError(f"bad regular expression: {error}", "mend the pattern") from error
+            raise Fault("pattern", f"bad regular expression: {error}", "correct the pattern") from error
         if (plain.fullmatch("") is None) != (self._compiled.fullmatch("") is None):
-            raise PatternError(r"\B, which engines read differently at an empty word", "write it without")
+            raise Fault("pattern", r"\B, which engines read differently at an empty word", "write it without")
         bounded = effort.bounded(text)
         self.untimed = plain.fullmatch if bounded is None else re.compile(bounded.text, re.ASCII).fullmatch
         self.untimed_up_to = -1 if bounded is None else min(bounded.longest, MAX_SUBJECT)

@@ -6,7 +6,7 @@ Promises: all are immutable. Imports of this package only what filters take and 
 import enum
 from dataclasses import dataclass
 
-from rootwrap_daemon.filters.values import Location
+from rootwrap_daemon.filters.finding import Location
 
 
 class Severity(enum.Enum):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters import values
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.lint.subject import (
     ConfigText,
     FilterText,
@@ -126,8 +126,8 @@ def _decode(name: str) -> str:
 
 
 def _not_utf8(name: str, before: bytes) -> FilterText:
-    where = values.Location(name, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
-    finding = values.Finding(where, values.Severity.ERROR, "not UTF-8", "save the file as UTF-8")
+    where = Location(name, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
+    finding = Finding(where, Severity.ERROR, "character", "not UTF-8", "save the file as UTF-8")
     empty = read_filters("", name)
     return replace(empty, findings=(finding,))
 

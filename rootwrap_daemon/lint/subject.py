@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rootwrap_daemon.filters import ini, ruleset, values
+from rootwrap_daemon.filters import filter_file, ini
 from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.finding import Finding
 from rootwrap_daemon.filters.ini import Document, Entry, Field
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class FilterText:
     document: Document
     lines: tuple[Line, ...]
     filters: tuple[Filter, ...]
-    findings: tuple[values.Finding, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def rows(self) -> list[str]:
@@ -109,7 +110,7 @@ class Host:
 
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]
-    findings: tuple[values.Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
     settings: "Settings | None" = None
     problem: tuple[str, str] | None = None
 
@@ -137,7 +138,7 @@ class Subject:
 def read_filters(text: str, name: str) -> FilterText:
     """A filter file's text, as the daemon reads it. Never raises for what is in it."""
     document = ini.parse(text, name)
-    read = ruleset.read(text, name)
+    read = filter_file.read(text, name)
     known = {one.location: one for one in read.filters}
     lines = tuple(
         Line(entry, known.get(entry.location))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.filters.values import Location
+from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.lint.finding import Finding
 from rootwrap_daemon.lint.subject import ConfigText, FilterText
 

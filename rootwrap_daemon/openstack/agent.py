@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from rootwrap_daemon.errors import Denied, Error
-from rootwrap_daemon.filters.values import is_dangerous_variable, is_printable_ascii
+from rootwrap_daemon.filters.variables import is_dangerous_variable, is_printable_ascii
 from rootwrap_daemon.openstack import hub, socket_path
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import KillFilter
-from rootwrap_daemon.filters.values import Finding, Location, Pin, Severity
+from rootwrap_daemon.filters.values import Pin
 from rootwrap_daemon.policy import host
 
 #: Bytes of one filter file. The largest of the files known is 14 KiB.
@@ -51,16 +52,12 @@ def load(
             found = host.resolve_owned(directory, owners)
             names = sorted(os.listdir(found.path))
         except FileNotFoundError:
-            _add(
-                loaded,
-                Severity.WARNING,
-                directory,
-                "no such directory",
-                "make it, or take it out of filters_path",
-            )
+            fault = Fault("file", "no such directory", "make it, or take it out of filters_path")
+            _add(loaded, Severity.WARNING, directory, fault)
             continue
         except (host.UntrustedPath, OSError) as error:
-            _add(loaded, Severity.ERROR, directory, _text(error), "give it to root, mode 0755, parents too")
+            fault = Fault("file", _text(error), "give it to root, mode 0755, parents too")
+            _add(loaded, Severity.ERROR, directory, fault)
             continue
         for name in names:
             path = f"{found.path}/{name}"
@@ -68,8 +65,10 @@ def load(
                 _load_file(loaded, path, owners)
             else:
                 # Editors and packagers leave such: x~, x.rpmsave, .x.swp, x.filters.bak.
-                mend = "end its name in .filters, or move it away"
-                _add(loaded, Severity.WARNING, path, "not read, by its name", mend)
+                fault = Fault(
+                    "misnamed", "not read, by its name", "end its name in .filters, or move it away"
+                )
+                _add(loaded, Severity.WARNING, path, fault)
     return loaded
 
 
@@ -77,28 +76,28 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
     try:
         descriptor = host.open_owned(path, owners)
     except (host.UntrustedPath, OSError) as error:
-        _add(loaded, Severity.ERROR, path, _text(error), "make it a file of root, mode 0644")
+        fault = Fault("file", _text(error), "make it a file of root, mode 0644")
+        _add(loaded, Severity.ERROR, path, fault)
         return
     with open(descriptor, "rb") as file:
         data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
-        _add(loaded, Severity.ERROR, path, f"longer than {MAX_FILE} bytes", "split it")
+        _add(loaded, Severity.ERROR, path, Fault("file", f"longer than {MAX_FILE} bytes", "split it"))
         return
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         before = data[: error.start]
         where = Location(path, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
-        finding = Finding(where, Severity.ERROR, "not UTF-8", "save the file as UTF-8")
-        loaded.findings.append(finding)
+        _add(loaded, Severity.ERROR, path, Fault("character", "not UTF-8", "save the file as UTF-8", where))
         return
-    read = ruleset.read(text, path)
+    read = filter_file.read(text, path)
     loaded.findings += read.findings
     for one in read.filters:
-        if problem := _problem(loaded, one):
-            what, mend = problem
-            names = frozenset((one.name.lower(),))
-            loaded.findings.append(Finding(one.location, Severity.ERROR, what, mend, names))
+        try:
+            _check(loaded, one)
+        except Fault as fault:
+            _add(loaded, Severity.ERROR, path, fault.at(one.location), one.name.lower())
         else:
             loaded.filters.append(one)
 
@@ -109,39 +108,44 @@ _ACT_ON_NAMES: Final = frozenset(("rm", "mkdir", "rmdir"))
 _ACT_ON_NAMES_WITH_T: Final = frozenset(("mv", "ln"))
 
 
-def _follows(one: Filter) -> tuple[str, str] | None:
+def _check_parent(one: Filter) -> None:
+    """Raise Fault for a command that may follow the name that it gets by `pin = parent`."""
     command = one.program.rpartition("/")[2]
     if command in _ACT_ON_NAMES or (
         command in _ACT_ON_NAMES_WITH_T and tuple(one.literals.get(1, ())) == ("-T",)
     ):
-        return None
+        return
     if command in _ACT_ON_NAMES_WITH_T:
-        return f"pin = parent, and {command} goes into a directory of that name", "make -T its first argument"
-    return f"pin = parent, and {command} may follow what the name names", "use pin = object"
+        what = f"pin = parent, and {command} goes into a directory of that name"
+        raise Fault("unusable", what, "make -T its first argument")
+    what = f"pin = parent, and {command} may follow what the name names"
+    raise Fault("unusable", what, "use pin = object")
 
 
-def _problem(loaded: Loaded, one: Filter) -> tuple[str, str] | None:
-    """What is wrong with a filter on this host, and what to do."""
+def _check(loaded: Loaded, one: Filter) -> None:
+    """Raise Fault, without a location, for a filter that cannot be used on this host."""
     options = one.options
     user = (one.run_as, options.group)
     try:
         identity = loaded.identities.setdefault(user, host.identity(*user))
     except KeyError as error:
-        return f"{error.args[0]}", "name one that is there"
+        raise Fault("account", str(error.args[0]), "name one that is there") from None
     if not identity.is_current and not loaded.as_root:
-        return f"only root can run commands as {one.run_as}", "start the daemon as root"
+        raise Fault("unusable", f"only root can run commands as {one.run_as}", "start the daemon as root")
     if options.target_user:
         try:
             host.user_number(options.target_user)
         except KeyError:
-            return f"target_user: no user {options.target_user!r} here", "name one that is there"
+            what = f"target_user: no user {options.target_user!r} here"
+            raise Fault("account", what, "name one that is there") from None
     if options.capabilities is not None and identity.uid != 0:
-        return "capabilities of another user than root", "leave them out: such a command has none"
-    if options.pin is Pin.PARENT and (problem := _follows(one)):
-        return problem
+        what = "capabilities of another user than root"
+        raise Fault("unusable", what, "leave them out: such a command has none")
+    if options.pin is Pin.PARENT:
+        _check_parent(one)
     if lacking := sorted(_needed(one, identity) - loaded.kept) if loaded.kept is not None else []:
-        return f"the daemon gives up {', '.join(lacking)}, which this needs", "add it to capabilities"
-    return None
+        what = f"the daemon gives up {', '.join(lacking)}, which this needs"
+        raise Fault("unusable", what, "add it to capabilities")
 
 
 def _needed(one: Filter, identity: host.Identity) -> frozenset[str]:
@@ -156,8 +160,10 @@ def _needed(one: Filter, identity: host.Identity) -> frozenset[str]:
     return frozenset(needed)
 
 
-def _add(loaded: Loaded, severity: Severity, path: str, what: str, mend: str) -> None:
-    loaded.findings.append(Finding(Location(path, 1, 1), severity, what, mend))
+def _add(loaded: Loaded, severity: Severity, path: str, fault: Fault, *names: str) -> None:
+    where = fault.location or Location(path, 1, 1)
+    finding = Finding(where, severity, fault.code, fault.what, fault.remedy, frozenset(names))
+    loaded.findings.append(finding)
 
 
 def _text(error: Exception) -> str:

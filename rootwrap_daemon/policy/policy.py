@@ -13,9 +13,10 @@ from typing import Protocol
 
 from rootwrap_daemon.config import Settings
 from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied, Error, ExecutableNotFound
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.filters.values import Finding, Location, Match, Options, Reason, Request, Severity
+from rootwrap_daemon.filters.values import Match, Options, Reason, Request
 from rootwrap_daemon.policy import files, host
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
 
@@ -195,6 +196,7 @@ def _exec_dirs(settings: Settings, owners: frozenset[int], findings: list[Findin
                 Finding(
                     Location(directory, 1, 1),
                     Severity.ERROR,
+                    "file",
                     f"in exec_dirs, and {error}",
                     "give it to root alone, or take it out",
                 )

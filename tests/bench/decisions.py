@@ -19,8 +19,9 @@ from typing import Final
 
 from oslo_rootwrap import wrapper
 
-from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.values import Match, Request, Severity
+from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.values import Match, Request
 
 NUMBERS: Final = (10, 100, 1_000, 10_000)
 ONE_COMMAND: Final = 1_000
@@ -140,7 +141,7 @@ HARD: Final = (
 
 def ours(case: Case, count: int) -> Decide:
     """RuleSet until the filter that is to decide: a match that cannot be bound goes on to the next one."""
-    read = ruleset.read("\n".join(case.lines(count)), "bench")
+    read = filter_file.read("\n".join(case.lines(count)), "bench")
     errors = [str(one) for one in read.findings if one.severity is Severity.ERROR]
     if errors:
         raise SystemExit(errors[0])
@@ -161,7 +162,7 @@ def ours(case: Case, count: int) -> Decide:
 
 def ours_denied(case: Case, count: int) -> Decide:
     """As `ours`, for words that the last filter allows but for one character."""
-    rules = ruleset.RuleSet(ruleset.read("\n".join(case.lines(count)), "bench").filters)
+    rules = ruleset.RuleSet(filter_file.read("\n".join(case.lines(count)), "bench").filters)
     *words, last = replace(case, words=case.denied or case.words).argv(count)
     request = Request((*words, last if case.denied else last + "!"))
     if any(isinstance(one, Match) for one in rules.matches(request)):

@@ -19,22 +19,21 @@ from unittest.mock import patch
 from oslo_rootwrap import filters as oslo
 from oslo_rootwrap import wrapper
 
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file, ruleset
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter
+from rootwrap_daemon.filters.finding import Finding, Severity
 from rootwrap_daemon.filters.kinds import EnvFilter
 from rootwrap_daemon.filters.patterns import Clock
 from rootwrap_daemon.filters.values import (
     Beneath,
     ExecPlan,
-    Finding,
     FixedPath,
     Match,
     Plan,
     ProcessOf,
     Program,
     Request,
-    Severity,
     SignalPlan,
     Word,
 )
@@ -133,7 +132,7 @@ class Ours:
     """rootwrap-daemon's engine, without the filters that have an error."""
 
     def __init__(self, text: str, file: str) -> None:
-        self.file = ruleset.read(text, file)
+        self.file = filter_file.read(text, file)
         self.rules = ruleset.RuleSet(self.file.filters)
         self.by_name = {one.name: one for one in self.file.filters}
 

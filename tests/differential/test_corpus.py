@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.values import Finding, Severity
+from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.finding import Finding, Severity
 from tests.differential.engines import CORPUS, WHY_SKIPPED, filter_files, text_of
 
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason=WHY_SKIPPED)
@@ -18,7 +18,7 @@ KNOWN = Path(__file__).with_name("findings.txt")
 
 
 def findings() -> list[Finding]:
-    return [finding for file in filter_files() for finding in ruleset.read(text_of(file), file).findings]
+    return [finding for file in filter_files() for finding in filter_file.read(text_of(file), file).findings]
 
 
 def is_error(finding: Finding) -> bool:
@@ -47,14 +47,14 @@ def test_findings_name_their_place_reason_and_mend() -> None:
         assert 1 <= place.column <= len(lines[place.line - 1]), finding
         assert not lines[place.line - 1].lstrip().startswith("#"), finding
         assert finding.what
-        assert finding.mend
+        assert finding.remedy
 
 
 @pytest.mark.parametrize("file", filter_files())
 def test_every_definition_is_a_filter_or_an_error(file: str) -> None:
     """What oslo.rootwrap's parser sees is there, or something says why not."""
     theirs = configparser.RawConfigParser(strict=False)
-    read = ruleset.read(text_of(file), file)
+    read = filter_file.read(text_of(file), file)
     ours = {one.name.lower() for one in read.filters}
     refused = {name for finding in read.findings if is_error(finding) for name in finding.filters}
     try:
@@ -71,7 +71,7 @@ def test_nothing_in_the_corpus_is_too_bad_to_read() -> None:
     """Configuration files and whatever else is there: findings, never an exception."""
     for path in sorted(CORPUS.rglob("*")):
         if path.is_file():
-            ruleset.read(path.read_bytes().decode(errors="surrogateescape"), path.name)
+            filter_file.read(path.read_bytes().decode(errors="surrogateescape"), path.name)
 
 
 def test_table() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.lint.check import judge, known_rules
 from rootwrap_daemon.lint.gather import Wanted, gather
 
@@ -241,7 +241,7 @@ def test_every_file_of_the_corpus_is_judged() -> None:
             assert finding.text == line
             assert finding.location.column - 1 + finding.problem.length <= max(1, len(line))
         # What the daemon refuses is an error here, and only that is of RW1xx.
-        refused = {one.location for one in ruleset.read(path.read_text(), str(path)).findings}
+        refused = {one.location for one in filter_file.read(path.read_text(), str(path)).findings}
         told = {one.location for one in found if one.rule.startswith("RW1")}
         assert not subject.files or told <= refused
     print(f"\n{len(files)} files")

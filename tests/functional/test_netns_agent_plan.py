@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from examples.netns_agent.observed import Link, Observed, parse_links, parse_namespaces
 from examples.netns_agent.reconcile import plan
 from examples.netns_agent.wanted import End, Helper, Wanted, WantedError, load, parse
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file, ruleset
 from rootwrap_daemon.filters.values import Match, Request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -290,7 +290,7 @@ def test_a_plan_leads_there_from_anywhere_and_then_there_is_nothing_to_do(
 @given(st.data(), wanteds())
 def test_the_filters_allow_what_a_plan_asks(data: st.DataObject, before: Wanted) -> None:
     wanted = data.draw(successors(before))
-    read = ruleset.read(FILTERS.read_text(), str(FILTERS))
+    read = filter_file.read(FILTERS.read_text(), str(FILTERS))
     assert read.findings == ()
     rules = ruleset.RuleSet(read.filters)
     kernel = Kernel()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from rootwrap_daemon.errors import BadRequest
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw
@@ -233,8 +233,8 @@ def test_order_of_lines_decides_nothing() -> None:
         verdicts = set()
         for order in itertools.islice(itertools.permutations(lines), 24):
             text = "[Filters]\n" + "\n".join(order) + "\n"
-            found = RuleSet(ruleset.read(text, "f").filters).match(Request(tuple(words)))
-            halves = [ruleset.read(f"[Filters]\n{line}\n", "f").filters for line in order]
+            found = RuleSet(filter_file.read(text, "f").filters).match(Request(tuple(words)))
+            halves = [filter_file.read(f"[Filters]\n{line}\n", "f").filters for line in order]
             split = RuleSet(one for half in halves for one in half).match(Request(tuple(words)))
             verdicts |= {isinstance(found, Match), isinstance(split, Match)}
         # A name twice is refused within one file, and fine in two.

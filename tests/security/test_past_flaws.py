@@ -30,18 +30,9 @@ from rootwrap_daemon import config
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.daemon.serve.session import HANDLERS
 from rootwrap_daemon.errors import BadRequest, ConfigurationError, Error, OutcomeUnknown, Unauthorized
-from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.values import (
-    Denied,
-    ExecPlan,
-    Match,
-    Plan,
-    Program,
-    Reason,
-    Request,
-    Severity,
-    SignalPlan,
-)
+from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.values import Denied, ExecPlan, Match, Plan, Program, Reason, Request, SignalPlan
 from rootwrap_daemon.lint import check as lint
 from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy import policy
@@ -70,8 +61,8 @@ PRINTENV = "printenv: CommandFilter, printenv, root"
 # Words, judged by the engine.
 
 
-def read(*lines: str) -> ruleset.FilterFile:
-    return ruleset.read("\n".join(("[Filters]", *lines, "")), "x.filters")
+def read(*lines: str) -> filter_file.FilterFile:
+    return filter_file.read("\n".join(("[Filters]", *lines, "")), "x.filters")
 
 
 def errors(*lines: str) -> list[str]:
@@ -1026,7 +1017,7 @@ def test_B26_only_what_is_plainly_meant_is_loaded(shared: Daemon) -> None:
         "[Filters]\nDEFAULT: CommandFilter, id, root\n",
         "[Filters]\na\n",
     ):
-        found = ruleset.read(text, "x.filters")
+        found = filter_file.read(text, "x.filters")
         assert found.filters == (), text
         assert re.match(r"x\.filters:\d+:\d+: error: ", str(found.findings[0])), text
 
@@ -1655,7 +1646,7 @@ def test_CVE_2010_1646_variable_given_twice_is_refused(shared: Daemon) -> None:
     assert b"\xc3" in said(shared, HELLO + frame([2, [b"sh"], twice[:1]]))
     for words in ("FOO=1 FOO=2", "FOO=1 PATH=/tmp", "PATH=/tmp FOO=1", "PATH=/tmp"):
         assert outcome(shared, f"env {words} printenv") == "denied"
-    # What the filter does not name is no variable but the program's own word.
+    # A word that the filter does not name is not a variable but the program's own word.
     assert outcome(shared, "env FOO=1 printenv FOO") == b"1\n"
     assert errors("e: EnvFilter, env, root, FOO=, FOO=, printenv")
 
@@ -1667,7 +1658,7 @@ def test_CVE_2004_1051_variables_are_taken_in_not_thrown_out(shared: Daemon) -> 
         assert outcome(shared, "printenv", env={name: "() { :; }"}) == "environment_denied"
     # A filter can name one, and is told.
     text = "[Filters]\nx: CommandFilter, perl, root\n[x]\nenv = PERL5OPT\n"
-    assert [found.severity for found in ruleset.read(text, "x").findings] == [Severity.WARNING]
+    assert [found.severity for found in filter_file.read(text, "x").findings] == [Severity.WARNING]
     assert errors("x: CommandFilter, perl, root", "[x]", "env = PERL*")
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from rootwrap_daemon.daemon.run import process
 from rootwrap_daemon.errors import Denied
-from rootwrap_daemon.filters.values import Location, Match, Program, SignalPlan
+from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.filters.values import Match, Program, SignalPlan
 from rootwrap_daemon.policy import bind, host
 from tests.real_daemon import Daemon, NewDaemon, wait_for
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.filters.values import DANGEROUS_VARIABLES
+from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES
 from rootwrap_daemon.openstack import agent, hub
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 from tests.unit.client.programs import run_program

@@ -120,7 +120,7 @@ def test_broken_filters_at_a_reload(machine: Machine, install: Install) -> None:
     machine.systemctl("reload", service)
     kept = "NOT reloaded, the rules of generation 1 stay in force: "
     wait_for(lambda: machine.show(service, "StatusText").startswith(kept))
-    assert "'NoSuchFilter' is no kind of filter" in machine.show(service, "StatusText")
+    assert "'NoSuchFilter' is not a kind of filter" in machine.show(service, "StatusText")
     assert machine.show(service, "ActiveState") == "active"
     assert machine.ask("netagent", "id", "-u")["returncode"] == 0
     assert any("not reloaded" in line and "NoSuchFilter" in line for line in machine.journal(service))

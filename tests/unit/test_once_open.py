@@ -10,8 +10,9 @@ import pytest
 from rootwrap_daemon import config
 from rootwrap_daemon.daemon.record import audit
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters import ip, options, ruleset
-from rootwrap_daemon.filters.patterns import Pattern, PatternError
+from rootwrap_daemon.filters import filter_file, ip, options, ruleset
+from rootwrap_daemon.filters.finding import Fault
+from rootwrap_daemon.filters.patterns import Pattern
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind, files
 from rootwrap_daemon.policy.bind import NotBound
@@ -28,7 +29,7 @@ def matched(found: ruleset.RuleSet, *argv: str) -> Match:
 
 def live(text: str) -> list[str]:
     """The filters that this file gives."""
-    return [one.name for one in ruleset.read(text, "f").filters]
+    return [one.name for one in filter_file.read(text, "f").filters]
 
 
 OPTION = "[Filters]\nenv: CommandFilter, cat, root\na: CommandFilter, cat, root\n[a]\n"
@@ -57,13 +58,13 @@ def test_refused_continuation_takes_its_filter_out(character: str) -> None:
 
 def test_first_pattern_that_takes_for_ever_is_a_finding() -> None:
     pattern = "(?:(?:a|aa|b)+)+(?!a)(?<!a)"
-    found = ruleset.read(f"[Filters]\na: RegExpFilter, {'a' * 40}, root, {pattern}\n", "f")
+    found = filter_file.read(f"[Filters]\na: RegExpFilter, {'a' * 40}, root, {pattern}\n", "f")
     assert found.filters == ()
     assert found.findings
 
 
 def test_default_section_is_one_finding() -> None:
-    assert len(ruleset.read("[DEFAULT]\nx: CommandFilter, cat, root\n", "f").findings) == 1
+    assert len(filter_file.read("[DEFAULT]\nx: CommandFilter, cat, root\n", "f").findings) == 1
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_default_section_is_one_finding() -> None:
     ["(?#[)(?:foo){e}", r"(?#[)(?u:\w)", "[a[:alpha:]]", "[^a[:alpha:]]", "(?x)a#[\n(?:b){e}", r"a|\B"],
 )
 def test_pattern_that_engines_read_differently_is_refused(text: str) -> None:
-    with pytest.raises(PatternError):
+    with pytest.raises(Fault):
         Pattern(text)
 
 

@@ -14,7 +14,7 @@ from rootwrap_daemon.analysis.load import Source, definition
 from rootwrap_daemon.analysis.suggest import generalise
 from rootwrap_daemon.analysis.suggest.generalise import Shape, Words
 from rootwrap_daemon.errors import Denied
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter, basename
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter
 from rootwrap_daemon.filters.kinds import (
@@ -107,9 +107,9 @@ class Suggester:
         self.by_name: dict[str, Filter] = {}
         for one in filters:
             self.by_name.setdefault(one.name, one)
-        self.netns_exec = ruleset.read("[Filters]\nip_netns_exec: IpNetnsExecFilter, ip, root\n", "").filters[
-            0
-        ]
+        self.netns_exec = filter_file.read(
+            "[Filters]\nip_netns_exec: IpNetnsExecFilter, ip, root\n", ""
+        ).filters[0]
         self.proposal = Proposal()
         self.kept: dict[str, Filter] = {}
         self.kept_lines: list[Line] = []
@@ -349,7 +349,7 @@ def _joined(head: str, run_as: str, fields: list[str | None] | list[str]) -> str
 
 
 def _rules(lines: list[str]) -> RuleSet:
-    return RuleSet(ruleset.read("\n".join(("[Filters]", *lines, "")), "").filters)
+    return RuleSet(filter_file.read("\n".join(("[Filters]", *lines, "")), "").filters)
 
 
 def _takes(rules: RuleSet, argv: Words) -> bool:

@@ -16,7 +16,7 @@ from rootwrap_daemon.analysis.load import Source, Unreadable
 from rootwrap_daemon.analysis.trace import Trace
 from rootwrap_daemon.errors import BadRequest, Denied, EnvironmentDenied, ExecutableNotFound, TooLarge
 from rootwrap_daemon.filters.base import Filter, basename
-from rootwrap_daemon.filters.values import Location
+from rootwrap_daemon.filters.finding import Location
 
 #: What a test may expect, besides the codes of errors: it may run; it may not, for whatever reason; a filter
 #: allows the words, whatever this host has to say about them.

@@ -13,7 +13,7 @@ import yaml
 
 from rootwrap_daemon.analysis import load
 from rootwrap_daemon.analysis.testing.suite import ALLOW, DENY, EXPECTATIONS, MATCH, Plan, Step, Suite, Test
-from rootwrap_daemon.filters.values import Location
+from rootwrap_daemon.filters.finding import Location
 
 _Value = TypeVar("_Value")
 _Default = TypeVar("_Default")

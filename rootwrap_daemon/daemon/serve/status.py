@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Final
 
 from rootwrap_daemon.daemon.run.instance import Instance
-from rootwrap_daemon.filters.values import Severity
+from rootwrap_daemon.filters.finding import Severity
 
 #: Commands that are listed, the oldest first; the rest is in `running`. It bounds the answer to some 100 KiB.
 MAX_LISTED: Final = 500

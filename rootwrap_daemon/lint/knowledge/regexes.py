@@ -14,7 +14,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
-from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern, PatternError
+from rootwrap_daemon.filters.finding import Fault
+from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 
 _parser: Any = importlib.import_module("re._parser")
 
@@ -218,7 +219,7 @@ def compiled(text: str) -> Pattern | None:
     """The daemon's own pattern; None if it refuses the text."""
     try:
         return Pattern(text)
-    except PatternError:
+    except Fault:
         return None
 
 

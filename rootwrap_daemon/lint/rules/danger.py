@@ -9,11 +9,11 @@ from typing import Final
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.ini import Field
 from rootwrap_daemon.filters.values import Pin
+from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import programs
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
-from rootwrap_daemon.lint.told import told
 
 
 def _at(part: Field, what: str, instead: str, **more: object) -> Problem:
@@ -96,7 +96,7 @@ def pattern_in_path(subject: Subject) -> Iterator[Problem]:
 
         ls: PathFilter, ls, root, /etc/nova
     """
-    return told(subject, "RW310")
+    return reported.of_text(subject, "RW310")
 
 
 @rule("RW311", Severity.ERROR)
@@ -229,7 +229,7 @@ def dangerous_variable(subject: Subject) -> Iterator[Problem]:
 
         au: EnvFilter, env, root, LD_LIBRARY_PATH=/opt/hitachi/lib, aureplicationvvol
     """
-    for problem in told(subject, "RW322", raised=Severity.ERROR):
+    for problem in reported.of_text(subject, "RW322", raised=Severity.ERROR):
         instead = "write the one value that is needed behind the =, or set it by the filter's option set_env"
         yield Problem(problem.location, problem.what, instead, problem.length)
 
@@ -334,7 +334,7 @@ def keyword(subject: Subject) -> Iterator[Problem]:
 
         link: ArgvFilter, ip, root, link, set, dev, {ifname}, up
     """
-    return told(subject, "RW342")
+    return reported.of_text(subject, "RW342")
 
 
 #: What the daemon does otherwise than oslo.rootwrap, by the kind; where it never shows, there is nothing.

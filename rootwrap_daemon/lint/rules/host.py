@@ -6,9 +6,11 @@ Promises: asks the host what the daemon asks it, by the daemon's own functions. 
 from collections.abc import Iterator
 
 from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.filters.ini import Entry, Field
 from rootwrap_daemon.filters.kinds import PathFilter, ReadFileFilter
-from rootwrap_daemon.filters.values import Beneath, Finding, Location
+from rootwrap_daemon.filters.values import Beneath
+from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Edit, Problem, Severity
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
@@ -181,7 +183,7 @@ def unsafe_file(subject: Subject) -> Iterator[Problem]:
         [Filters]
         ls: RegExpFilter, ls, root, ls
     """
-    return _loader(subject, about_filters=False)
+    return reported.of_host(subject, "RW205")
 
 
 @rule("RW206", Severity.ERROR)
@@ -260,7 +262,7 @@ def bad_config(subject: Subject) -> Iterator[Problem]:
     """
     if subject.host is not None and subject.host.problem is not None:
         file, what = subject.host.problem
-        yield Problem(start_of(file), what.removeprefix(f"{file}: "), "mend that option")
+        yield Problem(start_of(file), what.removeprefix(f"{file}: "), "correct that option")
 
 
 @rule("RW208", Severity.ERROR)
@@ -285,17 +287,4 @@ def refused_here(subject: Subject) -> Iterator[Problem]:
         [ls]
         capabilities = CAP_NET_ADMIN
     """
-    return _loader(subject, about_filters=True)
-
-
-def _loader(subject: Subject, *, about_filters: bool) -> Iterator[Problem]:
-    """What the daemon's loader says beyond the text: about filters, or about files and directories."""
-    for finding in subject.host.findings if subject.host is not None else ():
-        if bool(finding.filters) is about_filters and not _is_told_elsewhere(finding):
-            severity = Severity(finding.severity.value)
-            yield Problem(finding.location, finding.what, finding.mend, severity=severity)
-
-
-def _is_told_elsewhere(finding: Finding) -> bool:
-    # RW203 and RW117 say it too, without a loader.
-    return finding.what.startswith(("no user ", "no group ", "target_user: ", "not read, by its name"))
+    return reported.of_host(subject, "RW208")

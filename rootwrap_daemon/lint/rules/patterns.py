@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.filters.ini import Field
+from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Edit, Problem, Severity
 from rootwrap_daemon.lint.knowledge import programs, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
-from rootwrap_daemon.lint.told import told
 
 #: Words that have nothing in common: a pattern that takes them all takes about anything.
 _ANYTHING: Final = ("-o", "--Any=1@x", "../../etc/passwd", "/etc/shadow")
@@ -85,7 +85,7 @@ def anything(subject: Subject) -> Iterator[Problem]:
 
         haproxy: RegExpFilter, haproxy, root, haproxy, -f, /etc/haproxy/[a-z]+\\.conf
     """
-    yield from told(subject, "RW302")
+    yield from reported.of_text(subject, "RW302")
     for line, part in _patterns(subject):
         if _is_anything(part.text):
             past = _is_past_options(line, part)

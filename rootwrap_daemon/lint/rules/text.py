@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Edit, Problem, Severity
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
-from rootwrap_daemon.lint.told import told
 
 _COMMENT: Final = re.compile(r"\s[#;]")
 
@@ -29,7 +29,7 @@ def refused(subject: Subject) -> Iterator[Problem]:
 
         ls: ArgvFilter, ls, root, {name}, [{name}]
     """
-    return told(subject, "RW100")
+    return reported.of_text(subject, "RW100")
 
 
 @rule("RW101", Severity.ERROR)
@@ -46,7 +46,7 @@ def unknown_kind(subject: Subject) -> Iterator[Problem]:
 
         ls: RegExpFilter, ls, root, ls, -l
     """
-    return told(subject, "RW101")
+    return reported.of_text(subject, "RW101")
 
 
 @rule("RW102", Severity.ERROR)
@@ -68,7 +68,7 @@ def field_count(subject: Subject) -> Iterator[Problem]:
 
         ls: RegExpFilter, ls, root, ls, -l, /var/lib/nova
     """
-    return told(subject, "RW102")
+    return reported.of_text(subject, "RW102")
 
 
 @rule("RW103", Severity.ERROR)
@@ -85,7 +85,7 @@ def bad_pattern(subject: Subject) -> Iterator[Problem]:
 
         kill: RegExpFilter, ls, root, ls, [a-z]+
     """
-    return told(subject, "RW103")
+    return reported.of_text(subject, "RW103")
 
 
 @rule("RW104", Severity.ERROR)
@@ -103,7 +103,7 @@ def split_pattern(subject: Subject) -> Iterator[Problem]:
 
         sleep: RegExpFilter, sleep, root, sleep, [0-9][0-9]?[0-9]?
     """
-    return told(subject, "RW104")
+    return reported.of_text(subject, "RW104")
 
 
 @rule("RW105", Severity.ERROR)
@@ -129,7 +129,7 @@ def outside_filters(subject: Subject) -> Iterator[Problem]:
         [ls]
         timeout = 10
     """
-    return told(subject, "RW105")
+    return reported.of_text(subject, "RW105")
 
 
 @rule("RW106", Severity.ERROR)
@@ -149,7 +149,7 @@ def same_name(subject: Subject) -> Iterator[Problem]:
         ls: RegExpFilter, ls, root, ls, -l
         ls_all: RegExpFilter, ls, root, ls, -a
     """
-    return told(subject, "RW106")
+    return reported.of_text(subject, "RW106")
 
 
 @rule("RW107", Severity.WARNING)
@@ -167,7 +167,7 @@ def repeated(subject: Subject) -> Iterator[Problem]:
 
         ls: RegExpFilter, ls, root, ls
     """
-    for problem in told(subject, "RW107"):
+    for problem in reported.of_text(subject, "RW107"):
         file = next(file for file in subject.files if file.name == problem.location.file)
         line = next(line for line in file.lines if line.entry.location == problem.location)
         rows = range(problem.location.line, line.last_line + 1)
@@ -190,7 +190,7 @@ def strange_character(subject: Subject) -> Iterator[Problem]:
 
         ls: RegExpFilter, ls, root, ls, -l
     """
-    return told(subject, "RW108")
+    return reported.of_text(subject, "RW108")
 
 
 @rule("RW109", Severity.ERROR)
@@ -212,7 +212,7 @@ def bad_option(subject: Subject) -> Iterator[Problem]:
         [ls]
         timeout = 10
     """
-    return told(subject, "RW109")
+    return reported.of_text(subject, "RW109")
 
 
 @rule("RW110", Severity.ERROR)
@@ -234,7 +234,7 @@ def bad_field(subject: Subject) -> Iterator[Problem]:
 
         ls: RegExpFilter, /bin/ls, root, ls
     """
-    return told(subject, "RW110")
+    return reported.of_text(subject, "RW110")
 
 
 @rule("RW118", Severity.WARNING)
@@ -251,7 +251,7 @@ def template(subject: Subject) -> Iterator[Problem]:
 
         proxy: RegExpFilter, /opt/neutron/bin/neutron-proxy, root, neutron-proxy
     """
-    return told(subject, "RW118")
+    return reported.of_text(subject, "RW118")
 
 
 @rule("RW111", Severity.ERROR)
@@ -270,7 +270,7 @@ def trailing_comment(subject: Subject) -> Iterator[Problem]:
         # long
         ls: RegExpFilter, ls, root, ls, -l
     """
-    found = list(told(subject, "RW111"))
+    found = list(reported.of_text(subject, "RW111"))
     refused = {problem.location for problem in found}
     yield from found
     for line in subject.lines:
@@ -306,7 +306,7 @@ def broken_line(subject: Subject) -> Iterator[Problem]:
         ls: RegExpFilter, ls, root, ls, -l,
           -a
     """
-    return told(subject, "RW112")
+    return reported.of_text(subject, "RW112")
 
 
 @rule("RW113", Severity.ERROR)
@@ -324,7 +324,7 @@ def first_pattern(subject: Subject) -> Iterator[Problem]:
 
         rm: RegExpFilter, /bin/rm, root, rm, /tmp/x
     """
-    return told(subject, "RW113")
+    return reported.of_text(subject, "RW113")
 
 
 @rule("RW114", Severity.ERROR)
@@ -342,7 +342,7 @@ def wrong_program(subject: Subject) -> Iterator[Problem]:
 
         ip: IpNetnsExecFilter, ip, root
     """
-    return told(subject, "RW114")
+    return reported.of_text(subject, "RW114")
 
 
 @rule("RW115", Severity.ERROR)
@@ -359,4 +359,4 @@ def bad_signal(subject: Subject) -> Iterator[Problem]:
 
         kill: KillFilter, root, /usr/sbin/dnsmasq, -9, -HUP
     """
-    return told(subject, "RW115")
+    return reported.of_text(subject, "RW115")

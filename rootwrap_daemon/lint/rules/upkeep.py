@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.kinds import CommandFilter
-from rootwrap_daemon.lint import suppress
+from rootwrap_daemon.lint import reported, suppress
 from rootwrap_daemon.lint.finding import Edit, Problem, Severity
 from rootwrap_daemon.lint.knowledge import regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
-from rootwrap_daemon.lint.told import told
 
 
 def _about(line: Line, what: str, instead: str, severity: Severity | None = None) -> Problem:
@@ -105,7 +104,7 @@ def never(subject: Subject) -> Iterator[Problem]:
         nice: ChainingRegExpFilter, nice, root, nice, -n, [0-9]
         ls: RegExpFilter, ls, root, ls
     """
-    yield from told(subject, "RW401")
+    yield from reported.of_text(subject, "RW401")
     filters = [line.filter for line in subject.lines if line.filter is not None]
     users = {one.run_as for one in filters if not isinstance(one, ChainingFilter)}
     for line in subject.lines:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rootwrap_daemon.analysis import load
 from rootwrap_daemon.analysis.audit_log import Record
 from rootwrap_daemon.analysis.suggest.suggest import Proposal, Suggester
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 
@@ -30,7 +30,7 @@ def _propose(
 
 def _rules(proposal: Proposal) -> RuleSet:
     text = "\n".join(["[Filters]", *(line.text for line in (*proposal.lines, *proposal.kept)), ""])
-    return RuleSet(ruleset.read(text, "f").filters)
+    return RuleSet(filter_file.read(text, "f").filters)
 
 
 def _allows(rules: RuleSet, argv: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootwrap_daemon.analysis.trace import Trace, traces
-from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 from tests.unit.filters.lines import rules
@@ -126,7 +126,7 @@ def test_says_what_match_says_on_every_attack() -> None:
         words = case["argv"]
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             continue
-        filters = RuleSet(ruleset.read("[Filters]\n" + "\n".join(case["filters"]) + "\n", "f").filters)
+        filters = RuleSet(filter_file.read("[Filters]\n" + "\n".join(case["filters"]) + "\n", "f").filters)
         # Each beginning too, and with a word more: where things stop.
         for argv in (*(tuple(words[:count]) for count in range(1, len(words) + 1)), (*words, "x")):
             compared += 1

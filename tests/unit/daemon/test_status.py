@@ -13,7 +13,7 @@ from rootwrap_daemon.daemon.record.counters import Counters
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve import status
-from rootwrap_daemon.filters.values import Finding, Location, Severity
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 from tests.unit.policy import things
@@ -33,7 +33,7 @@ def test_report(tmp_path: Path) -> None:
         generation=7,
         loaded=86400.0,
         findings=tuple(
-            Finding(Location("f", 1, 1), severity, "x", "y")
+            Finding(Location("f", 1, 1), severity, "file", "x", "y")
             for severity in (Severity.ERROR, Severity.WARNING, Severity.ERROR)
         ),
     )

@@ -1,17 +1,18 @@
 """Filters from the lines of a [Filters] section."""
 
-from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.values import Denied, Finding, Match, Plan, Request, Severity
+from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters.finding import Finding, Severity
+from rootwrap_daemon.filters.values import Denied, Match, Plan, Request
 
 FILE = "/etc/x.filters"
 
 
-def read(*lines: str) -> ruleset.FilterFile:
+def read(*lines: str) -> filter_file.FilterFile:
     """The file of a [Filters] section with these lines: the first is line 2."""
-    return ruleset.read("\n".join(("[Filters]", *lines, "")), FILE)
+    return filter_file.read("\n".join(("[Filters]", *lines, "")), FILE)
 
 
-def errors(read: ruleset.FilterFile) -> list[Finding]:
+def errors(read: filter_file.FilterFile) -> list[Finding]:
     return [finding for finding in read.findings if finding.severity is Severity.ERROR]
 
 

@@ -16,9 +16,11 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import ruleset
-from rootwrap_daemon.filters.argv import MAX_FIELDS, ArgvFilter
-from rootwrap_daemon.filters.values import Beneath, ExecPlan, ProcessOf, Program, Severity, Word
+from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.argv_syntax import MAX_FIELDS
+from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.values import Beneath, ExecPlan, ProcessOf, Program, Word
 from tests.unit.filters.lines import errors, match, plan, read, rules
 from tests.unit.filters.test_argv_types import NASTY, ORACLES, WORDS
 
@@ -164,11 +166,11 @@ FIRST = 2  # the line that `read` gives the first definition
 ERRORS: list[tuple[str, int, int, str]] = [
     ("x: ArgvFilter", 2, 1, "no program or no user"),
     ("x: ArgvFilter, ip", 2, 1, "no program or no user"),
-    ("x: ArgvFilter, , root", 2, 15, "'' is no program"),
-    ("x: ArgvFilter, {=ip}, root", 2, 16, "'{=ip}' is no program"),
-    (r"x: ArgvFilter, i\p, root", 2, 16, r"'i\\p' is no program"),
-    (r"x: ArgvFilter, ip\,, root", 2, 20, "'' is no user's name"),
-    ("x: ArgvFilter, ip, {netns}", 2, 20, "'{netns}' is no user's name"),
+    ("x: ArgvFilter, , root", 2, 15, "'' is not a program"),
+    ("x: ArgvFilter, {=ip}, root", 2, 16, "'{=ip}' is not a program"),
+    (r"x: ArgvFilter, i\p, root", 2, 16, r"'i\\p' is not a program"),
+    (r"x: ArgvFilter, ip\,, root", 2, 20, "'' is not the name of a user"),
+    ("x: ArgvFilter, ip, {netns}", 2, 20, "'{netns}' is not the name of a user"),
     ("x: ArgvFilter, ip, root # why", 2, 20, "a comment after a definition"),
     ("x: ArgvFilter, ip, root,", 2, 25, "an empty field"),
     ("x: ArgvFilter, ip, root, , a", 2, 26, "an empty field"),
@@ -208,13 +210,13 @@ ERRORS: list[tuple[str, int, int, str]] = [
     ("x: ArgvFilter, ip, root, {=a| }", 2, 31, "an empty word"),
     ("x: ArgvFilter, ip, root, {ip=1.2.3.4}", 2, 30, "ip takes no parameter"),
     ("x: ArgvFilter, ip, root, {path}", 2, 26, "path needs a parameter"),
-    ("x: ArgvFilter, ip, root, {path=/a|/b}", 2, 32, "'/a|/b' is no plain absolute path"),
+    ("x: ArgvFilter, ip, root, {path=/a|/b}", 2, 32, "'/a|/b' is not a plain absolute path"),
     (r"x: ArgvFilter, ip, root, {user=a\|b}", 2, 32, "an escaped | in a parameter"),
-    ("x: ArgvFilter, ip, root, {int=5-1}", 2, 31, "'5-1' is no range"),
-    (r"x: ArgvFilter, ip, root, a\b", 2, 27, "a backslash before nothing special"),
-    ("x: ArgvFilter, ip, root, a\\", 2, 27, "a backslash before nothing special"),
-    ("x: ArgvFilter, ip, root, a\\ ", 2, 27, "a backslash before nothing special"),
-    ("x: ArgvFilter, ip, root, {=a\\", 2, 29, "a backslash before nothing special"),
+    ("x: ArgvFilter, ip, root, {int=5-1}", 2, 31, "'5-1' is not a range"),
+    (r"x: ArgvFilter, ip, root, a\b", 2, 27, "a backslash before a character that has no special"),
+    ("x: ArgvFilter, ip, root, a\\", 2, 27, "a backslash before a character that has no special"),
+    ("x: ArgvFilter, ip, root, a\\ ", 2, 27, "a backslash before a character that has no special"),
+    ("x: ArgvFilter, ip, root, {=a\\", 2, 29, "a backslash before a character that has no special"),
     ("x: ArgvFilter, ip, root, a # why", 2, 28, "a comment after a definition"),
     ("x: ArgvFilter, ip, root, a, # why", 2, 29, "a comment after a definition"),
     ("x: ArgvFilter, ip, root, a ; why", 2, 28, "a comment after a definition"),
@@ -224,7 +226,7 @@ ERRORS: list[tuple[str, int, int, str]] = [
     ("x: ArgvFilter, ip, root, \ue000a, b", 2, 26, r"'\ue000a' is not printable"),
     ("x: ArgvFilter, ip, root, a,\n  b, {nothing}", 3, 6, "there is no type 'nothing'"),
     ("x: ArgvFilter,\n  ip, root,\n\n# c\n\t[a,\n   {=b|\tc,", 7, 4, "braces that cannot be read"),
-    ("x:\n  ArgvFilter, ip,\n  {int}", 4, 3, "'{int}' is no user's name"),
+    ("x:\n  ArgvFilter, ip,\n  {int}", 4, 3, "'{int}' is not the name of a user"),
     ("x: ArgvFilter, ip, root, a\\,\n   b", 3, 4, "a line break inside a word"),
     ("x: ArgvFilter, ip, root, {=a\\,\n   b}", 3, 4, "a line break inside a word"),
     # One word, two places: the later one, and where the first is.
@@ -249,12 +251,12 @@ def test_a_definition_that_cannot_be_used(lines: str, line: int, column: int, wh
     assert what in finding.what
     assert (finding.location.line, finding.location.column) == (line, column), finding
     assert finding.filters == {"x"}
-    assert finding.mend
+    assert finding.remedy
 
 
 def test_a_part_of_a_word_has_no_type() -> None:
     (finding,) = errors(read("x: ArgvFilter, ip, root, table={int}"))
-    assert "for a part of one use a RegExpFilter" in finding.mend
+    assert "for a part of one use a RegExpFilter" in finding.remedy
 
 
 def test_a_word_with_blanks_is_told_of_once() -> None:
@@ -688,7 +690,7 @@ def test_an_example_of_the_page(name: str) -> None:
     lines = _examples()[name]
     if name == "typo":
         (findings,) = (block for block in _blocks() if ": error: " in block[0])
-        file = ruleset.read("\n".join(lines), "agent.filters")
+        file = filter_file.read("\n".join(lines), "agent.filters")
         assert findings == [str(finding) for finding in file.findings]
         return
     found = read(*lines)

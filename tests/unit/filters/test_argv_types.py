@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters.argv_types import Choice, Typed, TypeProblem, typed
+from rootwrap_daemon.filters.argv_types import Choice, Typed, typed
+from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.values import Beneath, ProcessOf
 
 ALNUM = string.ascii_letters + string.digits
@@ -329,9 +330,9 @@ def test_table(kind: str) -> None:
 
 
 def test_each_type_is_in_the_table() -> None:
-    with pytest.raises(TypeProblem) as caught:
+    with pytest.raises(Fault) as caught:
         typed("nothing", None)
-    listed = set(caught.value.args[1].removeprefix("use one of ").partition(", or ")[0].split(", "))
+    listed = set(caught.value.remedy.removeprefix("use one of ").partition(", or ")[0].split(", "))
     assert listed == {kind.partition("=")[0] for kind in TABLE} == {name for name, _ in ORACLES}
 
 
@@ -374,17 +375,17 @@ NO_PROGRAM = (
         ("user", None, "user needs a parameter"),
         ("path", None, "path needs a parameter"),
         ("pid", None, "pid needs a parameter"),
-        *(("int", text, "is no range") for text in NO_RANGE),
-        *(("user", text, "names no users") for text in NO_USERS),
-        *(("path", text, "is no plain absolute path") for text in NO_BASE),
-        *(("pid", text, "is no program") for text in NO_PROGRAM),
+        *(("int", text, "is not a range") for text in NO_RANGE),
+        *(("user", text, "does not name users") for text in NO_USERS),
+        *(("path", text, "is not a plain absolute path") for text in NO_BASE),
+        *(("pid", text, "is not a program") for text in NO_PROGRAM),
     ],
 )
 def test_a_type_that_cannot_be_used(name: str, parameter: str | None, what: str) -> None:
-    with pytest.raises(TypeProblem) as caught:
+    with pytest.raises(Fault) as caught:
         typed(name, parameter)
-    assert what in caught.value.args[0]
-    assert caught.value.args[1], "no mend"
+    assert what in caught.value.what
+    assert caught.value.remedy
 
 
 # In a network namespace of its own: TUNSETIFF with each word, and the name that the kernel gave.

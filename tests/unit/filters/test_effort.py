@@ -9,7 +9,8 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.filters import effort
-from rootwrap_daemon.filters.patterns import Pattern, PatternError
+from rootwrap_daemon.filters.finding import Fault
+from rootwrap_daemon.filters.patterns import Pattern
 
 # How `re` itself reads a pattern: what our reader is judged by. Where it is gone, the test is skipped.
 parser = pytest.importorskip("re._parser")
@@ -243,7 +244,7 @@ WORDS = st.one_of(
 def test_no_word_takes_more_steps(text: str, words: list[str]) -> None:
     try:
         Pattern(text)
-    except PatternError:
+    except Fault:
         reject()
     found = effort.bounded(text)
     for word in words:

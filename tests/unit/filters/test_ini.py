@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import ini, ruleset
-from rootwrap_daemon.filters.values import Severity
+from rootwrap_daemon.filters import filter_file, ini
+from rootwrap_daemon.filters.finding import Severity
 
 CORPUS = Path(__file__).resolve().parents[3].parent / "shared/corpus"
 FILTERS = "[Filters]\n"
@@ -167,7 +167,7 @@ def test_findings(text: str, places: list[str], filters: set[str]) -> None:
         assert str(finding).startswith(place)
         assert finding.severity is Severity.ERROR
         assert finding.filters == filters
-        assert finding.mend
+        assert finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_no_text_raises(text: str) -> None:
     for place in places:
         assert 1 <= place.line <= len(lines)
         assert 1 <= place.column <= len(lines[place.line - 1]) + 1
-    ruleset.read(text, "f")
+    filter_file.read(text, "f")
 
 
 def _as_oslo_reads(text: str) -> dict[str, Entries] | None:
@@ -295,7 +295,7 @@ def test_corpus_as_configparser() -> None:
 def test_corpus_is_read_without_an_exception() -> None:
     kept = 0
     for path in corpus_files():
-        read = ruleset.read(path.read_text(encoding="utf-8"), path.name)
+        read = filter_file.read(path.read_text(encoding="utf-8"), path.name)
         kept += len(read.filters)
         for finding in read.findings:
             assert finding.location.file == path.name

@@ -4,19 +4,10 @@ import signal
 
 import pytest
 
+from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.kinds import KINDS
-from rootwrap_daemon.filters.values import (
-    DANGEROUS_VARIABLES,
-    Beneath,
-    ExecPlan,
-    Plan,
-    Program,
-    ReadPlan,
-    Severity,
-    SignalPlan,
-    Word,
-    is_dangerous_variable,
-)
+from rootwrap_daemon.filters.values import Beneath, ExecPlan, Plan, Program, ReadPlan, SignalPlan, Word
+from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES, is_dangerous_variable
 from tests.unit.filters.lines import errors, plan, read, rules
 
 Argv = tuple[str, ...]
@@ -50,33 +41,39 @@ def test_the_ten_kinds() -> None:
     ("line", "column", "what"),
     [
         # The kind.
-        pytest.param("x: DnsmasqFilter, /usr/sbin/dnsmasq, root", 4, "is no kind", id="kind"),
-        pytest.param("x: commandfilter, cat, root", 4, "is no kind", id="case of the kind"),
-        pytest.param("x: Filter, cat, root", 4, "is no kind", id="the base class"),
-        pytest.param("x:  , cat, root", 5, "is no kind", id="no kind"),
+        pytest.param("x: DnsmasqFilter, /usr/sbin/dnsmasq, root", 4, "is not a kind", id="kind"),
+        pytest.param("x: commandfilter, cat, root", 4, "is not a kind", id="case of the kind"),
+        pytest.param("x: Filter, cat, root", 4, "is not a kind", id="the base class"),
+        pytest.param("x:  , cat, root", 5, "is not a kind", id="no kind"),
         pytest.param("filters: CommandFilter, cat, root", 1, "named filters", id="name of the section"),
         pytest.param("Default: CommandFilter, cat, root", 1, "named Default", id="name default"),
         # The program, in one kind for all.
-        pytest.param("x: CommandFilter, , root", 18, "is no program", id="program empty"),
-        pytest.param("x: CommandFilter, /usr/bin/, root", 19, "is no program", id="program ends in a slash"),
-        pytest.param("x: CommandFilter, /, root", 19, "is no program", id="program /"),
-        pytest.param("x: CommandFilter, ., root", 19, "is no program", id="program ."),
-        pytest.param("x: CommandFilter, /usr/.., root", 19, "is no program", id="program .."),
-        pytest.param("x: CommandFilter, -cat, root", 19, "is no program", id="program like an option"),
+        pytest.param("x: CommandFilter, , root", 18, "is not a program", id="program empty"),
+        pytest.param(
+            "x: CommandFilter, /usr/bin/, root", 19, "is not a program", id="program ends in a slash"
+        ),
+        pytest.param("x: CommandFilter, /, root", 19, "is not a program", id="program /"),
+        pytest.param("x: CommandFilter, ., root", 19, "is not a program", id="program ."),
+        pytest.param("x: CommandFilter, /usr/.., root", 19, "is not a program", id="program .."),
+        pytest.param("x: CommandFilter, -cat, root", 19, "is not a program", id="program like an option"),
         pytest.param("x: CommandFilter, bin/cat, root", 19, "plain absolute path", id="program relative"),
         pytest.param("x: CommandFilter, ./cat, root", 19, "plain absolute path", id="program in the cwd"),
         pytest.param("x: CommandFilter, /bin/../cat, root", 19, "plain absolute path", id="program with .."),
         pytest.param("x: CommandFilter, /bin/./cat, root", 19, "plain absolute path", id="program with ."),
         pytest.param("x: CommandFilter, /bin//cat, root", 19, "plain absolute path", id="program with //"),
         # The user.
-        pytest.param("x: CommandFilter, cat, ", 23, "is no user's name", id="user empty"),
-        pytest.param("x: CommandFilter, cat, 0", 24, "is no user's name", id="user 0"),
-        pytest.param("x: CommandFilter, cat, -1", 24, "is no user's name", id="user -1"),
-        pytest.param("x: CommandFilter, cat, 4294967295", 24, "is no user's name", id="user (uid_t)-1"),
-        pytest.param("x: CommandFilter, cat, +root", 24, "is no user's name", id="user with a sign"),
-        pytest.param("x: CommandFilter, cat, ro ot", 24, "is no user's name", id="user with a blank"),
-        pytest.param("x: CommandFilter, cat, rööt", 24, "is no user's name", id="user not ASCII"),
-        pytest.param("x: CommandFilter, cat, root/x", 24, "is no user's name", id="user with a slash"),
+        pytest.param("x: CommandFilter, cat, ", 23, "is not the name of a user", id="user empty"),
+        pytest.param("x: CommandFilter, cat, 0", 24, "is not the name of a user", id="user 0"),
+        pytest.param("x: CommandFilter, cat, -1", 24, "is not the name of a user", id="user -1"),
+        pytest.param(
+            "x: CommandFilter, cat, 4294967295", 24, "is not the name of a user", id="user (uid_t)-1"
+        ),
+        pytest.param("x: CommandFilter, cat, +root", 24, "is not the name of a user", id="user with a sign"),
+        pytest.param("x: CommandFilter, cat, ro ot", 24, "is not the name of a user", id="user with a blank"),
+        pytest.param("x: CommandFilter, cat, rööt", 24, "is not the name of a user", id="user not ASCII"),
+        pytest.param(
+            "x: CommandFilter, cat, root/x", 24, "is not the name of a user", id="user with a slash"
+        ),
         pytest.param("x: CommandFilter, cat, #0", 24, "a comment after", id="user #0"),
         pytest.param("x: CommandFilter, cat, root # why", 24, "a comment after", id="inline comment"),
         pytest.param("x: CommandFilter, cat, root ; why", 24, "a comment after", id="inline comment ;"),
@@ -108,19 +105,21 @@ def test_the_ten_kinds() -> None:
         # KillFilter.
         pytest.param("x: KillFilter", 1, "0 fields after", id="Kill: nothing"),
         pytest.param("x: KillFilter, root", 1, "1 fields after", id="Kill: no program"),
-        pytest.param("x: KillFilter, /usr/bin/sleep, root", 16, "is no user's name", id="Kill: swapped"),
-        pytest.param("x: KillFilter, root, sleep, 9", 29, "is no signal", id="Kill: no dash"),
-        pytest.param("x: KillFilter, root, sleep, -9, -0", 33, "is no signal", id="Kill: 0"),
-        pytest.param("x: KillFilter, root, sleep, -09", 29, "is no signal", id="Kill: 09"),
-        pytest.param("x: KillFilter, root, sleep, -65", 29, "is no signal", id="Kill: 65"),
-        pytest.param("x: KillFilter, root, sleep, -999", 29, "is no signal", id="Kill: 999"),
-        pytest.param("x: KillFilter, root, sleep, --9", 29, "is no signal", id="Kill: --9"),
-        pytest.param("x: KillFilter, root, sleep, -hup", 29, "is no signal", id="Kill: case"),
-        pytest.param("x: KillFilter, root, sleep, -SIGSIGHUP", 29, "is no signal", id="Kill: SIGSIG"),
-        pytest.param("x: KillFilter, root, sleep, -FOO", 29, "is no signal", id="Kill: unknown"),
-        pytest.param("x: KillFilter, root, sleep, -.*", 29, "is no signal", id="Kill: pattern"),
-        pytest.param("x: KillFilter, root, sleep, -\u0669", 29, "is no signal", id="Kill: Arabic 9"),
-        pytest.param("x: KillFilter, root, sleep, ", 28, "is no signal", id="Kill: trailing comma"),
+        pytest.param(
+            "x: KillFilter, /usr/bin/sleep, root", 16, "is not the name of a user", id="Kill: swapped"
+        ),
+        pytest.param("x: KillFilter, root, sleep, 9", 29, "is not a signal", id="Kill: no dash"),
+        pytest.param("x: KillFilter, root, sleep, -9, -0", 33, "is not a signal", id="Kill: 0"),
+        pytest.param("x: KillFilter, root, sleep, -09", 29, "is not a signal", id="Kill: 09"),
+        pytest.param("x: KillFilter, root, sleep, -65", 29, "is not a signal", id="Kill: 65"),
+        pytest.param("x: KillFilter, root, sleep, -999", 29, "is not a signal", id="Kill: 999"),
+        pytest.param("x: KillFilter, root, sleep, --9", 29, "is not a signal", id="Kill: --9"),
+        pytest.param("x: KillFilter, root, sleep, -hup", 29, "is not a signal", id="Kill: case"),
+        pytest.param("x: KillFilter, root, sleep, -SIGSIGHUP", 29, "is not a signal", id="Kill: SIGSIG"),
+        pytest.param("x: KillFilter, root, sleep, -FOO", 29, "is not a signal", id="Kill: unknown"),
+        pytest.param("x: KillFilter, root, sleep, -.*", 29, "is not a signal", id="Kill: pattern"),
+        pytest.param("x: KillFilter, root, sleep, -\u0669", 29, "is not a signal", id="Kill: Arabic 9"),
+        pytest.param("x: KillFilter, root, sleep, ", 28, "is not a signal", id="Kill: trailing comma"),
         # ReadFileFilter.
         pytest.param("x: ReadFileFilter", 1, "0 fields after", id="ReadFile: nothing"),
         pytest.param("x: ReadFileFilter, ", 19, "plain absolute path", id="ReadFile: empty"),
@@ -144,12 +143,12 @@ def test_the_ten_kinds() -> None:
         pytest.param("x: EnvFilter, env, root, ls, -l", 1, "no variable", id="Env: no variable"),
         pytest.param("x: EnvFilter, env, root, A=, B=", 1, "no variable", id="Env: only variables"),
         pytest.param("x: EnvFilter, /usr/bin/printenv, root, A=, ls", 15, "is not env", id="Env: printenv"),
-        pytest.param("x: EnvFilter, env, root, =x, ls", 26, "is no variable", id="Env: no name"),
-        pytest.param("x: EnvFilter, env, root, A B=, ls", 26, "is no variable", id="Env: blank in a name"),
-        pytest.param("x: EnvFilter, env, root, 1A=, ls", 26, "is no variable", id="Env: digit first"),
-        pytest.param("x: EnvFilter, env, root, Ä=, ls", 26, "is no variable", id="Env: not ASCII"),
-        pytest.param("x: EnvFilter, env, root, A=, A=1, ls", 30, "is no variable", id="Env: twice"),
-        pytest.param("x: EnvFilter, env, root, A=\t1, ls", 26, "is no variable", id="Env: tab in a value"),
+        pytest.param("x: EnvFilter, env, root, =x, ls", 26, "is not a variable", id="Env: no name"),
+        pytest.param("x: EnvFilter, env, root, A B=, ls", 26, "is not a variable", id="Env: blank in a name"),
+        pytest.param("x: EnvFilter, env, root, 1A=, ls", 26, "is not a variable", id="Env: digit first"),
+        pytest.param("x: EnvFilter, env, root, Ä=, ls", 26, "is not a variable", id="Env: not ASCII"),
+        pytest.param("x: EnvFilter, env, root, A=, A=1, ls", 30, "is not a variable", id="Env: twice"),
+        pytest.param("x: EnvFilter, env, root, A=\t1, ls", 26, "is not a variable", id="Env: tab in a value"),
         pytest.param("x: EnvFilter, env, root, A=, bin/ls", 30, "plain absolute path", id="Env: relative"),
         pytest.param("x: EnvFilter, env, root, A=, ls, [", 34, "bad regular", id="Env: bad pattern"),
         # ChainingFilter and ChainingRegExpFilter.
@@ -168,7 +167,7 @@ def test_refused_at_load(line: str, column: int, what: str) -> None:
     (error,) = errors(found)
     assert what in error.what
     assert (error.location.line, error.location.column) == (3, column)
-    assert error.mend
+    assert error.remedy
     assert error.filters == {line.partition(":")[0].lower()}
     assert [one.name for one in found.filters] == ["ok"]
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import patterns, ruleset
+from rootwrap_daemon.filters import filter_file, patterns
 from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.patterns import Clock
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import (
@@ -24,9 +25,8 @@ from rootwrap_daemon.filters.values import (
     Program,
     Reason,
     Request,
-    Severity,
-    is_printable_ascii,
 )
+from rootwrap_daemon.filters.variables import is_printable_ascii
 from tests.unit.filters.lines import FILE, errors, match, plan, read, rules
 
 NICE = "n: ChainingRegExpFilter, /usr/bin/nice, root, nice, -n, -?\\d+"
@@ -405,7 +405,7 @@ def test_every_leaf_of_a_chain_in_order() -> None:
 # Option sections.
 
 
-def options(*lines: str) -> ruleset.FilterFile:
+def options(*lines: str) -> filter_file.FilterFile:
     return read("a: CommandFilter, ls, root", "b: CommandFilter, cat, root", *lines)
 
 
@@ -487,12 +487,12 @@ def test_a_dangerous_variable_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("lines", "place", "what", "kept"),
     [
-        pytest.param(["[c]", "env = X"], (4, 1), "the name of no filter", ["a", "b"], id="no such filter"),
-        pytest.param(["[filters]"], (4, 1), "the name of no filter", ["a", "b"], id="[filters]"),
+        pytest.param(["[c]", "env = X"], (4, 1), "not the name of a filter", ["a", "b"], id="no such filter"),
+        pytest.param(["[filters]"], (4, 1), "not the name of a filter", ["a", "b"], id="[filters]"),
         pytest.param(
-            ["[ a ]", "env = X"], (4, 1), "the name of no filter", ["a", "b"], id="blanks in the header"
+            ["[ a ]", "env = X"], (4, 1), "not the name of a filter", ["a", "b"], id="blanks in the header"
         ),
-        pytest.param(["[a]", "capability = X"], (5, 1), "no option", ["b"], id="unknown option"),
+        pytest.param(["[a]", "capability = X"], (5, 1), "not an option", ["b"], id="unknown option"),
         pytest.param(["[a]", "env = X, 1Y"], (5, 7), "env: ", ["b"], id="no name"),
         pytest.param(["[a]", "env = X=1"], (5, 7), "env: ", ["b"], id="a value"),
         pytest.param(["[a]", "env = X,"], (5, 7), "env: ", ["b"], id="trailing comma"),
@@ -767,7 +767,7 @@ def test_a_template_is_said_to_be_one(line: str) -> None:
     (error,) = errors(found)
     assert error.location.line == 3
     assert "a template that was not rendered" in error.what
-    assert "not the template" in error.mend
+    assert "not the template" in error.remedy
     assert [one.name for one in found.filters] == ["cat"]
 
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import jsonschema
 import pytest
 
-from rootwrap_daemon.filters.values import Location
+from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.lint.check import judge, known_rules
 from rootwrap_daemon.lint.finding import Finding, Problem, Severity
 from rootwrap_daemon.lint.output import report

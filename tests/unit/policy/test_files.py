@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.filters.values import Severity
+from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import files
 from tests.unit.policy.things import OWNERS, STRANGER, directory, file, link
 
