@@ -170,8 +170,7 @@ def _effect(policy: Policy, options: Options, bound: Bound) -> Effect:
         return Effect("signal", signal=bound.signal, pid=bound.pid)
     if not isinstance(bound, BoundExec):
         return Effect("read", file=os.readlink(f"/proc/self/fd/{bound.descriptor}"))
-    # What sets limits stands before the command: prlimit, an option for each limit, --.
-    words = bound.argv[2 + len(options.limits) :] if options.limits else bound.argv
+    words = bound.argv
     shown = [_object(word, bound) for word in words]
     identity = bound.identity
     return Effect(

@@ -79,7 +79,10 @@ class _Bound:
 class BoundExec(_Bound):
     """Execute `path` with `argv` (its first word is the path) and exactly `env`, as `identity`, in `cwd`.
 
-    `umask`: None for the daemon's. `capabilities`: numbers that are left of root's, None for all.
+    `umask`: None for the daemon's. `capabilities`: numbers that are left of root's, None for all. `ambient`:
+    numbers that a user other than root has, None for none. `limits`: names of prlimit(1), and what is both
+    soft and hard limit. `nosymfollow`: directories below which no symbolic link is followed, in a mount
+    namespace of its own.
     """
 
     path: str
@@ -90,6 +93,9 @@ class BoundExec(_Bound):
     umask: int | None = None
     capabilities: frozenset[int] | None = None
     no_new_privs: bool = False
+    ambient: frozenset[int] | None = None
+    limits: tuple[tuple[str, int], ...] = ()
+    nosymfollow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around, make: bool) ->
     identity = around.identities[plan.run_as, options.group]
     cwd = _cwd(options.cwd, around) if options.cwd else "/"
     with contextlib.ExitStack() as opened:
-        argv = [*_prlimit(options, around), _executable(plan.program, around).path]
+        argv = [_executable(plan.program, around).path]
         descriptors: list[int] = []
         missing: list[tuple[int, Beneath]] = []
 
@@ -191,15 +197,8 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around, make: bool) ->
         None if options.capabilities is None else frozenset(map(CAPABILITIES.index, options.capabilities)),
         # Who is not to be root is not to become it through a setuid program either: prctl(2).
         identity.uid != 0 if options.no_new_privs is None else options.no_new_privs,
+        limits=options.limits,
     )
-
-
-def _prlimit(options: Options, around: _Around) -> list[str]:
-    """The words before a command that has limits: they belong to a process, so another program sets them."""
-    if not options.limits:
-        return []
-    path = _executable(Program("prlimit"), around).path
-    return [path, *(f"--{name}={number}" for name, number in options.limits), "--"]
 
 
 def _cwd(path: str, around: _Around) -> str:

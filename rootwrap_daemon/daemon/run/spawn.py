@@ -1,21 +1,20 @@
-"""The only place where a process is created.
+"""Create processes; nothing else in the daemon does.
 
 Promises: absolute path, argv as given, exactly the given environment, descriptors 0-2 and those handed over,
-a session and process group of its own, default signals, complete identity. Never preexec_fn: it is unsafe
-among threads.
+a session and process group of its own, default signals, complete identity. A call is over when the kernel has
+executed a program as root: there is no copy of the daemon that somebody else could stop or look into.
 """
 
 import errno
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from rootwrap_daemon.daemon.run import shim
 from rootwrap_daemon.daemon.run.orphans import REAPER
 from rootwrap_daemon.daemon.run.registry import Ticket
-from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
 from rootwrap_daemon.policy.bind import BoundExec
 
@@ -135,17 +134,16 @@ def _open_pidfd(process: "subprocess.Popen[bytes]") -> int:
 
 
 def _create(bound: BoundExec, ticket: Ticket, ends: Sequence[int]) -> "tuple[subprocess.Popen[bytes], int]":
-    start = _start if bound.capabilities is None and not bound.no_new_privs else _start_with_less
     try:
         ticket.intend(ends[1], ends[2])
         with REAPER.spawning():
-            process = start(bound, *ends)
+            process = _start(bound, *ends)
             ticket.started(process.pid)
             REAPER.awaits(process.pid)
             return process, _open_pidfd(process)
     except OSError as error:
         raise _failure(error) from error
-    except (ValueError, RuntimeError, subprocess.SubprocessError) as error:
+    except (ValueError, subprocess.SubprocessError) as error:
         raise InternalError("the daemon could not start the program") from error
 
 
@@ -155,18 +153,12 @@ def _close(descriptors: list[int]) -> None:
 
 
 def _start(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subprocess.Popen[bytes]":
-    # Popen uses vfork, and lets go of the GIL meanwhile, unless the identity must change, which needs fork.
-    identity: dict[str, Any] = {}
-    if not bound.identity.is_current:
-        identity = {
-            "user": bound.identity.uid,
-            "group": bound.identity.gid,
-            "extra_groups": bound.identity.groups,
-        }
+    # Popen uses vfork, and lets go of the GIL meanwhile: a change of identity is the shim's.
+    argv, env = shim.wrapped(bound)
     return subprocess.Popen(
-        bound.argv,
-        executable=bound.path,
-        env=bound.env,
+        argv,
+        executable=argv[0],
+        env=env,
         cwd=bound.cwd,
         umask=-1 if bound.umask is None else bound.umask,
         stdin=stdin,
@@ -176,30 +168,7 @@ def _start(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subproces
         pass_fds=bound.descriptors,
         restore_signals=True,
         start_new_session=True,
-        **identity,
     )
-
-
-def _start_with_less(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subprocess.Popen[bytes]":
-    """As `_start`, with fewer privileges: they belong to a thread, which cuts its own, for good, and ends."""
-    outcome: list[subprocess.Popen[bytes] | Exception] = []
-
-    def work() -> None:
-        try:
-            surroundings.cut(bound.capabilities, no_new_privs=bound.no_new_privs)
-            outcome.append(_start(bound, stdin, stdout, stderr))
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            # Raised again where it is awaited.
-            outcome.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    if not outcome:
-        raise RuntimeError("the thread failed")
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
 
 
 def _failure(error: OSError) -> Error:

@@ -27,7 +27,6 @@ LOG = logging.getLogger(__name__)
 _HALFWAY: Final = frozenset(("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_STACK"))
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
-_PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_TIMERSLACK: Final = 29
 #: Nanoseconds: what the first process begins with, and hands on (prctl(2)).
 _TIMERSLACK: Final = 50_000
@@ -163,19 +162,8 @@ def _own_groups() -> None:
                 raise
 
 
-def cut(kept: frozenset[int] | None, *, no_new_privs: bool) -> None:
-    """Give up, in the calling thread and in what it will start, every capability but `kept` (None: keep all).
-
-    For a thread that ends right after: nothing of this can be undone. Raises OSError.
-    """
-    if kept is not None:
-        _bound_capabilities(kept)
-    if no_new_privs and _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "no_new_privs")
-
-
 def _bound_capabilities(kept: Collection[int]) -> None:
-    """Drop all others from the thread's bounding set: what a uid-0 child gets at exec.
+    """Drop all others from the bounding set: what a uid-0 child gets at exec.
 
     Raises OSError.
     """
