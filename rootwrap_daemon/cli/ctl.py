@@ -15,7 +15,7 @@ from typing import Final
 
 from rootwrap_daemon.errors import Error
 
-#: The modules beside this one that are commands; the command is called as its module. Such a module has
+#: The modules in `commands` that are commands; one is called as its module, with `-` for `_`. It has
 #:
 #: * a docstring, whose first line is the command's help;
 #: * `configure(parser: argparse.ArgumentParser) -> None`: its arguments, and an example in `parser.epilog`;
@@ -27,6 +27,7 @@ COMMANDS: Final[tuple[str, ...]] = (
     "test",
     "suggest",
     "diff",
+    "from-sudoers",
     "list",
     "install",
     "uninstall",
@@ -88,7 +89,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _load(name: str) -> ModuleType:
-    return importlib.import_module(f"rootwrap_daemon.cli.commands.{name}")
+    return importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
 
 
 def _help(module: ModuleType) -> str:

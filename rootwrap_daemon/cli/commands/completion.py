@@ -32,7 +32,7 @@ def _parsers() -> Iterator[tuple[argparse.ArgumentParser, str]]:
     from rootwrap_daemon.cli.ctl import COMMANDS
 
     for name in COMMANDS:
-        module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name}")
+        module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
         parser = argparse.ArgumentParser(name)
         module.configure(parser)
         yield parser, (module.__doc__ or "").partition("\n")[0]

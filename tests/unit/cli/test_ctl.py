@@ -26,7 +26,7 @@ def _command(monkeypatch: pytest.MonkeyPatch, run: Callable[[argparse.Namespace]
 
 @each_command
 def test_a_command_is_a_module_of_its_name(name: str) -> None:
-    module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name}")
+    module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
     assert module.__doc__
     assert callable(module.configure)
     assert callable(module.run)
@@ -38,7 +38,7 @@ def test_help_has_what_it_does_and_an_example(name: str, capsys: pytest.CaptureF
         ctl.main([name, "--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    doc = importlib.import_module(f"rootwrap_daemon.cli.commands.{name}").__doc__ or ""
+    doc = importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}").__doc__ or ""
     assert doc.partition("\n")[0] in " ".join(shown.split())
     assert f"rootwrapctl {name}" in shown.partition("example:")[2]
 

@@ -1,0 +1,1 @@
+"""Translate sudoers files into filter files."""

@@ -1,0 +1,315 @@
+"""Write what sudoers gives to a user as filters, no filter wider than the rule that it comes from.
+
+Promises: what a rule gave and the filter does not, what was guessed, and what cannot be said at all stands
+above each line as a comment. Every filter has an example that it allows, and one that it denies.
+"""
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rootwrap_daemon.analysis.sudoers.read import Command, Rule, Sudoers
+from rootwrap_daemon.analysis.suggest.generalise import Place, as_argv, as_pattern
+
+#: A word of sudoers in which its wildcards (fnmatch(3)) stand.
+_WILDCARD: Final = re.compile(r"\\.|\[[!^]?\]?[^\]]*\]|[*?]", re.DOTALL)
+#: What a `*` inside a word becomes: no blank, no slash, nothing that a shell or an option needs.
+_STAR: Final = "[A-Za-z0-9_.@:+-]*"
+_ONE: Final = "[A-Za-z0-9_.@:+-]"
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+#: The word before a `*` -> the type that it almost always has.
+_TYPES: Final = {
+    "-i": "ifname",
+    "-I": "ifname",
+    "--interface": "ifname",
+    "dev": "ifname",
+    "netns": "netns",
+    "-p": "int",
+    "-c": "int",
+    "--pid": "int",
+}
+_SAMPLES: Final = {"ifname": "eth0", "netns": "ns1", "int": "7", "any": "x"}
+#: Tags and settings of sudo that lose nothing here: there is no password, no terminal, no lecture.
+_WITHOUT_EFFECT: Final = frozenset(
+    ("NOPASSWD", "PASSWD", "NOSETENV", "NOFOLLOW", "NOMAIL", "MAIL", "NOLOG_INPUT", "NOLOG_OUTPUT", "EXEC")
+)
+
+
+@dataclass(slots=True)
+class Translated:
+    """One rule. `definition`: None where no filter can say it; `notes`: comments above it."""
+
+    rule: Rule
+    name: str = ""
+    definition: str | None = None
+    notes: list[str] = field(default_factory=list)
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    options: list[str] = field(default_factory=list)
+
+
+def users(sudoers: Sudoers) -> list[str]:
+    """The users and groups that rules name, in their order."""
+    return list(dict.fromkeys(one for rule in sudoers.rules for one in rule.users))
+
+
+def translate(sudoers: Sudoers, names: Iterable[str]) -> list[Translated]:
+    """Filters for what rules give to any of `names`: a user, its groups as `%group`, `ALL`."""
+    wanted, counts = frozenset(names), dict[str, int]()
+    done: list[Translated] = []
+    for rule in sudoers.rules:
+        if wanted.isdisjoint(rule.users) and "ALL" not in rule.users:
+            continue
+        one = Translated(rule)
+        if any(f"!{name}" in rule.users for name in wanted):
+            one.notes.append("it excludes this user")
+        else:
+            _translate(one)
+            if one.definition is not None and (narrowed := _excluded(sudoers, rule, wanted)):
+                one.definition = None
+                one.notes.append(f"line {narrowed.line} excludes a part of it: write out what is left")
+        if one.definition is not None:
+            stem = (
+                re.sub(r"[^A-Za-z0-9_]+", "_", posixpath.basename(rule.command.path)).strip("_") or "command"
+            )
+            counts[stem] = counts.get(stem, 0) + 1
+            one.name = stem if counts[stem] == 1 else f"{stem}_{counts[stem]}"
+            one.options += _environment(sudoers, wanted)
+            if rule.group is not None:
+                one.options.append(f"group = {rule.group}")
+        done.append(one)
+    return done
+
+
+def _excluded(sudoers: Sudoers, rule: Rule, wanted: frozenset[str]) -> Rule | None:
+    """A later exclusion that may take something of this rule back: sudo goes by the last that matches."""
+    words = rule.command.arguments
+    plain = None if words is None else [_plain(word) for word in words]
+    for other in sudoers.rules[sudoers.rules.index(rule) + 1 :]:
+        command = other.command
+        if not command.negated or (wanted.isdisjoint(other.users) and "ALL" not in other.users):
+            continue
+        path = f"{command.path}*" if command.path.endswith("/") else command.path
+        if command.path != "ALL" and not fnmatch.fnmatchcase(rule.command.path, path):
+            continue
+        if plain is None or None in plain or command.arguments is None:
+            return other
+        # Only fixed words can be shown to be outside of the exclusion.
+        if fnmatch.fnmatchcase(" ".join(filter(None, plain)), " ".join(command.arguments)):
+            return other
+    return None
+
+
+def _environment(sudoers: Sudoers, wanted: frozenset[str]) -> Iterator[str]:
+    kept: dict[str, None] = {}
+    for default in sudoers.defaults:
+        if default.user is not None and default.user not in wanted:
+            continue
+        match = re.fullmatch(r"(?:env_keep|env_check)\s*(\+=|=|-=)\s*(.*)", default.text)
+        if match:
+            values = match[2].strip('"').split()
+            if match[1] == "=":
+                kept = {}
+            for value in values:
+                if match[1] == "-=":
+                    kept.pop(value, None)
+                elif re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+                    kept[value] = None
+    if kept:
+        yield f"env = {', '.join(kept)}"
+
+
+def lost_settings(sudoers: Sudoers, names: Iterable[str]) -> Iterator[str]:
+    """Settings of Defaults lines that change what a command gets and that no filter takes over."""
+    wanted = frozenset(names)
+    for default in sudoers.defaults:
+        if default.user is not None and default.user not in wanted:
+            continue
+        name = re.split(r"[\s+=-]", default.text.lstrip("!"), maxsplit=1)[0]
+        where = f"{default.file}:{default.line}: {default.text}"
+        if name == "secure_path":
+            yield f"{where}: exec_dirs of the configuration says this for all filters"
+        elif name in ("runas_default", "umask", "timestamp_type", "command_timeout", "env_reset", "setenv"):
+            yield f"{where}: not taken over; see the options of a filter"
+        elif name in ("env_keep", "env_check") and re.search(r"[*%()=]", default.text.partition("=")[2]):
+            yield f"{where}: a pattern of names is not taken over: name each variable"
+
+
+def _translate(one: Translated) -> None:
+    rule, command = one.rule, one.rule.command
+    run_as = _run_as(one)
+    if run_as is None:
+        return
+    for text in command.lost:
+        one.notes.append(f"lost: {text}")
+    for tag in sorted(rule.tags - _WITHOUT_EFFECT):
+        one.notes.append(f"lost: {tag}")
+    if rule.hosts != ("ALL",):
+        one.notes.append(f"lost: only on {', '.join(rule.hosts)}")
+    if command.negated:
+        one.notes.append("an exclusion: what no filter allows is denied; see that no other filter allows it")
+    elif command.path == "ALL":
+        one.notes.append("gives everything: name the commands that are needed")
+    elif command.path.endswith("/"):
+        one.notes.append("every program of a directory: name those that are needed")
+    elif not command.path.startswith("/"):
+        one.notes.append(f"{command.path.split()[0]} is no program")
+    elif _WILDCARD.search(command.path):
+        one.notes.append("a pattern of programs: name those that are needed")
+    else:
+        _write(one, command, run_as)
+
+
+def _run_as(one: Translated) -> str | None:
+    plain = [name for name in one.rule.run_as if _NAME.fullmatch(name)]
+    first = plain[0] if plain else None
+    if first == "ALL":
+        one.notes.append("guessed: as root; sudoers allows any user")
+        return "root"
+    if first is None:
+        one.notes.append(f"the target {', '.join(one.rule.run_as)} is no user's name")
+        return None
+    if len(one.rule.run_as) > 1:
+        one.notes.append(
+            f"lost: as {', '.join(one.rule.run_as[1:])}, too: write a filter for each, other words"
+        )
+    return first
+
+
+def _write(one: Translated, command: Command, run_as: str) -> None:
+    path, words = command.path, command.arguments
+    if words is None:
+        one.definition = f"CommandFilter, {path}, {run_as}"
+        one.notes.append("any arguments, as sudoers has it: write out those that are needed")
+        one.allowed = (path,)
+        return
+    if words and words[0].startswith("^"):
+        one.notes.append("a regular expression over all arguments: write a pattern for each word")
+        return
+    fields, notes = _argv_fields(words)
+    if fields is not None:
+        one.definition = ", ".join((f"ArgvFilter, {path}, {run_as}", *(text for text, _ in fields)))
+        sample = tuple(example for _, example in fields)
+    else:
+        patterns = [_pattern(word) for word in words]
+        if any(pattern is None for pattern in patterns):
+            one.notes.append("a wildcard or a word that no filter can say: write it out")
+            return
+        directory, program = posixpath.split(path)
+        head = f"({as_pattern(_literal(directory))}/)?{as_pattern(_literal(program))}"
+        one.definition = ", ".join(
+            (f"RegExpFilter, {path}, {run_as}", head, *(one[0] for one in patterns if one))
+        )
+        sample = tuple(one[1] for one in patterns if one)
+        notes = ["`*` and `?` took anything, blanks and slashes too; here letters, digits and _.@:+-"]
+    one.notes += notes
+    one.allowed = (path, *sample)
+    one.denied = (*one.allowed, "--", "../x")
+
+
+def _literal(word: str) -> Place:
+    return Place("", frozenset((word,)))
+
+
+def _plain(word: str) -> str | None:
+    """The word without its backslashes, None if it has wildcards."""
+    if any(not found[0].startswith("\\") for found in _WILDCARD.finditer(word)):
+        return None
+    return re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
+
+
+def _argv_fields(words: Sequence[str]) -> tuple[list[tuple[str, str]] | None, list[str]]:
+    """Each word as a field of an ArgvFilter and an example; None if one has a wildcard inside."""
+    fields: list[tuple[str, str]] = []
+    notes: list[str] = []
+    before = ""
+    for word in words:
+        plain = _plain(word)
+        if plain is not None:
+            text = as_argv(_literal(plain)) if plain else None
+            if text is None:
+                return None, []
+            fields.append((text, plain))
+        elif word == "*":
+            kind = _TYPES.get(before, "any")
+            fields.append((f"{{{kind}}}", _SAMPLES[kind]))
+            notes.append(
+                "`*` took any words and options; here one word that is no option: give it a type"
+                if kind == "any"
+                else f"guessed: `*` after {before} is {{{kind}}}"
+            )
+        elif word.endswith("/*") and (base := _plain(word[:-2])) and re.fullmatch(r"/[A-Za-z0-9_./-]+", base):
+            fields.append((f"{{path={base}}}", f"{base}/x"))
+            notes.append(f"`{word}` took `..` and further words, too; here a path below {base}")
+        else:
+            return None, []
+        before = word
+    return fields, notes
+
+
+def _pattern(word: str) -> tuple[str, str] | None:
+    """The word as a pattern of a RegExpFilter and an example; None if it cannot be said."""
+    pattern, example, end = "", "", 0
+    for found in _WILDCARD.finditer(word):
+        literal = word[end : found.start()]
+        pattern += as_pattern(_literal(literal)) or "" if literal else ""
+        example += literal
+        end = found.end()
+        sign = found[0]
+        if sign.startswith("\\"):
+            pattern += as_pattern(_literal(sign[1])) or ""
+            example += sign[1]
+        elif sign == "*":
+            # A star at the beginning would take an option.
+            pattern += _STAR if example else f"[A-Za-z0-9_]{_STAR}"
+            example += "" if example else "x"
+        elif sign == "?":
+            pattern, example = pattern + _ONE, example + "x"
+        elif re.fullmatch(r"\[[A-Za-z0-9_](?:[A-Za-z0-9_]|-[A-Za-z0-9])*\]", sign):
+            pattern, example = pattern + sign, example + sign[1]
+        else:
+            return None
+    literal = word[end:]
+    pattern += as_pattern(_literal(literal)) or "" if literal else ""
+    return (pattern, example + literal) if pattern else None
+
+
+def text(done: Sequence[Translated], settings: Iterable[str]) -> str:
+    """The filter file."""
+    lines = ["# From sudoers, by rootwrapctl from-sudoers. Read each line before it ships."]
+    lines += [f"# {setting}" for setting in settings]
+    lines.append("[Filters]")
+    for one in done:
+        lines.append("")
+        lines.append(f"# {one.rule.file}:{one.rule.line}: {_shown(one.rule)}")
+        lines += [f"#   {_one_line(note)}" for note in one.notes]
+        if one.definition is not None:
+            lines.append(f"{one.name}: {one.definition}")
+    for one in done:
+        if one.options and one.definition is not None:
+            lines += ["", f"[{one.name}]", *one.options]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(rule: Rule) -> str:
+    target = ",".join(rule.run_as) + (f":{rule.group}" if rule.group else "")
+    return _one_line(f"({target}) {'!' if rule.command.negated else ''}{rule.command.text}")
+
+
+def _one_line(words: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in words)
+
+
+def tests(done: Sequence[Translated], filters: str) -> dict[str, object]:
+    """Policy tests: each filter's example allowed, and the same with words more denied."""
+    cases: list[dict[str, object]] = []
+    for one in done:
+        if one.definition is None:
+            continue
+        cases.append({"argv": list(one.allowed), "expect": "allow", "filter": one.name})
+        if one.denied:
+            cases.append({"argv": list(one.denied), "expect": "deny"})
+    return {"filters": [filters], "tests": cases}

@@ -1,0 +1,126 @@
+"""Translate sudoers rules of one user into a filter file. Nothing is written wider than the rule.
+
+What a filter cannot say, and what was guessed, stands as a comment above each line; a person decides.
+"""
+
+import argparse
+import contextlib
+import grp
+import json
+import pwd
+import shutil
+import subprocess
+import sys
+from os import getgrouplist
+from pathlib import Path
+
+import yaml
+
+from rootwrap_daemon.analysis.load import Unreadable
+from rootwrap_daemon.analysis.sudoers import read, write
+from rootwrap_daemon.analysis.sudoers.read import Sudoers
+from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.output import report
+from rootwrap_daemon.lint.subject import Subject, read_filters
+
+_EPILOG = """\
+Findings about the written filters go to standard error: each names the way by which a filter gives root away.
+Where sudo's cvtsudoers(1) is installed, it must read the same commands from the file, or nothing is written.
+
+example:
+  rootwrapctl from-sudoers /etc/sudoers.d/zabbix --user zabbix --tests zabbix.yaml > zabbix.filters"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EPILOG
+    parser.add_argument("file", metavar="FILE", help="a sudoers file; - for standard input")
+    parser.add_argument("--user", metavar="NAME", help="the user that the filters are for")
+    parser.add_argument("--tests", metavar="FILE", help="write policy tests for the filters to this file")
+    parser.add_argument(
+        "--name",
+        metavar="FILE",
+        default="from-sudoers.filters",
+        help="how the policy tests name the filter file",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text()
+        sudoers = read.read(args.file, text)
+    except (OSError, UnicodeDecodeError, read.NotRead) as error:
+        raise Unreadable(str(error)) from error
+    if not sudoers.rules:
+        raise Unreadable(f"{args.file}: no rule in it")
+    _compare(args.file, text, sudoers)
+    names = _names(args.user) if args.user else _only_user(sudoers)
+    done = write.translate(sudoers, names)
+    if not done:
+        raise Unreadable(
+            f"{args.file}: no rule for {args.user}; rules are for {', '.join(write.users(sudoers))}"
+        )
+    filters = write.text(done, write.lost_settings(sudoers, names))
+    print(filters, end="")
+    if args.tests:
+        with open(args.tests, "w", encoding="utf-8") as file:
+            yaml.safe_dump(write.tests(done, args.name), file, sort_keys=False, allow_unicode=True)
+    findings = judge(Subject((read_filters(filters, args.name),)))
+    report.plain(findings, 1, sys.stderr)
+    return 0
+
+
+def _only_user(sudoers: Sudoers) -> list[str]:
+    users = write.users(sudoers)
+    if len(users) != 1:
+        raise Unusable(f"from-sudoers: name one with --user: {', '.join(users)}")
+    return users
+
+
+def _names(user: str) -> list[str]:
+    """A user by all the names that a rule may have for it: sudoers(5)."""
+    names = [user]
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        # The file may be another host's.
+        return names
+    names.append(f"#{entry.pw_uid}")
+    for gid in getgrouplist(user, entry.pw_gid):
+        names.append(f"%#{gid}")
+        with contextlib.suppress(KeyError):
+            names.append(f"%{grp.getgrgid(gid).gr_name}")
+    return names
+
+
+def _compare(name: str, text: str, sudoers: Sudoers) -> None:
+    """Raise Unreadable if sudo reads other commands than we do."""
+    program = shutil.which("cvtsudoers", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if program is None:
+        return
+    # From a file, so that what it includes is found beside it.
+    done = subprocess.run(
+        [program, "-e", "-f", "json", name if name != "-" else "/dev/stdin"],
+        input=text if name == "-" else None,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Unreadable(f"{name}: sudo does not read it: {done.stderr.strip().splitlines()[-1:]}")
+    theirs = [
+        (bool(one.get("negated")), _bare(one["command"]))
+        for spec in json.loads(done.stdout).get("User_Specs", ())
+        for commands in spec["Cmnd_Specs"]
+        for one in commands["Commands"]
+        if "command" in one
+    ]
+    ours = [(rule.command.negated, _bare(rule.command.text)) for rule in sudoers.rules]
+    if ours != theirs:
+        other = next((b for a, b in zip(ours, theirs, strict=False) if a != b), None)
+        raise Unreadable(f"{name}: sudo reads this otherwise, e.g. {other}: write it in a simpler way")
+
+
+def _bare(command: str) -> str:
+    """A command without what the two write differently: backslashes and runs of blanks."""
+    return " ".join(command.replace("\\", "").split())
