@@ -1,172 +1,40 @@
-"""The daemon's options, declared once as data -> Settings.
+"""Read a daemon's configuration, FILE and then FILE.d/*.conf in the order of their names -> Settings.
 
-Promises: configuration comes from the files given, whose faults are ConfigurationErrors; nothing of the
-caller (environment, home directory, other files) is read. Imports oslo.config alone.
+Promises: the daemon and every tool read it here, and nothing but these files is read (no environment, no home
+directory). What is not known in them is an error. A file that others than trusted owners can change, and one
+that names code to call, is refused.
 """
 
+import difflib
+import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from oslo_config import cfg
+from oslo_config import cfg, iniparser
+from oslo_log import log
 
+from rootwrap_daemon.config_options import LOG_OPTS, OPTS
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS, MAX_OUTPUT_BYTES, MAX_TIMEOUT
+from rootwrap_daemon.filters.finding import Code, Fault, Finding, Location, Severity
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.files import MAX_FILE
+from rootwrap_daemon.settings import AT_START, DEFAULT_NOFILE, Settings
 
-#: What the default limits on connections and commands need, and what no program has too little of.
-DEFAULT_NOFILE: Final = 8192
+LOG = logging.getLogger(__name__)
 
-OPTS: Final[list[cfg.Opt]] = [
-    cfg.ListOpt(
-        "filters_path",
-        default=["/etc/rootwrap-daemon/filters.d"],
-        help="Directories of filter files (*.filters), in order. Absolute paths.",
-    ),
-    cfg.ListOpt(
-        "exec_dirs",
-        default=["/sbin", "/usr/sbin", "/bin", "/usr/bin"],
-        help="Directories to look for programs in, and the PATH of every command. Absolute paths.",
-    ),
-    cfg.StrOpt(
-        "on_finding",
-        default="stop",
-        choices=[
-            ("stop", "The daemon does not start, or keeps the rules it has, when any filter has an error."),
-            ("skip", "Filters with an error are left out, each logged: to move over from oslo.rootwrap."),
-        ],
-        help="What an error in a filter file does.",
-    ),
-    cfg.StrOpt(
-        "socket_path",
-        default="/run/rootwrap-daemon/rootwrap-daemon.sock",
-        help="Where to listen: a Unix stream socket. Its directory must exist.",
-    ),
-    cfg.StrOpt("socket_mode", default="0660", help="Permissions of the socket, octal."),
-    cfg.StrOpt("socket_group", help="Group of the socket: a name or number. Default: the daemon's own."),
-    cfg.ListOpt(
-        "allowed_users",
-        default=["root"],
-        help="Users (names or numbers) that may send requests, whatever the socket's permissions.",
-    ),
-    cfg.ListOpt("allowed_groups", default=[], help="Groups whose members may send requests."),
-    cfg.ListOpt(
-        "trusted_owners",
-        default=["root"],
-        help="Users that may own programs, filter files and their directories. None of them but root may be "
-        "an allowed user.",
-    ),
-    cfg.ListOpt(
-        "capabilities",
-        help="The capabilities that the daemon keeps, e.g. CAP_NET_ADMIN; its commands get no others. "
-        "Default: all that it was started with.",
-    ),
-    cfg.StrOpt(
-        "audit_file",
-        default="",
-        help="File for the audit records, one JSON object a line, opened anew at SIGHUP; or `journal`: the "
-        "systemd journal, as fields ROOTWRAP_*. Default: standard error.",
-    ),
-    cfg.StrOpt(
-        "audit",
-        default="required",
-        choices=[
-            ("required", "Nothing runs unless its record could be written before."),
-            ("best_effort", "A record that cannot be written is only logged."),
-        ],
-        help="How much an audit record is worth.",
-    ),
-    cfg.StrOpt(
-        "state_dir",
-        default="",
-        help="Directory, of this daemon alone, to note in which commands run: after a crash the next start "
-        "ends those whose filter does not say `on_stop = leave`. Best below /run: a note is of use until the "
-        "system starts again. Default: nothing is noted, and such commands run on.",
-    ),
-    cfg.StrOpt(
-        "status_group",
-        help="Group (name or number) whose members may ask for the status, beside root. Default: none.",
-    ),
-    cfg.IntOpt(
-        "daemon_timeout",
-        default=600,
-        min=0,
-        help="Seconds after which a connection without requests is closed; 0: never. "
-        "(oslo.rootwrap's daemon ends itself then; this one is a service.)",
-    ),
-    cfg.IntOpt(
-        "rlimit_nofile",
-        default=DEFAULT_NOFILE,
-        min=-1,
-        help="Open files (soft limit) of the daemon and of every command; less than the default is raised to "
-        "it, since oslo.rootwrap lowers its own limit for a reason that is gone. Where the hard limit is "
-        "less, the limits on connections and commands shrink to fit.",
-    ),
-    cfg.IntOpt("max_connections", default=1024, min=1, max=65536, help="Connections in all."),
-    cfg.IntOpt(
-        "max_connections_per_user",
-        default=512,
-        min=1,
-        help="Connections of one user; past it the user's oldest idle one makes room.",
-    ),
-    cfg.IntOpt("max_commands", default=360, min=1, max=65536, help="Commands running at once, in all."),
-    cfg.IntOpt("max_commands_per_user", default=256, min=1, help="Commands of one user running at once."),
-    cfg.IntOpt(
-        "max_output",
-        default=16 * 1024 * 1024,
-        min=1,
-        max=MAX_OUTPUT_BYTES,
-        help="Bytes of stdout and stderr together that one command may have captured.",
-    ),
-    cfg.IntOpt(
-        "max_buffered",
-        default=256 * 1024 * 1024,
-        min=1024 * 1024,
-        help="Bytes of requests and output that the daemon holds in all.",
-    ),
-    cfg.FloatOpt(
-        "command_timeout",
-        default=3600.0,
-        min=0.1,
-        max=float(MAX_TIMEOUT),
-        help="Seconds that a command may run; a request may ask for less.",
-    ),
-    cfg.ListOpt(
-        "signals",
-        # What programs take for a request. Not QUIT or ABRT, which leave a core file of root's memory, and
-        # not STOP, which leaves a command that holds its locks.
-        default=["HUP", "INT", "TERM", "KILL", "USR1", "USR2"],
-        help="Signals that a client may send to a command that it started with descriptors of its own.",
-    ),
-    cfg.FloatOpt("kill_grace", default=5.0, min=0.0, max=600.0, help="Seconds between SIGTERM and SIGKILL."),
-    cfg.FloatOpt(
-        "drain_timeout",
-        default=30.0,
-        min=0.0,
-        max=3600.0,
-        help="Seconds that commands get to end by themselves when the daemon stops.",
-    ),
-    cfg.FloatOpt(
-        "request_timeout",
-        default=10.0,
-        min=0.1,
-        max=3600.0,
-        help="Seconds that a client may take to say hello, to complete a request or to read an answer.",
-    ),
-]
-
-#: The options of oslo.rootwrap's own log lines: oslo.log has the first two under the same names.
-LOG_OPTS: Final[list[cfg.Opt]] = [
-    cfg.StrOpt(
-        "syslog_log_level",
-        default="INFO",
-        choices=["DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL"],
-        ignore_case=True,
-        help="The least severe lines that the daemon logs.",
-    ),
-]
+#: oslo.rootwrap's sections and options that no file of its users must lose; this daemon has no use for them.
+_ROOTWRAP: Final = {
+    "xenapi": frozenset(("xenapi_connection_url", "xenapi_connection_username", "xenapi_connection_password"))
+}
+#: oslo.log had them once, under [DEFAULT], and old files still do.
+_RETIRED: Final = frozenset(("use_syslog_rfc_format", "verbose"))
+#: What may be empty: it has a meaning of its own then.
+_OPTIONAL: Final = frozenset(("socket_group", "status_group", "capabilities"))
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
@@ -174,133 +42,333 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     return [("DEFAULT", [*OPTS, *LOG_OPTS])]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The options as values; the help texts of OPTS say what each is, and its unit."""
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the files of a configuration say.
 
-    filters_path: tuple[str, ...]
-    exec_dirs: tuple[str, ...]
-    on_finding: str
-    socket_path: str
-    socket_mode: int
-    socket_group: str | None
-    allowed_users: tuple[str, ...]
-    allowed_groups: tuple[str, ...]
-    trusted_owners: tuple[str, ...]
-    capabilities: tuple[str, ...] | None
-    audit_file: str
-    audit: str
-    state_dir: str
-    status_group: str | None
-    daemon_timeout: int
-    rlimit_nofile: int
-    max_connections: int
-    max_connections_per_user: int
-    max_commands: int
-    max_commands_per_user: int
-    max_output: int
-    max_buffered: int
-    command_timeout: float
-    signals: frozenset[int]
-    kill_grace: float
-    drain_timeout: float
-    request_timeout: float
-
-
-def new_conf(
-    config_file: str, register: Callable[[cfg.ConfigOpts], None], drop_ins: Sequence[str] = ()
-) -> cfg.ConfigOpts:
-    """A ConfigOpts that has read `config_file`, then `drop_ins`, and nothing else. Raises ConfigurationError.
-
-    `register` adds the options of another library, which must be known before a file is read.
+    `files`: those that were read, in order. `findings`: what is wrong, each with its place. `settings`: None
+    where the text of a file cannot be used. `conf`: oslo.log's options.
     """
-    conf = cfg.ConfigOpts()
-    register(conf)
-    conf.register_opts(OPTS)
-    conf.register_opts(LOG_OPTS)
+
+    files: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    settings: Settings | None
+    conf: cfg.ConfigOpts
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Those findings with which the daemon does not start."""
+        return tuple(one for one in self.findings if one.severity is Severity.ERROR)
+
+
+def load(
+    config_file: str,
+    owners: frozenset[int] | None = None,
+    *,
+    socket_path: str | None = None,
+    terse: bool = False,
+) -> tuple[Settings, cfg.ConfigOpts]:
+    """The settings of `config_file`, an absolute path, and its drop-ins; the last that sets an option counts.
+
+    `socket_path` takes the place of the option. `terse`: errors name places alone, no word of a file: for a
+    reader who may not be allowed to read it. `owners`: who may own the files, by default root and this user.
+    Raises ConfigurationError with all that is wrong.
+    """
+    owners = host.base_owners() if owners is None else owners
     try:
+        found = look(config_file, owners, socket_path=socket_path)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename or config_file}: {error.strerror}") from error
+    if found.errors or found.settings is None:
+        raise ConfigurationError("\n".join(_said(one, terse=terse) for one in found.errors))
+    for finding in found.findings:
+        LOG.warning("%s", finding)
+    return found.settings, found.conf
+
+
+def look(config_file: str, owners: frozenset[int], *, socket_path: str | None = None) -> Configuration:
+    """As `load`, and whatever is wrong in the files, or with who can change them, is a finding.
+
+    Raises OSError for a file that is not there or may not be read.
+    """
+    reader = _Reader(owners)
+    # First: what is wrong with its directory is wrong with that of the drop-ins, which need not be there.
+    reader.read(config_file)
+    for path in reader.drop_ins(f"{config_file}.d"):
+        try:
+            reader.read(path)
+        except FileNotFoundError:
+            reader.unusable(Location(path, 1, 1), "a link that leads nowhere", "take it out")
+    settings = None
+    if reader.usable:
+        if socket_path is not None:
+            reader.conf.set_override("socket_path", socket_path)
+        settings = _settings(reader)
+    return Configuration(tuple(reader.files), tuple(reader.findings), settings, reader.conf)
+
+
+def look_at(text: str, file: str) -> Configuration:
+    """The text of a configuration file, whoever owns it and without drop-ins. `file`: for the locations."""
+    reader = _Reader(frozenset())
+    reader.files.append(file)
+    reader.parse(text, file)
+    settings = _settings(reader) if reader.usable else None
+    return Configuration((file,), tuple(reader.findings), settings, reader.conf)
+
+
+def report_changes(before: Settings, after: Settings) -> None:
+    """Log which of the settings that a reload brought wait for a restart."""
+    changed = [name for name in AT_START if getattr(before, name) != getattr(after, name)]
+    if changed:
+        LOG.warning("changed, and in force after the next start only: %s", ", ".join(changed))
+
+
+def default_settings() -> Settings:
+    """The settings of an empty configuration."""
+    settings = look_at("", "").settings
+    assert settings is not None  # noqa: S101 - the defaults are valid, and tests read them
+    return settings
+
+
+def _said(finding: Finding, *, terse: bool) -> str:
+    if terse:
+        return f"{finding.location}: the daemon cannot use this; as root, --check says why"
+    return str(finding)
+
+
+class _Reader:
+    """Reads files one after the other into one ConfigOpts."""
+
+    def __init__(self, owners: frozenset[int]) -> None:
+        self.files: list[str] = []
+        self.findings: list[Finding] = []
+        #: Where an option was given last.
+        self.places: dict[str, Location] = {}
+        self.usable = True
+        self.conf = cfg.ConfigOpts()
+        self._owners = owners
+        handlers = logging.root.handlers[:]
+        log.register_options(self.conf)
+        # It makes a handler for early lines, which would write what a tool has as findings to stderr.
+        logging.root.handlers[:] = handlers
+        built_in = {"config_file", "config_dir", "config_source", "shell_completion"}
+        self.conf.register_opts(OPTS)
+        self.conf.register_opts(LOG_OPTS)
         # Each argument closes a way in: $HOME/.rootwrap-daemon/, /etc/..., OS_DEFAULT__* variables.
-        conf(
+        self.conf(
             args=[],
             project="rootwrap-daemon",
-            default_config_files=[config_file, *drop_ins],
+            default_config_files=[],
             default_config_dirs=[],
             use_env=False,
         )
-    except (cfg.Error, OSError, ValueError) as error:
-        raise ConfigurationError(f"{config_file}: {error}") from error
-    return conf
+        self._sections = {"DEFAULT": frozenset(self.conf) - built_in, **_ROOTWRAP}
 
-
-def read_settings(conf: cfg.ConfigOpts) -> Settings:
-    """The options of a file as Settings. Raises ConfigurationError that names the option."""
-    values: dict[str, Any] = {}
-    for field in fields(Settings):
+    def read(self, path: str) -> None:
+        """Read one file. Raises OSError if it cannot be opened."""
+        self.files.append(path)
         try:
-            value = conf[field.name]
+            descriptor = host.open_owned(path, self._owners)
+        except host.UntrustedPath as error:
+            remedy = "it and all directories above must be such that only root can write them"
+            self.error(Location(path, 1, 1), str(error), remedy, "file")
+            # A tool goes on to what is in it; the daemon does not get that far.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            self.unusable(Location(path, 1, 1), "not a regular file", "make it one, or take it out")
+            return
+        with open(descriptor, "rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            self.unusable(Location(path, 1, 1), f"longer than {MAX_FILE} bytes", "name a configuration")
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            before = data[: error.start]
+            place = Location(path, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
+            self.unusable(place, "not UTF-8", "save the file as UTF-8")
+            return
+        self.parse(text, path)
+
+    def drop_ins(self, directory: str) -> Iterator[str]:
+        """The files of a directory that are to be read, in order. Raises OSError."""
+        try:
+            found = host.resolve_owned(directory, self._owners).path
+        except FileNotFoundError:
+            return
+        except host.UntrustedPath as error:
+            if not os.path.exists(directory):
+                return
+            found = directory
+            remedy = "it must be a directory that only root can write"
+            self.error(Location(directory, 1, 1), str(error), remedy, "file")
+        for name in sorted(os.listdir(found)):
+            if name.endswith(".conf") and not name.startswith("."):
+                yield f"{found}/{name}"
+            else:
+                # Editors and packagers leave such: x~, x.conf.rpmsave, .x.swp.
+                place = Location(f"{found}/{name}", 1, 1)
+                what, remedy = "not read, by its name", "end it in .conf, or move it away"
+                self.findings.append(Finding(place, Severity.WARNING, "misnamed", what, remedy))
+
+    def parse(self, text: str, file: str) -> None:
+        """Take over the options of one file."""
+        parser = _Parser()
+        # The last assignment ends with the line behind it.
+        lines = [*text.split("\n"), ""]
+        try:
+            parser.parse(lines)
+        except iniparser.ParseError as error:
+            what = error.msg[:1].lower() + error.msg[1:]
+            self.unusable(Location(file, error.lineno, 1), what, "write [SECTION] or `option = value`")
+        seen: dict[tuple[str, str], int] = {}
+        for given in parser.given:
+            place = Location(file, given.line, 1)
+            if self._is_known(given, place):
+                self._indented(given, file)
+                first = seen.setdefault((given.section, given.name), given.line)
+                if first != given.line:
+                    self.unusable(place, f"{given.name} a second time, after line {first}", "take one out")
+                elif given.section == "DEFAULT":
+                    self._set(given, place)
+
+    def _is_known(self, given: "_Given", place: Location) -> bool:
+        known = self._sections.get(given.section)
+        if known is None:
+            remedy = _did_you_mean(given.section, self._sections) or "put it in [DEFAULT]"
+            what = f"there is no section [{given.section}]"
+            self.unusable(place, what if given.section else "an option before any section", remedy)
+            return False
+        if given.section == "DEFAULT" and given.name in _RETIRED:
+            what = f"{given.name} does nothing any more"
+            self.findings.append(Finding(place, Severity.WARNING, "configuration", what, "take it out"))
+            return False
+        if given.name not in known:
+            elsewhere = "move it to [DEFAULT]" if given.name in self._sections["DEFAULT"] else "take it out"
+            remedy = _did_you_mean(given.name, known) or elsewhere
+            self.unusable(place, f"there is no option {given.name} in [{given.section}]", remedy)
+            return False
+        return True
+
+    def _indented(self, given: "_Given", file: str) -> None:
+        """Find an option that a blank in front of it made a part of the value above."""
+        for number, text in enumerate(given.value.split("\n")[1:], given.line + 1):
+            name = text.partition("=")[0].partition(":")[0].strip()
+            if name in self._sections[given.section]:
+                what = f"{name} goes on with the value of {given.name} above, for it is indented"
+                self.unusable(Location(file, number, 1), what, "take out the blanks in front of it")
+
+    def _set(self, given: "_Given", place: Location) -> None:
+        if given.name == "log_config_append":
+            # Such a file names classes and arguments to call: it is code.
+            self.unusable(place, "log_config_append names code, and is not read", "take it out")
+            return
+        self.places[given.name] = place
+        try:
+            self.conf.set_override(given.name, given.value)
+            # A `$name` in it is looked up only now.
+            str(self.conf[given.name])
         except (cfg.Error, ValueError) as error:
-            raise ConfigurationError(f"{field.name}: {error}") from error
-        if value is None and field.name not in ("socket_group", "status_group", "capabilities"):
-            raise ConfigurationError(f"{field.name} is empty: write a value, or take it out")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigurationError(f"{field.name}: {value} is no number of seconds")
-        values[field.name] = tuple(value) if isinstance(value, list) else value
-    for name in ("filters_path", "exec_dirs"):
-        for path in values[name]:
-            if not _is_plain_absolute(path):
-                raise ConfigurationError(f"{name}: {path!r} is not an absolute path without `..`: write one")
-        if not values[name]:
-            raise ConfigurationError(f"{name} is empty: name at least one directory")
-    for name in ("socket_path", "audit_file", "state_dir"):
-        named = name == "audit_file" and values[name] == "journal"
-        if values[name] and not named and not _is_plain_absolute(values[name]):
-            raise ConfigurationError(
-                f"{name}: {values[name]!r} is not an absolute path without `..`: write one"
-            )
-    values["signals"] = frozenset(_signal(name) for name in values["signals"])
-    mode = values["socket_mode"]
-    if not mode.isascii() or not mode.isdigit() or set(mode) - set("01234567") or int(mode, 8) > 0o777:
-        raise ConfigurationError(f"socket_mode: {mode!r} is not an octal mode: write e.g. 0660")
-    values["socket_mode"] = int(mode, 8)
-    values["rlimit_nofile"] = max(values["rlimit_nofile"], DEFAULT_NOFILE)
-    return Settings(**values)
+            self.conf.clear_override(given.name)
+            self.unusable(place, f"{given.name}: {error}", "write another value, or take it out")
+
+    def error(self, place: Location, what: str, remedy: str, code: Code) -> None:
+        self.findings.append(Finding(place, Severity.ERROR, code, what, remedy))
+
+    def unusable(self, place: Location, what: str, remedy: str) -> None:
+        """An error with which there are no settings."""
+        self.usable = False
+        self.error(place, what, remedy, "configuration")
 
 
-def _signal(name: str) -> int:
-    try:
-        return signal.Signals[f"SIG{name.removeprefix('SIG')}"].value
-    except KeyError:
-        raise ConfigurationError(f"signals: there is no {name!r}: write e.g. HUP, TERM") from None
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    folded = [one for one in known if one.lower() == name.lower().replace("-", "_")]
+    return f"did you mean {(folded or close)[0]}?" if folded or close else ""
 
 
-#: Descriptors of one connection (with those that a client may have passed), of one running command (three
-#: pipes, a pidfd, and four more while it is spawned), and of the daemon itself.
-_PER_CONNECTION: Final = 1 + MAX_DESCRIPTORS
-_PER_COMMAND: Final = 8
-_OWN: Final = 64
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One assignment in a file, and the line on which it begins."""
+
+    section: str
+    name: str
+    value: str
+    line: int
 
 
-def fit(settings: Settings, nofile: int) -> Settings:
-    """The settings with connections and commands so bounded that `nofile` descriptors are enough."""
-    room = nofile - _OWN
-    wanted = settings.max_connections * _PER_CONNECTION + settings.max_commands * _PER_COMMAND
-    if wanted <= room:
-        return settings
-    share = max(room, 0) / wanted
-    return replace(
-        settings,
-        max_connections=max(1, int(settings.max_connections * share)),
-        max_connections_per_user=max(1, int(settings.max_connections_per_user * share)),
-        max_commands=max(1, int(settings.max_commands * share)),
-        max_commands_per_user=max(1, int(settings.max_commands_per_user * share)),
-    )
+@dataclass
+class _Parser(iniparser.BaseParser):
+    """The assignments of a file by oslo.config's own grammar."""
+
+    given: list[_Given] = field(default_factory=list)
+    section: str = ""
+
+    def new_section(self, section: str) -> None:
+        self.section = section
+
+    def assignment(self, key: str, value: list[str]) -> None:
+        # It is called at the line behind.
+        self.given.append(_Given(self.section, key, "\n".join(value), self.lineno - len(value)))
 
 
-def _is_plain_absolute(path: str) -> bool:
-    return (
-        os.path.isabs(path)
-        and ".." not in path.split("/")
-        and path.isprintable()
-        # A colon would split PATH; nothing that a service uses has one in its path.
-        and ":" not in path
-    )
+def _settings(reader: _Reader) -> Settings | None:
+    """The options as Settings; None, and findings, if one cannot be used."""
+    values: dict[str, Any] = {}
+    nowhere = Location(reader.files[0], 1, 1)
+    for name in (one.name for one in fields(Settings)):
+        value = reader.conf[name]
+        try:
+            if value is None and name not in _OPTIONAL:
+                raise Fault("configuration", "is empty", "write a value, or take it out")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise Fault("configuration", f"{value} is no number of seconds", "write one")
+            plain = tuple(value) if isinstance(value, list) else value
+            values[name] = _CONVERT[name](plain) if name in _CONVERT else plain
+        except Fault as fault:
+            reader.unusable(reader.places.get(name, nowhere), f"{name}: {fault.what}", fault.remedy)
+    return Settings(**values) if reader.usable else None
+
+
+def _directories(paths: tuple[str, ...]) -> tuple[str, ...]:
+    if not paths:
+        raise Fault("configuration", "is empty", "name at least one directory")
+    return tuple(map(_path, paths))
+
+
+def _path(path: str) -> str:
+    # A colon would split PATH; nothing that a service uses has one in its path.
+    plain = os.path.isabs(path) and ".." not in path.split("/") and path.isprintable() and ":" not in path
+    if not plain:
+        raise Fault("configuration", f"{path!r} is not an absolute path without `..`", "write one")
+    return path
+
+
+def _mode(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or set(text) - set("01234567") or int(text, 8) > 0o777:
+        raise Fault("configuration", f"{text!r} is not an octal mode", "write e.g. 0660")
+    return int(text, 8)
+
+
+def _signals(names: tuple[str, ...]) -> frozenset[int]:
+    known = {one.name.removeprefix("SIG"): one.value for one in signal.Signals}
+    for name in names:
+        if name.removeprefix("SIG") not in known:
+            raise Fault("configuration", f"there is no {name!r}", "write e.g. HUP, TERM")
+    return frozenset(known[name.removeprefix("SIG")] for name in names)
+
+
+#: Conversions beyond oslo.config's own types. Each raises Fault.
+_CONVERT: Final[dict[str, Callable[[Any], Any]]] = {
+    "filters_path": _directories,
+    "exec_dirs": _directories,
+    "socket_path": _path,
+    "socket_mode": _mode,
+    "audit_file": lambda text: text if text in ("", "journal") else _path(text),
+    "state_dir": lambda text: text and _path(text),
+    "signals": _signals,
+    # oslo.rootwrap lowers its own limit, for a reason that is gone.
+    "rlimit_nofile": lambda number: max(number, DEFAULT_NOFILE),
+}

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon import config
-from rootwrap_daemon.errors import Error
+from rootwrap_daemon.config import Configuration
+from rootwrap_daemon.errors import ConfigurationError, Error
 from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
@@ -62,11 +63,11 @@ def definition(entry: Entry) -> str:
 
 def from_config(path: str) -> Source:
     """The policy of a configuration file. Raises ConfigurationError, or Unreadable."""
-    _check_readable(path)
-    if not os.path.exists(path):
-        raise Unreadable(f"there is no {path}: name the daemon's configuration, or filter files")
-    settings = config.read_settings(config.new_conf(path, lambda conf: None))
-    notes = []
+    found = configuration(path)
+    if found.settings is None:
+        raise ConfigurationError("\n".join(map(str, found.errors)))
+    settings = found.settings
+    notes = [f"the daemon would not start with this configuration: {error}" for error in found.errors]
     for directory in settings.filters_path:
         for file in _filter_files(directory):
             _check_readable(file)
@@ -86,6 +87,22 @@ def from_config(path: str) -> Source:
         },
         tuple(notes),
     )
+
+
+def configuration(path: str) -> Configuration:
+    """A configuration file and its drop-ins, judged as a daemon of root would, whoever looks.
+
+    Raises Unreadable.
+    """
+    try:
+        return config.look(os.path.abspath(path), host.base_owners(0))
+    except FileNotFoundError as error:
+        named = error.filename or path
+        raise Unreadable(f"there is no {named}: name the daemon's configuration, or filter files") from error
+    except PermissionError as error:
+        raise Unreadable(f"{error.filename or path} may not be read by this user") from error
+    except OSError as error:
+        raise Unreadable(f"{error.filename or path}: {error.strerror}") from error
 
 
 def from_files(paths: Iterable[str]) -> Source:
@@ -109,7 +126,7 @@ def texts_of(paths: Iterable[str]) -> dict[str, str]:
 
 def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> Source:
     """The policy of the texts of files, by their names; programs are looked for in `last_exec_dir`, too."""
-    settings = config.read_settings(config.new_conf(os.devnull, lambda conf: None))
+    settings = config.default_settings()
     filters: list[Filter] = []
     findings: list[Finding] = []
     for file, text in texts.items():

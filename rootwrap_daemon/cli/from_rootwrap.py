@@ -5,15 +5,12 @@ Promises: what is taken over is valid; whatever is not is named, with what to do
 
 import configparser
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from oslo_log import log
-
 from rootwrap_daemon import config
+from rootwrap_daemon.config_options import LOG_OPTS, OPTS
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
@@ -46,7 +43,7 @@ def take_over(path: str) -> Taken:
         raise ConfigurationError(
             f"{path}: {error}: it must be a rootwrap.conf that only root can write"
         ) from error
-    known = {option.dest for option in (*config.OPTS, *config.LOG_OPTS)} - _OWN
+    known = {option.dest for option in (*OPTS, *LOG_OPTS)} - _OWN
     lines, missed = [], []
     for name, value in parser.defaults().items():
         if name in known:
@@ -69,12 +66,10 @@ def judge(text: str, say: Callable[[str], None]) -> int:
     """
     # What the daemon would log is said here.
     logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
-    with tempfile.TemporaryDirectory() as directory:
-        file = os.path.join(directory, "new.conf")
-        with open(file, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        settings = config.read_settings(config.new_conf(file, log.register_options))
-    policy = load(settings, generation=1)
+    found = config.look_at(text, "the new configuration")
+    if found.settings is None:
+        raise ConfigurationError("\n".join(map(str, found.errors)))
+    policy = load(found.settings, generation=1)
     for finding in policy.findings:
         what = "left out" if finding.severity is Severity.ERROR else "note"
         say(f"{what}: {finding}")

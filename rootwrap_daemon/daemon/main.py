@@ -31,13 +31,14 @@ from rootwrap_daemon.daemon.run import orphans
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.registry import Notes, Registry
 from rootwrap_daemon.daemon.serve.server import Server, Source
-from rootwrap_daemon.daemon.start import client_started, configuration, surroundings, systemd
+from rootwrap_daemon.daemon.start import client_started, surroundings, systemd
 from rootwrap_daemon.daemon.start.client_started import Launched
 from rootwrap_daemon.daemon.start.sockets import HandedListener, Listener
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
+from rootwrap_daemon.settings import Settings, fit
 
 LOG = logging.getLogger("rootwrap_daemon.daemon.main")  # not `__main__`, which it is when started
 
@@ -96,13 +97,13 @@ def _main(arguments: argparse.Namespace) -> int:
         raise ConfigurationError("the current directory is gone: start in one that is there") from None
     owners = host.base_owners()
     surroundings.check_code(owners)
-    conf = configuration.read(config_file, owners)
-    settings = _settings(conf, arguments.socket)
+    socket_path = None if arguments.socket is None else os.path.abspath(arguments.socket)
+    settings, conf = config.load(config_file, owners, socket_path=socket_path, terse=by_another)
     nofile = surroundings.settle(settings.rlimit_nofile, by_another=by_another)
     if not arguments.check:
         sinks.unblock_log()
     _start_logging(conf)
-    policy = load(config.fit(settings, nofile), generation=1)
+    policy = load(fit(settings, nofile), generation=1)
     if arguments.check:
         counted = f"{len(policy.ruleset.filters)} filters, {len(policy.findings)} findings"
         print(f"{config_file}: {counted}{_whom(policy)}")
@@ -119,9 +120,9 @@ def _main(arguments: argparse.Namespace) -> int:
 
     def reload() -> Policy:
         audit.reopen()
-        new = _settings(configuration.read(config_file, owners), arguments.socket)
-        configuration.report_changes(settings, new)
-        return load(config.fit(new, nofile), instance.policy.generation + 1)
+        new, _ = config.load(config_file, owners, socket_path=socket_path)
+        config.report_changes(settings, new)
+        return load(fit(new, nofile), instance.policy.generation + 1)
 
     _log_start(policy, settings, listener.place)
     manager.notify(READY=1, STATUS=_in_force(policy))
@@ -134,13 +135,7 @@ def _main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(conf: cfg.ConfigOpts, socket_path: str | None) -> config.Settings:
-    if socket_path is not None:
-        conf.set_override("socket_path", os.path.abspath(socket_path))
-    return config.read_settings(conf)
-
-
-def _notes(settings: config.Settings, owners: frozenset[int]) -> Notes | None:
+def _notes(settings: Settings, owners: frozenset[int]) -> Notes | None:
     if not settings.state_dir:
         return None
     notes = Notes(settings.state_dir, owners)
@@ -167,7 +162,7 @@ def _launcher(arguments: argparse.Namespace) -> Launched | None:
     return None
 
 
-def _listen(manager: systemd.Manager, settings: config.Settings, owners: frozenset[int]) -> Source:
+def _listen(manager: systemd.Manager, settings: Settings, owners: frozenset[int]) -> Source:
     if manager.listening is not None:
         # Mode and owner are those of the .socket unit.
         return HandedListener(manager.listening, settings.socket_path, owners=owners)
@@ -176,7 +171,7 @@ def _listen(manager: systemd.Manager, settings: config.Settings, owners: frozens
     )
 
 
-def _socket_group(settings: config.Settings) -> int | None:
+def _socket_group(settings: Settings) -> int | None:
     if settings.socket_group is None:
         return None
     try:
@@ -187,7 +182,7 @@ def _socket_group(settings: config.Settings) -> int | None:
         ) from None
 
 
-def _log_start(policy: Policy, settings: config.Settings, place: str) -> None:
+def _log_start(policy: Policy, settings: Settings, place: str) -> None:
     if policy.settings.max_connections < settings.max_connections:
         LOG.warning(
             "open files are limited to fewer than the limits need: %d connections and %d commands at once",

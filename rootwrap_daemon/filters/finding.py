@@ -37,6 +37,7 @@ Code = Literal[
     # The options of a filter.
     "option",
     # The host, or the configuration.
+    "configuration",
     "file",
     "misnamed",
     "account",

@@ -23,6 +23,7 @@ from rootwrap_daemon.lint.subject import (
 )
 from rootwrap_daemon.policy import files
 from rootwrap_daemon.policy import host as looks
+from rootwrap_daemon.settings import Settings
 
 #: Where programs are looked for without a configuration; as the daemon's default.
 _EXEC_DIRS: Final = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
@@ -48,9 +49,9 @@ def gather(wanted: Wanted) -> list[Subject]:
     configs: tuple[ConfigText, ...] = ()
     paths, host = wanted.paths, None
     if wanted.config_file is not None:
-        configs = (read_config(_decode(wanted.config_file), wanted.config_file),)
-        host = _configured(wanted.config_file)
-        paths = paths or tuple(path for path in _filters_path(configs[0], host) if os.path.isdir(path))
+        configs, settings = _configuration(wanted.config_file)
+        host = _configured(wanted.config_file, settings)
+        paths = paths or tuple(path for path in _filters_path(configs, host) if os.path.isdir(path))
     elif wanted.host:
         host = Host(_EXEC_DIRS, looks.base_owners())
     groups = _groups(paths)
@@ -103,7 +104,7 @@ def _subject(group: _Group) -> Subject:
             files.append(_not_utf8(name, data[: error.start]))
             continue
         if is_config(text, name):
-            configs.append(read_config(text, name))
+            configs.append(read_config(text, name, _text_findings(text, name)))
         else:
             files.append(read_filters(text, name))
     return Subject(tuple(files), tuple(configs), misnamed=tuple(group.misnamed))
@@ -132,31 +133,56 @@ def _not_utf8(name: str, before: bytes) -> FilterText:
     return replace(empty, findings=(finding,))
 
 
-def _configured(config_file: str) -> Host:
-    """The host as a daemon with this configuration sees it, or why it cannot be used."""
+def _text_findings(text: str, name: str) -> tuple[Finding, ...]:
+    """What the daemon's loader says of one configuration file's text; nothing of a template."""
+    # It loads the oslo libraries, which takes longer than all else here.
     from rootwrap_daemon import config
+
+    return () if "{{" in text or "{%" in text else config.look_at(text, name).findings
+
+
+def _configuration(config_file: str) -> tuple[tuple[ConfigText, ...], Settings | None]:
+    """The files of a configuration as a daemon of root reads them. Raises OSError and NotRead."""
+    from rootwrap_daemon import config
+
+    found = config.look(os.path.abspath(config_file), looks.base_owners(0))
+    shown = {os.path.abspath(config_file): config_file}
+    texts = []
+    for path in dict.fromkeys((*found.files, *(one.location.file for one in found.findings))):
+        name = shown.get(path, path)
+        findings = tuple(
+            replace(one, location=replace(one.location, file=name))
+            for one in found.findings
+            if one.location.file == path
+        )
+        # A finding may be about a directory, or a file that is not read.
+        text = _decode(path) if path in found.files and os.path.isfile(path) else ""
+        texts.append(read_config(text, name, findings))
+    return tuple(texts), found.settings
+
+
+def _configured(config_file: str, settings: Settings | None) -> Host:
+    """The host as a daemon with this configuration sees it, or why it cannot be used."""
     from rootwrap_daemon.policy import policy
 
-    default = Host(_EXEC_DIRS, looks.base_owners())
-    try:
-        settings = config.read_settings(config.new_conf(config_file, lambda conf: None))
-    except ConfigurationError as error:
-        return replace(default, problem=(config_file, str(error)))
+    default = Host(_EXEC_DIRS, looks.base_owners(0))
+    if settings is None:
+        return default
     default = replace(default, exec_dirs=settings.exec_dirs, settings=settings)
     try:
         # All that is wrong, not only that something is.
-        loaded = policy.load(replace(settings, on_finding="skip"), 0)
+        loaded = policy.load(replace(settings, on_finding="skip"), 0, as_root=True)
     except ConfigurationError as error:
         return replace(default, problem=(config_file, str(error)))
     return replace(default, exec_dirs=loaded.exec_dirs, owners=loaded.owners, findings=loaded.findings)
 
 
-def _filters_path(read: ConfigText, host: Host) -> Iterator[str]:
+def _filters_path(configs: Iterable[ConfigText], host: Host) -> Iterator[str]:
     """The directories of filters; as the file has them where the daemon cannot use it."""
     if host.settings is not None:
         yield from host.settings.filters_path
         return
-    for section in read.document.sections:
+    for section in (section for read in configs for section in read.document.sections):
         for entry in section.entries if section.name == "DEFAULT" else ():
             yield from (text for text in entry.texts if entry.key == "filters_path" and text.startswith("/"))
 

@@ -5,16 +5,13 @@ Promises: text becomes filters by the daemon's own parser and kinds, never by an
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rootwrap_daemon.filters import filter_file, ini
 from rootwrap_daemon.filters.base import Filter, basename
 from rootwrap_daemon.filters.finding import Finding
 from rootwrap_daemon.filters.ini import Document, Entry, Field
-
-if TYPE_CHECKING:
-    # It loads oslo.config, which takes longer than all else here.
-    from rootwrap_daemon.config import Settings
+from rootwrap_daemon.settings import Settings
 
 #: Kinds whose fields after the name are user and program, not program and user.
 _USER_FIRST: Final = frozenset(("KillFilter",))
@@ -89,11 +86,15 @@ class FilterText:
 
 @dataclass(frozen=True, slots=True)
 class ConfigText:
-    """One configuration file, read as a filter file is: section, option, values."""
+    """One configuration file, read as a filter file is: section, option, values.
+
+    `findings`: what the daemon's loader says of it.
+    """
 
     name: str
     text: str
     document: Document
+    findings: tuple[Finding, ...] = ()
 
     @property
     def rows(self) -> list[str]:
@@ -111,7 +112,7 @@ class Host:
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]
     findings: tuple[Finding, ...] = ()
-    settings: "Settings | None" = None
+    settings: Settings | None = None
     problem: tuple[str, str] | None = None
 
 
@@ -149,9 +150,9 @@ def read_filters(text: str, name: str) -> FilterText:
     return FilterText(name, text, document, lines, read.filters, read.findings)
 
 
-def read_config(text: str, name: str) -> ConfigText:
-    """A configuration file's text. Never raises for what is in it."""
-    return ConfigText(name, text, ini.parse(text, name))
+def read_config(text: str, name: str, findings: tuple[Finding, ...] = ()) -> ConfigText:
+    """A configuration file's text, with the loader's findings. Never raises for what is in it."""
+    return ConfigText(name, text, ini.parse(text, name), findings)
 
 
 def is_config(text: str, name: str) -> bool:

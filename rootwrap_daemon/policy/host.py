@@ -247,9 +247,12 @@ def in_user_namespace() -> bool:
         return file.read().split() != ["0", "0", "4294967295"]
 
 
-def base_owners() -> frozenset[int]:
-    """Whom the daemon must trust before it has read anything: root, itself, and whom it cannot see."""
-    owners = {0, os.geteuid()}
+def base_owners(uid: int | None = None) -> frozenset[int]:
+    """Whom the daemon must trust before it has read anything: root, itself, and whom it cannot see.
+
+    `uid`: that of the daemon; by default that of this process.
+    """
+    owners = {0, os.geteuid() if uid is None else uid}
     if in_user_namespace():
         owners.add(overflow_uid())
     return frozenset(owners)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rootwrap_daemon.config import Settings
 from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied, Error, ExecutableNotFound
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.options import CAPABILITIES
@@ -19,6 +18,7 @@ from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Options, Reason, Request
 from rootwrap_daemon.policy import files, host
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
+from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger(__name__)
 

@@ -65,7 +65,7 @@ def test_check_says_what_is_not_read(new_daemon: NewDaemon) -> None:
     path = drop_in(daemon, "50-x.conf.bak", "[DEFAULT]\n")
     done = attempt(daemon, "--check")
     assert done.returncode == 0
-    assert f"{path}: not read, by its name" in done.stderr
+    assert f"{path}:1:1: warning: not read, by its name" in done.stderr
 
 
 @pytest.mark.parametrize(("users", "told"), [("root", True), ("root, bin", False)])

@@ -38,6 +38,7 @@ from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy import policy
 from rootwrap_daemon.protocol.codec import HEADER
 from rootwrap_daemon.protocol.messages import REQUESTS, Cancel, Check, Hello, Run, Signal, Start, Status
+from rootwrap_daemon.settings import Settings
 from tests.functional.test_lifecycle import attempt
 from tests.functional.test_limits import calls_answered, flood, settle
 from tests.real_daemon import HELLO, OVERFLOW, ROOT, Daemon, NewDaemon, children_of, frame, is_alive, wait_for
@@ -195,8 +196,8 @@ def environment(daemon: Daemon) -> dict[str, str]:
     return dict(line.split("=", 1) for line in output.decode().split("\0")[:-1])
 
 
-def settings_of(daemon: Daemon) -> config.Settings:
-    return config.read_settings(config.new_conf(str(daemon.config), lambda conf: None))
+def settings_of(daemon: Daemon) -> Settings:
+    return config.load(str(daemon.config))[0]
 
 
 def executable(path: Path, script: str) -> Path:
@@ -788,7 +789,7 @@ from rootwrap_daemon.filters.values import Request
 from rootwrap_daemon.policy.bind import BoundSignal
 from rootwrap_daemon.policy.policy import Allowed, judge, load
 
-policy = load(config.read_settings(config.new_conf(sys.argv[1], lambda conf: None)), 1)
+policy = load(config.load(sys.argv[1])[0], 1)
 first = subprocess.Popen(["/bin/sleep", "100"])
 judged = judge(policy, Request(("kill", "-9", str(first.pid))))
 assert isinstance(judged, Allowed) and isinstance(judged.bound, BoundSignal), judged

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from oslo_config import cfg, generator
-from oslo_log import log
 
 from rootwrap_daemon import config
-from rootwrap_daemon.config import Settings
+from rootwrap_daemon.analysis import load
+from rootwrap_daemon.config_options import OPTS
 from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.lint import gather
+from rootwrap_daemon.settings import Settings, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT.parent / "shared/corpus"
@@ -28,7 +30,7 @@ def read(tmp_path: Path) -> Read:
     def read(*lines: str) -> Settings:
         path = tmp_path / "daemon.conf"
         path.write_text("\n".join(["[DEFAULT]", *lines, ""]))
-        return config.read_settings(config.new_conf(str(path), log.register_options))
+        return config.load(str(path))[0]
 
     return read
 
@@ -99,7 +101,7 @@ def test_values_refused(read: Read, option: str, value: object) -> None:
 
 
 def test_every_option_is_tested() -> None:
-    numbers = {opt.name for opt in config.OPTS if isinstance(opt, cfg.IntOpt | cfg.FloatOpt)}
+    numbers = {opt.name for opt in OPTS if isinstance(opt, cfg.IntOpt | cfg.FloatOpt)}
     assert numbers <= BOUNDS.keys()
 
 
@@ -192,10 +194,10 @@ def test_capabilities(read: Read) -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        pytest.param(b"max_output = 1\n", "Section must be started", id="no section"),
-        pytest.param(b"[DEFAULT\n", "DEFAULT", id="open header"),
-        pytest.param(b"[DEFAULT]\nmax_output\n", "max_output", id="no delimiter"),
-        pytest.param(b"[DEFAULT]\nsocket_group = \xff\n", "utf-8", id="not UTF-8"),
+        pytest.param(b"max_output = 1\n", "1:1: error: an option before any section", id="no section"),
+        pytest.param(b"[DEFAULT\n", "1:1: error: invalid section", id="open header"),
+        pytest.param(b"[DEFAULT]\nmax_output\n", "2:1: error: no .:. or .=. found", id="no delimiter"),
+        pytest.param(b"[DEFAULT]\nsocket_group = \xff\n", "2:16: error: not UTF-8", id="not UTF-8"),
         pytest.param(b"[DEFAULT]\nsocket_path = $no_such_option\n", "socket_path", id="unknown reference"),
     ],
 )
@@ -203,17 +205,111 @@ def test_a_bad_file(tmp_path: Path, data: bytes, what: str) -> None:
     path = tmp_path / "daemon.conf"
     path.write_bytes(data)
     with pytest.raises(ConfigurationError, match=what):
-        config.read_settings(config.new_conf(str(path), log.register_options))
+        config.load(str(path))[0]
 
 
 def test_no_file(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(ConfigurationError, match=str(path)):
-            config.new_conf(str(path), log.register_options)
+            config.load(str(path))
 
 
-def test_what_is_not_known_is_ignored(read: Read) -> None:
-    assert read("no_such_option = 1", "[xenapi]", "xenapi_connection_url = x", "max_output = 7") == read()
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        (["capabilites = CAP_NET_ADMIN"], "2:1: error: .* capabilites .*: did you mean capabilities?"),
+        (["Max_Output = 7"], "did you mean max_output?"),
+        (["max-output = 7"], "did you mean max_output?"),
+        (["quite_another_word = 1"], "2:1: error: there is no option quite_another_word"),
+        (
+            ["[default]", "max_output = 7"],
+            r"3:1: .* no section \[default\]: did you mean DEFAULT",
+        ),
+        (["[allowed_users]", "max_output = 7"], r"3:1: error: there is no section"),
+        (["[xenapi]", "max_output = 7"], "3:1: error: there is no option max_output in .*: move it to"),
+        (["max_output = 7", "", "max_output = 8"], "4:1: error: max_output a second time, after line 2"),
+        (["max_output = 7", "[DEFAULT]", "max_output = 7"], "max_output a second time"),
+        (
+            ["log_file = /x", "  capabilities = CAP_KILL"],
+            "3:1: error: capabilities goes on with",
+        ),
+        (["debug = perhaps"], "2:1: error: debug: "),
+        (["config_source = x"], "there is no option config_source"),
+        (["config_dir = /x"], "there is no option config_dir"),
+    ],
+)
+def test_what_is_not_known_is_an_error(read: Read, lines: list[str], what: str) -> None:
+    """A typing error would leave a restriction out."""
+    with pytest.raises(ConfigurationError, match=what) as caught:
+        read(*lines)
+    assert "LocationInfo" not in caught.value.message
+
+
+def test_names_of_oslo_are_known(read: Read) -> None:
+    others = ["default_log_levels = a=INFO", "verbose = true", "[xenapi]", "xenapi_connection_url = x"]
+    assert read(*others) == read()
+
+
+def test_a_terse_error_has_no_word_of_the_file(tmp_path: Path) -> None:
+    """Whoever starts the daemon through sudo may not be allowed to read what root can."""
+    path = tmp_path / "secret"
+    for text in ("root:$6$salt$hash:19000:0:99999:7:::\n", "[DEFAULT]\npassword = hunter2\nmax_output = x\n"):
+        path.write_text(text)
+        with pytest.raises(ConfigurationError) as caught:
+            config.load(str(path), terse=True)
+        assert re.sub(r"/\S+/secret", "", caught.value.message).startswith((":1:1: ", ":2:1: "))
+        assert not {"root:", "hash", "password", "hunter2"} & set(re.split(r"[ $]", caught.value.message))
+
+
+#: Another value than the default of each option.
+OTHERS = {
+    "filters_path": "/etc/x",
+    "exec_dirs": "/bin",
+    "on_finding": "skip",
+    "socket_path": "/run/x",
+    "socket_mode": "0600",
+    "socket_group": "root",
+    "allowed_users": "root, nobody",
+    "allowed_groups": "root",
+    "trusted_owners": "root, daemon",
+    "capabilities": "CAP_NET_ADMIN",
+    "audit_file": "journal",
+    "audit": "best_effort",
+    "state_dir": "/run/state",
+    "status_group": "root",
+    "daemon_timeout": "7",
+    "rlimit_nofile": "9000",
+    "max_connections": "7",
+    "max_connections_per_user": "7",
+    "max_commands": "7",
+    "max_commands_per_user": "7",
+    "max_output": "7",
+    "max_buffered": "1048577",
+    "command_timeout": "7",
+    "signals": "TERM",
+    "kill_grace": "7",
+    "drain_timeout": "7",
+    "request_timeout": "7",
+}
+
+
+@pytest.mark.parametrize("place", ["main file", "drop-in"])
+@pytest.mark.parametrize("option", Settings.__dataclass_fields__)
+def test_the_tools_load_what_the_daemon_loads(tmp_path: Path, option: str, place: str) -> None:
+    path = tmp_path / "daemon.conf"
+    line = f"{option} = {OTHERS[option]}\n"
+    if place == "main file":
+        path.write_text(f"[DEFAULT]\n{line}")
+    else:
+        path.write_text("[DEFAULT]\n")
+        (tmp_path / "daemon.conf.d").mkdir()
+        (tmp_path / "daemon.conf.d/10-x.conf").write_text(f"[DEFAULT]\n{line}")
+    loaded, _ = config.load(str(path))
+    assert getattr(loaded, option) != getattr(config.default_settings(), option)
+    (subject,) = gather.gather(gather.Wanted((), str(path)))
+    assert subject.host is not None
+    assert subject.host.settings == loaded
+    assert load.from_config(str(path)).policy.settings == loaded
 
 
 def test_the_environment_is_not_read(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,8 +369,7 @@ xenapi_connection_url=<None>
 def test_a_rootwrap_conf(tmp_path: Path) -> None:
     path = tmp_path / "rootwrap.conf"
     path.write_text(ROOTWRAP_CONF)
-    conf = config.new_conf(str(path), log.register_options)
-    found = config.read_settings(conf)
+    found, conf = config.load(str(path))
     assert found.filters_path == ("/etc/x/rootwrap.d", "/usr/share/x/rootwrap")
     assert found.exec_dirs[-1] == "/usr/local/bin"
     assert (found.daemon_timeout, found.rlimit_nofile) == (600, 8192)
@@ -288,14 +383,14 @@ def test_real_files_of_rootwrap() -> None:
     refused = {}
     for path in paths:
         try:
-            config.read_settings(config.new_conf(str(path), log.register_options))
+            config.load(str(path))[0]
         except ConfigurationError as error:
-            refused[path.name] = error.message
+            refused[path.name] = error.message.removeprefix(str(path))
     assert len(paths) > 30
     # A placeholder to fill in, and a path relative to the current directory.
     assert sorted(refused.values()) == [
-        "filters_path: 'CINDER_PREFIX/etc/cinder/rootwrap.d' is not an absolute path without `..`: write one",
-        "filters_path: 'filters.d' is not an absolute path without `..`: write one",
+        f":{where}: error: filters_path: {path!r} is not an absolute path without `..`: write one"
+        for where, path in (("2:1", "filters.d"), ("7:1", "CINDER_PREFIX/etc/cinder/rootwrap.d"))
     ]
 
 
@@ -320,7 +415,7 @@ def test_the_sample_can_be_used(tmp_path: Path, read: Read) -> None:
     text = SAMPLE.read_text()
     for written in (text, re.sub(r"(?m)^#(\w+ = (?!<None>))", r"\1", text)):
         path.write_text(written)
-        assert config.read_settings(config.new_conf(str(path), log.register_options)) == read()
+        assert config.load(str(path))[0] == read()
 
 
 # fit
@@ -339,7 +434,7 @@ def _settings(connections: int, of_user: int, commands: int, commands_of_user: i
 
 def test_what_fits_stays(read: Read) -> None:
     found = read()
-    assert config.fit(found, found.rlimit_nofile) is found
+    assert fit(found, found.rlimit_nofile) is found
 
 
 count = st.integers(8, 65536)
@@ -353,7 +448,7 @@ def test_what_does_not_fit_is_made_to(
 ) -> None:
     """A connection is a descriptor, a command eight (three pipes of two ends, a pidfd, one spare)."""
     before = _settings(connections, of_user, commands, commands_of_user)
-    after = config.fit(before, nofile)
+    after = fit(before, nofile)
     assert after.max_connections + 8 * after.max_commands < nofile
     for name in ("max_connections", "max_connections_per_user", "max_commands", "max_commands_per_user"):
         assert 1 <= getattr(after, name) <= getattr(before, name)

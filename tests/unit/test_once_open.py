@@ -141,7 +141,7 @@ def test_number_that_is_none_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "daemon.conf"
     path.write_text(f"[DEFAULT]\n{line}\n")
     with pytest.raises(ConfigurationError):
-        config.read_settings(config.new_conf(str(path), lambda conf: None))
+        config.load(str(path))[0]
 
 
 @pytest.mark.parametrize(

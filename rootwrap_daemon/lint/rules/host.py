@@ -244,7 +244,15 @@ def _options(subject: Subject) -> Iterator[Entry]:
 def bad_config(subject: Subject) -> Iterator[Problem]:
     """A configuration that the daemon cannot use.
 
-    It does not start with it; or, while it runs, goes on with what it had.
+    It does not start with it; or, while it runs, goes on with what it had. An option or a section that is
+    not known counts: a typing error would leave out a restriction.
+
+    Found::
+
+        ==> rootwrap.conf <==
+        [DEFAULT]
+        filters_path=/scratch/private
+        capabilites=CAP_NET_ADMIN
 
     Found::
 
@@ -260,6 +268,10 @@ def bad_config(subject: Subject) -> Iterator[Problem]:
         filters_path=/scratch/private
         socket_mode=0660
     """
+    for config in subject.configs:
+        for finding in config.findings:
+            severity = Severity(finding.severity.value)
+            yield Problem(finding.location, finding.what, finding.remedy, severity=severity)
     if subject.host is not None and subject.host.problem is not None:
         file, what = subject.host.problem
         yield Problem(start_of(file), what.removeprefix(f"{file}: "), "correct that option")

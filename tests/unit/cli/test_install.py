@@ -74,9 +74,7 @@ def test_puts_and_takes_away_just_that(system: Path, capsys: pytest.CaptureFixtu
     assert "etc/sysusers.d/rootwrap-daemon.conf" in put and "etc/tmpfiles.d/rootwrap-daemon.conf" in put
     assert list((system / "etc/rootwrap-daemon/netagent.filters.d").iterdir()) == []
     assert all(text.startswith(("100644", "40755")) for text in put.values()), put
-    settings = config.read_settings(
-        config.new_conf(str(system / "etc/rootwrap-daemon/netagent.conf"), lambda conf: None)
-    )
+    settings = config.load(str(system / "etc/rootwrap-daemon/netagent.conf"))[0]
     assert settings.socket_path == "/run/rootwrap-daemon/netagent.sock"
     assert (settings.allowed_users, settings.allowed_groups) == (("netagent",), ())
     assert settings.filters_path == ("/etc/rootwrap-daemon/netagent.filters.d",)

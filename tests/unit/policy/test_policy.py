@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.config import Settings
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import load
+from rootwrap_daemon.settings import Settings
 from tests.unit.policy.test_files import LS, ME
 from tests.unit.policy.things import OWNERS, directory, file, policy, settings
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootwrap_daemon import config
-from rootwrap_daemon.config import Settings
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.settings import Settings
 from tests.unit.filters.lines import rules
 
 #: Whom the tests trust: root, and whoever runs them.
@@ -67,7 +67,7 @@ def settings(config_file: Path, **options: str) -> Settings:
     """The settings of a file with these options."""
     lines = [f"{name} = {value}" for name, value in options.items()]
     config_file.write_text("\n".join(["[DEFAULT]", *lines, ""]))
-    return config.read_settings(config.new_conf(str(config_file), lambda conf: None))
+    return config.load(str(config_file))[0]
 
 
 def policy(tmp_path: Path, *lines: str, exec_dirs: tuple[str, ...] = EXEC_DIRS) -> Policy:

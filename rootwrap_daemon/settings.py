@@ -1,0 +1,82 @@
+"""Hold the daemon's options as values, and fit its limits to the descriptors that it has.
+
+Promises: no oslo library is imported, so that policy/ and the process that serves can use it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
+
+#: What the default limits on connections and commands need, and what no program has too little of.
+DEFAULT_NOFILE: Final = 8192
+#: Where a daemon listens whose configuration does not name a socket.
+DEFAULT_SOCKET: Final = "/run/rootwrap-daemon/rootwrap-daemon.sock"
+
+#: What a daemon takes from its configuration once, when it starts; a reload does not change it.
+AT_START: Final = (
+    "socket_path",
+    "socket_mode",
+    "socket_group",
+    "capabilities",
+    "audit_file",
+    "audit",
+    "state_dir",
+    "rlimit_nofile",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options as values; the help texts in config.OPTS say what each is, and its unit."""
+
+    filters_path: tuple[str, ...]
+    exec_dirs: tuple[str, ...]
+    on_finding: str
+    socket_path: str
+    socket_mode: int
+    socket_group: str | None
+    allowed_users: tuple[str, ...]
+    allowed_groups: tuple[str, ...]
+    trusted_owners: tuple[str, ...]
+    capabilities: tuple[str, ...] | None
+    audit_file: str
+    audit: str
+    state_dir: str
+    status_group: str | None
+    daemon_timeout: int
+    rlimit_nofile: int
+    max_connections: int
+    max_connections_per_user: int
+    max_commands: int
+    max_commands_per_user: int
+    max_output: int
+    max_buffered: int
+    command_timeout: float
+    signals: frozenset[int]
+    kill_grace: float
+    drain_timeout: float
+    request_timeout: float
+
+
+#: Descriptors of one connection (with those that a client may have passed), of one running command (three
+#: pipes, a pidfd, and four more while it is spawned), and of the daemon itself.
+_PER_CONNECTION: Final = 1 + MAX_DESCRIPTORS
+_PER_COMMAND: Final = 8
+_OWN: Final = 64
+
+
+def fit(settings: Settings, nofile: int) -> Settings:
+    """The settings with connections and commands so bounded that `nofile` descriptors are enough."""
+    room = nofile - _OWN
+    wanted = settings.max_connections * _PER_CONNECTION + settings.max_commands * _PER_COMMAND
+    if wanted <= room:
+        return settings
+    share = max(room, 0) / wanted
+    return replace(
+        settings,
+        max_connections=max(1, int(settings.max_connections * share)),
+        max_connections_per_user=max(1, int(settings.max_connections_per_user * share)),
+        max_commands=max(1, int(settings.max_commands * share)),
+        max_commands_per_user=max(1, int(settings.max_commands_per_user * share)),
+    )
