@@ -77,6 +77,7 @@ class RuleSet:
         """Every filter that allows these words, in order; last, always, the Denied if none can be used."""
         clock = Clock()
         reason = Reason.WORDS
+        refused_matches: list[Match] = []
         try:
             for match in self._matches(request.argv, clock, chains=True):
                 refused = _refusal(match.options, request)
@@ -84,9 +85,10 @@ class RuleSet:
                     yield _complete(match, request.env)
                 else:
                     reason = refused
+                    refused_matches.append(match)
         except OutOfTime:
             reason = Reason.TIME
-        yield Denied(reason)
+        yield Denied(reason, tuple(refused_matches))
 
     def _matches(self, argv: tuple[str, ...], clock: Clock, *, chains: bool) -> Iterator[Match]:
         request = Request(argv)

@@ -4,8 +4,9 @@ Promises: all are immutable; a Request's words have one canonical type.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from rootwrap_daemon.filters.finding import Location
 
@@ -138,6 +139,30 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """Which words of a request a record may show.
+
+    `argv`: more than the program? `secret`: the places of words that are hidden.
+    """
+
+    argv: bool = True
+    secret: frozenset[int] = frozenset()
+
+
+#: All words, as far as they do not look like secrets.
+ALL_SHOWN: Final = Shown()
+
+
+def shown_to_all(matches: "Iterable[Match]") -> Shown:
+    """What every one of the filters that matched lets a record show."""
+    argv, secret = True, frozenset[int]()
+    for match in matches:
+        argv = argv and match.shown.argv
+        secret |= match.shown.secret
+    return Shown(argv, secret) if secret or not argv else ALL_SHOWN
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A filter allows these words. `leaf` is the filter that judged the inner command of a chain."""
 
@@ -152,6 +177,11 @@ class Match:
         """What the audit log and a client's Decision call it."""
         return f"{self.filter}+{self.leaf}" if self.leaf else self.filter
 
+    @property
+    def shown(self) -> Shown:
+        """Which words a record may show."""
+        return ALL_SHOWN if self.options.audit_argv else Shown(argv=False)
+
 
 class Reason(enum.Enum):
     """Why no filter allows a request."""
@@ -164,6 +194,7 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """No filter allows these words."""
+    """No filter allows the request. `matches`: those that allow its words, and not the rest of it."""
 
     reason: Reason
+    matches: tuple[Match, ...] = field(default=(), compare=False)

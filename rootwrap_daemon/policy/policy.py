@@ -15,7 +15,15 @@ from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.filters.values import Match, Options, Reason, Request
+from rootwrap_daemon.filters.values import (
+    ALL_SHOWN,
+    Match,
+    Options,
+    Reason,
+    Request,
+    Shown,
+    shown_to_all,
+)
 from rootwrap_daemon.policy import files, host
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
 from rootwrap_daemon.settings import Settings
@@ -65,11 +73,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The request may run. `bound` must be closed."""
+    """The request may run. `bound` must be closed. `shown`: which words a record may show."""
 
     filter: str
     options: Options
     bound: Bound
+    shown: Shown = ALL_SHOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class Refused:
     message: str
     detail: str
     filter: str | None = None
+    shown: Shown = ALL_SHOWN
 
 
 _MESSAGES = {
@@ -96,22 +106,28 @@ def judge(policy: Policy, request: Request, *, make: bool = True) -> Allowed | R
     """
     unbound: tuple[Match, NotBound] | None = None
     seen = host.Seen()
+    # Their options hold for the record, though none of them can be used.
+    matched: list[Match] = []
     for match in policy.ruleset.matches(request):
         if not isinstance(match, Match):
+            matched += match.matches
             if unbound is not None:
                 break
             error = EnvironmentDenied if match.reason is Reason.ENVIRONMENT else Denied
-            return Refused(error, _MESSAGES[error], match.reason.value)
+            name = match.matches[0].name if match.matches else None
+            return Refused(error, _MESSAGES[error], match.reason.value, name, shown_to_all(matched))
         try:
-            return Allowed(match.name, match.options, bind(match, policy, make=make, seen=seen))
+            shown = shown_to_all((*matched, match)) if matched else match.shown
+            return Allowed(match.name, match.options, bind(match, policy, make=make, seen=seen), shown)
         except NotBound as error:
+            matched.append(match)
             # "Not available" is said only if that is all that stands in the way of every filter.
             if unbound is None or unbound[1].error is ExecutableNotFound:
                 unbound = (match, error)
     if unbound is None:  # cannot be: a Denied comes last
         return Refused(Denied, _MESSAGES[Denied], Reason.WORDS.value)
     match, reason = unbound
-    return Refused(reason.error, _MESSAGES[reason.error], str(reason), match.name)
+    return Refused(reason.error, _MESSAGES[reason.error], str(reason), match.name, shown_to_all(matched))
 
 
 def load(settings: Settings, generation: int, *, as_root: bool | None = None) -> Policy:

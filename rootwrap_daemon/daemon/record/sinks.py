@@ -1,22 +1,26 @@
-"""Where audit records and log lines go: a file that can be reopened, or standard error, which never blocks.
+"""Take audit records and log lines: a file that follows its name, or standard error, which never blocks.
 
 Promises: a record is one write(2), taken within the patience given or not at all, and no thread waits for
-another. Imports errors and policy.host.
+another.
 """
 
 import fcntl
 import io
+import logging
 import os
 import select
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+
+LOG = logging.getLogger(__name__)
 
 #: Seconds that the first log line waits for a reader that does not read; those after it do not wait.
 _LOG_PATIENCE: Final = 0.5
@@ -52,7 +56,11 @@ def patiently(descriptor: int, patience: float, send: Callable[[], int]) -> int:
 
 
 class File:
-    """A file opened to append."""
+    """A file opened to append, by its name: when that names another file, or none, it is opened anew.
+
+    So no style of rotation loses a record: whether the old file was renamed, deleted or truncated, and with
+    or without a signal. What is written while that happens is in the old file or the new, whole.
+    """
 
     is_log = False
 
@@ -60,41 +68,102 @@ class File:
         """Raises ConfigurationError if the file cannot be opened safely."""
         self._path = path
         self._owners = owners
-        self._torn = False
+        # Held for a write alone, never while a reader is waited for.
+        self._lock = threading.Lock()
+        self._complained = False
         try:
-            self._descriptor = self._open()
+            self._name, self._descriptor = self._open()
         except (OSError, host.UntrustedPath) as error:
             raise ConfigurationError(f"audit_file: {path} cannot be opened: {error}") from error
+        self._look()
 
-    def _open(self) -> int:
+    def _open(self) -> tuple[str, int]:
+        """The file's name below directories of trusted owners, and a descriptor of it."""
         directory = host.resolve_owned(os.path.dirname(self._path), self._owners).path
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
         # A FIFO without a reader is an error at once, and one with a slow reader says so.
         flags |= os.O_NONBLOCK
-        return os.open(f"{directory}/{os.path.basename(self._path)}", flags, 0o600)
+        name = f"{directory}/{os.path.basename(self._path)}"
+        return name, os.open(name, flags, 0o600)
+
+    def _look(self) -> None:
+        """Look at the file that records go to from now on."""
+        status = os.fstat(self._descriptor)
+        self._identity = status.st_dev, status.st_ino
+        #: The file ends in the middle of a record.
+        self._torn = stat.S_ISREG(status.st_mode) and _is_torn(self._descriptor, status.st_size)
 
     def put(self, line: bytes, patience: float) -> None:
-        """One write(2) with O_APPEND: whole among those of other threads."""
-        data = b"\n" + line if self._torn else line
-        written = patiently(self._descriptor, patience, lambda: os.write(self._descriptor, data))
-        # A full disk takes a part; the next record starts on a line of its own.
-        self._torn = written != len(data)
-        if self._torn:
+        """One write(2) with O_APPEND: whole among those of other processes."""
+        try:
+            self._write(line)
+        except BlockingIOError:
+            patiently(self._descriptor, patience, lambda: self._write(line))
+
+    def _write(self, line: bytes) -> int:
+        with self._lock:
+            self._follow_name()
+            data = b"\n" + line if self._torn else line
+            written = os.write(self._descriptor, data)
+            # A full disk takes a part; the next record starts on a line of its own.
+            self._torn = written != len(data)
+        if written != len(data):
             raise OSError("a short write")
+        return written
+
+    def _follow_name(self) -> None:
+        try:
+            status = os.lstat(self._name)
+            if (status.st_dev, status.st_ino) == self._identity:
+                return
+        except OSError:
+            # Deleted, or renamed.
+            pass
+        try:
+            self._reopen()
+        except (OSError, host.UntrustedPath) as error:
+            if not os.fstat(self._descriptor).st_nlink:
+                raise OSError(f"the file was deleted, and cannot be made anew: {error}") from error
+            # It is still there under another name, and takes records.
+            if not self._complained:
+                self._complained = True
+                LOG.error("the audit log is not reopened, records go where they went before: %s", error)
 
     def reopen(self) -> None:
-        """As logrotate(8) wants it: whoever writes now writes to the old file or the new, whole."""
-        new = self._open()
+        """As logrotate(8) wants it; the next write would do so by itself."""
+        with self._lock:
+            # Whoever called says so if this fails.
+            self._complained = True
+            self._reopen()
+
+    def _reopen(self) -> None:
+        name, new = self._open()
         try:
-            # dup3(2) puts it in the old one's place in one step: no thread ever sees a closed number, or one
-            # that means another file by now.
+            # In the old one's place in one step (dup3(2)): the number is never closed, nor another file's.
             os.dup2(new, self._descriptor, inheritable=False)
         finally:
             os.close(new)
-        self._torn = False
+        self._name = name
+        self._complained = False
+        self._look()
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _is_torn(descriptor: int, size: int) -> bool:
+    """True unless the file is empty or ends in a newline."""
+    if not size:
+        return False
+    try:
+        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        # A needless empty line is better than two records in one.
+        return True
+    try:
+        return os.pread(reader, 1, size - 1) != b"\n"
+    finally:
+        os.close(reader)
 
 
 class StandardError:

@@ -4,17 +4,14 @@ Promises: nothing runs that was not judged by one policy and written to the audi
 then is in a second record under the same request id.
 """
 
-import itertools
-import secrets
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Final
 
-from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record import secrets
+from rootwrap_daemon.daemon.record.records import Records, new_request_id
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.daemon.run import process, sanitize
+from rootwrap_daemon.daemon.run import process
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.process import Bounds, Client, Ended, Finished
 from rootwrap_daemon.daemon.run.stdio import Stdio
@@ -33,14 +30,6 @@ from rootwrap_daemon.protocol.messages import (
     Start,
     Started,
 )
-
-_BOOT: Final = secrets.token_hex(4)
-_COUNTER = itertools.count(1)
-
-
-def new_request_id() -> str:
-    """A name for one request, unique over restarts: what ties an answer to its audit records."""
-    return f"{_BOOT}-{next(_COUNTER)}"
 
 
 def no_memory() -> InternalError:
@@ -65,22 +54,6 @@ def canonical(
     )
 
 
-def description(
-    request_id: str, peer: Peer, request: values.Request, policy: Policy, *, argv: bool = True
-) -> dict[str, object]:
-    """What every record of a request says of it."""
-    return {
-        "id": request_id,
-        "uid": peer.uid,
-        "gid": peer.gid,
-        "pid": peer.pid,
-        "policy": policy.generation,
-        "argv": request.argv if argv else request.argv[:1],
-        # No value, and no name that is made to fill the record.
-        "env": [name[:64] if name.isascii() and name.isidentifier() else "?" for name, _ in request.env[:16]],
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The client of a request, as far as running its command needs one.
@@ -100,13 +73,11 @@ class Command:
     """A Run, or a Start with the descriptors that came with it, on its way through the daemon."""
 
     def __init__(self, instance: Instance, caller: Caller, message: Run | Start, stdio: Stdio | None) -> None:
-        self.request_id = new_request_id()
         self._instance = instance
         self._caller = caller
         self._peer = caller.peer
         self._message = message
         self._stdio = stdio
-        self._request = canonical(message.argv, message.env, stdin=self._has_input)
 
     @property
     def _has_input(self) -> bool:
@@ -116,43 +87,43 @@ class Command:
     def answer(self, policy: Policy) -> Answer | None:
         """Judge and run it; what is to be said at its end, None if there is nobody to hear it."""
         if self._instance.drained:
-            return self._failed(Stopping("the daemon is stopping"))
+            return Failure(new_request_id(), Stopping.code, "the daemon is stopping")
         with self._instance.turns.of(self._peer.uid):
-            judged = judge(policy, self._request)
+            request = canonical(self._message.argv, self._message.env, stdin=self._has_input)
+            self._records = Records(self._instance.audit, self._peer, request, policy.generation)
+            judged = judge(policy, request)
             if isinstance(judged, Refused):
-                self._record_refusal(policy, judged)
-                return Failure(self.request_id, judged.error.code, judged.message)
+                return self._refused(judged)
         settings, uid = policy.settings, self._peer.uid
         with ExitStack() as held:
             held.enter_context(judged.bound)
             if not self._instance.commands.take(
                 uid, 1, settings.max_commands, settings.max_commands_per_user
             ):
-                self._instance.audit.denied("busy", uid, id=self.request_id, pid=self._peer.pid)
+                self._records.busy()
                 return self._failed(Busy("too many commands at once"))
             try:
                 return self._run(judged, policy, held)
             finally:
                 self._instance.commands.give(uid, 1)
 
+    def _refused(self, refused: Refused) -> Failure:
+        self._records.refuse("denied", refused)
+        return Failure(self._records.id, refused.error.code, refused.message)
+
     def _failed(self, error: Error) -> Failure:
-        return Failure(self.request_id, error.code, error.message)
+        return Failure(self._records.id, error.code, error.message)
 
     def _run(self, allowed: Allowed, policy: Policy, held: ExitStack) -> Answer | None:
-        audit, options, bound = self._instance.audit, allowed.options, allowed.bound
+        options, bound = allowed.options, allowed.bound
         if options.sanitize and isinstance(self._message, Start) and self._message.slots & (STDOUT | STDERR):
             why = "the output of this command is to be captured, and sanitized"
-            refused = Refused(Denied, why, why, allowed.filter)
-            self._record_refusal(policy, refused)
-            return self._failed(Denied(why))
-        record = description(self.request_id, self._peer, self._request, policy, argv=options.audit_argv)
-        run_as = bound.identity.name if isinstance(bound, BoundExec) else "root"
+            return self._refused(Refused(Denied, why, why, allowed.filter, allowed.shown))
         try:
-            audit.write("run", **record, filter=allowed.filter, run_as=run_as)
+            self._records.begin(allowed, bound.identity.name if isinstance(bound, BoundExec) else "root")
         except InternalError as error:
             return self._failed(error)
-        start = time.monotonic()
-        outcome: Finished | Ended
+        outcome: Finished | Ended = Ended(InternalError("the daemon failed at this command"))
         try:
             # What was bound is the executor's now, which lets go of it as soon as the command has it.
             held.pop_all()
@@ -161,23 +132,20 @@ class Command:
             outcome = Ended(error)
         except MemoryError:
             outcome = Ended(no_memory())
-        spent = round((time.monotonic() - start) * 1000, 1)
-        values: dict[str, object] = {"id": self.request_id, "uid": self._peer.uid, "milliseconds": spent}
+        finally:
+            self._record_end(outcome)
         if isinstance(outcome, Finished):
-            audit.try_write(
-                "end",
-                **values,
-                code=outcome.cause or "ok",
-                returncode=outcome.returncode,
-                stdout_bytes=len(outcome.stdout),
-                stderr_bytes=len(outcome.stderr),
-            )
-            return Result(self.request_id, outcome.returncode, outcome.stdout, outcome.stderr)
-        code = outcome.error.code if outcome.error else "client_gone"
-        cause = outcome.error.__cause__ if outcome.error else None
-        detail = {"detail": str(cause)} if cause else {}
-        audit.try_write("end", **values, code=code, returncode=outcome.returncode, **detail)
+            return Result(self._records.id, outcome.returncode, outcome.stdout, outcome.stderr)
         return None if outcome.error is None else self._failed(outcome.error)
+
+    def _record_end(self, outcome: Finished | Ended) -> None:
+        if isinstance(outcome, Finished):
+            sizes = len(outcome.stdout), len(outcome.stderr)
+            self._records.end(outcome.cause or "ok", outcome.returncode, sizes)
+            return
+        cause = outcome.error.__cause__ if outcome.error else None
+        code = outcome.error.code if outcome.error else "client_gone"
+        self._records.end(code, outcome.returncode, None, str(cause) if cause else "")
 
     def _perform(self, allowed: Allowed, policy: Policy) -> Finished | Ended:
         bound, bounds = allowed.bound, self._bounds(allowed.options, policy)
@@ -203,8 +171,8 @@ class Command:
         if allowed.options.sanitize and isinstance(outcome, Finished):
             return replace(
                 outcome,
-                stdout=sanitize.without_secrets(outcome.stdout),
-                stderr=sanitize.without_secrets(outcome.stderr),
+                stdout=secrets.without_secrets(outcome.stdout),
+                stderr=secrets.without_secrets(outcome.stderr),
             )
         return outcome
 
@@ -215,7 +183,7 @@ class Command:
             timeout = min(timeout, self._message.timeout_ms / 1000)
         output = options.max_output or settings.max_output
         if options.sanitize:
-            output = min(output, sanitize.MOST)
+            output = min(output, secrets.MAX_OUTPUT)
         return Bounds(
             timeout=timeout,
             grace=settings.kill_grace,
@@ -228,30 +196,4 @@ class Command:
 
     def _say_started(self, pid: int, signals: frozenset[int]) -> bool:
         allowed = sum(1 << number - 1 for number in signals)
-        return self._caller.say(Started(self.request_id, pid, allowed))
-
-    def _record_refusal(self, policy: Policy, refused: Refused) -> None:
-        audit = self._instance.audit
-        record_refusal(audit, "denied", self.request_id, self._peer, self._request, policy, refused)
-
-
-def record_refusal(
-    audit: Audit,
-    event: str,
-    request_id: str,
-    peer: Peer,
-    request: values.Request,
-    policy: Policy,
-    refused: Refused,
-) -> None:
-    """Record that a request was refused by this policy, and why."""
-    record = description(request_id, peer, request, policy)
-    del record["uid"]
-    audit.denied(
-        event,
-        peer.uid,
-        **record,
-        code=refused.error.code,
-        filter=refused.filter,
-        detail=refused.detail[:400],
-    )
+        return self._caller.say(Started(self._records.id, pid, allowed))

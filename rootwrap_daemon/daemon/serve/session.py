@@ -12,15 +12,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
+from rootwrap_daemon.daemon.record.records import Records, new_request_id
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run.command import (
     Caller,
     Command,
     canonical,
-    description,
-    new_request_id,
     no_memory,
-    record_refusal,
 )
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.process import Client
@@ -176,16 +174,16 @@ class Session:
         self.connection.answer(Failure(request_id, Denied.code, text))
 
     def _check(self, check: Check) -> Verdict:
-        request_id, policy = new_request_id(), self._policy()
+        policy = self._policy()
         request = canonical(check.argv, check.env, stdin=False)
+        records = Records(self.instance.audit, self.peer, request, policy.generation)
         judged = judge(policy, request, make=False)
         if isinstance(judged, Refused):
-            record_refusal(self.instance.audit, "check", request_id, self.peer, request, policy, judged)
-            return Verdict(request_id, False, "")
+            records.refuse("check", judged)
+            return Verdict(records.id, False, "")
         judged.bound.close()
-        record = description(request_id, self.peer, request, policy, argv=judged.options.audit_argv)
-        self.instance.audit.try_write("check", **record, code="allowed", filter=judged.filter)
-        return Verdict(request_id, True, judged.filter[:1024])
+        records.allow(judged)
+        return Verdict(records.id, True, judged.filter[:1024])
 
     def run(self, run: Run) -> None:
         """Run a command and answer with what it wrote."""

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from rootwrap_daemon.analysis import audit_log
 from rootwrap_daemon.analysis.load import Unreadable
-from rootwrap_daemon.daemon.record import audit
+from rootwrap_daemon.daemon.record.lines import MAX_RECORD, line
+from rootwrap_daemon.daemon.record.secrets import mask_words
 
 _FIELDS = {"event": "run", "filter": "x", "run_as": "root", "env": ["A"]}
 
 
 def _written(path: Path, *records: dict[str, object]) -> audit_log.Log:
-    path.write_bytes(b"".join(audit._line(record) for record in records))
+    path.write_bytes(b"".join(line(record) for record in records))
     return audit_log.read([str(path)])
 
 
@@ -24,7 +25,7 @@ def _written(path: Path, *records: dict[str, object]) -> audit_log.Log:
 def test_words_come_back_byte_for_byte(tmp_path: Path, words: list[bytes]) -> None:
     argv = tuple(word.decode("utf-8", "surrogateescape") for word in words)
     log = _written(tmp_path / "log", {**_FIELDS, "argv": argv})
-    if audit.mask(argv) != list(argv) or any("***" in word for word in argv):
+    if mask_words(argv, MAX_RECORD) != list(argv) or any("***" in word for word in argv):
         assert not log.records
         return
     (record,) = log.records

@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootwrap_daemon.daemon.record import audit as module
-from rootwrap_daemon.daemon.record.audit import MAX_RECORD, Audit, mask
+from rootwrap_daemon.daemon.record import lines
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record.lines import MAX_RECORD
+from rootwrap_daemon.daemon.record.secrets import mask_words
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 
@@ -127,10 +130,10 @@ words = st.builds(
 
 @given(st.lists(words, max_size=8).map(tuple))
 def test_any_argv_fits(argv: tuple[str, ...]) -> None:
-    line = module._line({"time": "2026-01-01T00:00:00.000+00:00", "event": "run", "id": "abc", "argv": argv})
-    assert len(line) <= MAX_RECORD
-    found = json.loads(line)
-    assert found["argv"] == mask(argv) or found["argv_words"] == len(argv)
+    record = lines.line({"time": "2026-01-01T00:00:00.000+00:00", "event": "run", "id": "abc", "argv": argv})
+    assert len(record) <= MAX_RECORD
+    found = json.loads(record)
+    assert found["argv"] == mask_words(argv, MAX_RECORD) or found["argv_words"] == len(argv)
 
 
 def test_a_word_that_just_fits_is_whole(audit: Audit, path: Path) -> None:
@@ -192,7 +195,7 @@ def test_threads_do_not_mix_records(audit: Audit, path: Path) -> None:
     ],
 )
 def test_mask(argv: tuple[str, ...], masked: tuple[str, ...] | None) -> None:
-    assert tuple(mask(argv)) == (masked or argv)
+    assert tuple(mask_words(argv, MAX_RECORD)) == (masked or argv)
 
 
 def test_a_record_is_masked(audit: Audit, path: Path) -> None:
@@ -202,9 +205,9 @@ def test_a_record_is_masked(audit: Audit, path: Path) -> None:
 
 
 def test_mask_takes_what_a_record_can_hold() -> None:
-    assert mask(()) == []
+    assert mask_words((), MAX_RECORD) == []
     for argv in (("x",) * 4096, ("x" * 131071,), ("x" * 3000,) * 100):
-        found = mask(argv)
+        found = mask_words(argv, MAX_RECORD)
         assert sum(map(len, found)) <= MAX_RECORD
         assert all(word.startswith(shown) for word, shown in zip(argv, found, strict=False))
 
@@ -229,7 +232,7 @@ def test_mask_takes_what_a_record_can_hold() -> None:
 def test_mask_is_not_slowed_by_any_word(word: str) -> None:
     """It holds the interpreter lock. Where a pattern goes back and forth this takes minutes."""
     for _ in range(100):
-        mask((word,))
+        mask_words((word,), MAX_RECORD)
 
 
 # Failures
@@ -395,3 +398,30 @@ def test_a_file_refused(tmp_path: Path, name: str) -> None:
         Audit(str(tmp_path / name), required=True, owners=OWNERS)
     assert set(os.listdir("/proc/self/fd")) == before
     assert not (tmp_path / "new").exists()
+
+
+def test_checks_beyond_a_rate_are_counted_apart_from_refusals(path: Path) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    within = [audit.within_rate(5, "checks") for _ in range(module._BURST + 7)]
+    assert within == [True] * module._BURST + [False] * 7
+    audit.denied("denied", 5)
+    audit.close()
+    assert [(record["event"], record.get("of"), record.get("count")) for record in records(path)] == [
+        ("denied", None, None),
+        ("repeated", "checks", 7),
+    ]
+
+
+def test_commands_that_are_only_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    for code in ("ok", "timeout", "ok"):
+        audit.count(5, "ip", code)
+    audit.count(5, "other", "ok")
+    assert not records(path)
+    monkeypatch.setattr(module, "_WINDOW", -1.0)
+    audit.flush()
+    assert [(record["filter"], record["count"], record["failed"]) for record in records(path)] == [
+        ("ip", 3, 1),
+        ("other", 1, 0),
+    ]
+    audit.close()

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from rootwrap_daemon.daemon.record import audit as audit_module
 from rootwrap_daemon.daemon.record import journal as module
-from rootwrap_daemon.daemon.record.audit import MAX_RECORD, Audit
+from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.journal import Journal, encode
+from rootwrap_daemon.daemon.record.lines import MAX_RECORD, line
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 
@@ -105,9 +106,7 @@ def test_priorities(event: str, values: dict[str, object], priority: bytes) -> N
 def test_nobody_forges_a_field(argv: tuple[str, ...], detail: str, name: str) -> None:
     """Whatever a client says is inside one value, and MESSAGE is one printable line."""
     argv = (*argv, "x\nROOTWRAP_UID=0\n")
-    record = json.loads(
-        audit_module._line({"event": "denied", "uid": 7, "argv": argv, "detail": detail, "filter": name})
-    )
+    record = json.loads(line({"event": "denied", "uid": 7, "argv": argv, "detail": detail, "filter": name}))
     fields = decode(encode(record))
     assert fields["ROOTWRAP_UID"] == b"7"
     assert json.loads(fields["ROOTWRAP_ARGV"]) == record["argv"]
@@ -151,7 +150,9 @@ def test_a_journal_that_takes_nothing(
     for thread in threads:
         thread.join(60)
     assert outcomes == ["refused" if required else "went on"] * 8
-    journal.recv(65536)
+    # What was refused a record before comes first.
+    for _ in range(4):
+        journal.recv(65536)
     audit.write("run", id="two")
     audit.close()
 

@@ -36,12 +36,11 @@ def test_reopened_records_go_to_the_new_file(path: Path) -> None:
     audit = Audit(str(path), required=True, owners=OWNERS)
     audit.write("one")
     old = path.rename(path.with_suffix(".1"))
-    audit.write("two")
     audit.reopen()
-    audit.write("three")
+    audit.write("two")
     audit.close()
-    assert [json.loads(line)["event"] for line in old.read_text().splitlines()] == ["one", "two"]
-    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["three"]
+    assert [json.loads(line)["event"] for line in old.read_text().splitlines()] == ["one"]
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["two"]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -216,3 +215,124 @@ def test_a_log_line_longer_than_a_pipe_is_whole() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True, timeout=60)
     assert done.stderr == b"y" * 1000000 + b"\n"
+
+
+# A file that somebody does something about
+
+
+def events(path: Path) -> list[str]:
+    return [json.loads(line)["event"] for line in path.read_text().splitlines()]
+
+
+def test_a_torn_record_is_alone_on_its_line_after_a_restart(path: Path) -> None:
+    path.write_bytes(b'{"event": "whole"}\n{"event": "to')
+    for event in ("one", "two"):
+        audit = Audit(str(path), required=True, owners=OWNERS)
+        audit.write(event)
+        audit.close()
+    lines = path.read_bytes().splitlines()
+    assert lines[:2] == [b'{"event": "whole"}', b'{"event": "to']
+    assert [json.loads(line)["event"] for line in lines[2:]] == ["one", "two"]
+
+
+def test_a_torn_record_is_alone_on_its_line_after_a_reload(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:9]))
+        with pytest.raises(InternalError):
+            audit.write("lost")
+    audit.reopen()
+    audit.write("one")
+    audit.close()
+    first, second = path.read_bytes().splitlines()
+    assert len(first) == 9
+    assert json.loads(second)["event"] == "one"
+
+
+@pytest.mark.parametrize("style", ["deleted", "renamed", "replaced", "copied and truncated", "moved onto"])
+def test_any_style_of_rotation_without_a_signal(path: Path, style: str) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    audit.write("one")
+    old = path.with_suffix(".1")
+    if style == "deleted":
+        path.unlink()
+    elif style == "renamed":
+        path.rename(old)
+    elif style == "replaced":
+        path.rename(old)
+        path.touch(0o600)
+    elif style == "moved onto":
+        path.with_suffix(".new").touch(0o600)
+        path.with_suffix(".new").rename(path)
+    else:
+        old.write_bytes(path.read_bytes())
+        os.truncate(path, 0)
+    audit.write("two")
+    audit.close()
+    assert events(path) == ["two"]
+    if old.exists():
+        assert events(old) == ["one"]
+
+
+def test_a_deleted_file_that_cannot_be_made_anew(path: Path) -> None:
+    """A record would go where nobody can ever read it: that counts as not written."""
+    path.parent.chmod(0o755)
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InternalError):
+        audit.write("run")
+    path.rmdir()
+    audit.write("run")
+    audit.close()
+    assert events(path) == ["run"]
+
+
+def test_every_record_while_the_file_is_deleted_and_renamed(path: Path) -> None:
+    """Without a signal: nothing is lost but what is deleted, and that is deleted after it was written."""
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    stop = threading.Event()
+    written = [0] * 3
+
+    def write(number: int) -> None:
+        while not stop.is_set():
+            audit.write("run", id=f"{number}-{written[number]}")
+            written[number] += 1
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(200):
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(path.with_suffix(f".{turn}"))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    audit.close()
+    found = [
+        json.loads(line)["id"] for file in path.parent.iterdir() for line in file.read_text().splitlines()
+    ]
+    assert sorted(found) == sorted(f"{number}-{one}" for number in range(3) for one in range(written[number]))
+
+
+def test_a_full_disk_that_empties_again_loses_no_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    audit.write("run", id="a")
+    with monkeypatch.context() as full:
+
+        def no_space(descriptor: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+        full.setattr(os, "write", no_space)
+        audit.try_write("end", id="a")
+        with pytest.raises(InternalError):
+            audit.write("run", id="b")
+        audit.flush()
+    audit.flush()
+    audit.write("run", id="c")
+    audit.close()
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(record["event"], record["id"]) for record in found] == [("run", "a"), ("end", "a"), ("run", "c")]

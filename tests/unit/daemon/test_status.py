@@ -1,4 +1,4 @@
-"""daemon/serve/status.py and counters.py: what is said, to whom, and that nothing is lost in counting."""
+"""daemon/serve/status.py and the counters of record/audit.py: who may see what, and nothing is lost."""
 
 import json
 import threading
@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.daemon.record.audit import Audit
-from rootwrap_daemon.daemon.record.counters import Counters
+from rootwrap_daemon.daemon.record.audit import Audit, Counters
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve import status

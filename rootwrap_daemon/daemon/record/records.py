@@ -1,0 +1,141 @@
+"""Write every record of one request, from one value.
+
+Promises: whatever becomes of the request, its records name the same client, words and policy, and show no
+word that the filters which matched hide. A command that was recorded to run has its end recorded.
+"""
+
+import itertools
+import secrets
+from time import monotonic
+from typing import Final
+
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record.lines import plain
+from rootwrap_daemon.daemon.record.secrets import HIDDEN
+from rootwrap_daemon.daemon.request import Peer
+from rootwrap_daemon.filters.values import ALL_SHOWN, Request, Shown
+from rootwrap_daemon.policy.policy import Allowed, Refused
+
+_BOOT: Final = secrets.token_hex(4)
+_COUNTER = itertools.count(1)
+#: Characters of a detail, and of a variable's name; how many of these.
+_DETAIL: Final = 400
+_NAME: Final = 64
+_NAMES: Final = 16
+#: Characters of a hidden word that would give it away.
+_TELLING: Final = 3
+
+
+def new_request_id() -> str:
+    """A name for one request, unique over restarts: what ties an answer to its audit records."""
+    return f"{_BOOT}-{next(_COUNTER)}"
+
+
+class Records:
+    """The records of one request. `generation`: of the policy that judges it."""
+
+    def __init__(self, audit: Audit, peer: Peer, request: Request, generation: int) -> None:
+        self.id = new_request_id()
+        self._audit = audit
+        self._peer = peer
+        self._request = request
+        self._generation = generation
+        self._allowed: Allowed | None = None
+        self._since = 0.0
+
+    def refuse(self, event: str, refused: Refused) -> None:
+        """Record that the request is refused, and why."""
+        values = self._values(argv=refused.shown.argv)
+        del values["uid"]
+        self._audit.denied(
+            event,
+            self._peer.uid,
+            refused.shown.secret,
+            **values,
+            code=refused.error.code,
+            filter=refused.filter,
+            detail=self._detail(refused.detail, refused.shown),
+        )
+
+    def busy(self) -> None:
+        """Record that the request would run, were there fewer commands."""
+        self._audit.denied("busy", self._peer.uid, id=self.id, pid=self._peer.pid)
+
+    def allow(self, allowed: Allowed) -> None:
+        """Record that the request was asked about, and would run; beyond a rate it is only counted."""
+        self._audit.counters.add("check", "allowed")
+        if not self._audit.within_rate(self._peer.uid, "checks"):
+            return
+        fragment = f'"code": "allowed", "filter": "{allowed.filter}"'
+        if (line := self._plain(allowed, "check", fragment)) is None:
+            values = {**self._values(argv=allowed.shown.argv), "code": "allowed", "filter": allowed.filter}
+            line = self._audit.line("check", allowed.shown.secret, values)
+        self._audit.put(line, self.id)
+
+    def begin(self, allowed: Allowed, run_as: str) -> None:
+        """Record that the request is about to run. Raises InternalError if it must not."""
+        self._since = monotonic()
+        self._allowed = allowed
+        self._audit.counters.add("run")
+        fragment = f'"filter": "{allowed.filter}", "run_as": "{run_as}"'
+        if (line := self._plain(allowed, "run", fragment)) is None:
+            values = {**self._values(argv=allowed.shown.argv), "filter": allowed.filter, "run_as": run_as}
+            line = self._audit.line("run", allowed.shown.secret, values)
+        self._audit.put(line, self.id, must=True)
+
+    def end(self, code: str, returncode: int | None, sizes: tuple[int, int] | None, detail: str = "") -> None:
+        """Record how what was begun has ended; `sizes`: bytes of stdout and stderr."""
+        spent = round((monotonic() - self._since) * 1000, 1)
+        self._audit.counters.add("end", code)
+        number = "null" if returncode is None else returncode
+        if not detail:
+            more = "" if sizes is None else f', "stdout_bytes": {sizes[0]}, "stderr_bytes": {sizes[1]}'
+            text = (
+                f'{{"time": "{self._audit.stamp()}", "event": "end", "id": "{self.id}", '
+                f'"uid": {self._peer.uid}, "milliseconds": {spent}, "code": "{code}", '
+                f'"returncode": {number}{more}}}\n'
+            )
+            self._audit.put(text.encode("ascii"), self.id)
+            return
+        shown = ALL_SHOWN if self._allowed is None else self._allowed.shown
+        values: dict[str, object] = {"id": self.id, "uid": self._peer.uid, "milliseconds": spent}
+        values |= {"code": code, "returncode": returncode, "detail": self._detail(detail, shown)}
+        self._audit.put(self._audit.line("end", frozenset(), values), self.id)
+
+    def _values(self, *, argv: bool) -> dict[str, object]:
+        """What every record of a decision says of the request."""
+        peer, request = self._peer, self._request
+        return {
+            "id": self.id,
+            "uid": peer.uid,
+            "gid": peer.gid,
+            "pid": peer.pid,
+            "policy": self._generation,
+            "argv": request.argv if argv else request.argv[:1],
+            # No value, and no name that is made to fill the record.
+            "env": [
+                name[:_NAME] if name.isascii() and name.isidentifier() else "?"
+                for name, _ in request.env[:_NAMES]
+            ],
+        }
+
+    def _plain(self, allowed: Allowed, event: str, rest: str) -> bytes | None:
+        """The record that `_values` and `rest` make, without a JSON encoder; None if one is needed."""
+        request, peer = self._request, self._peer
+        if allowed.shown.secret or request.env:
+            return None
+        words = plain(request.argv if allowed.shown.argv else request.argv[:1])
+        if words is None or plain((allowed.filter,)) is None:
+            return None
+        return (
+            f'{{"time": "{self._audit.stamp()}", "event": "{event}", "id": "{self.id}", "uid": {peer.uid}, '
+            f'"gid": {peer.gid}, "pid": {peer.pid}, "policy": {self._generation}, "argv": ["{words}"], '
+            f'"env": [], {rest}}}\n'
+        ).encode("ascii")
+
+    def _detail(self, detail: str, shown: Shown) -> str:
+        """The detail, unless it names a word that is hidden, or a part of one."""
+        hidden = shown.secret if shown.argv else range(1, len(self._request.argv))
+        words = [self._request.argv[place] for place in hidden if place < len(self._request.argv)]
+        parts = {part for word in words for part in (word, *word.split("/")) if len(part) >= _TELLING}
+        return HIDDEN if any(part in detail for part in parts) else detail[:_DETAIL]

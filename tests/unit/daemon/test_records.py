@@ -1,0 +1,138 @@
+"""daemon/record/records.py: every record of a request, from one value."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootwrap_daemon.daemon.record import records as module
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record.records import Records
+from rootwrap_daemon.daemon.request import Peer
+from rootwrap_daemon.errors import ExecutableNotFound
+from rootwrap_daemon.filters.values import Options, Request, Shown
+from rootwrap_daemon.policy.bind import BoundRead
+from rootwrap_daemon.policy.policy import Allowed, Refused, judge
+from tests.unit.policy import things
+
+PEER = Peer(7, 4711, 47, ())
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.log"
+
+
+def all_of(audit: Audit, request: Request, shown: Shown, name: str) -> None:
+    """Every record there is."""
+    allowed = Allowed(name, Options(), BoundRead((), 0), shown)
+    refused = Refused(ExecutableNotFound, "no", f"no {request.argv[-1]}", name, shown)
+    records = Records(audit, PEER, request, 3)
+    records.refuse("denied", refused)
+    records.refuse("check", refused)
+    records.busy()
+    records.allow(allowed)
+    records.begin(allowed, "root")
+    records.end("ok", 0, (1, 2))
+    records.end("timeout", -9, None)
+    records.end("internal", None, None, f"why {request.argv[-1]}")
+
+
+WORDS = ("ip", "a b", "", 'q"', "\\", "é", "\udcff", "\n", "\x7f", "~", "x" * 701, "password=hunter2", "<>&'")
+REQUESTS = [
+    *(Request(("cmd", *pair)) for pair in itertools.product(WORDS, WORDS)),
+    *(Request(("cmd",) * count) for count in (1, 50, 400)),
+    Request(("cmd", "x"), (("A", "secret"), ("B\n", "x"))),
+]
+
+
+def test_a_plain_record_is_as_any_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ways to one line: bytes are the same, whichever is taken."""
+    monkeypatch.setattr(Audit, "stamp", lambda self: "2026-01-01T00:00:00.000+00:00")
+    monkeypatch.setattr(module, "monotonic", lambda: 5.0)
+    monkeypatch.setattr("rootwrap_daemon.daemon.record.audit._BURST", 10**6)
+    found: list[bytes] = []
+    for quick in (True, False):
+        if not quick:
+            monkeypatch.setattr(module, "plain", lambda argv: None)
+        monkeypatch.setattr(module, "new_request_id", map("id-{}".format, itertools.count()).__next__)
+        path.unlink(missing_ok=True)
+        audit = Audit(str(path), required=True, owners=things.OWNERS)
+        for request, shown, name in itertools.product(
+            REQUESTS, (Shown(), Shown(argv=False), Shown(secret=frozenset((2,)))), ("name", 'n"é')
+        ):
+            all_of(audit, request, shown, name)
+        audit.close()
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
+    assert len(found[0].splitlines()) == len(REQUESTS) * 6 * 8
+
+
+@pytest.mark.parametrize(
+    "shown", [Shown(argv=False), Shown(secret=frozenset((1,))), Shown(secret=frozenset((1, 9)))]
+)
+def test_what_a_filter_hides_is_in_no_record(path: Path, shown: Shown) -> None:
+    audit = Audit(str(path), required=True, owners=things.OWNERS)
+    all_of(audit, Request(("cmd", "hunter2")), shown, "name")
+    audit.close()
+    assert len(written(path)) == 8
+    assert b"hunter2" not in path.read_bytes()
+    assert written(path)[4]["argv"] == (["cmd", "***"] if shown.argv else ["cmd"])
+
+
+HIDES = "audit = no-argv"
+
+
+@pytest.mark.parametrize(
+    ("lines", "request_"),
+    [
+        pytest.param(
+            ["a: CommandFilter, no-such-program, root", "[a]", HIDES],
+            Request(("no-such-program", "hunter2")),
+            id="no program",
+        ),
+        pytest.param(
+            ["a: CommandFilter, cat, root", "[a]", HIDES, "stdin = no"],
+            Request(("cat", "hunter2"), stdin=True),
+            id="input",
+        ),
+        pytest.param(
+            ["a: CommandFilter, cat, root", "[a]", HIDES],
+            Request(("cat", "hunter2"), (("X", "1"),)),
+            id="variable",
+        ),
+        pytest.param(
+            ["a: PathFilter, cat, root, /etc", "[a]", HIDES],
+            Request(("cat", "/root/hunter2")),
+            id="another directory",
+        ),
+        pytest.param(
+            [
+                "a: CommandFilter, no-such-program, root",
+                "b: RegExpFilter, no-such-program, root, no-such-program, .*",
+                "[b]",
+                HIDES,
+            ],
+            Request(("no-such-program", "hunter2")),
+            id="the second of two",
+        ),
+    ],
+)
+def test_options_of_the_filter_hold_for_refusals(
+    tmp_path: Path, path: Path, lines: list[str], request_: Request
+) -> None:
+    policy = things.policy(tmp_path, *lines)
+    judged = judge(policy, request_, make=False)
+    assert isinstance(judged, Refused)
+    audit = Audit(str(path), required=True, owners=things.OWNERS)
+    Records(audit, PEER, request_, policy.generation).refuse("denied", judged)
+    audit.close()
+    (record,) = written(path)
+    assert record["argv"] == [request_.argv[0]]
+    assert record["filter"] in ("a", "b")
