@@ -5,6 +5,7 @@ root: the kernel then shows this process to it as uid 0 as well.
 """
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -137,6 +138,10 @@ class Daemon:
     def threads(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
+    def figures(self) -> tuple[int, int]:
+        """Descriptors and threads. The main thread opens a file now and then: the least of several looks."""
+        return min(self.descriptors() for _ in range(20)), self.threads()
+
     def children(self) -> list[int]:
         """Processes whose parent it is, zombies too."""
         return children_of(self.pid)
@@ -158,6 +163,12 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def states_of(pid: int) -> set[str]:
+    """The states of its threads, as one letter each (proc_pid_stat(5))."""
+    paths = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {path.read_text().rpartition(")")[2].split()[0] for path in paths}
+
+
 def is_alive(pid: int) -> bool:
     """True for a process that runs; a zombie does not."""
     try:
@@ -177,6 +188,24 @@ def wait_for(condition: Condition, seconds: float = 30.0) -> None:
         if time.monotonic() > end:
             pytest.fail(f"not within {seconds} s: {condition}")
         time.sleep(0.01)
+
+
+def settle(daemon: Daemon) -> tuple[int, int]:
+    """Descriptors and threads once nobody is connected."""
+    wait_for(lambda: daemon.threads() == 1)
+    return daemon.figures()
+
+
+def our_descriptors() -> int:
+    """How many this process has open, without those of objects that nobody can reach any more."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def with_words(words: str) -> list[int]:
+    """Processes that run and have these words, a pattern of pgrep(1), in their command line."""
+    found = subprocess.run(["pgrep", "-f", words], capture_output=True, check=False).stdout.split()
+    return [int(pid) for pid in found if is_alive(int(pid))]
 
 
 class NewDaemon(Protocol):

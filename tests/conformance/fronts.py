@@ -16,6 +16,10 @@ from typing import Any, Protocol
 Play = Coroutine[Any, Any, Any]
 
 
+#: Seconds between two looks at a file.
+_LOOK = 0.01
+
+
 class GivenUp(Exception):
     """The caller did not wait any longer."""
 
@@ -36,11 +40,12 @@ class Front(Protocol):
     #: False where nobody can be made to stop waiting from outside, but by a signal in the main thread.
     kills: bool
 
+    #: `while_absent` makes the caller stop waiting, as its kind does, when there is a file at `path`.
     def client(self, path: str, **options: Any) -> Any: ...
     def play(self, scenario: Play) -> Any: ...
     def spawn(self, scenario: Play) -> Task: ...
     async def sleep(self, seconds: float) -> None: ...
-    async def within(self, seconds: float, scenario: Play) -> Any: ...
+    async def while_absent(self, path: str, scenario: Play) -> Any: ...
     def native(self, play: Callable[[], Play]) -> threading.Thread: ...
     def anew(self) -> None: ...
 
@@ -190,12 +195,13 @@ class Threads:
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    async def within(self, seconds: float, scenario: Play) -> Any:
-        def give_up(*_: object) -> None:
-            raise GivenUp
+    async def while_absent(self, path: str, scenario: Play) -> Any:
+        def look(*_: object) -> None:
+            if os.path.exists(path):
+                raise GivenUp
 
-        before = signal.signal(signal.SIGALRM, give_up)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        before = signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
         try:
             return drive(scenario)
         finally:
@@ -248,9 +254,19 @@ class Green:
     async def sleep(self, seconds: float) -> None:
         self._eventlet.sleep(seconds)
 
-    async def within(self, seconds: float, scenario: Play) -> Any:
-        with self._eventlet.Timeout(seconds, GivenUp()):
+    async def while_absent(self, path: str, scenario: Play) -> Any:
+        caller = self._eventlet.getcurrent()
+
+        def look() -> None:
+            while not os.path.exists(path):
+                self._eventlet.sleep(_LOOK)
+            caller.throw(GivenUp)
+
+        watcher = self._eventlet.spawn(look)
+        try:
             return drive(scenario)
+        finally:
+            watcher.kill()
 
     def native(self, play: Callable[[], Play]) -> threading.Thread:
         thread: threading.Thread = self._eventlet.patcher.original("threading").Thread(
@@ -312,11 +328,14 @@ class Aio:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def within(self, seconds: float, scenario: Play) -> Any:
+    async def while_absent(self, path: str, scenario: Play) -> Any:
+        task = asyncio.get_running_loop().create_task(scenario)
+        while not os.path.exists(path) and not task.done():
+            await asyncio.sleep(_LOOK)
+        task.cancel()
         try:
-            async with asyncio.timeout(seconds):
-                return await scenario
-        except TimeoutError as error:
+            return await task
+        except asyncio.CancelledError as error:
             raise GivenUp from error
 
     def native(self, play: Callable[[], Play]) -> threading.Thread:

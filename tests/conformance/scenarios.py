@@ -186,7 +186,7 @@ async def cancel(scene: Scene) -> None:
     for capture in ("daemon", "pipe"):
         script = f"sleep {FOREVER} & echo $! > {marker}.new; mv {marker}.new {marker}; wait"
         call = client.run(["sh", "-c", script], capture=capture)
-        await error_of(scene.front.within(1.0, call), GivenUp)
+        await error_of(scene.front.while_absent(marker, call), GivenUp)
         with open(marker) as file:
             await scene.until_ended(int(file.read()))
         os.unlink(marker)
@@ -212,14 +212,20 @@ async def cancel_one_of_many(scene: Scene) -> None:
 @on("daemon")
 async def a_closed_client(scene: Scene) -> None:
     client = scene.client(max_connections=1)
-    first = scene.front.spawn(client.run(["sleep", "0.3"]))
-    await scene.front.sleep(0.1)
+    began, go_on = f"{scene.path}.began", f"{scene.path}.go-on"
+    script = f": > {began}; until [ -e {go_on} ]; do sleep 0.02; done"
+    first = scene.front.spawn(client.run(["sh", "-c", script]))
+    await scene.until(lambda: os.path.exists(began))
     second = scene.front.spawn(client.run(["true"]))
     await scene.front.sleep(0.05)
     client.close()
     await error_of(second.result(), LocalProtocolError)
+    with open(go_on, "x"):
+        pass
     assert (await first.result()).returncode == 0
     await error_of(client.run(["true"]), LocalProtocolError)
+    os.unlink(began)
+    os.unlink(go_on)
 
 
 # Much of it.
@@ -239,21 +245,22 @@ async def large_output(scene: Scene) -> None:
 
 @on("daemon")
 async def two_hundred_at_once(scene: Scene) -> None:
-    """They run side by side: each waits for the file that the last one to start lets through."""
+    """They run side by side: each waits for a word that is given when all of them have begun."""
     client = scene.client(max_connections=200)
     ticks = Ticks(scene)
-    gate = f"{scene.path}.gate"
+    gate, began = f"{scene.path}.gate", f"{scene.path}.began"
     os.mkfifo(gate)
-    script = f"echo started; read x < {gate}; exit 3"
+    script = f"echo >> {began}; read x < {gate}; exit 3"
     calls = [scene.front.spawn(client.run(["sh", "-c", script])) for _ in range(200)]
-    # Opened for both: whoever opens it to read then never waits for a writer.
+    await scene.until(lambda: os.path.exists(began) and os.path.getsize(began) == 200)
+    # Opened for both: it is there before the first who reads, and stays for the last.
     opened = os.open(gate, os.O_RDWR)
-    await scene.front.sleep(1.0)
     os.write(opened, b"x\n" * 200)
     for call in calls:
         assert (await call.result()).returncode == 3
     os.close(opened)
     os.unlink(gate)
+    os.unlink(began)
     await ticks.went_on()
 
 

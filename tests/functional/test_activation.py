@@ -17,7 +17,7 @@ import pytest
 
 from rootwrap_daemon.daemon.start import systemd
 from rootwrap_daemon.errors import ConfigurationError
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon, wait_for
+from tests.real_daemon import ROOT, START, Daemon, NewDaemon, states_of, wait_for
 
 #: Becomes the daemon with descriptor 3 open and LISTEN_PID its own, as only the process itself can do it.
 HAND_OVER = """\
@@ -161,6 +161,8 @@ def test_signs_of_life_end_with_the_main_thread(manager: Manager) -> None:
     manager.start(WATCHDOG_USEC="400000")
     wait_for(lambda: sum("WATCHDOG" in one for one in manager.hear()) >= 3)
     os.kill(manager.daemon.pid, signal.SIGSTOP)
+    # Each of its threads stops when it next comes to run.
+    wait_for(lambda: states_of(manager.daemon.pid) == {"T"})
     manager.hear()
     manager.messages.clear()
     time.sleep(1)

@@ -1,5 +1,6 @@
 """How commands end, and what is left when somebody dies: one outcome, and no process."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -23,7 +24,8 @@ from rootwrap_daemon.errors import (
 )
 from rootwrap_daemon.protocol.exchange import ClientExchange
 from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, VERSION, Cancel, Hello, Result, Run
-from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
+from tests.real_daemon import Daemon, NewDaemon, is_alive, settle, wait_for, with_words
+from tests.wire import Wire
 
 CLIENT = "import sys; from rootwrap_daemon.client import Client; Client(sys.argv[1]).run(sys.argv[2:])"
 
@@ -81,10 +83,10 @@ def test_daemon_restarted_between_two_calls_is_invisible(daemon: Daemon) -> None
 
 def test_idle_connection_closed_by_the_daemon_is_invisible(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(daemon_timeout="1")
-    before = daemon.descriptors()
+    before = settle(daemon)
     with daemon.client() as client:
         assert client.run(["true"]).returncode == 0
-        wait_for(lambda: daemon.descriptors() == before)
+        wait_for(lambda: settle(daemon) == before)
         assert client.run(["true"]).returncode == 0
 
 
@@ -115,8 +117,7 @@ def test_deadline_ends_the_whole_group(daemon: Daemon, client: Client, script: s
     # What is left of the group is not our child; nothing of it may be left.
     group = daemon.audit()[-1]
     assert group["code"] == "timeout"
-    left = subprocess.run(["pgrep", "-f", f"sleep {nap}"], capture_output=True, check=False).stdout.split()
-    assert [pid for pid in left if is_alive(int(pid))] == []
+    wait_for(lambda: with_words(f"sleep {nap}") == [])
 
 
 def test_background_writer_does_not_hold_or_fill_the_call(client: Client) -> None:
@@ -126,77 +127,56 @@ def test_background_writer_does_not_hold_or_fill_the_call(client: Client) -> Non
     wait_for(lambda: not is_alive(pid))
 
 
-def talk(daemon: Daemon, *messages: Run | Cancel) -> tuple[socket.socket, ClientExchange]:
+def talk(daemon: Daemon, *messages: Run | Cancel) -> Wire:
     """A connection that has said hello and these."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(30)
-    connection.connect(daemon.socket)
-    exchange = ClientExchange()
-    data = exchange.send(Hello(VERSION, MAX_ANSWER_FRAME))
-    for message in messages:
-        data += exchange.send(message)
-    connection.sendall(data)
-    return connection, exchange
+    wire = Wire(daemon.socket)
+    wire.greet(*messages)
+    return wire
 
 
-def answer(connection: socket.socket, exchange: ClientExchange) -> object:
-    """The next message but the hello; None at the end."""
-    while True:
-        message = exchange.next_message()
-        if message is not None and not isinstance(message, Hello):
-            return message
-        if message is None:
-            data = connection.recv(65536)
-            if not data:
-                return None
-            exchange.feed(data)
-
-
-def test_cancel_is_answered_with_what_became_of_the_command(daemon: Daemon) -> None:
-    connection, exchange = talk(daemon, Run((b"sh", b"-c", b"echo begun; sleep 60")))
-    wait_for(running(daemon))
-    time.sleep(0.2)
-    connection.sendall(exchange.send(Cancel()))
-    result = answer(connection, exchange)
-    assert isinstance(result, Result)
-    assert (result.returncode, result.stdout) == (-signal.SIGTERM, b"begun\n")
-    # The connection is as good as before; a late cancel is none.
-    connection.sendall(exchange.send(Cancel()) + exchange.send(Run((b"true",))))
-    assert isinstance(answer(connection, exchange), Result)
-    connection.close()
+def test_cancel_is_answered_with_what_became_of_the_command(daemon: Daemon, tmp_path: Path) -> None:
+    marker = tmp_path / "begun"
+    script = f"echo begun; : > '{marker}'; sleep 60".encode()
+    with talk(daemon, Run((b"sh", b"-c", script))) as wire:
+        wait_for(marker.exists)
+        wire.send(Cancel())
+        result = wire.answer()
+        assert isinstance(result, Result)
+        assert (result.returncode, result.stdout) == (-signal.SIGTERM, b"begun\n")
+        # The connection is as good as before; a late cancel is none.
+        wire.say(wire.exchange.send(Cancel()) + wire.exchange.send(Run((b"true",))))
+        assert isinstance(wire.answer(), Result)
 
 
 def test_client_that_only_stops_writing_gets_its_answer(daemon: Daemon) -> None:
-    connection, exchange = talk(daemon, Run((b"sh", b"-c", b"sleep 0.5; echo done")))
-    connection.shutdown(socket.SHUT_WR)
-    result = answer(connection, exchange)
-    assert isinstance(result, Result)
-    assert result.stdout == b"done\n"
-    connection.close()
+    with talk(daemon, Run((b"sh", b"-c", b"sleep 0.5; echo done"))) as wire:
+        wire.sock.shutdown(socket.SHUT_WR)
+        result = wire.answer()
+        assert isinstance(result, Result)
+        assert result.stdout == b"done\n"
 
 
 def test_second_request_during_a_run_ends_both(daemon: Daemon) -> None:
-    connection, _ = talk(daemon, Run((b"sleep", b"60")))
-    wait_for(running(daemon))
-    other = ClientExchange()
-    other.send(Hello(VERSION, MAX_ANSWER_FRAME))
-    connection.sendall(other.send(Run((b"true",))))
-    wait_for(lambda: daemon.children() == [])
-    connection.close()
+    with talk(daemon, Run((b"sleep", b"60"))) as wire:
+        wait_for(running(daemon))
+        other = ClientExchange()
+        other.send(Hello(VERSION, MAX_ANSWER_FRAME))
+        wire.say(other.send(Run((b"true",))))
+        wait_for(lambda: daemon.children() == [])
 
 
 def test_client_that_never_reads_its_answer(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(request_timeout="1")
-    before = daemon.descriptors(), daemon.threads()
-    connections = [talk(daemon, Run((b"sh", b"-c", b"head -c 8000000 /dev/zero")))[0] for _ in range(5)]
-    wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before, 60)
-    for connection in connections:
-        connection.close()
+    before = settle(daemon)
+    with contextlib.ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(talk(daemon, Run((b"sh", b"-c", b"head -c 8000000 /dev/zero"))))
+        wait_for(lambda: settle(daemon) == before, 60)
 
 
 @pytest.mark.parametrize("sent", [0, 1, 4, 5, 10, 20, 40])
 def test_client_that_dies_in_the_middle_of_a_request(daemon: Daemon, sent: int) -> None:
-    before = daemon.descriptors(), daemon.threads()
+    before = settle(daemon)
     exchange = ClientExchange()
     data = exchange.send(Hello(VERSION, MAX_ANSWER_FRAME)) + exchange.send(Run((b"sh", b"-c", b"sleep 0.1")))
     for _ in range(20):
@@ -204,23 +184,23 @@ def test_client_that_dies_in_the_middle_of_a_request(daemon: Daemon, sent: int) 
         connection.connect(daemon.socket)
         connection.sendall(data[:sent])
         connection.close()
-    wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before)
+    wait_for(lambda: settle(daemon) == before)
     wait_for(lambda: daemon.children() == [])
 
 
 def test_half_a_request_is_not_waited_for_for_ever(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(request_timeout="1")
     before = daemon.threads()
-    connection, exchange = talk(daemon)
-    data = exchange.send(Run((b"true", b"x" * 1000)))
-    sent = 0
-    # A byte now and then does not put the end off.
-    with pytest.raises(OSError, match=r"Broken pipe|reset"):
-        while sent < len(data) - 1:
-            connection.sendall(data[sent : sent + 1])
-            sent += 1
-            time.sleep(0.05)
-    wait_for(lambda: daemon.threads() == before)
+    with talk(daemon) as wire:
+        data = wire.exchange.send(Run((b"true", b"x" * 1000)))
+        sent = 0
+        # A byte now and then does not put the end off.
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            while sent < len(data) - 1:
+                wire.sock.sendall(data[sent : sent + 1])
+                sent += 1
+                time.sleep(0.05)
+        wait_for(lambda: daemon.threads() == before)
 
 
 def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon) -> None:
@@ -293,8 +273,7 @@ def test_many_at_once_each_get_their_own(client: Client) -> None:
 def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
     with daemon.client() as client:
         client.run(["true"])
-    wait_for(lambda: daemon.threads() == 1)
-    before = daemon.descriptors(), daemon.threads()
+    before = settle(daemon)
 
     def work(seed: int) -> None:
         with daemon.client() as client:
@@ -321,7 +300,7 @@ def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    wait_for(lambda: (daemon.descriptors(), daemon.threads()) == before)
+    wait_for(lambda: settle(daemon) == before)
     wait_for(lambda: daemon.children() == [])
     runs = [record["id"] for record in daemon.audit() if record["event"] == "run"]
     ends = [record["id"] for record in daemon.audit() if record["event"] == "end"]

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,8 +21,8 @@ from rootwrap_daemon.client import PIPE, Client
 from rootwrap_daemon.errors import Error
 from rootwrap_daemon.protocol.exchange import ClientExchange
 from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, STDOUT, VERSION, Hello, Run, Start
-from tests.functional.test_limits import settle
-from tests.real_daemon import FILTERS, Daemon, NewDaemon, is_alive, wait_for
+from tests.real_daemon import FILTERS, Daemon, NewDaemon, is_alive, settle, states_of, wait_for, with_words
+from tests.wire import lies_unread
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 #: How long the processes of this run sleep, so that none of another is taken for them.
@@ -63,8 +62,7 @@ def outcome(
 
 def sleeping() -> list[int]:
     """Processes of this run that sleep."""
-    found = subprocess.run(["pgrep", "-f", f"sleep {NAP}"], capture_output=True, check=False).stdout.split()
-    return [int(pid) for pid in found if is_alive(int(pid))]
+    return with_words(f"sleep {NAP}")
 
 
 @contextlib.contextmanager
@@ -218,8 +216,12 @@ def test_client_is_killed(daemon: Daemon, passed: bool, stage: str) -> None:
             wait_for(lambda: daemon.children() == [])
             seen["gone"] += 1
             next_is_answered(client)
-        begun = Counter(record["event"] for record in daemon.audit())
-        assert begun["run"] == begun["end"]
+
+        def ended() -> bool:
+            begun = Counter(record["event"] for record in daemon.audit())
+            return begun["run"] == begun["end"]
+
+        wait_for(ended)
 
 
 # The daemon.
@@ -234,12 +236,13 @@ def killed_daemon(daemon: Daemon, client: Client, passed: bool, stage: str, mark
     answers: list[str] = []
     if stage == "before it reads":
         os.kill(daemon.pid, signal.SIGSTOP)
+        wait_for(lambda: states_of(daemon.pid) == {"T"})
     else:
         script = f"echo x >> '{marker}'; sleep {NAP}"
     thread = threading.Thread(target=lambda: answers.append(outcome(client, passed, script)))
     thread.start()
     if stage == "before it reads":
-        time.sleep(0.1)
+        wait_for(lambda: lies_unread(daemon.socket))
     else:
         wait_for(lambda: marker.exists() and sleeping())
     daemon.restart(signal.SIGKILL)

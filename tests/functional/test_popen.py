@@ -7,12 +7,22 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from rootwrap_daemon.client import PIPE, STDOUT, Client
 from rootwrap_daemon.errors import BadRequest, CommandTimeout, Denied, ExecutableNotFound, OutcomeUnknown
-from tests.real_daemon import FILTERS, ROOT, Daemon, NewDaemon, is_alive, wait_for
+from tests.real_daemon import (
+    FILTERS,
+    ROOT,
+    Daemon,
+    NewDaemon,
+    is_alive,
+    our_descriptors,
+    settle,
+    wait_for,
+)
 
 MORE = FILTERS.replace(
     "[sh]",
@@ -101,10 +111,13 @@ def test_communicate_after_somebody_has_read(agent: Client) -> None:
         assert process.communicate() == (b"two\nthree\n", None)
 
 
-def test_communicate_can_be_continued(agent: Client) -> None:
-    with agent.popen(["sh", "-c", "echo one; sleep 0.4; cat"], stdin=PIPE, stdout=PIPE) as process:
+def test_communicate_can_be_continued(agent: Client, tmp_path: Path) -> None:
+    marker = tmp_path / "go on"
+    script = f"echo one; until [ -e '{marker}' ]; do sleep 0.02; done; cat"
+    with agent.popen(["sh", "-c", script], stdin=PIPE, stdout=PIPE) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.communicate(b"two\n", timeout=0.1)
+        marker.touch()
         assert process.communicate() == (b"one\ntwo\n", None)
 
 
@@ -238,8 +251,8 @@ def test_wait_gives_up(agent: Client) -> None:
 
 
 def test_refusals_raise_at_once(agent: Client, started: Daemon) -> None:
-    before = started.descriptors()
-    ours = len(os.listdir("/proc/self/fd"))
+    before = settle(started)
+    ours = our_descriptors()
     with pytest.raises(Denied):
         agent.popen(["rm", "x"], stdin=PIPE, stdout=PIPE)
     with pytest.raises(Denied, match="captured"):
@@ -247,8 +260,9 @@ def test_refusals_raise_at_once(agent: Client, started: Daemon) -> None:
     with pytest.raises(Denied):
         agent.popen(["head"], stdin=PIPE)
     assert agent.popen(["printenv"]).wait() == 0
-    assert len(os.listdir("/proc/self/fd")) == ours
-    wait_for(lambda: started.descriptors() == before)
+    assert our_descriptors() <= ours + 1, "the one connection"
+    agent.close()
+    wait_for(lambda: settle(started) == before)
 
 
 def test_a_file_that_is_read_has_ended_already(new_daemon: NewDaemon) -> None:
@@ -326,12 +340,14 @@ def test_a_program_that_cannot_be_run(new_daemon: NewDaemon) -> None:
 
 
 def test_nothing_is_left(agent: Client, started: Daemon) -> None:
-    before = started.descriptors()
-    ours = len(os.listdir("/proc/self/fd"))
+    before = settle(started)
+    ours = our_descriptors()
     for _ in range(20):
         assert agent.popen(["cat"], stdin=PIPE, stdout=PIPE, stderr=PIPE).communicate(b"x")[0] == b"x"
-    wait_for(lambda: started.descriptors() == before)
-    assert len(os.listdir("/proc/self/fd")) == ours
+    assert our_descriptors() <= ours + 1, "the one connection"
+    agent.close()
+    wait_for(lambda: settle(started) == before)
+    assert our_descriptors() <= ours
 
 
 def test_records(agent: Client, started: Daemon) -> None:

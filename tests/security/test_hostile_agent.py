@@ -14,7 +14,9 @@ import pytest
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied, Error
 from rootwrap_daemon.protocol.codec import HEADER
+from rootwrap_daemon.protocol.messages import Cancel, Failure, Result, Run
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, is_alive, raw, wait_for
+from tests.wire import Wire
 
 RUN_SLEEP = frame([1, [b"sleep", b"30"], [], None, None])
 CANCEL = frame([3])
@@ -29,9 +31,7 @@ def resident(daemon: Daemon) -> int:
 
 
 def connect(daemon: Daemon, data: bytes = b"") -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(30)
-    connection.connect(daemon.socket)
+    connection = Wire(daemon.socket).sock
     connection.sendall(data)
     return connection
 
@@ -110,14 +110,11 @@ def test_flood_of_cancels_is_read_away(daemon: Daemon) -> None:
 
 
 def test_cancel_in_the_same_breath_as_the_run(daemon: Daemon) -> None:
-    connection = connect(daemon, HELLO + RUN_SLEEP + CANCEL)
-    answers = b""
-    # Result: [4, id, returncode, ...], -15 in msgpack is f1.
-    while b"\xf1\xc4\x00\xc4\x00" not in answers:
-        data = connection.recv(65536)
-        assert data
-        answers += data
-    connection.close()
+    with Wire(daemon.socket) as wire:
+        wire.greet(Run((b"sleep", b"30")), Cancel())
+        answer = wire.answer()
+        assert isinstance(answer, Result)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (-signal.SIGTERM, b"", b"")
     wait_for(lambda: daemon.children() == [])
 
 
@@ -235,9 +232,13 @@ def test_command_that_cannot_be_killed_is_said_so(new_daemon: NewDaemon) -> None
         capabilities="CAP_SETUID, CAP_SETGID",
         kill_grace="0.2",
     )
-    with daemon.client() as client, pytest.raises(Error) as caught:
-        client.run(["setpriv", "--reuid=61111", "sleep", "13"], timeout=0.2)
-    assert caught.value.code == "internal"
+    with Wire(daemon.socket) as wire:
+        wire.greet(Run((b"setpriv", b"--reuid=61111", b"sleep", b"13")))
+        wait_for(lambda: [os.stat(f"/proc/{pid}").st_uid for pid in daemon.children()] == [61111])
+        wire.send(Cancel())
+        answer = wire.answer()
+        assert isinstance(answer, Failure)
+        assert answer.code == "internal"
     assert daemon.audit()[-1]["event"] == "end"
     for pid in daemon.children():
         os.kill(pid, signal.SIGKILL)
@@ -256,17 +257,8 @@ time.sleep(60)
 @pytest.mark.root
 def test_command_in_the_hands_of_a_tracer_does_not_hold_its_call(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("[Filters]\nsleep: CommandFilter, sleep, nobody\n", kill_grace="0.2")
-    outcomes: list[str] = []
-
-    def work() -> None:
-        with daemon.client() as client:
-            try:
-                client.run(["sleep", "30"], timeout=2)
-            except Error as error:
-                outcomes.append(error.code)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+    wire = Wire(daemon.socket)
+    wire.greet(Run((b"sleep", b"77")))
     wait_for(lambda: daemon.children() != [])
     (pid,) = daemon.children()
     wait_for(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
@@ -276,10 +268,13 @@ def test_command_in_the_hands_of_a_tracer_does_not_hold_its_call(new_daemon: New
     try:
         if tracer.stdout is None or tracer.stdout.readline() != b"seized\n":
             pytest.skip("this system does not let a user trace its own processes")
-        thread.join(60)
-        assert outcomes == ["internal"]
+        wire.send(Cancel())
+        answer = wire.answer()
+        assert isinstance(answer, Failure)
+        assert answer.code == "internal"
         assert not is_alive(pid)
     finally:
+        wire.sock.close()
         tracer.kill()
         tracer.wait()
 

@@ -12,12 +12,10 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.protocol.exchange import ClientExchange
 from rootwrap_daemon.protocol.messages import (
     MAX_ANSWER_FRAME,
     STDERR,
@@ -36,9 +34,9 @@ from rootwrap_daemon.protocol.messages import (
     Started,
     Status,
 )
-from tests.functional.test_limits import settle
-from tests.real_daemon import FILTERS, Daemon, NewDaemon, frame, is_alive, wait_for
+from tests.real_daemon import FILTERS, Daemon, NewDaemon, frame, is_alive, settle, wait_for
 from tests.security.slow_files import SlowFiles, slow_files
+from tests.wire import Wire
 
 pytestmark = pytest.mark.root
 
@@ -74,54 +72,18 @@ def daemon(new_daemon: NewDaemon) -> Daemon:
     )
 
 
-@dataclass
-class Agent:
+class Agent(Wire):
     """A taken-over agent: a connection over which anything may be said."""
 
-    daemon: Daemon
-    sock: socket.socket = field(init=False)
-    exchange: ClientExchange = field(default_factory=ClientExchange)
-    uid: int = AGENT
-
-    def __post_init__(self) -> None:
-        with being(self.uid):
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(20)
-            self.sock.connect(self.daemon.socket)
-
-    def say(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
-        with contextlib.suppress(ConnectionError):
-            socket.send_fds(self.sock, [data], list(descriptors))
+    def __init__(self, daemon: Daemon, uid: int = AGENT) -> None:
+        with being(uid):
+            super().__init__(daemon.socket)
 
     def start(
         self, descriptors: Sequence[int], slots: int, argv: Sequence[bytes] = (b"cat",), **options: int
     ) -> None:
-        self.say(HELLO)
-        self.exchange.send(Hello(VERSION, MAX_ANSWER_FRAME))
-        message = Start(tuple(argv), (), slots, **options)
-        self.say(self.exchange.send(message), descriptors)
-
-    def rest(self) -> bytes:
-        """All that the daemon still says, until it ends the connection."""
-        answers = b""
-        with contextlib.suppress(ConnectionError):
-            while chunk := self.sock.recv(65536):
-                answers += chunk
-        return answers
-
-    def answer(self) -> Request | object:
-        """The next answer."""
-        while (message := self.exchange.next_message()) is None or isinstance(message, Hello):
-            data = self.sock.recv(65536)
-            assert data, "the daemon ended the connection"
-            self.exchange.feed(data)
-        return message
-
-    def __enter__(self) -> "Agent":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
+        self.send(Hello(VERSION, MAX_ANSWER_FRAME))
+        self.send(Start(tuple(argv), (), slots, **options), descriptors)
 
 
 def pipe_of(uid: int, flags: int = 0) -> tuple[int, int]:

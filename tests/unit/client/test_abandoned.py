@@ -56,8 +56,11 @@ def test_a_greenthread_is_killed(
 
 
 def test_a_greenthread_times_out(daemon: FakeDaemon, one: green.Client) -> None:
-    with pytest.raises(eventlet.Timeout), eventlet.Timeout(0.2):
-        one.run(["wait"])
+    thread = eventlet.spawn(one.run, ["wait"])
+    eventually(lambda: daemon.running == 1)
+    thread.kill(eventlet.Timeout())
+    with pytest.raises(eventlet.Timeout):
+        thread.wait()
     assert daemon.went.acquire(timeout=PATIENCE)
     one.run(["echo"])
 

@@ -129,7 +129,9 @@ def test_a_killed_greenthread_ends_its_command(daemon: FakeDaemon, path: Path, w
         program(
             way,
             """
-eventlet.sleep(0.3)
+import os
+while not os.path.exists(os.path.dirname(sys.argv[1]) + "/began"):
+    eventlet.sleep(0.01)
 calls[0].kill()
 print(client.run(["wait", "after"]).stdout, len(client._held.sockets))
 """,

@@ -129,7 +129,8 @@ def test_none_is_lost_between_threads() -> None:
     def work(seed: int) -> int:
         nonlocal held, most
         choose, done = random.Random(seed), 0
-        while time.monotonic() < end:
+        # On a busy machine longer, until each had a turn.
+        while time.monotonic() < end or not done:
             gate = threading.Lock()
             gate.acquire()
             turn: Turn[str] = Turn(gate.release)

@@ -86,9 +86,8 @@ def test_a_child_does_not_keep_its_parents_commands_alive(daemon: FakeDaemon, pa
             # The parent: ends itself once its command runs and its child is there.
             client = Client(sys.argv[1])
             threading.Thread(target=client.run, args=(["wait"],), daemon=True).start()
-            while not client._held.sockets:
+            while not os.path.exists(sys.argv[3]):
                 time.sleep(0.01)
-            time.sleep(0.3)
             read, write = os.pipe()
             if os.fork():
                 os.read(read, 1)
@@ -102,6 +101,7 @@ def test_a_child_does_not_keep_its_parents_commands_alive(daemon: FakeDaemon, pa
         """,
         path,
         path.parent / "went",
+        path.parent / "began",
     )
     thread.join()
     assert went
@@ -111,18 +111,21 @@ def test_a_child_does_not_keep_its_parents_commands_alive(daemon: FakeDaemon, pa
 def test_an_exit_makes_no_noise(daemon: FakeDaemon, path: Path) -> None:
     """With idle connections, a command running in a daemon thread, and nothing closed."""
     for front_end in ("threads", "green"):
+        (path.parent / "began").unlink(missing_ok=True)
         out = run_program(
             f"""
-            import sys, threading, time
+            import os, sys, threading, time
             from rootwrap_daemon.client.{front_end} import Client
             client = Client(sys.argv[1])
             client.run(["echo"])
             threading.Thread(target=client.run, args=(["wait"],), daemon=True).start()
-            time.sleep(0.3)
+            while not os.path.exists(sys.argv[2]):
+                time.sleep(0.01)
             client.run(["echo"])
             print("done")
             """,
             path,
+            path.parent / "began",
         )
         assert out == "done\n"
         assert daemon.went.acquire(timeout=PATIENCE)

@@ -1,5 +1,6 @@
 """What is tried again, and what never is."""
 
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from rootwrap_daemon.errors import RemoteProtocolError
 from rootwrap_daemon.protocol.codec import encode
 from rootwrap_daemon.protocol.exchange import ClientExchange
 from rootwrap_daemon.protocol.messages import VERSION, Failure, Hello, Result
-from tests.unit.client.fake_daemon import HELLO, FakeDaemon, Peer
+from tests.unit.client.fake_daemon import HELLO, PATIENCE, FakeDaemon, Peer
 
 StartDaemon = Callable[..., FakeDaemon]
 Script = Callable[[Peer], None]
@@ -252,7 +253,8 @@ def lost(peer: Peer) -> None:
 
 def lost_unread(peer: Peer) -> None:
     """End with the request unread: the client gets ECONNRESET."""
-    threading.Event().wait(0.2)
+    # Hello and request come at once.
+    peer.sock.recv(1, socket.MSG_PEEK)
     peer.sock.close()
 
 
@@ -393,12 +395,11 @@ def test_the_grace_period_is_waited_for(start_daemon: StartDaemon, client: Clien
 
 @pytest.mark.usefixtures("impatient")
 def test_a_request_that_is_not_taken_in_time(start_daemon: StartDaemon, client: Client) -> None:
-    def script(peer: Peer) -> None:
-        threading.Event().wait(1)
-
-    daemon = start_daemon(script)
+    over = threading.Event()
+    daemon = start_daemon(lambda peer: bool(over.wait(PATIENCE)))
     with pytest.raises(DaemonUnavailable, match="nothing ran"):
         client.run(["cat"], input=LARGE, timeout=0.1)
+    over.set()
     assert daemon.connections == 1
 
 
