@@ -12,7 +12,7 @@ from typing import Final
 
 from rootwrap_daemon.filters import ip
 from rootwrap_daemon.filters.base import is_normal_path
-from rootwrap_daemon.filters.finding import Fault
+from rootwrap_daemon.filters.finding import Fault, one_of
 from rootwrap_daemon.filters.patterns import MAX_SUBJECT
 from rootwrap_daemon.filters.values import Beneath, ProcessOf, Word
 
@@ -175,5 +175,5 @@ def typed(name: str, parameter: str | None) -> Matcher:
         raise Fault("pattern", f"{name} needs a parameter", f"write {{{name}=...}}")
     if name in _PLAIN:
         raise Fault("pattern", f"{name} takes no parameter", f"write {{{name}}}")
-    known = ", ".join(sorted({*_PLAIN, *_WITH_PARAMETER}))
-    raise Fault("pattern", f"there is no type {name!r}", f"use one of {known}, or {{=word}} for a word")
+    remedy = f"{one_of(name, sorted({*_PLAIN, *_WITH_PARAMETER}))}, or {{=word}} for a word"
+    raise Fault("pattern", f"there is no type {name!r}", remedy)

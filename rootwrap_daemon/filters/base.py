@@ -45,6 +45,10 @@ class Filter:
         """The places of argv where one of few words must stand, and which; so that others are not tried."""
         return {}
 
+    def uses(self, option: str) -> bool:
+        """False for an option of this kind that does nothing for the words of this filter."""
+        return True
+
     def match(self, request: Request, clock: Clock) -> Plan | None:
         """What would run, None if these words are not allowed.
 

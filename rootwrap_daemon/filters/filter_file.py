@@ -12,29 +12,28 @@ from rootwrap_daemon.filters import kinds
 from rootwrap_daemon.filters import options as option_reader
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
-from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
+from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity, nearest, one_of
 from rootwrap_daemon.filters.ini import FILTERS, Document, Entry, Section, parse
+from rootwrap_daemon.filters.options import OPTIONS, useless
 from rootwrap_daemon.filters.values import Options
 
 #: Kind as written in a filter file -> what it makes of its definition.
 KINDS: Final[dict[str, type[Filter]]] = {**kinds.KINDS, ArgvFilter.__name__: ArgvFilter}
 
 
-#: The options that only some kinds look at.
-_ONLY_FOR: Final = {
-    "target_user": ("KillFilter",),
-    "started_by": ("KillFilter",),
-    "pin": ("PathFilter", "ArgvFilter"),
-    "create": ("PathFilter", "ArgvFilter"),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class FilterFile:
-    """One file: the filters that can be used, and every finding."""
+    """One file: the filters that can be used, and every finding.
+
+    `parsed`: the filters that have no error of their own; an error of the file leaves out all of them.
+    `unmatched`: the folded names of sections that no filter here has: a filter of that name in another file
+    lacks the options that are meant for it.
+    """
 
     filters: tuple[Filter, ...]
     findings: tuple[Finding, ...]
+    parsed: tuple[Filter, ...]
+    unmatched: frozenset[str]
 
 
 # What Ansible, Kolla (Jinja) and Puppet (ERB) put in a file that is still to be made.
@@ -57,6 +56,10 @@ def _of_template(finding: Finding, lines: list[str]) -> Finding:
     return replace(finding, code="template", what=what, remedy=remedy)
 
 
+#: The options of a filter, as values and as written.
+_Given = tuple[Options, tuple[Entry, ...]]
+
+
 class _Reader:
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -75,15 +78,18 @@ class _Reader:
         for section in self.document.sections:
             if section.name == FILTERS:
                 entries = self._unique(section)
-        options = self._options(entries)
+        options, unmatched = self._options(entries)
         filters = [
             found
             for entry in entries.values()
-            if (found := self._filter(entry, options.get(entry.key, Options()))) is not None
+            if (found := self._filter(entry, *options.get(entry.key, (Options(), ())))) is not None
         ]
-        refused = {name for f in self.findings if f.severity is Severity.ERROR for name in f.filters}
-        usable = tuple(f for f in filters if f.name.lower() not in refused)
-        return FilterFile(usable, tuple(sorted(self.findings, key=lambda finding: finding.location)))
+        errors = [finding.filters for finding in self.findings if finding.severity is Severity.ERROR]
+        parsed = tuple(one for one in filters if not any(one.name.lower() in names for names in errors))
+        # Whoever an error of the file is about may have lost what restricts it.
+        usable = parsed if all(errors) else ()
+        findings = tuple(sorted(self.findings, key=lambda finding: finding.location))
+        return FilterFile(usable, findings, parsed, unmatched)
 
     def _unique(self, section: Section) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
@@ -100,9 +106,12 @@ class _Reader:
                 self._add(Severity.ERROR, fault, entry.key)
         return entries
 
-    def _filter(self, entry: Entry, options: Options) -> Filter | None:
+    def _filter(self, entry: Entry, options: Options, given: tuple[Entry, ...]) -> Filter | None:
         try:
             found = self._parsed(entry, options)
+            for option in given:
+                if option.key in OPTIONS and not found.uses(option.key):
+                    raise useless(option, "this filter")
         except Fault as fault:
             self._add(Severity.ERROR, fault.at(entry.location), entry.key)
             return None
@@ -118,44 +127,43 @@ class _Reader:
             raise Fault("section", f"a filter named {entry.name}", "name it otherwise")
         name = entry.fields[0]
         if name.text not in KINDS:
-            remedy = f"use one of {', '.join(KINDS)}"
-            raise Fault("kind", f"{name.text!r} is not a kind of filter", remedy, name.location)
+            what = f"{name.text!r} is not a kind of filter"
+            raise Fault("kind", what, one_of(name.text, KINDS), name.location)
         return KINDS[name.text].parse(entry, options, self._warn)
 
-    def _options(self, entries: dict[str, Entry]) -> dict[str, Options]:
-        found: dict[str, Options] = {}
-        seen: dict[tuple[str, str], Entry] = {}
+    def _options(self, entries: dict[str, Entry]) -> tuple[dict[str, _Given], frozenset[str]]:
+        """The options by the folded names of their filters, and the folded names that no filter has."""
+        found: dict[str, _Given] = {}
+        unmatched: set[str] = set()
         for section in self.document.sections:
             if section.name == FILTERS or section.name.upper() == "DEFAULT":
                 # The second has its finding already.
                 continue
             key = section.name.lower()
-            if key not in entries:
-                what = f"[{section.name}] is not the name of a filter in this file"
-                remedy = f"options need their filter above, in [{FILTERS}]"
-                self._add(Severity.ERROR, Fault("section", what, remedy, section.location))
+            if key in entries:
+                found[key] = self._read_options(section, entries[key], *found.get(key, (Options(), ())))
                 continue
-            options = found.get(key, Options())
-            for entry in section.entries:
-                again = seen.setdefault((key, entry.key), entry) is not entry
-                try:
-                    if again:
-                        raise Fault("option", f"{entry.name} a second time", "write it once")
-                    _check_kind(entry, entries[key].fields[0].text)
-                    options = option_reader.read(options, entry, self._warn)
-                except Fault as fault:
-                    self._add(Severity.ERROR, fault.at(entry.location), key)
-            found[key] = options
-        return found
+            unmatched.add(key.strip())
+            what = f"[{section.name}] is not the name of a filter in this file"
+            near = nearest(section.name.strip(), (entry.name for entry in entries.values()))
+            meant = f"did you mean [{near}]? " if near else ""
+            remedy = f"{meant}options need their filter above, in [{FILTERS}]"
+            self._add(Severity.ERROR, Fault("section", what, remedy, section.location))
+        return found, frozenset(unmatched)
 
-
-def _check_kind(entry: Entry, kind: str) -> None:
-    """Raise Fault for an option that a filter of this kind does not have."""
-    only_for = _ONLY_FOR.get(entry.key)
-    if kind in KINDS and only_for is not None and kind not in only_for:
-        # Its author believes that it keeps something out.
-        remedy = f"take it out; it is for {' and '.join(only_for)}"
-        raise Fault("option", f"{entry.name} does nothing in a {kind}", remedy, entry.location)
+    def _read_options(
+        self, section: Section, filter_: Entry, options: Options, given: tuple[Entry, ...]
+    ) -> _Given:
+        kind = filter_.fields[0].text
+        for entry in section.entries:
+            try:
+                if any(entry.key == other.key for other in given):
+                    raise Fault("option", f"{entry.name} a second time", "write it once")
+                options = option_reader.read(options, entry, kind if kind in KINDS else None, self._warn)
+            except Fault as fault:
+                self._add(Severity.ERROR, fault.at(entry.location), filter_.key)
+            given = (*given, entry)
+        return options, given
 
 
 def _is_same(one: Entry, other: Entry) -> bool:

@@ -4,7 +4,9 @@ Promises: every fault has a code; its sentence can be reworded and its code stay
 check` are looked up by it.
 """
 
+import difflib
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -100,3 +102,18 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.location}: {self.severity.value}: {self.what}: {self.remedy}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of the known words that this one is a misspelling of, None if there is none."""
+    folded = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.7)
+    return folded[near[0]] if near else None
+
+
+def one_of(word: str, known: Iterable[str]) -> str:
+    """The remedy for a word that must be one of those known: the nearest one, and all of them."""
+    words = tuple(known)
+    near = nearest(word, words)
+    meant = f"did you mean {near}? " if near else ""
+    return f"{meant}use one of {', '.join(words)}"

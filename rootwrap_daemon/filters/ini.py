@@ -1,7 +1,7 @@
-"""Filter-file text -> entries that know their file:line:column, and findings; never raises on bad text.
+"""Read the INI text of a filter file as entries that know their file:line:column, and findings.
 
-Promises: reads what oslo.rootwrap's RawConfigParser(strict=False) reads, and says so where it must not be
-used.
+Promises: reads what oslo.rootwrap's RawConfigParser(strict=False) reads, and has a finding where that must
+not be used. A finding that is not about one filter is about the file.
 """
 
 import re
@@ -120,8 +120,8 @@ class _Parser:
                 self.draft.lines.append((number, column, stripped))
             return
         self._finish()
-        if header := _HEADER.match(stripped):
-            self._header(header[1], here)
+        if stripped.startswith("["):
+            self._header(stripped, here)
             return
         if self.section is None:
             self._error(here, "section", "a line before any section", f"put [{FILTERS}] above it")
@@ -158,13 +158,24 @@ class _Parser:
                     about = self._about(_definition(stripped)[0] or None)
         self._error(where, "character", what, "take it out", *about)
 
-    def _header(self, name: str, here: Location) -> None:
+    def _header(self, text: str, here: Location) -> None:
+        header = _HEADER.match(text)
+        if header is None:
+            # What comes below belongs to a section whose name is not known.
+            self.section = None
+            self._error(here, "section", "a section header without its ]", "write [NAME]")
+            return
+        name = header[1]
         if name.upper() == "DEFAULT":
             self._error(here, "section", "a [DEFAULT] section", f"move what is in it to [{FILTERS}]")
         known = self.sections.get(name)
         if known is None:
             known = self.sections[name] = Section(name, here)
         self.section = known
+        behind = text[header.end() :].strip()
+        if behind and behind[0] not in "#;":
+            where = Location(here.file, here.line, here.column + text.index(behind, header.end()))
+            self._error(where, "section", "text behind a section header", "put it on the next line")
 
     def _finish(self) -> None:
         draft, self.draft = self.draft, None

@@ -104,6 +104,9 @@ class PathFilter(Filter):
             if word != "pass" and not word.startswith("/")
         }
 
+    def uses(self, option: str) -> bool:
+        return option not in ("pin", "create") or any(word.startswith("/") for word in self.arguments)
+
     def match(self, request: Request, clock: Clock) -> Plan | None:
         given = request.argv[1:]
         if len(given) != len(self.arguments):
@@ -295,6 +298,9 @@ class EnvFilter(Filter):
             given = {f"{name}={value}" for name, value in self.variables}
             words |= dict.fromkeys(range(1, count), given)
         return words
+
+    def uses(self, option: str) -> bool:
+        return option != "max_word" or bool(self.patterns)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         argv = request.argv

@@ -6,12 +6,12 @@ Promises: an option that is unknown, or not set exactly as it can be, is a findi
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeVar
 
 from rootwrap_daemon.filters.argv_types import Typed, typed
 from rootwrap_daemon.filters.base import Warn, signal_number
-from rootwrap_daemon.filters.finding import Fault
+from rootwrap_daemon.filters.finding import Fault, one_of
 from rootwrap_daemon.filters.ini import Entry, Field
 from rootwrap_daemon.filters.values import Options, Pin
 from rootwrap_daemon.filters.variables import is_dangerous_variable, is_printable_ascii
@@ -40,16 +40,43 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
 Number = TypeVar("Number", int, float)
 
 
-def read(options: Options, entry: Entry, warn: Warn) -> Options:
-    """`options` with what this entry sets. Raises Fault."""
-    reader = _READERS.get(entry.key)
-    if reader is None:
-        known = ", ".join(sorted(_READERS))
-        raise Fault(
-            "option", f"{entry.name} is not an option of a filter", f"use one of {known}", entry.location
-        )
+Reader = Callable[[tuple[Field, ...]], dict[str, Any]]
+
+#: Kinds that run a program with words of their own.
+COMMANDS: Final = frozenset(
+    ("CommandFilter", "RegExpFilter", "PathFilter", "IpFilter", "EnvFilter", "ArgvFilter")
+)
+#: Kinds that run a command which another filter allows. (A ChainingFilter runs nothing, and has no options.)
+CHAINS: Final = frozenset(("IpNetnsExecFilter", "ChainingRegExpFilter"))
+EXECUTES: Final = COMMANDS | CHAINS
+KILL: Final = frozenset(("KillFilter",))
+READ: Final = frozenset(("ReadFileFilter",))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A row of the table.
+
+    `read`: the fields of its value as fields of Options; raises Fault. `kinds`: those that apply it, each for
+    all of its filters but where `Filter.uses` says no. `when` it is applied.
+    """
+
+    name: str
+    read: Reader
+    kinds: frozenset[str]
+    when: Literal["match", "bind", "run", "record"]
+
+
+def read(options: Options, entry: Entry, kind: str | None, warn: Warn) -> Options:
+    """`options` of a filter of this kind (None: an unknown one) with what this entry sets. Raises Fault."""
+    option = OPTIONS.get(entry.key)
+    if option is None:
+        what = f"{entry.name} is not an option of a filter"
+        raise Fault("option", what, one_of(entry.key, OPTIONS), entry.location)
+    if kind is not None and kind not in option.kinds:
+        raise useless(entry, f"a {kind}")
     try:
-        changes = reader(entry.fields)
+        changes = option.read(entry.fields)
     except Fault as fault:
         raise Fault("option", f"{entry.name}: {fault.what}", fault.remedy, entry.fields[0].location) from None
     for part in entry.fields if entry.key == "env" else ():
@@ -57,6 +84,12 @@ def read(options: Options, entry: Entry, warn: Warn) -> Options:
         if is_dangerous_variable(name):
             warn(Fault("variable", f"any value of {name} can run other code", "leave it out", part.location))
     return replace(options, **changes)
+
+
+def useless(entry: Entry, where: str) -> Fault:
+    """The fault of an option that would do nothing: its author believes that it restricts the filter."""
+    remedy = f"take it out; it is for {', '.join(sorted(OPTIONS[entry.key].kinds))}"
+    return Fault("option", f"{entry.name} does nothing in {where}", remedy, entry.location)
 
 
 def _one(fields: tuple[Field, ...]) -> str:
@@ -91,7 +124,7 @@ def _set_env(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {"set_env": tuple(found.items())}
 
 
-def _whole(name: str, unit: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+def _whole(name: str, unit: str) -> Reader:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if not re.fullmatch(r"[1-9][0-9]{0,11}", text, re.ASCII):
@@ -119,7 +152,7 @@ def _signals(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {"signals": frozenset(found)}
 
 
-def _yes_or_no(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+def _yes_or_no(name: str) -> Reader:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if text not in ("yes", "no"):
@@ -129,7 +162,7 @@ def _yes_or_no(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
     return reader
 
 
-def _chosen(name: str, values: Mapping[str, object]) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+def _chosen(name: str, values: Mapping[str, object]) -> Reader:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if text not in values:
@@ -139,7 +172,7 @@ def _chosen(name: str, values: Mapping[str, object]) -> Callable[[tuple[Field, .
     return reader
 
 
-def _mode(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+def _mode(name: str) -> Reader:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if not _OCTAL.fullmatch(text):
@@ -149,7 +182,7 @@ def _mode(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
     return reader
 
 
-def _name(name: str) -> Callable[[tuple[Field, ...]], dict[str, Any]]:
+def _name(name: str) -> Reader:
     def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
         text = _one(fields)
         if not _NAME.fullmatch(text):
@@ -190,27 +223,43 @@ def _limits(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {"limits": tuple(sorted(found.items()))}
 
 
-_READERS: Final[dict[str, Callable[[tuple[Field, ...]], dict[str, Any]]]] = {
-    "env": _env,
-    "set_env": _set_env,
-    "max_word": _whole("max_word", "characters"),
-    "timeout": _timeout,
-    "max_output": _whole("max_output", "bytes"),
-    "stdin": _yes_or_no("stdin"),
-    "cwd": _cwd,
-    "umask": _mode("umask"),
-    "group": _name("group"),
-    "capabilities": _capabilities,
-    "no_new_privs": _yes_or_no("no_new_privs"),
-    "limits": _limits,
-    "pin": _chosen("pin", {pin.value: pin for pin in Pin}),
-    "create": _mode("create"),
-    "sanitize": _chosen("sanitize", {"none": False, "secrets": True}),
-    "audit": _chosen("audit_argv", {"argv": True, "no-argv": False}),
-    "target_user": _name("target_user"),
-    "started_by": _chosen("started_by_us", {"self": True, "anybody": False}),
-    "signals": _signals,
-    "on_stop": _chosen("on_stop_leave", {"end": False, "leave": True}),
+#: Every option by its name.
+OPTIONS: Final = {
+    option.name: option
+    for option in (
+        Option("env", _env, COMMANDS, "match"),
+        Option("set_env", _set_env, COMMANDS, "match"),
+        Option(
+            "max_word",
+            _whole("max_word", "characters"),
+            frozenset(("RegExpFilter", "EnvFilter", "ChainingRegExpFilter")),
+            "match",
+        ),
+        Option("timeout", _timeout, EXECUTES | READ, "run"),
+        Option("max_output", _whole("max_output", "bytes"), EXECUTES | READ, "run"),
+        Option("stdin", _yes_or_no("stdin"), EXECUTES | KILL | READ, "match"),
+        Option("cwd", _cwd, EXECUTES, "bind"),
+        Option("umask", _mode("umask"), EXECUTES, "run"),
+        Option("group", _name("group"), EXECUTES, "bind"),
+        Option("capabilities", _capabilities, EXECUTES, "run"),
+        Option("no_new_privs", _yes_or_no("no_new_privs"), EXECUTES, "run"),
+        Option("limits", _limits, EXECUTES, "run"),
+        Option(
+            "pin",
+            _chosen("pin", {pin.value: pin for pin in Pin}),
+            frozenset(("PathFilter", "ArgvFilter")),
+            "bind",
+        ),
+        Option("create", _mode("create"), frozenset(("PathFilter", "ArgvFilter")), "bind"),
+        Option("sanitize", _chosen("sanitize", {"none": False, "secrets": True}), EXECUTES, "run"),
+        Option(
+            "audit", _chosen("audit_argv", {"argv": True, "no-argv": False}), EXECUTES | KILL | READ, "record"
+        ),
+        Option("target_user", _name("target_user"), KILL, "bind"),
+        Option("started_by", _chosen("started_by_us", {"self": True, "anybody": False}), KILL, "bind"),
+        Option("signals", _signals, EXECUTES, "run"),
+        Option("on_stop", _chosen("on_stop_leave", {"end": False, "leave": True}), EXECUTES, "run"),
+    )
 }
 
 #: What must be the same for both filters of a chain: one process has one of each.

@@ -140,14 +140,14 @@ def read_filters(text: str, name: str) -> FilterText:
     """A filter file's text, as the daemon reads it. Never raises for what is in it."""
     document = ini.parse(text, name)
     read = filter_file.read(text, name)
-    known = {one.location: one for one in read.filters}
+    known = {one.location: one for one in read.parsed}
     lines = tuple(
         Line(entry, known.get(entry.location))
         for section in document.sections
         if section.name == ini.FILTERS
         for entry in section.entries
     )
-    return FilterText(name, text, document, lines, read.filters, read.findings)
+    return FilterText(name, text, document, lines, read.parsed, read.findings)
 
 
 def read_config(text: str, name: str, findings: tuple[Finding, ...] = ()) -> ConfigText:

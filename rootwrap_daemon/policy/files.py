@@ -27,6 +27,8 @@ class Loaded:
 
     filters: list[Filter] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    #: Folded names of sections that are no filter's in their file.
+    unmatched: set[str] = field(default_factory=set)
     kept: frozenset[str] | None = None
     #: Can the commands of other users be run?
     as_root: bool = True
@@ -69,6 +71,8 @@ def load(
                     "misnamed", "not read, by its name", "end its name in .filters, or move it away"
                 )
                 _add(loaded, Severity.WARNING, path, fault)
+    # A section in another file than its filter: there is an error, and the filter lacks what it restricts.
+    loaded.filters = [one for one in loaded.filters if one.name.lower() not in loaded.unmatched]
     return loaded
 
 
@@ -93,6 +97,7 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
         return
     read = filter_file.read(text, path)
     loaded.findings += read.findings
+    loaded.unmatched |= read.unmatched
     for one in read.filters:
         try:
             _check(loaded, one)

@@ -214,3 +214,14 @@ def test_findings_inside_files(tmp_path: Path) -> None:
         f"{tmp_path}/c.filters",
     ]
     assert names(loaded) == ["ls"]
+
+
+def test_a_section_in_another_file_than_its_filter(tmp_path: Path) -> None:
+    """The options are not the filter's, and without what restricts it, it is not used either."""
+    file(tmp_path / "a.filters", LS + named("cat").partition("\n")[2])
+    file(tmp_path / "b.filters", f"[Filters]\ntrue: CommandFilter, true, {ME}\n[LS]\nstdin = no\n")
+    file(tmp_path / "c.filters", LS)
+    loaded = files.load([str(tmp_path)], OWNERS, None)
+    assert names(loaded) == ["cat"]
+    (error,) = [text for severity, text in findings(loaded) if severity == "error"]
+    assert error.startswith(f"{tmp_path}/b.filters:3:1: error: [LS] is not the name of a filter in this file")
