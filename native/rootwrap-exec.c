@@ -1,0 +1,718 @@
+/* Run a command through rootwrap-daemon: its streams, its end and its signals are this process's.
+
+   usage: rootwrap-exec [OPTION]... [--] COMMAND [ARGUMENT...]
+
+   The same program as rootwrap_daemon/cli/exec, in C and on libc alone; doc/source/reference/protocol.rst has the
+   protocol. One loop waits for the daemon, for signals and for the streams that cannot be passed. Until the command has
+   started every signal ends this process, and the daemon then ends what it may have started. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef VERSION
+#define VERSION "0.1.0"
+#endif
+#define PROGRAM "rootwrap-exec"
+#define DEFAULT_SOCKET "/run/rootwrap-daemon/rootwrap-daemon.sock"
+#define SOCKET_VARIABLE "ROOTWRAP_DAEMON_SOCKET"
+
+/* Exit codes: sysexits.h, and those that oslo.rootwrap has. */
+enum { EXIT_UNKNOWN = 75, EXIT_COPY = 74, EXIT_INTERNAL = 70, NOT_CONFIGURED = 97, NO_COMMAND = 98, DENIED = 99 };
+/* Numbers of messages, and the slots of Start. */
+enum { HELLO, RUN, CHECK, CANCEL, RESULT, FAILURE, VERDICT, START, SIGNAL, STATUS, STARTED };
+enum { PROTOCOL = 1, MAX_FRAME = 1 << 27, CHUNK = 65536, MAX_ENV = 64 };
+/* Seconds to connect and to hear the daemon's first word; the same bound as the library has. */
+static const double PATIENCE = 10.0;
+/* Seconds that a signal waits for the word that the command has started, once the daemon has greeted. */
+static const double STARTING = 0.2;
+
+static const struct { const char *code; int exit; } CODES[] = {
+    {"denied", 99}, {"environment_denied", 99}, {"executable_not_found", 96}, {"bad_request", 64},
+    {"too_large", 64}, {"timeout", 124}, {"output_limit", 75}, {"busy", 75}, {"stopping", 75},
+    {"unavailable", NOT_CONFIGURED}, {"outcome_unknown", 75}, {"unauthorized", 77}, {"internal", 70},
+};
+static const int FORWARDED[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM};
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+/* Say why on standard error, in one line of printable characters, and end. */
+static void say(const char *format, ...) {
+    char line[4096];
+    va_list values;
+    va_start(values, format);
+    int size = vsnprintf(line, sizeof line - 1, format, values);
+    va_end(values);
+    if (size < 0) return;
+    if ((size_t)size > sizeof line - 2) size = (int)sizeof line - 2;
+    for (int i = 0; i < size; i++)
+        if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = '?';
+    line[size] = '\n';
+    if (write(2, PROGRAM ": ", sizeof PROGRAM + 1) < 0 || write(2, line, (size_t)size + 1) < 0) return;
+}
+
+#define fail(code, ...) (say(__VA_ARGS__), exit(code))
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* Bytes that grow. */
+struct bytes {
+    unsigned char *data;
+    size_t size, room;
+};
+
+static void put(struct bytes *bytes, const void *data, size_t size) {
+    if (bytes->room - bytes->size < size) {
+        bytes->room = (bytes->size + size) * 2;
+        if (!(bytes->data = realloc(bytes->data, bytes->room))) fail(EXIT_INTERNAL, "no memory");
+    }
+    if (size) memcpy(bytes->data + bytes->size, data, size);
+    bytes->size += size;
+}
+
+/* msgpack, as much of it as the messages need. */
+
+static void put_head(struct bytes *bytes, unsigned char kind, uint32_t value, int width) {
+    unsigned char head[5] = {kind};
+    for (int i = 0; i < width; i++) head[1 + i] = (unsigned char)(value >> 8 * (width - 1 - i));
+    put(bytes, head, (size_t)width + 1);
+}
+
+static void put_array(struct bytes *bytes, size_t count) { put_head(bytes, 0xdd, (uint32_t)count, 4); }
+static void put_number(struct bytes *bytes, uint32_t value) { put_head(bytes, 0xce, value, 4); }
+static void put_nil(struct bytes *bytes) { put_head(bytes, 0xc0, 0, 0); }
+
+static void put_binary(struct bytes *bytes, const char *data, size_t size) {
+    put_head(bytes, 0xc6, (uint32_t)size, 4);
+    put(bytes, data, size);
+}
+
+/* A frame that is read: a cursor that never passes its end; `broken` once something did not fit. */
+struct reader {
+    const unsigned char *at, *end;
+    int broken;
+};
+struct word {
+    const unsigned char *data;
+    size_t size;
+};
+
+static uint64_t take(struct reader *reader, int width) {
+    uint64_t value = 0;
+    if (reader->end - reader->at < width) return reader->broken = 1, 0;
+    while (width--) value = value << 8 | *reader->at++;
+    return value;
+}
+
+static uint32_t take_array(struct reader *reader) {
+    unsigned kind = (unsigned)take(reader, 1);
+    if (kind >= 0x90 && kind <= 0x9f) return kind & 0x0f;
+    if (kind == 0xdc) return (uint32_t)take(reader, 2);
+    if (kind == 0xdd) return (uint32_t)take(reader, 4);
+    return reader->broken = 1, 0;
+}
+
+static int64_t take_number(struct reader *reader) {
+    unsigned kind = (unsigned)take(reader, 1);
+    if (kind <= 0x7f) return kind;
+    if (kind >= 0xe0) return (int8_t)kind;
+    switch (kind) {
+    case 0xcc: return (int64_t)take(reader, 1);
+    case 0xcd: return (int64_t)take(reader, 2);
+    case 0xce: return (int64_t)take(reader, 4);
+    case 0xcf: case 0xd3: return (int64_t)take(reader, 8);
+    case 0xd0: return (int8_t)take(reader, 1);
+    case 0xd1: return (int16_t)take(reader, 2);
+    case 0xd2: return (int32_t)take(reader, 4);
+    }
+    return reader->broken = 1, 0;
+}
+
+static struct word take_word(struct reader *reader) {
+    unsigned kind = (unsigned)take(reader, 1);
+    uint64_t size;
+    if (kind >= 0xa0 && kind <= 0xbf) size = kind & 0x1f;
+    else if (kind == 0xc4 || kind == 0xd9) size = take(reader, 1);
+    else if (kind == 0xc5 || kind == 0xda) size = take(reader, 2);
+    else if (kind == 0xc6 || kind == 0xdb) size = take(reader, 4);
+    else size = reader->broken = 1;
+    if (reader->broken || size > (uint64_t)(reader->end - reader->at)) return reader->broken = 1, (struct word){0};
+    struct word word = {reader->at, (size_t)size};
+    reader->at += size;
+    return word;
+}
+
+static int take_truth(struct reader *reader) {
+    unsigned kind = (unsigned)take(reader, 1);
+    if (kind != 0xc2 && kind != 0xc3) reader->broken = 1;
+    return kind == 0xc3;
+}
+
+/* The command line. */
+
+struct options {
+    const char *socket;
+    double timeout; /* seconds; 0: the daemon's own */
+    int check, no_input, count, variables;
+    char **argv;
+    struct { const char *name, *value; size_t size; } env[MAX_ENV];
+};
+
+static void show_help(void) {
+    puts("usage: " PROGRAM " [OPTION]... [--] COMMAND [ARGUMENT...]\n\n"
+         "Run COMMAND through rootwrap-daemon, as its filters allow it to this user.\n\n"
+         "  --socket PATH        the daemon's socket; default: $" SOCKET_VARIABLE " or\n"
+         "                       " DEFAULT_SOCKET "\n"
+         "  --timeout SECONDS    end the command after this time; a filter may give it less\n"
+         "  --env NAME[=VALUE]   set a variable that the filter allows; without VALUE, to this process's own,\n"
+         "                       so that no command line shows it; may be repeated\n"
+         "  --check              ask whether the command is allowed, and run nothing\n"
+         "  -n                   give it no input, and leave this process's alone\n"
+         "  --help, --version\n\n"
+         "exit status: the command's own, or 128 + N after signal N; 99 denied, 98 no command, 97 no daemon or a wrong\n"
+         "option, 96 no such program, 124 timeout, 77 this user may not ask, 75 try again or outcome unknown,\n"
+         "74 output could not be written, 64 not a command that could run, 70 a fault");
+    exit(fflush(stdout) ? EXIT_COPY : 0);
+}
+
+static void add_variable(struct options *options, const char *text) {
+    const char *equals = strchr(text, '=');
+    size_t size = equals ? (size_t)(equals - text) : strlen(text);
+    const char *value = equals ? equals + 1 : getenv(text);
+    if (!size) fail(NOT_CONFIGURED, "--env needs a name");
+    if (!value) fail(NOT_CONFIGURED, "--env %s: there is no such variable here: write %s=VALUE", text, text);
+    if (options->variables == MAX_ENV) fail(NOT_CONFIGURED, "--env: more than %d variables", MAX_ENV);
+    options->env[options->variables].name = text;
+    options->env[options->variables].size = size;
+    options->env[options->variables++].value = value;
+}
+
+static double seconds(const char *text) {
+    char *end;
+    double value = strtod(text, &end);
+    if (!*text || *end || !isfinite(value) || value <= 0 || value > 7 * 24 * 3600)
+        fail(NOT_CONFIGURED, "--timeout %s: not a number of seconds from 0.001 to 604800", text);
+    return value;
+}
+
+static struct options read_arguments(int argc, char **argv) {
+    struct options options = {0};
+    int i = 1;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        char *word = argv[i], *value = NULL;
+        if (!strcmp(word, "--")) { i++; break; }
+        if (!strcmp(word, "--help")) show_help();
+        if (!strcmp(word, "--version")) { puts(PROGRAM " " VERSION); exit(fflush(stdout) ? EXIT_COPY : 0); }
+        if (!strcmp(word, "-n")) { options.no_input = 1; continue; }
+        if (!strcmp(word, "--check")) { options.check = 1; continue; }
+        size_t size = strcspn(word, "=");
+        const char *names[] = {"--socket", "--timeout", "--env"};
+        size_t which = 0;
+        while (which < COUNT(names) && (strlen(names[which]) != size || strncmp(word, names[which], size))) which++;
+        if (which == COUNT(names))
+            fail(NOT_CONFIGURED, "unknown option %s; a command that begins with - comes after --", word);
+        value = word[size] ? word + size + 1 : i + 1 < argc ? argv[++i] : NULL;
+        if (!value || !*value)
+            fail(NOT_CONFIGURED, "%s needs a %s", names[which], (const char *[]){"path", "number", "name"}[which]);
+        if (which == 0) options.socket = value;
+        else if (which == 1) options.timeout = seconds(value);
+        else add_variable(&options, value);
+    }
+    options.argv = argv + i;
+    options.count = argc - i;
+    if (!options.count) fail(NO_COMMAND, "no command");
+    const char *named = getenv(SOCKET_VARIABLE);
+    if (!options.socket) options.socket = named && *named ? named : DEFAULT_SOCKET;
+    return options;
+}
+
+/* The connection. */
+
+static struct {
+    int socket;
+    double deadline; /* to hear Hello */
+    int greeted;
+    struct bytes in;
+} daemon_side;
+
+static void open_connection(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) fail(NOT_CONFIGURED, "%s: longer than a socket's path may be", path);
+    strcpy(address.sun_path, path);
+    daemon_side.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* connect(2) waits for room in the queue of a daemon that accepts nobody, for as long as it may send. */
+    struct timeval patience = {(time_t)PATIENCE, 0};
+    setsockopt(daemon_side.socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    daemon_side.deadline = now() + PATIENCE;
+    if (daemon_side.socket < 0 || connect(daemon_side.socket, (struct sockaddr *)&address, sizeof address)) {
+        if (errno == EAGAIN) fail(NOT_CONFIGURED, "%s: the daemon does not answer", path);
+        fail(NOT_CONFIGURED, "%s: %s: is the daemon running?", path, strerror(errno));
+    }
+}
+
+static void send_frame(const struct bytes *body, const int *descriptors, size_t count) {
+    unsigned char head[4] = {(unsigned char)(body->size >> 24), (unsigned char)(body->size >> 16),
+                             (unsigned char)(body->size >> 8), (unsigned char)body->size};
+    struct bytes frame = {0};
+    put(&frame, head, sizeof head);
+    put(&frame, body->data, body->size);
+    union { struct cmsghdr header; char room[CMSG_SPACE(3 * sizeof(int))]; } control = {0};
+    for (size_t sent = 0; sent < frame.size;) {
+        struct iovec part = {frame.data + sent, frame.size - sent};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+        if (count && !sent) {
+            message.msg_control = &control;
+            message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+            struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+            header->cmsg_level = SOL_SOCKET;
+            header->cmsg_type = SCM_RIGHTS;
+            header->cmsg_len = CMSG_LEN(count * sizeof(int));
+            memcpy(CMSG_DATA(header), descriptors, count * sizeof(int));
+        }
+        ssize_t size = sendmsg(daemon_side.socket, &message, MSG_NOSIGNAL);
+        if (size < 0 && errno == EINTR) continue;
+        /* What the daemon said before it closed is still to be read. */
+        if (size < 0) break;
+        sent += (size_t)size;
+    }
+    free(frame.data);
+}
+
+static void send_number(int type, int64_t number) {
+    struct bytes body = {0};
+    put_array(&body, number < 0 ? 1 : 2);
+    put_number(&body, (uint32_t)type);
+    if (number >= 0) put_number(&body, (uint32_t)number);
+    send_frame(&body, NULL, 0);
+    free(body.data);
+}
+
+static void send_request(const struct options *options, const int *descriptors, size_t count, int slots) {
+    struct bytes body = {0};
+    put_array(&body, 4);
+    put_number(&body, HELLO);
+    put_number(&body, PROTOCOL);
+    put_number(&body, MAX_FRAME);
+    put_number(&body, 0);
+    send_frame(&body, NULL, 0);
+    body.size = 0;
+    put_array(&body, options->check ? 3 : 5);
+    put_number(&body, options->check ? CHECK : START);
+    put_array(&body, (size_t)options->count);
+    for (int i = 0; i < options->count; i++) put_binary(&body, options->argv[i], strlen(options->argv[i]));
+    put_array(&body, (size_t)options->variables);
+    for (int i = 0; i < options->variables; i++) {
+        put_array(&body, 2);
+        put_binary(&body, options->env[i].name, options->env[i].size);
+        put_binary(&body, options->env[i].value, strlen(options->env[i].value));
+    }
+    if (!options->check) {
+        put_number(&body, (uint32_t)slots);
+        double milliseconds = options->timeout * 1000;
+        if (options->timeout > 0) put_number(&body, milliseconds < 1 ? 1 : (uint32_t)milliseconds);
+        else put_nil(&body);
+    }
+    send_frame(&body, descriptors, count);
+    free(body.data);
+}
+
+/* Read what is there. False at the end of the connection. */
+static int receive(void) {
+    struct bytes *in = &daemon_side.in;
+    unsigned char chunk[CHUNK];
+    ssize_t size = recv(daemon_side.socket, chunk, sizeof chunk, MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return 1;
+    if (size <= 0) return 0;
+    put(in, chunk, (size_t)size);
+    return 1;
+}
+
+/* The next whole frame. False if there is none yet. It stays valid until the next call. */
+static int next_frame(struct reader *reader) {
+    static size_t used;
+    struct bytes *in = &daemon_side.in;
+    if (used) memmove(in->data, in->data + used, in->size - used), in->size -= used, used = 0;
+    if (in->size < 4) return 0;
+    size_t size = (size_t)in->data[0] << 24 | (size_t)in->data[1] << 16 | (size_t)in->data[2] << 8 | in->data[3];
+    if (size > MAX_FRAME) fail(EXIT_INTERNAL, "the daemon sent a frame of %zu bytes", size);
+    if (in->size < 4 + size) return 0;
+    *reader = (struct reader){in->data + 4, in->data + 4 + size, 0};
+    used = 4 + size;
+    return 1;
+}
+
+/* The streams. */
+
+static struct relay {
+    int from, to;      /* -1: over. to of an output and from of an input are a standard stream */
+    int ours;          /* our end of the pipe */
+    int input, seekable;
+    unsigned char buffer[CHUNK];
+    size_t begin, end; /* what of the buffer is not written yet */
+} relays[3];
+static int relay_count;
+static int copy_failed;
+
+static void stop_relay(struct relay *relay) {
+    if (relay->ours >= 0) close(relay->ours);
+    relay->from = relay->to = relay->ours = -1;
+    relay->begin = relay->end = 0;
+}
+
+static int is_passable(int stream, const struct stat *status) {
+    char name[32], target[32] = {0};
+    snprintf(name, sizeof name, "/proc/self/fd/%d", stream);
+    int flags = fcntl(stream, F_GETFL);
+    return S_ISFIFO(status->st_mode) && status->st_uid == geteuid() && flags >= 0 &&
+           (flags & O_ACCMODE) == (stream ? O_WRONLY : O_RDONLY) && readlink(name, target, sizeof target - 1) > 0 &&
+           !strncmp(target, "pipe:[", 6);
+}
+
+/* What to pass for a standard stream: itself, a pipe that is copied, -1 for /dev/null. */
+static int end_for(int stream) {
+    struct stat status;
+    if (fstat(stream, &status)) fail(EXIT_INTERNAL, "descriptor %d: %s", stream, strerror(errno));
+    if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3)) return -1;
+    if (is_passable(stream, &status)) return stream;
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC)) fail(EXIT_INTERNAL, "pipe: %s", strerror(errno));
+    struct relay *relay = &relays[relay_count++];
+    int ours = stream ? ends[0] : ends[1];
+    relay->input = !stream;
+    relay->seekable = !stream && S_ISREG(status.st_mode);
+    relay->ours = ours;
+    relay->from = stream ? ours : 0;
+    relay->to = stream ? stream : ours;
+    fcntl(ours, F_SETFL, O_NONBLOCK);
+    return stream ? ends[1] : ends[0];
+}
+
+/* Give back to a file what was read from it and not taken by the command. */
+static void give_back(struct relay *relay) {
+    int unread = 0;
+    if (relay->input && relay->seekable && relay->ours >= 0) {
+        ioctl(relay->ours, FIONREAD, &unread);
+        off_t rest = (off_t)unread + (off_t)(relay->end - relay->begin);
+        if (rest) lseek(0, -rest, SEEK_CUR);
+    }
+}
+
+/* Copy once, without waiting. `drain`: the command has ended, so only what is in the pipe now. */
+static void copy(struct relay *relay) {
+    if (relay->begin == relay->end && relay->from >= 0) {
+        ssize_t size = read(relay->from, relay->buffer, CHUNK);
+        if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (size <= 0) {
+            stop_relay(relay);
+            return;
+        }
+        relay->begin = 0;
+        relay->end = (size_t)size;
+    }
+    size_t size = relay->end - relay->begin;
+    /* So much a pipe or terminal that has room takes without blocking, whoever else has it open. */
+    struct stat status;
+    if (!relay->input && size > 4096 && (fstat(relay->to, &status) || !S_ISREG(status.st_mode))) size = 4096;
+    ssize_t written = write(relay->to, relay->buffer + relay->begin, size);
+    if (written > 0) relay->begin += (size_t)written;
+    else if (written < 0 && errno != EAGAIN && errno != EINTR) {
+        if (!relay->input && errno != EPIPE) {
+            say("standard %s: %s", relay->to == 1 ? "output" : "error", strerror(errno));
+            copy_failed = 1;
+        }
+        if (relay->input) give_back(relay);
+        /* The command is to notice as well. */
+        stop_relay(relay);
+    }
+}
+
+/* The process below that looks like the command: neutron's AsyncProcess looks for its command among the children of
+   its root helper, and signals that. It waits, passes on the signals that can be caught, and ends with its parent. */
+
+static volatile sig_atomic_t stand_in_writer;
+
+static void pass_on(int number) {
+    unsigned char byte = (unsigned char)number;
+    int saved = errno;
+    if (write(stand_in_writer, &byte, 1) < 0) (void)0;
+    errno = saved;
+}
+
+static pid_t start_stand_in(const struct options *options, int *wake) {
+    int numbers[2], life[2];
+    if (pipe2(numbers, O_CLOEXEC | O_NONBLOCK) || pipe2(life, O_CLOEXEC)) return -1;
+    /* Before the fork: no moment in which it could be told what it is not ready for. */
+    pid_t pid = fork();
+    if (pid) {
+        close(numbers[1]);
+        close(life[0]);
+        *wake = numbers[0];
+        return pid;
+    }
+    /* What a terminal sends to its foreground, the parent gets and passes on: once is enough. */
+    setsid();
+    stand_in_writer = numbers[1];
+    for (size_t i = 0; i < COUNT(FORWARDED); i++) signal(FORWARDED[i], pass_on);
+    signal(SIGCHLD, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    /* `ip netns exec NAME` becomes its command by execve(2). The words before become one, as of a script. */
+    char **words = options->argv;
+    const char *base = strrchr(words[0], '/');
+    if (options->count > 4 && !strcmp(base ? base + 1 : words[0], "ip") && !strcmp(words[1], "netns") &&
+        !strcmp(words[2], "exec"))
+        words += 4;
+    for (char *sign = program_invocation_name; sign < words[0] - 1; sign++)
+        if (!*sign) *sign = ' ';
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Whoever waits for the end of a pipe must not wait for this process. */
+    for (int descriptor = 0, most = (int)sysconf(_SC_OPEN_MAX); descriptor < (most > 1024 ? 1024 : most); descriptor++)
+        if (descriptor != life[0] && descriptor != numbers[1]) close(descriptor);
+    char byte;
+    while (read(life[0], &byte, 1) < 0 && errno == EINTR) continue;
+    _exit(0);
+}
+
+/* The end. */
+
+static void end_as(int code) {
+    if (code < 0) {
+        int number = -code;
+        /* The core, if any, is the command's. */
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        sigset_t one;
+        sigemptyset(&one);
+        sigaddset(&one, number);
+        signal(number, SIG_DFL);
+        sigprocmask(SIG_UNBLOCK, &one, NULL);
+        kill(getpid(), number);
+        code = 128 + number;
+    }
+    exit(code);
+}
+
+/* The command has ended: copy what it has written until now, and no more; the rest of an input goes back. */
+static void finish(void) {
+    for (int i = 0; i < relay_count; i++) {
+        struct relay *relay = &relays[i];
+        int left = 0;
+        if (relay->input) {
+            give_back(relay);
+            continue;
+        }
+        if (relay->ours >= 0) ioctl(relay->ours, FIONREAD, &left);
+        /* Here it may wait: there is nothing else to do. */
+        while (relay->ours >= 0 && (left > 0 || relay->begin < relay->end)) {
+            if (relay->begin == relay->end) {
+                ssize_t size = read(relay->from, relay->buffer, left < CHUNK ? (size_t)left : CHUNK);
+                if (size <= 0) break;
+                left -= (int)size;
+                relay->begin = 0;
+                relay->end = (size_t)size;
+            }
+            struct pollfd one = {relay->to, POLLOUT, 0};
+            if (poll(&one, 1, -1) > 0) copy(relay);
+        }
+    }
+}
+
+static void write_all(int descriptor, struct word word) {
+    while (word.size) {
+        ssize_t size = write(descriptor, word.data, word.size);
+        if (size < 0 && errno == EINTR) continue;
+        if (size < 0 && errno == EAGAIN) {
+            struct pollfd one = {descriptor, POLLOUT, 0};
+            poll(&one, 1, -1);
+            continue;
+        }
+        if (size < 0) {
+            if (errno != EPIPE) say("standard %s: %s", descriptor == 1 ? "output" : "error", strerror(errno));
+            copy_failed = 1;
+            return;
+        }
+        word.data += size;
+        word.size -= (size_t)size;
+    }
+}
+
+static void end_with(int code) {
+    finish();
+    end_as(copy_failed && !code ? EXIT_COPY : code);
+}
+
+static void end_by_failure(struct reader *reader, const char *program) {
+    struct word id = take_word(reader), code = take_word(reader), message = take_word(reader);
+    if (reader->broken) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
+    int status = EXIT_INTERNAL;
+    for (size_t i = 0; i < COUNT(CODES); i++)
+        if (strlen(CODES[i].code) == code.size && !memcmp(CODES[i].code, code.data, code.size)) status = CODES[i].exit;
+    say("%.200s: %.*s%s%.*s%s", program, (int)message.size, message.data, id.size ? " (request " : "", (int)id.size,
+        id.data, id.size ? ")" : "");
+    finish();
+    exit(status);
+}
+
+/* Act on one frame of the daemon. */
+static void heard(struct reader *reader, const struct options *options, uint64_t *signals, int *started) {
+    uint32_t count = take_array(reader);
+    int64_t type = take_number(reader);
+    if (type == FAILURE && count == 4) end_by_failure(reader, options->argv[0]);
+    if (!daemon_side.greeted) {
+        if (type != HELLO || take_number(reader) != PROTOCOL || reader->broken)
+            fail(NOT_CONFIGURED, "%s: not a daemon that speaks this protocol", options->socket);
+        daemon_side.greeted = 1;
+        return;
+    }
+    struct word id = take_word(reader);
+    if (type == STARTED && count == 4 && !*started) {
+        take_number(reader);
+        *signals = (uint64_t)take_number(reader);
+        *started = 1;
+    } else if (type == RESULT && count == 5) {
+        int64_t code = take_number(reader);
+        struct word out = take_word(reader), error = take_word(reader);
+        if (reader->broken || code < -64 || code > 255) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
+        /* What the daemon did itself has its output here. */
+        write_all(1, out);
+        write_all(2, error);
+        end_with((int)code);
+    } else if (type == VERDICT && count == 4 && options->check) {
+        int allowed = take_truth(reader);
+        if (reader->broken) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
+        if (!allowed) say("%.200s: no filter allows this command (request %.*s)", options->argv[0], (int)id.size, id.data);
+        exit(allowed ? 0 : DENIED);
+    } else
+        reader->broken = 1;
+    if (reader->broken) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
+}
+
+/* A signal came for the command. What ends a command may be sent even where its filter does not give it. */
+static void forward(int number, uint64_t signals) {
+    if (number >= 1 && number <= 64 && signals >> (number - 1) & 1) send_number(SIGNAL, number);
+    else if (number == SIGHUP || number == SIGINT || number == SIGQUIT || number == SIGTERM || number == SIGKILL)
+        send_number(CANCEL, -1);
+}
+
+/* The signals that are the command's from now on, on a descriptor. Ignored already (nohup(1)): as it was. */
+static int take_signals(void) {
+    sigset_t taken;
+    sigemptyset(&taken);
+    sigaddset(&taken, SIGCHLD);
+    for (size_t i = 0; i < COUNT(FORWARDED); i++) {
+        struct sigaction before;
+        sigaction(FORWARDED[i], NULL, &before);
+        if (before.sa_handler != SIG_IGN) sigaddset(&taken, FORWARDED[i]);
+    }
+    sigprocmask(SIG_BLOCK, &taken, NULL);
+    return signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int main(int argc, char **argv) {
+    int null;
+    while ((null = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && null <= 2) fcntl(null, F_SETFD, 0);
+    if (null < 0) return EXIT_INTERNAL;
+    struct options options = read_arguments(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    int passed[3], slots = 0, signal_source = -1, wake = -1, started = 0, silent = 0, pending = 0;
+    double give_up = 0;
+    size_t count = 0;
+    pid_t stand_in = -1;
+    uint64_t signals = 0;
+    for (int stream = 0; stream < 3 && !options.check; stream++) {
+        int end = stream || !options.no_input ? end_for(stream) : -1;
+        if (end >= 0) passed[count++] = end, slots |= 1 << stream;
+    }
+    open_connection(options.socket);
+    signal_source = take_signals();
+    send_request(&options, passed, count, slots);
+    for (;;) {
+        struct reader reader;
+        while (next_frame(&reader)) {
+            int before = started;
+            heard(&reader, &options, &signals, &started);
+            if (started && !before) {
+                stand_in = start_stand_in(&options, &wake);
+                /* The command has its ends: let go of ours, that whoever is at the other end sees its end, too.
+                   Not of standard error: there may be something to say yet. */
+                for (size_t i = 0; i < count; i++)
+                    if (passed[i] > 2) close(passed[i]);
+                    else if (passed[i] < 2) dup2(null, passed[i]);
+                if (pending) forward(pending, signals), pending = 0;
+            }
+        }
+        if (silent) {
+            say("%.200s: the daemon closed the connection: the command may have run", options.argv[0]);
+            finish();
+            return EXIT_UNKNOWN;
+        }
+        struct pollfd sources[3 + 3] = {{daemon_side.socket, POLLIN, 0}, {signal_source, POLLIN, 0}, {wake, POLLIN, 0}};
+        for (int i = 0; i < 3; i++) {
+            struct relay *relay = &relays[i];
+            int full = relay->begin < relay->end;
+            sources[3 + i] = (struct pollfd){-1, 0, 0};
+            if (i >= relay_count || relay->ours < 0) continue;
+            /* An input waits for the command to take it; one that is over by then sees the pipe's end (POLLERR). */
+            if (full) sources[3 + i] = (struct pollfd){relay->to, POLLOUT, 0};
+            else if (started) sources[3 + i] = (struct pollfd){relay->from, POLLIN, 0};
+        }
+        int patience = -1;
+        if (!daemon_side.greeted) {
+            double left = daemon_side.deadline - now();
+            if (left <= 0) fail(NOT_CONFIGURED, "%s: the daemon does not answer", options.socket);
+            patience = (int)(left * 1000) + 1;
+        }
+        if (pending) {
+            double left = daemon_side.greeted ? give_up - now() : 0;
+            if (left <= 0) end_as(-pending);
+            patience = (int)(left * 1000) + 1;
+        }
+        if (poll(sources, COUNT(sources), patience) < 0) {
+            if (errno == EINTR) continue;
+            fail(EXIT_INTERNAL, "poll: %s", strerror(errno));
+        }
+        if (sources[1].revents) {
+            struct signalfd_siginfo info;
+            while (read(signal_source, &info, sizeof info) == sizeof info) {
+                siginfo_t end = {0};
+                if (info.ssi_signo != SIGCHLD && !started) {
+                    /* It may run by now: then the signal is for the command. */
+                    if (!pending) give_up = now() + STARTING;
+                    pending = (int)info.ssi_signo;
+                } else if (info.ssi_signo != SIGCHLD) forward((int)info.ssi_signo, signals);
+                /* Whoever kills it with what cannot be caught means the command. */
+                else if (stand_in > 0 && !waitid(P_PID, (id_t)stand_in, &end, WEXITED | WNOHANG) && end.si_pid &&
+                         (end.si_code == CLD_KILLED || end.si_code == CLD_DUMPED))
+                    forward(end.si_status, signals);
+            }
+        }
+        if (sources[2].revents) {
+            unsigned char number;
+            ssize_t size = 0;
+            while ((size = read(wake, &number, 1)) == 1) forward(number, signals);
+            if (!size) close(wake), wake = -1;
+        }
+        for (int i = 0; i < relay_count; i++)
+            if (sources[3 + i].revents) copy(&relays[i]);
+        if (sources[0].revents && !receive()) silent = 1;
+    }
+}
