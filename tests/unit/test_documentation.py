@@ -1,0 +1,130 @@
+"""The pages show commands, options, filters and configurations that there are."""
+
+import argparse
+import contextlib
+import importlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon import config_options
+from rootwrap_daemon.cli import ctl
+from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.finding import Severity
+
+ROOT = Path(__file__).parents[2]
+MAN = ROOT / "doc/source/man/rootwrapctl.rst"
+PAGES = [
+    path
+    for path in [*ROOT.glob("*.rst"), *(ROOT / "doc/source").rglob("*.rst")]
+    # Generated, with its own tests; and what was true when it was decided.
+    if path.name != "rules.rst" and path.parent.name != "decisions"
+]
+
+
+#: In a block of which the page says that it has errors; in the general form of a definition.
+NOT_TO_LOAD = ("# error", "{netsn}", ": Kind,")
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Literal blocks, each with its place."""
+    lines = page.read_text().split("\n")
+    for index, line in enumerate(lines):
+        if not line.rstrip().endswith("::"):
+            continue
+        margin = len(line) - len(line.lstrip())
+        end = index + 1
+        while end < len(lines) and (
+            not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > margin
+        ):
+            end += 1
+        text = "\n".join(lines[index + 1 : end])
+        if text.strip():
+            yield f"{page.relative_to(ROOT)}:{index + 1}", text
+
+
+def in_pages(pattern: str) -> list[object]:
+    return [
+        pytest.param(text, id=place)
+        for page in PAGES
+        for place, text in blocks(page)
+        if re.search(pattern, text, re.MULTILINE)
+    ]
+
+
+def commands() -> list[object]:
+    """Lines of literal blocks, and inline literals, that call rootwrapctl."""
+    found: list[object] = []
+    for page in PAGES:
+        text = page.read_text()
+        for call in re.findall(r"(?:^    |``)(?:\S*/|sudo )?(rootwrapctl [a-z][^`\n]*)", text, re.MULTILINE):
+            words = shlex.split(re.sub(r"\s[|>].*", "", call), comments=True)
+            found.append(pytest.param(words[1:], id=f"{page.relative_to(ROOT)}: {' '.join(words)}"))
+    return found
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    module.configure(parser)
+    return parser
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(commands()) > 15
+    assert len(in_pages(r"^\s*\[Filters\]")) > 3
+
+
+@pytest.mark.parametrize("words", commands())
+def test_a_command_that_is_shown_can_be_called(words: list[str]) -> None:
+    if words[0] not in ctl.COMMANDS:
+        pytest.fail(f"there is no rootwrapctl {words[0]}")
+    # A command alone, in a sentence, names it; what it needs stands elsewhere.
+    if len(words) == 1:
+        return
+    error = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(error):
+            parser_of(words[0]).parse_args(words[1:])
+    except SystemExit:
+        if "required" not in error.getvalue():
+            pytest.fail(error.getvalue())
+
+
+@pytest.mark.parametrize("name", ctl.COMMANDS)
+def test_the_synopsis_has_the_options_of_each_command(name: str) -> None:
+    text = MAN.read_text()
+    synopsis = " ".join(text.partition("DESCRIPTION")[0].split())
+    match = re.search(rf"\*\*rootwrapctl\*\* \*\*{name}\*\*([^|]*(?:\|(?! \*\*rootwrapctl)[^|]*)*)", synopsis)
+    assert match, "the manual page has no synopsis of it"
+    shown = set(re.findall(r"\*\*(--[a-z-]+)\*\*", match[1]))
+    there = {
+        option
+        for action in parser_of(name)._actions
+        for option in action.option_strings
+        if option.startswith("--") and option not in ("--help", "--version")
+    }
+    assert shown == there
+
+
+@pytest.mark.parametrize("text", in_pages(r"^\s*\[Filters\]|^\s*\w+\s*[:=]\s*\w+Filter, "))
+def test_a_filter_that_is_shown_loads(text: str) -> None:
+    lines = [line[4:] if line.startswith("    ") else line for line in text.split("\n")]
+    whole = "\n".join(lines)
+    if not re.search(r"^\[Filters\]", whole, re.MULTILINE):
+        whole = f"[Filters]\n{whole}"
+    errors = [one for one in filter_file.read(whole, "x").findings if one.severity is Severity.ERROR]
+    if not any(sign in text for sign in NOT_TO_LOAD):
+        assert not errors
+
+
+@pytest.mark.parametrize("text", in_pages(r"^\s*(socket_path|filters_path|allowed_users|audit_file) *="))
+def test_an_option_that_is_shown_is_one(text: str) -> None:
+    known = {option.name for option in (*config_options.OPTS, *config_options.LOG_OPTS)}
+    for line in text.split("\n"):
+        if match := re.match(r"\s*([a-z_]+) *= ", line):
+            assert match[1] in known or match[1].startswith(("use_", "log_", "debug")), line
