@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import platform
 import select
 import signal
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from typing import Any, Final
 
 import pytest
 
+from rootwrap_daemon.daemon.run import shim
+from rootwrap_daemon.daemon.run import spawn as spawning
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.spawn import Child, spawn
+from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import BoundExec
 from tests.real_daemon import wait_for
@@ -90,6 +94,18 @@ def pairwise() -> Iterator[dict[str, Any]]:
 
 
 CASES: Final = list(pairwise())
+
+
+@pytest.fixture(autouse=True, params=["native", "tools", "native, Popen", "tools, Popen"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With the native shim and posix_spawn(3) where they are, and without."""
+    if "Popen" in request.param:
+        monkeypatch.setattr(spawning, "_POSIX_SPAWN", None)
+    if "tools" in request.param:
+        monkeypatch.setattr(shim, "native", lambda: None)
+    elif shim.native() is None:
+        (pytest.fail if os.environ.get("REQUIRE_NATIVE") else pytest.skip)("run `make native` first")
+    return str(request.param)
 
 
 @dataclass
@@ -260,3 +276,74 @@ def test_no_variable_reaches_a_program_of_roots(tmp_path: Path) -> None:
     traces = list(tmp_path.iterdir())
     assert [path.stat().st_uid for path in traces] == [nobody.uid]
     assert "setpriv" not in traces[0].read_text()
+
+
+def finish(bound: BoundExec) -> tuple[int, bytes, Error | None]:
+    """Run it: its exit code, what it wrote, and what the shim says of it."""
+    child = spawn(bound, Ticket("test", 0, leave=False, since=0.0, notes=None), stdin=False)
+    try:
+        poll = select.poll()
+        poll.register(child.pidfd, select.POLLIN)
+        assert poll.poll(20_000)
+        returncode = child.reap()
+        return returncode, b"".join(os.read(one, 65536) for one in child.outputs), child.failure(returncode)
+    finally:
+        child.release()
+
+
+def bound_to(*argv: str, user: str = "nobody", **options: Any) -> BoundExec:
+    return BoundExec((), argv[0], argv, dict(BASE), host.identity(user), **options)
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_session_keyring_is_the_commands_own(user: str) -> None:
+    """KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING."""
+    if platform.machine() != "x86_64":
+        pytest.skip("knows the number of keyctl(2) of another architecture")
+    script = "import ctypes; print(ctypes.CDLL(None).syscall(250, 0, -3, 0))"
+    python = os.path.realpath("/usr/bin/python3")
+    found = {finish(bound_to(python, "-I", "-S", "-c", script, user=user))[1] for _ in range(2)}
+    if b"-1\n" in found:
+        pytest.skip("no keyrings here")
+    assert len(found) == 2
+
+
+def test_what_the_shim_cannot_do_is_told_and_nothing_runs(tmp_path: Path, way: str) -> None:
+    """And an exit code of the program's own is its own."""
+    made = tmp_path / "made"
+    touch = "/usr/bin/touch"
+    missing = bound_to(touch, str(made), user="root", nosymfollow=(str(tmp_path / "missing"),))
+    for bound, expected in (
+        (missing, InternalError),
+        (bound_to("/none", user="nobody"), ExecutableNotFound),
+        (bound_to("/etc/passwd", user="nobody"), ExecutableNotFound),
+    ):
+        code, _, error = finish(bound)
+        assert code in (126, 127)
+        if "native" in way:
+            assert isinstance(error, expected)
+            assert ("nosymfollow" in str(error.__cause__)) == (bound is missing)
+    assert not made.exists()
+    for code in (126, 127, 0):
+        assert finish(bound_to("/bin/sh", "-c", f"exit {code}")) == (code, b"", None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "env"),
+    [(("/bin/echo", "a\0b"), BASE), (("/bin/echo",), {"A\0": ""}), (("/bin/echo",), {"A": "b\0"})],
+)
+def test_no_word_is_cut(argv: tuple[str, ...], env: dict[str, str]) -> None:
+    for user in ("root", "nobody"):
+        with pytest.raises(InternalError):
+            finish(BoundExec((), argv[0], argv, env, host.identity(user)))
+
+
+def test_a_shim_that_others_can_change_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    mine = tmp_path / "become"
+    mine.write_bytes(Path(SLEEP).read_bytes())
+    monkeypatch.setattr(shim, "_NATIVE", (str(mine),))
+    for mode, uid, found in ((0o755, 0, True), (0o775, 0, False), (0o644, 0, False), (0o755, 65534, False)):
+        os.chown(mine, uid, 0)
+        mine.chmod(mode)
+        assert (shim.native.__wrapped__() is not None) == found

@@ -83,7 +83,8 @@ class Finished:
 class Ended:
     """The command was ended for this reason. `error` is None when there is nobody to tell.
 
-    It has run, in part: never an error that says that nothing ran.
+    Its process has been started: an error that says that nothing ran comes from a shim that could not execute
+    the program.
     """
 
     error: Error | None
@@ -185,6 +186,8 @@ class _Run:
         returncode = child.reap()
         if self.ended is not None:
             return Ended(self.ended.error, returncode)
+        if (failure := child.failure(returncode)) is not None:
+            return Ended(failure, returncode)
         stdout, stderr = map(self._joined, child.outputs) if child.outputs else (b"", b"")
         return Finished(returncode, stdout, stderr, self.cause)
 

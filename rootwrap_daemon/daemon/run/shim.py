@@ -1,115 +1,109 @@
-"""Build the words that stand before a command: programs that set identity, privileges, limits and mounts.
+"""Put a shim before a command whose process must differ from the daemon's: the native one, or tools.
 
-Promises: each is executed, the first as root, and becomes the next one in the same process; no code and
-no memory of the daemon is ever under another user. No tool sees a variable that a filter or a client chose.
+Promises: the shim is executed as root and becomes the command in the same process; no code and no memory of
+the daemon is ever under another user. Both ways leave the same state, and see no variable of a client's.
 """
 
 import functools
+import os
+import resource
+import struct
+from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.errors import ExecutableNotFound, InternalError
+from rootwrap_daemon.daemon.run import tools
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import BoundExec
 
-#: Where the tools of the system are, whatever `exec_dirs` says.
-_DIRECTORIES: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
-#: mount(8), directories, `--`, the next program. A bind mount keeps the flags of its source; `remount` takes
-#: them from the kernel's table and not from fstab(5).
-_MOUNT: Final = (
-    'mount=$1; shift; while [ "$1" != -- ]; do'
-    ' "$mount" --no-canonicalize --bind "$1" "$1" &&'
-    ' "$mount" --no-canonicalize --options-source mtab -o remount,bind,nosymfollow "$1" || exit 126; shift;'
-    ' done; shift; exec "$@"'
-)
-#: Names, `--`, the next program: each variable gets back its name. Its value is never evaluated.
-_RENAME: Final = (
-    'while [ "$1" != -- ]; do eval "export $1=\\"\\$_rootwrap_$1\\"; unset _rootwrap_$1"; shift; done;'
-    ' shift; exec "$@"'
-)
-_HIDDEN: Final = "_rootwrap_"
-#: What a shell adds to the environment.
-_OF_SHELLS: Final = ("PWD", "OLDPWD", "SHLVL", "_")
-#: Variables that the daemon sets and that mean nothing to a tool; a tool that is executed as root must not be
-#: told by anybody what to load, or in which language to speak.
-_HARMLESS: Final = frozenset(("PATH", "HOME", "USER", "LOGNAME"))
+#: `make native` builds the first, a package installs the second: native/become.c.
+_NATIVE: Final = (os.path.join(os.path.dirname(__file__), "become"), "/usr/libexec/rootwrap-daemon/become")
+#: What the native shim's exit code is where it failed; the program may use it too.
+FAILED: Final = 126
+#: The word whose work failed, as the audit record has it; X is the exec of the program itself.
+_STEPS: Final = {
+    "S": "shim",
+    "M": "nosymfollow",
+    "L": "limits",
+    "K": "umask",
+    "B": "bounding set",
+    "G": "groups",
+    "H": "group",
+    "U": "user",
+    "A": "ambient capabilities",
+    "I": "inheritable capabilities",
+    "N": "no_new_privs",
+}
+#: The letter and the errno, as the C code has them.
+_SAID: Final = struct.Struct("=ii")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is executed: `argv`, whose first word is a path, and `env`, with this `umask` from the start."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    umask: int | None = None
 
 
 @functools.cache
-def _tool(name: str) -> str:
-    """Raises ExecutableNotFound."""
-    try:
-        return host.find_executable(name, _DIRECTORIES, host.base_owners()).path
-    except (host.UntrustedPath, OSError) as error:
-        raise ExecutableNotFound(f"{name}, which this filter needs, is missing or not root's") from error
+def native() -> str | None:
+    """The native shim, if it was built and only root can change it; looked for once."""
+    owners = host.base_owners()
+    for path in _NATIVE:
+        try:
+            found = host.find_executable(path, (), owners).path
+        except (host.UntrustedPath, OSError):
+            continue
+        if os.access(found, os.X_OK):
+            return found
+    return None
 
 
-def wrapped(bound: BoundExec) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The argv and the environment to execute instead: those of the command if it needs no shim.
+def is_needed(bound: BoundExec) -> bool:
+    """True if the command cannot be executed at once; a `umask` alone can be given at its start."""
+    return bool(
+        not bound.identity.is_current
+        or bound.no_new_privs
+        or bound.capabilities is not None
+        or bound.ambient is not None
+        or bound.limits
+        or bound.nosymfollow
+    )
+
+
+def plan(bound: BoundExec, become: str | None, status: int) -> Plan:
+    """The words to execute. `become`: the native shim, None for tools; `status`: where it says what failed.
 
     Raises ExecutableNotFound if a tool is missing, InternalError.
     """
-    words = [*_mounts(bound), *_limits(bound), *_privileges(bound)]
-    if not words:
-        return bound.argv, bound.env
-    shown, hidden = _split(bound.env)
-    # After the last change of identity, hence with the command's own rights.
-    if hidden:
-        if not all(name.isascii() and name.isidentifier() for name in hidden):
-            raise InternalError("a variable whose name is no identifier cannot be set here")
-        words += [_tool("sh"), "-c", _RENAME, "sh", *hidden, "--"]
-        shown |= {f"{_HIDDEN}{name}": value for name, value in hidden.items()}
-    if hidden or bound.nosymfollow:
-        if "=" in bound.path:
-            raise ExecutableNotFound("env(1) takes a path with a `=` for a variable: rename the program")
-        words.append(_tool("env"))
-        words += [word for name in _OF_SHELLS if name not in bound.env for word in ("-u", name)]
-    return (*words, *bound.argv), shown
-
-
-def _split(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The variables that every tool may see, and those that none may."""
-    shown: dict[str, str] = {}
-    hidden: dict[str, str] = {}
-    for name, value in env.items():
-        harmless = name in _HARMLESS or (name, value) == ("LANG", "C.UTF-8")
-        (shown if harmless else hidden)[name] = value
-    return shown, hidden
-
-
-def _mounts(bound: BoundExec) -> list[str]:
-    if not bound.nosymfollow:
-        return []
-    # `slave`: what is unmounted on the host is not kept busy by a command.
-    unshare = [_tool("unshare"), "--mount", "--propagation", "slave", "--"]
-    return [*unshare, _tool("sh"), "-c", _MOUNT, "sh", _tool("mount"), *bound.nosymfollow, "--"]
-
-
-def _limits(bound: BoundExec) -> list[str]:
-    if not bound.limits:
-        return []
-    return [_tool("prlimit"), *(f"--{name}={number}" for name, number in bound.limits), "--"]
-
-
-def _privileges(bound: BoundExec) -> list[str]:
+    if become is None:
+        argv, env = tools.wrapped(bound)
+        return Plan(argv, env, bound.umask)
     identity, kept, ambient = bound.identity, bound.capabilities, bound.ambient
-    if identity.is_current and kept is None and ambient is None and not bound.no_new_privs:
-        return []
-    words = [_tool("setpriv")]
-    if not identity.is_current:
-        groups = ",".join(map(str, identity.groups))
-        words += [f"--reuid={identity.uid}", f"--regid={identity.gid}"]
-        words += [f"--groups={groups}" if groups else "--clear-groups"]
+    words = [become, f"S{status}", *(f"M{place}" for place in bound.nosymfollow)]
+    words += [f"L{getattr(resource, f'RLIMIT_{name.upper()}')}={most}" for name, most in bound.limits]
+    if bound.umask is not None:
+        words.append(f"K{bound.umask:o}")
     bounding = ambient if kept is None else kept
     if bounding is not None:
-        words.append(f"--bounding-set={_set(bounding)}")
-    words.append(f"--inh-caps={_set(ambient or ())}")
-    if ambient is not None:
-        words.append(f"--ambient-caps={_set(ambient)}")
+        words.append(f"B{_bits(bounding):x}")
+    if not identity.is_current:
+        words += [f"G{','.join(map(str, identity.groups))}", f"H{identity.gid}", f"U{identity.uid}"]
+    words.append("I" if ambient is None else f"A{_bits(ambient):x}")
     if bound.no_new_privs:
-        words.append("--no-new-privs")
-    return [*words, "--"]
+        words.append("N")
+    # A byte before each name, which the shim takes away: nothing that runs in it can mean such a variable.
+    return Plan((*words, "--", *bound.argv), {f"+{name}": value for name, value in bound.env.items()})
 
 
-def _set(capabilities: "frozenset[int] | tuple[()]") -> str:
-    """Exactly these, by number: setpriv(1) knows the names of its own time alone."""
-    return ",".join(["-all", *(f"+cap_{number}" for number in sorted(capabilities))])
+def failure(said: bytes) -> tuple[str, OSError] | None:
+    """What the native shim wrote where it could not do its work: the step, "" for the exec, and why."""
+    if len(said) != _SAID.size:
+        return None
+    step, number = _SAID.unpack(said)
+    return _STEPS.get(chr(step), ""), OSError(number, os.strerror(number))
+
+
+def _bits(capabilities: frozenset[int]) -> int:
+    return sum(1 << number for number in capabilities)

@@ -1,10 +1,11 @@
 """Create processes; nothing else in the daemon does.
 
 Promises: absolute path, argv as given, exactly the given environment, descriptors 0-2 and those handed over,
-a session and process group of its own, default signals, complete identity. A call is over when the kernel has
-executed a program as root: there is no copy of the daemon that somebody else could stop or look into.
+a session, process group and session keyring of its own, default signals, complete identity. A call is over
+when the kernel has executed a program as root: no copy of the daemon exists that others could stop.
 """
 
+import ctypes
 import errno
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Final
 
 from rootwrap_daemon.daemon.run import shim
 from rootwrap_daemon.daemon.run.orphans import REAPER
+from rootwrap_daemon.daemon.run.posix_spawn import PosixSpawn
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
 from rootwrap_daemon.policy.bind import BoundExec
@@ -21,6 +23,17 @@ from rootwrap_daemon.policy.bind import BoundExec
 _NOT_EXECUTABLE: Final = frozenset(
     (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ETXTBSY, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
 )
+#: keyctl(2), which the C library does not have, by machine; 64 bits.
+_KEYCTL: Final = {
+    "x86_64": 250,
+    "aarch64": 219,
+    "riscv64": 219,
+    "loongarch64": 219,
+    "ppc64le": 271,
+    "s390x": 280,
+}
+_JOIN_SESSION_KEYRING: Final = 1
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Child:
@@ -31,18 +44,20 @@ class Child:
 
     def __init__(
         self,
-        process: "subprocess.Popen[bytes]",
+        pid: int,
         pidfd: int,
+        status: int | None,
         stdin: int | None = None,
         outputs: tuple[int, ...] = (),
     ) -> None:
-        self._process = process
-        self.pid = process.pid
+        self.pid = pid
         self.pidfd = pidfd
         #: The end to write its input to, None without; those to read stdout and stderr from, none without.
         self.stdin = stdin
         self.outputs = outputs
-        self._open = {*outputs, *(() if stdin is None else (stdin,))}
+        # Where the native shim says what failed.
+        self._status = status
+        self._open = {one for one in (pidfd, status, stdin, *outputs) if one is not None}
 
     def signal(self, number: int) -> bool:
         """Send a signal to the main process alone. False if it may not be sent."""
@@ -60,9 +75,9 @@ class Child:
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
-            # The first cannot be: Popen returns after setsid and exec, and the unreaped leader keeps the
-            # group. The second is a daemon without CAP_KILL and a program that changed its user: it is waited
-            # for, and then said that it could not be ended.
+            # The first cannot be: a process is created with setsid, and the unreaped leader keeps the group.
+            # The second is a daemon without CAP_KILL and a program that changed its user: it is waited for,
+            # and then said that it could not be ended.
             pass
 
     def is_open(self, end: int) -> bool:
@@ -76,16 +91,32 @@ class Child:
 
     def reap(self) -> int:
         """Wait for the process, which must have ended; minus the signal's number if one ended it."""
-        returncode = self._process.wait()
+        returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         REAPER.forgets(self.pid)
         return returncode
+
+    def failure(self, returncode: int) -> Error | None:
+        """Why the program was not executed, if the shim said so; the process has ended with this code."""
+        if self._status is None or returncode != shim.FAILED:
+            return None
+        try:
+            failed = shim.failure(os.read(self._status, 64))
+        except BlockingIOError:
+            # A process that is being created holds the other end until its own exec.
+            failed = None
+        # The program's own exit code: the shim's end was closed at the exec.
+        if failed is None:
+            return None
+        step, cause = failed
+        error = InternalError("the daemon could not start the program") if step else _failure(cause)
+        error.__cause__ = OSError(cause.errno, f"{step or 'exec'}: {cause.strerror}")
+        return error
 
     def release(self) -> None:
         """Close every descriptor. What was not reaped by now is left to the orphans' reaper."""
         REAPER.forgets(self.pid)
         for end in tuple(self._open):
             self.close(end)
-        os.close(self.pidfd)
 
 
 def spawn(bound: BoundExec, ticket: Ticket, *, stdin: bool) -> Child:
@@ -105,46 +136,69 @@ def spawn(bound: BoundExec, ticket: Ticket, *, stdin: bool) -> Child:
                     os.set_blocking(ours[-1], False)
         except OSError as error:
             raise _failure(error) from error
-        process, pidfd = _create(bound, ticket, theirs if stdin else (subprocess.DEVNULL, *theirs))
+        pid, pidfd, status = _create(bound, ticket, theirs if stdin else (None, *theirs))
     except Error:
         _close(ours)
         raise
     finally:
         _close(theirs)
     if stdin:
-        return Child(process, pidfd, ours[0], tuple(ours[1:]))
-    return Child(process, pidfd, None, tuple(ours))
+        return Child(pid, pidfd, status, ours[0], tuple(ours[1:]))
+    return Child(pid, pidfd, status, None, tuple(ours))
 
 
 def spawn_on(bound: BoundExec, ticket: Ticket, stdio: Sequence[int | None]) -> Child:
     """Start the process on these descriptors, which stay the caller's; None: /dev/null. Raises as `spawn`."""
-    process, pidfd = _create(bound, ticket, [subprocess.DEVNULL if one is None else one for one in stdio])
-    return Child(process, pidfd)
+    return Child(*_create(bound, ticket, stdio))
 
 
-def _open_pidfd(process: "subprocess.Popen[bytes]") -> int:
+def _create(bound: BoundExec, ticket: Ticket, ends: Sequence[int | None]) -> tuple[int, int, int | None]:
+    """A process, its pidfd, and where the native shim says what failed."""
+    status: list[int] = []
     try:
-        return os.pidfd_open(process.pid)
-    except OSError:
-        # Out of descriptors: what cannot be watched must not run.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        REAPER.forgets(process.pid)
-        raise
-
-
-def _create(bound: BoundExec, ticket: Ticket, ends: Sequence[int]) -> "tuple[subprocess.Popen[bytes], int]":
-    try:
-        ticket.intend(ends[1], ends[2])
+        ticket.intend(*(-1 if end is None else end for end in ends[1:]))
+        become = shim.native()
+        needed = shim.is_needed(bound) or (become is not None and bound.umask is not None)
+        if needed and become is not None:
+            status += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        _join_new_keyring()
         with REAPER.spawning():
-            process = _start(bound, *ends)
-            ticket.started(process.pid)
-            REAPER.awaits(process.pid)
-            return process, _open_pidfd(process)
+            pid = _start(bound, ends, become, status[1] if status else None, needed=needed)
+            ticket.started(pid)
+            REAPER.awaits(pid)
+            pidfd = _open_pidfd(pid)
+        return pid, pidfd, status.pop(0) if status else None
     except OSError as error:
         raise _failure(error) from error
     except (ValueError, subprocess.SubprocessError) as error:
         raise InternalError("the daemon could not start the program") from error
+    finally:
+        _close(status)
+
+
+def _join_new_keyring() -> None:
+    """Let the next process of this thread begin with an empty session keyring: session-keyring(7).
+
+    It is looked at first whenever the kernel needs a key, and what a command of one user puts there must not
+    be found by that of another. Raises OSError.
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is not None and _libc.syscall(number, _JOIN_SESSION_KEYRING, None) < 0:
+        failed = ctypes.get_errno()
+        # Not built into this kernel, or kept from this container and so from its commands.
+        if failed not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
+            raise OSError(failed, os.strerror(failed))
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        # Out of descriptors: what cannot be watched must not run.
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        REAPER.forgets(pid)
+        raise
 
 
 def _close(descriptors: list[int]) -> None:
@@ -152,23 +206,41 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptor)
 
 
-def _start(bound: BoundExec, stdin: int, stdout: int, stderr: int) -> "subprocess.Popen[bytes]":
-    # Popen uses vfork, and lets go of the GIL meanwhile: a change of identity is the shim's.
-    argv, env = shim.wrapped(bound)
-    return subprocess.Popen(
-        argv,
-        executable=argv[0],
-        env=env,
+try:
+    _POSIX_SPAWN: PosixSpawn | None = PosixSpawn()
+except AttributeError:
+    _POSIX_SPAWN = None
+
+
+def _start(
+    bound: BoundExec, ends: Sequence[int | None], become: str | None, status: int | None, *, needed: bool
+) -> int:
+    posix_spawn = None if bound.descriptors else _POSIX_SPAWN
+    # Where posix_spawn(3) puts it: behind the standard descriptors.
+    place = len(ends) if posix_spawn is not None else status
+    plan = shim.plan(bound, become, place or 0) if needed else shim.Plan(bound.argv, bound.env, bound.umask)
+    if posix_spawn is not None and plan.umask is None:
+        descriptors = ends if status is None else (*ends, status)
+        return posix_spawn(plan.argv, plan.env, bound.cwd, descriptors)
+    stdin, stdout, stderr = (subprocess.DEVNULL if end is None else end for end in ends)
+    # It uses vfork, too.
+    process = subprocess.Popen(
+        plan.argv,
+        executable=plan.argv[0],
+        env=plan.env,
         cwd=bound.cwd,
-        umask=-1 if bound.umask is None else bound.umask,
+        umask=-1 if plan.umask is None else plan.umask,
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         close_fds=True,
-        pass_fds=bound.descriptors,
+        pass_fds=bound.descriptors if status is None else (*bound.descriptors, status),
         restore_signals=True,
         start_new_session=True,
     )
+    # It is waited for by `Child.reap` alone.
+    process.returncode = 0
+    return process.pid
 
 
 def _failure(error: OSError) -> Error:
