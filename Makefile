@@ -18,7 +18,7 @@ help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
 	@echo 'make test    lint, then every test (root-only ones are skipped for a plain user)'
 	@echo 'make lint    ruff, mypy and the import contracts'
-	@echo 'make native  the program that changes identity and limits before a command, where there is a C compiler'
+	@echo 'make native  the programs in C: what changes identity and limits before a command, and rootwrap-exec'
 	@echo 'make bench   latency and throughput against subprocess.run and oslo.rootwrap'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
@@ -27,14 +27,18 @@ help:
 # Where it is not built, util-linux does its work (daemon/run/shim.py). A package installs it as
 # /usr/libexec/rootwrap-daemon/become. Static where the C library can be: it then starts in half the time.
 become = rootwrap_daemon/daemon/run/become
+native_exec = native/rootwrap-exec
 native:
-	@if command -v $(CC) >/dev/null; then $(MAKE) --no-print-directory $(become); \
+	@if command -v $(CC) >/dev/null; then $(MAKE) --no-print-directory $(become) $(native_exec); \
 	else echo 'no C compiler ($(CC)): commands that need a shim use setpriv'; fi
 
 CFLAGS ?= -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
+compile = umask 022; $(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -static -o $@ $< || \
+	$(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -o $@ $<
 $(become): native/become.c
-	umask 022; $(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -static -o $@ $< || \
-		$(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -o $@ $<
+	$(compile)
+$(native_exec): native/rootwrap-exec.c
+	$(compile)
 
 demo: .venv/stamp modes native
 	umask 022; $(VENV_PYTHON) examples/demo/demo.py
@@ -86,6 +90,6 @@ endef
 
 clean:
 	rm -rf .venv .venv-lowest .tox build dist doc/build *.egg-info
-	rm -f $(become)
+	rm -f $(become) $(native_exec)
 	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -60,6 +60,12 @@ def start(daemon: Daemon, *words: str, **options: Any) -> "subprocess.Popen[byte
     )
 
 
+def child_of(process: "subprocess.Popen[bytes]") -> int:
+    """The process that stands below rootwrap-exec for the command, once it is there."""
+    wait_for(lambda: children_of(process.pid))
+    return children_of(process.pid)[0]
+
+
 class TestStreams:
     def test_pipes(self, daemon: Daemon) -> None:
         done = run(daemon, "sh", "-c", "cat; echo err >&2", input="in")
@@ -215,7 +221,7 @@ class TestSignals:
         """Whom to send a signal: rootwrap-exec, or what stands below it for the command."""
         if request.param == "itself":
             return lambda process: process.pid
-        return lambda process: children_of(process.pid)[0]
+        return child_of
 
     def test_reach_the_command(
         self, daemon: Daemon, target: Callable[["subprocess.Popen[bytes]"], int]
