@@ -27,7 +27,7 @@ from oslo_log import log
 from rootwrap_daemon import config
 from rootwrap_daemon.daemon.record import sinks
 from rootwrap_daemon.daemon.record.audit import Audit
-from rootwrap_daemon.daemon.run import orphans
+from rootwrap_daemon.daemon.run import spawn
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.registry import Notes, Registry
 from rootwrap_daemon.daemon.serve.server import Server, Source
@@ -114,7 +114,7 @@ def _main(arguments: argparse.Namespace) -> int:
     listener = launcher or _listen(manager, settings, policy.owners)
     if settings.capabilities is not None:
         surroundings.keep_capabilities(settings.capabilities)
-    orphans.adopt()
+    spawn.adopt_orphans()
     instance = Instance(policy, audit, registry)
     server = Server(listener, instance)
 

@@ -50,6 +50,27 @@ def test_client_killed_while_its_command_runs(daemon: Daemon) -> None:
     wait_for(lambda: daemon.audit()[-1]["code"] == "client_gone")
 
 
+def test_orphans_that_live_cost_nothing(daemon: Daemon) -> None:
+    """Hundreds of them: none is looked at before it ends, and then each is reaped."""
+
+    def reads() -> int:
+        lines = Path(f"/proc/{daemon.pid}/io").read_text().splitlines()
+        return int(dict(line.split(": ") for line in lines)["syscr"])
+
+    with daemon.client() as client:
+        script = "for i in $(seq 300); do sleep 60 >/dev/null 2>&1 & done; echo $$"
+        group = int(client.run(["sh", "-c", script]).stdout)
+        try:
+            wait_for(lambda: len(daemon.children()) == 300)
+            before = reads()
+            # The main thread looks after two seconds at the latest.
+            time.sleep(4.5)
+            assert reads() - before < 100
+        finally:
+            os.killpg(group, signal.SIGKILL)
+        wait_for(lambda: daemon.children() == [])
+
+
 def test_daemon_killed_while_a_command_runs(daemon: Daemon, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     failures: list[BaseException] = []

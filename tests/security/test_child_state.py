@@ -148,7 +148,7 @@ def end(child: Child) -> None:
     poll = select.poll()
     poll.register(child.pidfd, select.POLLIN)
     assert poll.poll(10_000)
-    child.reap()
+    assert child.reap()
     child.release()
 
 
@@ -285,8 +285,8 @@ def finish(bound: BoundExec) -> tuple[int, bytes, Error | None]:
         poll = select.poll()
         poll.register(child.pidfd, select.POLLIN)
         assert poll.poll(20_000)
-        returncode = child.reap()
-        return returncode, b"".join(os.read(one, 65536) for one in child.outputs), child.failure(returncode)
+        assert child.reap()
+        return child.reaped(), b"".join(os.read(one, 65536) for one in child.outputs), child.failure()
     finally:
         child.release()
 

@@ -1,8 +1,7 @@
 """Run a Bound* to its end: pump its pipes, keep its deadline, end its process group.
 
 Promises: returns when the main process has ended, whatever keeps its pipes open; nothing of it, or of what
-was bound, is left unreaped or open then. The leader is looked at with WNOWAIT and reaped after the last
-killpg.
+was bound, is left unreaped or open then. The leader is reaped after the last killpg.
 """
 
 import array
@@ -178,23 +177,22 @@ class _Run:
                     self._serve(descriptor, event)
             if self.traced:
                 running = not self._has_ended()
-        for descriptor in child.outputs:
-            self._drain(descriptor)
-        if self.ending:
-            # Whoever is left of the group got SIGTERM with its leader; unreaped, it keeps the group's number.
-            child.signal_group(signal.SIGKILL)
-        returncode = child.reap()
         if self.ended is not None:
-            return Ended(self.ended.error, returncode)
-        if (failure := child.failure(returncode)) is not None:
-            return Ended(failure, returncode)
+            return Ended(self.ended.error, child.returncode)
+        if (failure := child.failure()) is not None:
+            return Ended(failure, child.returncode)
         stdout, stderr = map(self._joined, child.outputs) if child.outputs else (b"", b"")
-        return Finished(returncode, stdout, stderr, self.cause)
+        return Finished(child.reaped(), stdout, stderr, self.cause)
 
     def _has_ended(self) -> bool:
-        """True once the main process can be reaped; it stays unreaped, and so its group's number its own."""
+        """True once the main process is reaped: after the last signal to its group, whose number it keeps."""
         child = self.child
-        if os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+        for descriptor in child.outputs:
+            self._drain(descriptor)
+        if self.ending and child.has_ended():
+            # Whoever is left of the group got SIGTERM with its leader.
+            child.signal_group(signal.SIGKILL)
+        if child.reap():
             return True
         if not self.traced:
             # Readable for good now: the loop looks again by itself.

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from rootwrap_daemon.daemon.run import shim
-from rootwrap_daemon.daemon.run.orphans import REAPER
 from rootwrap_daemon.daemon.run.posix_spawn import PosixSpawn
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
@@ -33,7 +32,41 @@ _KEYCTL: Final = {
     "s390x": 280,
 }
 _JOIN_SESSION_KEYRING: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+#: waitpid(2): only for children of the calling thread, __WNOTHREAD of linux/wait.h.
+_OF_THIS_THREAD: Final = 0x20000000
+#: Orphans to reap at once.
+_BATCH: Final = 1000
 _libc = ctypes.CDLL(None, use_errno=True)
+#: Processes that no session waits for any more, and that had not ended then.
+_abandoned: set[int] = set()
+
+
+def adopt_orphans() -> None:
+    """Have whoever loses its parent among our descendants become our child. Raises OSError.
+
+    A KillFilter with `started_by = self` thus knows what was started here: PR_SET_CHILD_SUBREAPER (prctl(2)).
+    """
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def reap_orphans() -> None:
+    """Reap the orphans that have ended; for the main thread, which must create no process itself.
+
+    They become children of that thread, as do those of threads that end; what a session waits for is a child
+    of the session's own thread.
+    """
+    for pid in _abandoned.copy():
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            _abandoned.discard(pid)
+    try:
+        for _ in range(_BATCH):
+            if os.waitpid(-1, os.WNOHANG | _OF_THIS_THREAD)[0] == 0:
+                return
+    except ChildProcessError:
+        # There is none.
+        return
 
 
 class Child:
@@ -58,6 +91,8 @@ class Child:
         # Where the native shim says what failed.
         self._status = status
         self._open = {one for one in (pidfd, status, stdin, *outputs) if one is not None}
+        #: Minus the signal's number if one ended it; None until it is reaped.
+        self.returncode: int | None = None
 
     def signal(self, number: int) -> bool:
         """Send a signal to the main process alone. False if it may not be sent."""
@@ -71,7 +106,9 @@ class Child:
         return True
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to every process of the group."""
+        """Send a signal to every process of the group; none once the leader, and so its number, is free."""
+        if self.returncode is not None:
+            return
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -89,15 +126,26 @@ class Child:
         self._open.remove(end)
         os.close(end)
 
-    def reap(self) -> int:
-        """Wait for the process, which must have ended; minus the signal's number if one ended it."""
-        returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        REAPER.forgets(self.pid)
-        return returncode
+    def has_ended(self) -> bool:
+        """True once it can be reaped: a process that is traced has ended for its tracer alone at first."""
+        return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
-    def failure(self, returncode: int) -> Error | None:
-        """Why the program was not executed, if the shim said so; the process has ended with this code."""
-        if self._status is None or returncode != shim.FAILED:
+    def reap(self) -> bool:
+        """Reap the process if it has ended."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self.returncode = os.waitstatus_to_exitcode(status)
+        return bool(pid)
+
+    def reaped(self) -> int:
+        """Return the code of a process that was reaped."""
+        if self.returncode is None:
+            raise ValueError("not reaped yet")
+        return self.returncode
+
+    def failure(self) -> Error | None:
+        """Why the program was not executed, if the shim said so; for a process that was reaped."""
+        if self._status is None or self.returncode != shim.FAILED:
             return None
         try:
             failed = shim.failure(os.read(self._status, 64))
@@ -113,8 +161,9 @@ class Child:
         return error
 
     def release(self) -> None:
-        """Close every descriptor. What was not reaped by now is left to the orphans' reaper."""
-        REAPER.forgets(self.pid)
+        """Close every descriptor. What was not reaped by now is left to `reap_orphans`."""
+        if self.returncode is None:
+            _abandoned.add(self.pid)
         for end in tuple(self._open):
             self.close(end)
 
@@ -162,11 +211,9 @@ def _create(bound: BoundExec, ticket: Ticket, ends: Sequence[int | None]) -> tup
         if needed and become is not None:
             status += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _join_new_keyring()
-        with REAPER.spawning():
-            pid = _start(bound, ends, become, status[1] if status else None, needed=needed)
-            ticket.started(pid)
-            REAPER.awaits(pid)
-            pidfd = _open_pidfd(pid)
+        pid = _start(bound, ends, become, status[1] if status else None, needed=needed)
+        ticket.started(pid)
+        pidfd = _open_pidfd(pid)
         return pid, pidfd, status.pop(0) if status else None
     except OSError as error:
         raise _failure(error) from error
@@ -197,7 +244,6 @@ def _open_pidfd(pid: int) -> int:
         # Out of descriptors: what cannot be watched must not run.
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        REAPER.forgets(pid)
         raise
 
 

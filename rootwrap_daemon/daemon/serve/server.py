@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from rootwrap_daemon.daemon.request import Peer
+from rootwrap_daemon.daemon.run import spawn
 from rootwrap_daemon.daemon.run.instance import Instance
-from rootwrap_daemon.daemon.run.orphans import REAPER
 from rootwrap_daemon.daemon.serve.connection import turn_away, without_waiting
 from rootwrap_daemon.daemon.serve.session import Session
 from rootwrap_daemon.errors import Busy, Unauthorized
@@ -32,7 +32,6 @@ _STACK: Final = 512 * 1024
 _BATCH: Final = 64
 #: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
 _TICK: Final = 2.0
-_SHORT_TICK: Final = 0.2
 _BACK_OFF: Final = 0.05
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
@@ -76,16 +75,15 @@ class Server:
         poll = select.poll()
         poll.register(self.listener.socket, select.POLLIN)
         poll.register(wake, select.POLLIN)
-        tick = _TICK
         while True:
-            for descriptor, _ in poll.poll(min(tick, beat()) * 1000 + 1):
+            for descriptor, _ in poll.poll(min(_TICK, beat()) * 1000 + 1):
                 if descriptor == wake:
                     if on_signal():
                         return
                 elif not self._accept_some():
                     return
             self.instance.audit.flush()
-            tick = _SHORT_TICK if REAPER.reap() else _TICK
+            spawn.reap_orphans()
 
     def prove(self, done: Callable[[], None]) -> None:
         """Call `done` once a connection of our own was greeted by a thread made for it, as a client's is.
