@@ -1,17 +1,27 @@
-"""What every test has: the `root` marker, and hypothesis without a clock."""
+"""Give every test the `root` marker, hypothesis without a clock, and a directory that stays empty."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.real_daemon import client, daemon, new_daemon
+from tests.real_daemon import KEPT, client, daemon, new_daemon
 
 __all__ = ["client", "daemon", "new_daemon"]
 
 # What a test makes for the daemon must not be writable by the group, as it is with a umask of 002.
 os.umask(0o022)
+
+# Where pytest makes each test's `tmp_path`, which it keeps for a while.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+#: The directory for temporary files of this process and all that it starts; as /tmp, for every user.
+TEMPORARY = Path(tempfile.mkdtemp(prefix=os.environ.get("PYTEST_XDIST_WORKER", "rootwrap-")))
+TEMPORARY.chmod(0o1777)
+os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
 
 # A busy machine makes an example slow; that is no finding.
 settings.register_profile("house", settings(), deadline=None)
@@ -52,3 +62,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("REQUIRE_ROOT") == "1":
             pytest.fail(f"{reason}, and REQUIRE_ROOT=1", pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """Fail after the last test of a file if these tests left a temporary file."""
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        left = set(os.listdir(TEMPORARY)) - KEPT.directories()
+        for name in left:
+            path = TEMPORARY / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if left:
+            pytest.fail(f"the tests of {item.path.name} left in TMPDIR: {sorted(left)}", pytrace=False)
+
+
+def pytest_unconfigure() -> None:
+    KEPT.end()
+    shutil.rmtree(TEMPORARY)

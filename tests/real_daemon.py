@@ -1,11 +1,14 @@
 """A real daemon for each test that asks for one.
 
+A daemon that a test left as it was is kept for the next test that asks for the same: starting one takes half
+a second of a processor. A test that gives it a signal, a look inside (its `pid`), another configuration or a
+file of its own gets rid of it; nothing of one test is left for the next but the daemon's own memory.
+
 As root it is the real thing; as a plain user it runs in a user namespace of its own, where this user is
 root: the kernel then shows this process to it as uid 0 as well.
 """
 
 import contextlib
-import gc
 import json
 import os
 import shutil
@@ -25,6 +28,30 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.protocol.codec import HEADER
+from tests.processes import children_of, is_alive, our_descriptors, states_of, wait_for, with_words
+
+__all__ = [
+    "FILTERS",
+    "HELLO",
+    "OVERFLOW",
+    "ROOT",
+    "START",
+    "Daemon",
+    "NewDaemon",
+    "children_of",
+    "client",
+    "daemon",
+    "daemons",
+    "frame",
+    "is_alive",
+    "new_daemon",
+    "our_descriptors",
+    "raw",
+    "settle",
+    "states_of",
+    "wait_for",
+    "with_words",
+]
 
 ROOT = os.geteuid() == 0
 OVERFLOW = Path("/proc/sys/kernel/overflowuid").read_text().strip()
@@ -57,9 +84,34 @@ class Daemon:
     environ: dict[str, str] = field(default_factory=dict)
     #: A command to start it with, which becomes it.
     inside: list[str] = field(default_factory=list)
-    process: "subprocess.Popen[bytes] | None" = None
-    #: The daemon itself, not the unshare(1) around it.
-    pid: int = 0
+    #: Not to be kept: somebody did, or may have done, more than asking it.
+    touched: bool = False
+    #: Refusals recorded so far, under the limit of records a minute.
+    refusals: int = 0
+    _process: "subprocess.Popen[bytes] | None" = None
+    _pid: int = 0
+    _first: "_Traces | None" = None
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes] | None":
+        self.touched = True
+        return self._process
+
+    @process.setter
+    def process(self, process: "subprocess.Popen[bytes] | None") -> None:
+        self.touched = True
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Of the daemon itself, not of the unshare(1) around it."""
+        self.touched = True
+        return self._pid
+
+    @pid.setter
+    def pid(self, pid: int) -> None:
+        self.touched = True
+        self._pid = pid
 
     @property
     def socket(self) -> str:
@@ -75,6 +127,7 @@ class Daemon:
 
     def configure(self, filters: str | None = None, **options: str) -> None:
         """Write configuration and filters as an administrator would."""
+        self.touched = True
         self.options |= options
         lines = [f"{name} = {value}\n" for name, value in self.options.items()]
         self.config.write_text("[DEFAULT]\n" + "".join(lines))
@@ -133,10 +186,10 @@ class Daemon:
         return [json.loads(line) for line in (self.directory / "audit.jsonl").read_text().splitlines()]
 
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return len(os.listdir(f"/proc/{self._pid}/fd"))
 
     def threads(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/task"))
+        return len(os.listdir(f"/proc/{self._pid}/task"))
 
     def figures(self) -> tuple[int, int]:
         """Descriptors and threads. The main thread opens a file now and then: the least of several looks."""
@@ -144,68 +197,109 @@ class Daemon:
 
     def children(self) -> list[int]:
         """Processes whose parent it is, zombies too."""
-        return children_of(self.pid)
+        return children_of(self._pid)
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def peak(self) -> int:
+        """KiB of memory, the most that it ever had (VmHWM, proc_pid_status(5))."""
+        status = Path(f"/proc/{self._pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])
 
-def children_of(pid: int) -> list[int]:
-    """Processes whose parent is `pid`, zombies too."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                    found.append(int(entry))
-    return found
+    def keep(self) -> None:
+        """Note how it is now, just started: see `as_it_was`."""
+        self.touched = False
+        self._first = _Traces.of(self)
+
+    def as_it_was(self) -> bool:
+        """True if it is as it was when it started, with what the tests left in its directory removed."""
+        if self.touched or self._first is None or self._process is None or self._process.poll() is not None:
+            return False
+        end = time.monotonic() + 1
+        while self.threads() > 1 or self.children():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.002)
+        self.refusals += sum(record["event"] not in ("run", "end", "check") for record in self.audit())
+        if self.refusals > _MANY_REFUSALS or self.peak() > self._first.peak + _LITTLE:
+            return False
+        for name in set(os.listdir(self.directory)) - self._first.files.keys():
+            path = self.directory / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        os.truncate(self.directory / "audit.jsonl", 0)
+        os.truncate(self.directory / "log", self._first.logged)
+        now = _Traces.of(self)
+        return (now.descriptors, now.files) == (self._first.descriptors, self._first.files)
 
 
-def states_of(pid: int) -> set[str]:
-    """The states of its threads, as one letter each (proc_pid_stat(5))."""
-    paths = Path(f"/proc/{pid}/task").glob("*/stat")
-    return {path.read_text().rpartition(")")[2].split()[0] for path in paths}
+#: A daemon records so many refusals of a user at once, and counts the others.
+_MANY_REFUSALS = 50
+#: KiB that its memory may have grown by: tests compare what it takes at most.
+_LITTLE = 2048
 
 
-def is_alive(pid: int) -> bool:
-    """True for a process that runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+@dataclass
+class _Traces:
+    """What can be seen of a daemon from outside."""
+
+    descriptors: int
+    peak: int
+    logged: int
+    #: Mode and owner of each file; of what an administrator writes the time of change, too.
+    files: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, daemon: Daemon) -> "_Traces":
+        files: dict[str, tuple[int, ...]] = {}
+        for path in (daemon.directory, *daemon.directory.rglob("*")):
+            stat = path.lstat()
+            given = path.suffix in (".conf", ".filters")
+            files[str(path.relative_to(daemon.directory))] = (
+                stat.st_mode,
+                stat.st_uid,
+                stat.st_gid,
+                stat.st_mtime_ns if given else 0,
+            )
+        logged = (daemon.directory / "log").stat().st_size
+        return cls(daemon.figures()[0], daemon.peak(), logged, files)
 
 
-class Condition(Protocol):
-    def __call__(self) -> object: ...
+class _Kept:
+    """Daemons for the next test, by what they were asked for with: a few, the oldest ends first."""
+
+    def __init__(self) -> None:
+        self._daemons: dict[object, Daemon] = {}
+
+    def take(self, wanted: object) -> Daemon | None:
+        return self._daemons.pop(wanted, None)
+
+    def put(self, wanted: object, daemon: Daemon) -> None:
+        if len(self._daemons) == 4:
+            _end(self._daemons.pop(next(iter(self._daemons))))
+        self._daemons[wanted] = daemon
+
+    def directories(self) -> set[str]:
+        """Their names."""
+        return {daemon.directory.name for daemon in self._daemons.values()}
+
+    def end(self) -> None:
+        while self._daemons:
+            _end(self._daemons.popitem()[1])
 
 
-def wait_for(condition: Condition, seconds: float = 30.0) -> None:
-    """Wait until it holds; fail after so long."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"not within {seconds} s: {condition}")
-        time.sleep(0.01)
+KEPT = _Kept()
 
 
 def settle(daemon: Daemon) -> tuple[int, int]:
     """Descriptors and threads once nobody is connected."""
     wait_for(lambda: daemon.threads() == 1)
     return daemon.figures()
-
-
-def our_descriptors() -> int:
-    """How many this process has open, without those of objects that nobody can reach any more."""
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
-
-
-def with_words(words: str) -> list[int]:
-    """Processes that run and have these words, a pattern of pgrep(1), in their command line."""
-    found = subprocess.run(["pgrep", "-f", words], capture_output=True, check=False).stdout.split()
-    return [int(pid) for pid in found if is_alive(int(pid))]
 
 
 class NewDaemon(Protocol):
@@ -239,14 +333,18 @@ HELLO = frame([0, 1, 1 << 20, 0])
 def daemons() -> Iterator[NewDaemon]:
     """Makes daemons and ends them: `new(filters, option="value", ...)`."""
     if not ROOT:
-        made = subprocess.run(
+        tried = subprocess.run(
             ["unshare", "--user", "--map-root-user", "true"], capture_output=True, check=False
         )
-        if made.returncode:
+        if tried.returncode:
             pytest.skip("needs root, or user namespaces for plain users")
-    made_daemons: list[Daemon] = []
+    made: list[tuple[object, Daemon]] = []
 
     def make(filters: str = FILTERS, *, start: bool = True, **options: str) -> Daemon:
+        wanted = (filters, *sorted(options.items()))
+        if start and (kept := KEPT.take(wanted)):
+            made.append((wanted, kept))
+            return kept
         # Not pytest's tmp_path: its parents are only for this user, and a client may be another.
         directory = Path(tempfile.mkdtemp(prefix="rootwrap-test-"))
         directory.chmod(0o755)
@@ -261,27 +359,31 @@ def daemons() -> Iterator[NewDaemon]:
                 "kill_grace": "1",
             },
         )
-        made_daemons.append(daemon)
+        made.append((wanted, daemon))
         daemon.configure(filters, **options)
         if start:
             daemon.start()
+            daemon.keep()
         return daemon
 
     try:
         yield make
     finally:
-        _end(made_daemons)
+        for wanted, daemon in made:
+            if daemon.as_it_was():
+                KEPT.put(wanted, daemon)
+            else:
+                _end(daemon)
 
 
-def _end(daemons: list[Daemon]) -> None:
-    for daemon in daemons:
-        left = daemon.children() if daemon.process is not None else []
-        daemon.stop(signal.SIGKILL)
-        for pid in left:
-            # What a test that failed left running: each leads a group of its own.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        shutil.rmtree(daemon.directory, ignore_errors=True)
+def _end(daemon: Daemon) -> None:
+    left = daemon.children() if daemon.process is not None else []
+    daemon.stop(signal.SIGKILL)
+    for pid in left:
+        # What a test that failed left running: each leads a group of its own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    shutil.rmtree(daemon.directory, ignore_errors=True)
 
 
 @pytest.fixture

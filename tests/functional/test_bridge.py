@@ -54,7 +54,8 @@ def started(daemon: Daemon) -> Iterator[tuple["subprocess.Popen[bytes]", str, by
         assert process.stdout is not None
         path = process.stdout.readline().rstrip(b"\n").decode()
         yield process, path, process.stdout.read(32)
-        process.kill()
+        # Its end: it takes its directory away.
+        process.terminate()
 
 
 def connected(path: str, key: bytes) -> tuple[socket.socket, Any]:

@@ -1,0 +1,61 @@
+"""Look at processes of this machine, and wait for what they do."""
+
+import contextlib
+import gc
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes whose parent is `pid`, zombies too."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry))
+    return found
+
+
+def states_of(pid: int) -> set[str]:
+    """The states of its threads, as one letter each (proc_pid_stat(5))."""
+    paths = Path(f"/proc/{pid}/task").glob("*/stat")
+    return {path.read_text().rpartition(")")[2].split()[0] for path in paths}
+
+
+def is_alive(pid: int) -> bool:
+    """True for a process that runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Condition(Protocol):
+    def __call__(self) -> object: ...
+
+
+def wait_for(condition: Condition, seconds: float = 30.0) -> None:
+    """Wait until it holds; fail after so long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds} s: {condition}")
+        time.sleep(0.01)
+
+
+def our_descriptors() -> int:
+    """How many this process has open, without those of objects that nobody can reach any more."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def with_words(words: str) -> list[int]:
+    """Processes that run and have these words, a pattern of pgrep(1), in their command line."""
+    found = subprocess.run(["pgrep", "-f", words], capture_output=True, check=False).stdout.split()
+    return [int(pid) for pid in found if is_alive(int(pid))]
