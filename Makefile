@@ -12,14 +12,16 @@ VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
 JOBS ?= 4
 
-.PHONY: help native demo test lint bench lowest sample clean modes
+.PHONY: help native demo check test lint bench docs lowest sample clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
+	@echo 'make check   lint, then the tests that need no daemon: about a minute'
 	@echo 'make test    lint, then every test (root-only ones are skipped for a plain user)'
 	@echo 'make lint    ruff, mypy and the import contracts'
 	@echo 'make native  the programs in C: what changes identity and limits before a command, and rootwrap-exec'
 	@echo 'make bench   latency and throughput against subprocess.run and oslo.rootwrap'
+	@echo 'make docs    the documentation as HTML, with Sphinx'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
 	@echo 'make clean   remove what the others made'
@@ -43,6 +45,10 @@ $(native_exec): native/rootwrap-exec.c
 demo: .venv/stamp modes native
 	umask 022; $(VENV_PYTHON) examples/demo/demo.py
 
+# Each worker that takes part in a short run costs seconds of imports: two.
+check: lint modes native
+	umask 022; $(VENV_PYTHON) -m pytest -n 2 --dist loadgroup tests/unit tests/arch
+
 test: lint modes native
 	umask 022; $(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadgroup
 
@@ -54,6 +60,10 @@ lint: .venv/stamp
 
 bench: .venv/stamp modes native
 	umask 022; $(VENV_PYTHON) tests/bench/bench.py
+
+docs: .venv-docs/stamp
+	.venv-docs/bin/python -m sphinx -W -q -b html doc/source doc/build/html
+	@echo doc/build/html/index.html
 
 lowest: .venv-lowest/stamp
 	.venv-lowest/bin/python -m pytest tests/unit tests/arch
@@ -88,8 +98,14 @@ endef
 		--constraint .venv-lowest/constraints.txt --editable '.[test,examples]'
 	@touch $@
 
+.venv-docs/stamp:
+	$(check_python)
+	"$(PYTHON)" -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check sphinx
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-lowest .tox build dist doc/build *.egg-info
+	rm -rf .venv .venv-docs .venv-lowest .tox build dist doc/build *.egg-info
 	rm -f $(become) $(native_exec)
 	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
