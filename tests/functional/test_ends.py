@@ -249,20 +249,24 @@ def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon) -> None:
     assert not os.path.exists(daemon.socket)
 
 
-def test_stop_ends_what_does_not_end(new_daemon: NewDaemon) -> None:
+def test_stop_ends_what_does_not_end(new_daemon: NewDaemon, tmp_path: Path) -> None:
     daemon = new_daemon(drain_timeout="0.5")
+    marker = tmp_path / "pid"
     codes: list[int] = []
 
     def work() -> None:
         with daemon.client() as client:
             # On a connection that was used before: what ran must not be taken for idle, and run again.
             client.run(["true"])
-            codes.append(client.run(["sh", "-c", "trap '' TERM; sleep 60; sleep 60"]).returncode)
+            script = (
+                f"trap '' TERM; echo $$ > '{marker}.new'; mv '{marker}.new' '{marker}'; sleep 60; sleep 60"
+            )
+            codes.append(client.run(["sh", "-c", script]).returncode)
 
     thread = threading.Thread(target=work)
     thread.start()
-    wait_for(running(daemon))
-    (pid,) = daemon.children()
+    wait_for(marker.exists)
+    pid = int(marker.read_text())
     assert daemon.stop() == 0
     thread.join(30)
     assert codes == [-signal.SIGKILL]

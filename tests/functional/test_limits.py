@@ -1,10 +1,12 @@
 """Whoever floods the daemon takes nothing from others, and it comes back as it was."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,31 +89,40 @@ def test_group_of_the_peer_is_enough(new_daemon: NewDaemon) -> None:
         assert (b"unauthorized".hex() in done.stdout) is not welcome
 
 
-def test_commands_at_once_are_bounded_with_an_immediate_answer(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(max_commands_per_user="3")
-    with daemon.client() as client:
-        threads = [threading.Thread(target=lambda: client.run(["sleep", "2"])) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: len(daemon.children()) == 3)
-        with pytest.raises(Busy):
-            client.run(["true"])
+@contextlib.contextmanager
+def running(client: Client, count: int, directory: Path) -> Iterator[None]:
+    """So many commands run, until the end."""
+    go_on = directory / "go-on"
+    script = f"echo >> '{directory}/began'; until [ -e '{go_on}' ]; do sleep 0.02; done"
+    threads = [threading.Thread(target=client.run, args=(["sh", "-c", script],)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: (directory / "began").exists() and (directory / "began").stat().st_size == count)
+        yield
+    finally:
+        go_on.touch()
         for thread in threads:
             thread.join()
+
+
+def test_commands_at_once_are_bounded_with_an_immediate_answer(new_daemon: NewDaemon, tmp_path: Path) -> None:
+    daemon = new_daemon(max_commands_per_user="3")
+    with daemon.client() as client:
+        with running(client, 3, tmp_path), pytest.raises(Busy):
+            client.run(["true"])
         assert client.run(["true"]).returncode == 0
 
 
-def test_connections_in_use_are_not_ended_for_new_ones(new_daemon: NewDaemon) -> None:
+def test_connections_in_use_are_not_ended_for_new_ones(new_daemon: NewDaemon, tmp_path: Path) -> None:
     daemon = new_daemon(max_connections_per_user="2", max_connections="4")
-    with daemon.client() as client:
-        threads = [threading.Thread(target=lambda: client.run(["sleep", "2"])) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: len(daemon.children()) == 2)
-        with daemon.client() as other, pytest.raises(Busy):
-            other.run(["true"])
-        for thread in threads:
-            thread.join()
+    with (
+        daemon.client() as client,
+        running(client, 2, tmp_path),
+        daemon.client() as other,
+        pytest.raises(Busy),
+    ):
+        other.run(["true"])
 
 
 def test_limits_shrink_to_the_descriptors_there_are(new_daemon: NewDaemon) -> None:
