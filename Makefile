@@ -20,7 +20,7 @@ help:
 	@echo 'make test    lint, then every test (root-only ones are skipped for a plain user)'
 	@echo 'make lint    ruff, mypy and the import contracts'
 	@echo 'make native  the programs in C: what changes identity and limits before a command, and rootwrap-exec'
-	@echo 'make bench   latency and throughput against subprocess.run and oslo.rootwrap'
+	@echo 'make bench   a request beside subprocess.run, C and oslo.rootwrap; BENCH="--json FILE --svg FILE"'
 	@echo 'make docs    the documentation as HTML, with Sphinx'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
@@ -59,7 +59,7 @@ lint: .venv/stamp
 	$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_logo=True))'
 
 bench: .venv/stamp modes native
-	umask 022; $(VENV_PYTHON) tests/bench/bench.py
+	umask 022; $(VENV_PYTHON) -W ignore -m tests.bench.bench $(BENCH)
 
 docs: .venv-docs/stamp
 	.venv-docs/bin/python -m sphinx -W -q -b html doc/source doc/build/html

@@ -89,11 +89,7 @@ def _is_known(name: str) -> bool:
 def _missing_definitions(text: str) -> list[str]:
     """Of names that look like names: with an underscore, a capital within, or a dot."""
     named = re.findall(r"``([A-Za-z_][\w.]*)(?:\(\))?``", text)
-    return [
-        name
-        for name in named
-        if re.search(r"_|[a-z][A-Z]", name) and not _is_known(name)
-    ]
+    return [name for name in named if re.search(r"_|[a-z][A-Z]", name) and not _is_known(name)]
 
 
 def _elsewhere(page: Path, text: str) -> list[str]:

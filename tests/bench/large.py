@@ -5,9 +5,7 @@ fails, with exit code 1, where the daemon's memory grew while a command ran on p
 """
 
 import os
-import socket
 import statistics
-import struct
 import subprocess
 import tempfile
 import time
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon.client import Client
-from tests.bench.bench import our_daemon
+from tests.bench.ways import our_daemon, pid_of
 
 MIB: Final = 1024 * 1024
 LARGE: Final = int(os.environ.get("LARGE", "1024")) * MIB
@@ -31,14 +29,6 @@ FILTERS: Final = (
     "[Filters]\nhead: CommandFilter, head, root\ncat: CommandFilter, cat, root\nwc: CommandFilter, wc, root\n"
 )
 OPTIONS: Final = f"max_output = {2 * CAPTURED}\nmax_buffered = {16 * CAPTURED}\n"
-
-
-def daemon_of(path: Path) -> int:
-    """The pid of who listens there."""
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(str(path))
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int(struct.unpack("3i", credentials)[0])
 
 
 def memory(pid: int | str, name: str = "VmRSS") -> int:
@@ -129,7 +119,7 @@ def main() -> int:
         with our_daemon(directory, filters, OPTIONS) as client:
             client.run(["wc"])
             through_pipes(client, MIB)
-            return 0 if measure(client, daemon_of(directory / "socket")) else 1
+            return 0 if measure(client, pid_of(directory / "socket")) else 1
 
 
 if __name__ == "__main__":
