@@ -173,6 +173,18 @@ class ConfigurationError(Error):
     exit_code = 78  # EX_CONFIG
 
 
+class Usage(Error):
+    """The command line makes no sense; the message says what to write."""
+
+    exit_code = 64  # EX_USAGE
+
+
+class Unreadable(Error):
+    """A file that was named cannot be read, or nothing in it could be judged: there is no verdict."""
+
+    exit_code = 2
+
+
 class SelfCheckError(ConfigurationError):
     """The daemon's own code, interpreter or surroundings are not safe to run with privilege."""
 

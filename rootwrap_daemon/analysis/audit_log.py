@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from rootwrap_daemon.analysis.load import Unreadable
+from rootwrap_daemon.errors import Unreadable
 
 #: What stands in a record for a secret.
 _MASK: Final = "***"

@@ -4,14 +4,14 @@ Promises: a configuration is loaded as the daemon loads it; what differs from th
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon import config
 from rootwrap_daemon.config import Configuration
-from rootwrap_daemon.errors import ConfigurationError, Error
+from rootwrap_daemon.errors import ConfigurationError, Unreadable
 from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
@@ -20,14 +20,10 @@ from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.policy import host, policy
 from rootwrap_daemon.policy.policy import Policy
 
+#: Reasons to give why nothing could be judged.
+_MOST: Final = 3
 #: The uid that stands for a user who is not on this host: nothing is run here.
 _NOBODY: Final = 65534
-
-
-class Unreadable(Error):
-    """Filters, or another file that was named, cannot be read. The text says which and why."""
-
-    exit_code = 2  # as argparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,10 @@ def from_config(path: str) -> Source:
             _check_readable(file)
     loaded = policy.load(replace(settings, on_finding="skip"), 1, as_root=True)
     errors = [finding for finding in loaded.findings if finding.severity is Severity.ERROR]
+    if not loaded.ruleset.filters:
+        raise _nothing(path, settings.filters_path, loaded.findings)
+    # What is not there, too, for whoever asks whether something is missing.
+    notes += [f"{one.location.file}: {one.what}" for one in loaded.findings if _is_not_there(one)]
     if errors and settings.on_finding == "stop":
         notes.append(
             f"the daemon would not start with these filters: {len(errors)} errors, the first: {errors[0]}"
@@ -105,12 +105,26 @@ def configuration(path: str) -> Configuration:
         raise Unreadable(f"{error.filename or path}: {error.strerror}") from error
 
 
-def from_files(paths: Iterable[str]) -> Source:
+def from_files(paths: Sequence[str]) -> Source:
     """The policy of files and directories of files, whoever owns them, with the default settings.
 
     Raises Unreadable.
     """
-    return from_texts(texts_of(paths))
+    found = from_texts(texts_of(paths))
+    if not found.policy.ruleset.filters:
+        raise _nothing(", ".join(paths), (), found.policy.findings)
+    return found
+
+
+def _nothing(name: str, directories: Iterable[str], findings: Iterable[Finding]) -> Unreadable:
+    """Why there is no filter to judge by: an empty policy must not look like one that is in order."""
+    why = [str(one) for one in findings if one.severity is Severity.ERROR or _is_not_there(one)]
+    why += [f"{path} holds no filter" for path in directories if not any(path in text for text in why)]
+    return Unreadable(f"{name}: no filter to judge by: {'; '.join(why[:_MOST]) or 'there is none in it'}")
+
+
+def _is_not_there(finding: Finding) -> bool:
+    return finding.code == "file" and finding.severity is Severity.WARNING
 
 
 def texts_of(paths: Iterable[str]) -> dict[str, str]:
@@ -119,9 +133,23 @@ def texts_of(paths: Iterable[str]) -> dict[str, str]:
     for path in paths:
         found = _filter_files(path) if os.path.isdir(path) else [path]
         if not found:
-            raise Unreadable(f"{path} holds no file whose name ends in .filters")
+            raise Unreadable(no_filters_in(path))
         texts.update({file: read_text(file) for file in found})
     return texts
+
+
+def no_filters_in(directory: str) -> str:
+    """What is wrong with a directory in which no filter file is; it may be one level too high."""
+    below = sorted(path for path in os.listdir(directory) if _has_filters(f"{directory}/{path}"))
+    hint = f": name {os.path.join(directory, below[0])}" if below else ""
+    return f"{directory} holds no file whose name ends in .filters{hint}"
+
+
+def _has_filters(path: str) -> bool:
+    try:
+        return os.path.isdir(path) and bool(_filter_files(path))
+    except Unreadable:
+        return False
 
 
 def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> Source:

@@ -1,10 +1,9 @@
-"""rootwrapctl: what an operator, a packager or a user asks of filters and of a running daemon.
+"""Run rootwrapctl: one command for filters, policies or a running daemon.
 
 Promises: a command's module is imported when that command is used, and not before; errors are one line.
 Imports only the standard library and `errors` itself.
 """
 
-import argparse
 import importlib
 import os
 import signal
@@ -13,7 +12,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
-from rootwrap_daemon.errors import Error
+from rootwrap_daemon.errors import Error, Unreadable, Usage
+from rootwrap_daemon.usage import Parser, did_you_mean
 
 #: The modules in `commands` that are commands; one is called as its module, with `-` for `_`. It has
 #:
@@ -37,16 +37,6 @@ COMMANDS: Final[tuple[str, ...]] = (
     "completion",
 )
 
-#: Exit code for a command line that makes no sense, and for what cannot be read; as argparse.
-USAGE: Final = 2
-
-
-class Unusable(Error):
-    """What the command line names cannot be read, or is not what it is given as."""
-
-    exit_code = USAGE
-
-
 _EXAMPLE: Final = "example:\n  rootwrapctl check /etc/nova/rootwrap.d"
 
 
@@ -56,12 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         # Who types the bare name wants to know what there is; a script that does has made a mistake.
         _overview().print_help(sys.stderr)
-        return USAGE
-    if words[0] not in COMMANDS:
-        _overview().parse_args(words)
+        return Usage.exit_code
     name, *rest = words
+    if name not in COMMANDS:
+        if name.startswith("-"):
+            _overview().parse_args(words)
+        overview = _overview()
+        overview.error(f"there is no command {name}{did_you_mean(name, COMMANDS)}")
     module = _load(name)
-    parser = _parser(f"rootwrapctl {name}", _help(module))
+    parser = Parser(f"rootwrapctl {name}", _help(module))
     module.configure(parser)
     args = parser.parse_args(rest)
     try:
@@ -77,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Error as error:
         return _fail(str(error), error.exit_code)
     except OSError as error:
-        return _fail(": ".join(str(part) for part in (error.filename, error.strerror) if part), USAGE)
+        told = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+        return _fail(told, Unreadable.exit_code)
     return code
 
 
@@ -96,27 +90,12 @@ def _help(module: ModuleType) -> str:
     return (module.__doc__ or "").partition("\n")[0]
 
 
-def _parser(prog: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        # A script that abbreviates breaks with the next option that begins so.
-        allow_abbrev=False,
-    )
-
-
-def _overview() -> argparse.ArgumentParser:
+def _overview() -> Parser:
     """The parser for a command line that names no command: it shows what there is, and ends."""
-    from importlib import metadata
-
-    parser = _parser("rootwrapctl", "Check, explain and test filters; look after the daemon.")
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {metadata.version('rootwrap-daemon')}"
-    )
+    parser = Parser("rootwrapctl", "Check, explain and test filters; look after the daemon.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        commands.add_parser(name, help=_help(_load(name)), add_help=False)
+        commands.add_parser(name, description="", help=_help(_load(name)), add_help=False)
     parser.epilog = f"{_EXAMPLE}\n\n`rootwrapctl COMMAND --help` has the arguments of each, with an example."
     return parser
 

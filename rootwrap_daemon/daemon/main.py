@@ -39,6 +39,7 @@ from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
 from rootwrap_daemon.settings import Settings, fit
+from rootwrap_daemon.usage import Parser
 
 LOG = logging.getLogger("rootwrap_daemon.daemon.main")  # not `__main__`, which it is when started
 
@@ -46,11 +47,7 @@ _STOPPING: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="rootwrap-daemon",
-        description="Run the commands that filter files allow, for unprivileged clients.",
-        allow_abbrev=False,
-    )
+    parser = Parser("rootwrap-daemon", "Run the commands that filter files allow, for unprivileged clients.")
     parser.add_argument(
         "--config-file", required=True, metavar="FILE", help="the only source of configuration"
     )

@@ -4,7 +4,6 @@ Promises: runs as the service, serves processes of its user alone, ends with its
 down, nothing else; reads no frame before its length is in bounds, unpickles none. Imports the client.
 """
 
-import argparse
 import base64
 import contextlib
 import json
@@ -27,6 +26,7 @@ from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
 from rootwrap_daemon.openstack import socket_path
 from rootwrap_daemon.protocol.messages import MAX_REQUEST_FRAME
+from rootwrap_daemon.usage import Parser
 
 #: Before each message, as oslo.rootwrap has it: 8 bytes, big-endian.
 _HEADER: Final = struct.Struct("!Q")
@@ -253,10 +253,9 @@ def _let_go_of_output() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `rootwrap-bridge`."""
-    parser = argparse.ArgumentParser(
-        prog="rootwrap-bridge",
-        allow_abbrev=False,
-        description="Answers oslo.rootwrap's client, by asking rootwrap-daemon: for root_helper_daemon.",
+    parser = Parser(
+        "rootwrap-bridge",
+        "Answer oslo.rootwrap's client by asking rootwrap-daemon: for root_helper_daemon.",
     )
     parser.add_argument("--socket", default=socket_path(), help="the daemon's (default: %(default)s)")
     serve(parser.parse_args(arguments).socket)

@@ -32,10 +32,14 @@ PROMISED = {
     "RemoteProtocolError": ("internal", 76),
     "ConfigurationError": ("internal", 78),
     "SelfCheckError": ("internal", 78),
+    "Usage": ("internal", 64),
+    "Unreadable": ("internal", 2),
 }
 NEVER_TRAVEL = {"Error", "CommandFailed", "ProtocolError", "LocalProtocolError", "RemoteProtocolError"} | {
     "ConfigurationError",
     "SelfCheckError",
+    "Usage",
+    "Unreadable",
 }
 CLASSES = dict(inspect.getmembers(errors, lambda one: inspect.isclass(one) and issubclass(one, Error)))
 

@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon.analysis.explain import ALLOWED, Effect, Explanation, explain
-from rootwrap_daemon.analysis.load import Source, Unreadable
+from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.trace import Trace
-from rootwrap_daemon.errors import BadRequest, Denied, EnvironmentDenied, ExecutableNotFound, TooLarge
+from rootwrap_daemon.errors import (
+    BadRequest,
+    Denied,
+    EnvironmentDenied,
+    ExecutableNotFound,
+    TooLarge,
+    Unreadable,
+)
 from rootwrap_daemon.filters.base import Filter, basename
 from rootwrap_daemon.filters.finding import Location
 

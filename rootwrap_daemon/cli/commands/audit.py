@@ -18,7 +18,7 @@ from typing import IO, Final
 
 from rootwrap_daemon.cli import records
 from rootwrap_daemon.cli.records import Summary
-from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.errors import ConfigurationError, Usage
 
 _EPILOG = (
     "example:\n"
@@ -61,7 +61,7 @@ def _since(text: str) -> datetime:
 
 def run(args: argparse.Namespace) -> int:
     if args.journal == bool(args.file):
-        raise ConfigurationError("name audit files, or say --journal")
+        raise Usage("name audit files, or say --journal")
     summary = Summary()
     try:
         for record in _parsed(_lines(args), args, summary):

@@ -6,17 +6,20 @@ May import lint.
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.analysis import load
+from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.lint import fix
 from rootwrap_daemon.lint.check import forgiven, judge, known_rules
 from rootwrap_daemon.lint.finding import Finding, Severity
 from rootwrap_daemon.lint.gather import NotRead, Wanted, gather
 from rootwrap_daemon.lint.output import report, sarif
+from rootwrap_daemon.lint.subject import ConfigText, FilterText
 
 _EPILOG: Final = """examples:
   rootwrapctl check --strict /etc/neutron/rootwrap.d
@@ -61,15 +64,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.paths and args.config_file is None:
-        raise Unusable("check: give a PATH or --config-file")
+        raise Usage("give a PATH or --config-file")
     # What the daemon would log about a policy is told by the findings.
     logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
     wanted = Wanted(tuple(args.paths), args.config_file, args.host, args.audit_log)
-    findings, files = _judged(wanted, strict=args.strict)
+    findings, files, unread = _judged(wanted, strict=args.strict)
     if args.fix and (mended := fix.fix(findings)):
         for file, count in mended.items():
             print(f"{report.printable(file)}: {count} mended", file=sys.stderr)
-        findings, files = _judged(wanted, strict=args.strict)
+        findings, files, unread = _judged(wanted, strict=args.strict)
     if args.format == "text" and sys.stdout.isatty():
         report.coloured(findings, files, sys.stdout)
     else:
@@ -77,7 +80,10 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "text" and len(findings) > _MANY:
         _orient(findings)
     least = Severity(args.fail_on).rank
-    return int(any(finding.severity.rank >= least for finding in findings))
+    failed = any(finding.severity.rank >= least for finding in findings)
+    if unread and not failed:
+        raise Unreadable("; ".join(unread))
+    return int(failed)
 
 
 def _orient(findings: Sequence[Finding]) -> None:
@@ -90,11 +96,12 @@ def _orient(findings: Sequence[Finding]) -> None:
         print("`rootwrapctl suggest --filters PATH --tests FILE` proposes filters that allow just that.")
 
 
-def _judged(wanted: Wanted, *, strict: bool) -> tuple[Sequence[Finding], int]:
+def _judged(wanted: Wanted, *, strict: bool) -> tuple[Sequence[Finding], int, Sequence[str]]:
+    """Findings, the number of files, and which paths hold nothing to judge."""
     try:
         subjects = gather(wanted)
     except NotRead as error:
-        raise Unusable(": ".join(error.args)) from error
+        raise Unreadable(": ".join(error.args)) from error
     findings = []
     for subject in subjects:
         settings = None if subject.host is None else subject.host.settings
@@ -105,5 +112,14 @@ def _judged(wanted: Wanted, *, strict: bool) -> tuple[Sequence[Finding], int]:
             elif skips and not strict:
                 finding = forgiven(finding)
             findings.append(finding)
-    files = sum(len(subject.files) + len(subject.configs) for subject in subjects)
-    return findings, files
+    texts: list[FilterText | ConfigText] = []
+    for subject in subjects:
+        texts += (*subject.files, *subject.configs)
+    judged = {os.path.normpath(os.path.dirname(file.name)) for file in texts}
+    directories = [path for path in wanted.paths if os.path.isdir(path)]
+    unread = [load.no_filters_in(path) for path in directories if os.path.normpath(path) not in judged]
+    if not wanted.paths and not any(one.files for one in subjects):
+        configured = [one.host.settings for one in subjects if one.host and one.host.settings]
+        named = sorted({path for one in configured for path in one.filters_path})
+        unread.append(f"{wanted.config_file}: no filter file in {', '.join(named) or 'filters_path'}")
+    return findings, len(texts), unread

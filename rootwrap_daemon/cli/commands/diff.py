@@ -12,9 +12,11 @@ from rich.text import Text
 
 from rootwrap_daemon.analysis import audit_log, diff
 from rootwrap_daemon.analysis.diff import Change, Direction, Kind, Shift
-from rootwrap_daemon.analysis.load import Unreadable
+from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.testing import suite_file
 from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.errors import Unreadable
+from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.values import Request
 
 _EPILOG = """\
@@ -56,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    old, new = arguments.named(args.old), arguments.named(args.new)
+    old, new = (_whole(arguments.named(path), path) for path in (args.old, args.new))
     requests = list(_requests(args))
     notes = [f"{path}: {note}" for path, one in ((args.old, old), (args.new, new)) for note in one.notes]
     arguments.drop_privileges(None)
@@ -77,6 +79,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(changes, shifts, len(set(requests)), notes)
     return 1 if changes or shifts else 0
+
+
+def _whole(found: Source, path: str) -> Source:
+    """The policy, if all its files could be read. Raises Unreadable: what was not read has no difference."""
+    exec_dirs = found.policy.settings.exec_dirs
+    unread = [
+        one
+        for one in found.policy.findings
+        if one.code == "file" and one.severity is Severity.ERROR and one.location.file not in exec_dirs
+    ]
+    if unread:
+        raise Unreadable(f"{path}: {'; '.join(map(str, unread))}")
+    return found
 
 
 def _requests(args: argparse.Namespace) -> Iterator[Request]:

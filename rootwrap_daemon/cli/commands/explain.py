@@ -8,7 +8,7 @@ import json
 
 from rootwrap_daemon.analysis.explain import explain
 from rootwrap_daemon.cli import arguments, output
-from rootwrap_daemon.errors import BadRequest
+from rootwrap_daemon.errors import Usage
 
 _EPILOG = """\
 exit code: 0 allowed, 1 refused, 2 or more: no verdict
@@ -53,5 +53,5 @@ def run(args: argparse.Namespace) -> int:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise BadRequest(f"--env {text}: write NAME=VALUE")
+        raise Usage(f"--env {text}: write NAME=VALUE")
     return name, value

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import yaml
 
-from rootwrap_daemon.analysis.load import Unreadable
 from rootwrap_daemon.analysis.sudoers import read, write
 from rootwrap_daemon.analysis.sudoers.read import Sudoers
-from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.output import report
 from rootwrap_daemon.lint.subject import Subject, read_filters
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def _only_user(sudoers: Sudoers) -> list[str]:
     users = write.users(sudoers)
     if len(users) != 1:
-        raise Unusable(f"from-sudoers: name one with --user: {', '.join(users)}")
+        raise Usage(f"name one with --user: {', '.join(users)}")
     return users
 
 

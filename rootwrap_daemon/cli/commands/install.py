@@ -9,7 +9,7 @@ from typing import Final
 
 from rootwrap_daemon.cli import data_files, from_rootwrap
 from rootwrap_daemon.cli.installation import Placer
-from rootwrap_daemon.errors import ConfigurationError, SelfCheckError
+from rootwrap_daemon.errors import ConfigurationError, SelfCheckError, Usage
 
 _EPILOG = "example:\n  rootwrapctl install --instance neutron --user neutron --network-agent"
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     instance = check_instance(args.instance)
     placer = Placer(args.root, print, dry=args.dry_run)
     if args.from_rootwrap and placer.real("/") != "/":
-        raise ConfigurationError("--from-rootwrap judges filters by this host: not with --root")
+        raise Usage("--from-rootwrap judges filters by this host: not with --root")
     group = _group_of(args.user, placer)
     python = _interpreter()
     text = _config(instance, args)
@@ -79,11 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_instance(name: str) -> str:
-    """Raises ConfigurationError."""
+    """Raises Usage."""
     if not _INSTANCE.fullmatch(name):
-        raise ConfigurationError(
-            f"--instance {name!r}: small letters, digits, - and _ make the name of an instance"
-        )
+        raise Usage(f"--instance {name!r}: small letters, digits, - and _ make the name of an instance")
     return name
 
 
@@ -110,13 +108,13 @@ def _config(instance: str, args: argparse.Namespace) -> str:
 
 
 def _group_of(user: str, placer: Placer) -> str:
-    """The first group of a user of the system to install into. Raises ConfigurationError."""
+    """The first group of a user of the system to install into. Raises Usage, or ConfigurationError."""
     if not _USER.fullmatch(user):
-        raise ConfigurationError(f"--user {user!r} is no name of a user")
+        raise Usage(f"--user {user!r} is no name of a user")
     gid = _look_up(placer.real("/etc/passwd"), 0, user, 3)
     if gid is None:
         where = placer.real("/etc/passwd")
-        raise ConfigurationError(f"there is no user {user!r} in {where}: make one: useradd --system {user}")
+        raise Usage(f"there is no user {user!r} in {where}: make one: useradd --system {user}")
     return _look_up(placer.real("/etc/group"), 2, gid, 0) or gid
 
 

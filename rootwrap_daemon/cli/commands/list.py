@@ -10,8 +10,9 @@ import pwd
 from dataclasses import asdict, dataclass
 
 from rootwrap_daemon.analysis import inventory
-from rootwrap_daemon.analysis.load import Source, Unreadable
+from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.errors import Unreadable
 
 _EPILOG = """\
 exit code: 0 listed, 1 this user may not use the daemon, 2 or more: trouble

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rootwrap_daemon.cli.commands import status
-from rootwrap_daemon.errors import ConfigurationError, Error
+from rootwrap_daemon.errors import ConfigurationError, Error, Usage
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(generate_latest(registry).decode())
     else:
         if not args.output.endswith(".prom"):
-            raise ConfigurationError(f"{args.output}: the node exporter reads only names that end in .prom")
+            raise Usage(f"--output {args.output}: the node exporter reads only names that end in .prom")
         # It runs as another user.
         os.umask(0o022)
         write_to_textfile(args.output, registry)

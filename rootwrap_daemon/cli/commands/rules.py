@@ -6,7 +6,7 @@ May import lint.
 import argparse
 from typing import Final
 
-from rootwrap_daemon.cli.ctl import Unusable
+from rootwrap_daemon.errors import Usage
 from rootwrap_daemon.lint.check import known_rules
 from rootwrap_daemon.lint.output import manual
 
@@ -29,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
     elif args.id.upper() in rules:
         print(manual.text(rules[args.id.upper()]), end="")
     else:
-        raise Unusable(f"there is no rule {args.id}: `rootwrapctl rules` lists them")
+        raise Usage(f"there is no rule {args.id}: `rootwrapctl rules` lists them")
     return 0

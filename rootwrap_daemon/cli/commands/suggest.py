@@ -10,13 +10,12 @@ from dataclasses import asdict
 
 from rootwrap_daemon.analysis import audit_log
 from rootwrap_daemon.analysis.audit_log import Record
-from rootwrap_daemon.analysis.load import Source, Unreadable
+from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.suggest.suggest import Line, Proposal, Suggester
 from rootwrap_daemon.analysis.testing import suite_file
 from rootwrap_daemon.analysis.testing.suite import ALLOW, MATCH
 from rootwrap_daemon.cli import arguments, output
-from rootwrap_daemon.cli.ctl import Unusable
-from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.errors import Denied, Unreadable, Usage
 from rootwrap_daemon.filters.values import Match, Request
 
 _EPILOG = """\
@@ -58,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.audit and not args.tests:
-        raise Unusable("suggest: give an audit log, or --tests FILE")
+        raise Usage("give an audit log, or --tests FILE")
     log = audit_log.read(args.audit)
     source = arguments.chosen(args) if args.filters or args.config_file else None
     log.records += _tested(args.tests, source)

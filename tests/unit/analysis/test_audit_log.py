@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.analysis import audit_log
-from rootwrap_daemon.analysis.load import Unreadable
 from rootwrap_daemon.daemon.record.lines import MAX_RECORD, line
 from rootwrap_daemon.daemon.record.secrets import mask_words
+from rootwrap_daemon.errors import Unreadable
 
 _FIELDS = {"event": "run", "filter": "x", "run_as": "root", "env": ["A"]}
 

@@ -107,7 +107,7 @@ def test_since_when(text: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("words", [[], ["--journal", "file"]])
 def test_files_or_the_journal(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert ctl.main(["audit", *words]) == 78
+    assert ctl.main(["audit", *words]) == 64
     assert "name audit files, or say --journal" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from rootwrap_daemon.cli import ctl
-from rootwrap_daemon.errors import ConfigurationError, Denied
+from rootwrap_daemon.errors import ConfigurationError, Denied, Usage
 
 each_command = pytest.mark.parametrize("name", ctl.COMMANDS)
 
@@ -55,12 +55,12 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
 def test_what_is_no_command_is_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         ctl.main(words)
-    assert end.value.code == ctl.USAGE
+    assert end.value.code == Usage.exit_code
     assert "usage: rootwrapctl" in capsys.readouterr().err
 
 
 def test_the_bare_name_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ctl.main([]) == ctl.USAGE
+    assert ctl.main([]) == Usage.exit_code
     shown = capsys.readouterr()
     assert shown.out == ""
     assert all(f"    {name}" in shown.err for name in ctl.COMMANDS)
@@ -71,7 +71,7 @@ def test_options_are_not_abbreviated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ctl.main(["check", "--some-option", "x"]) == 0
     with pytest.raises(SystemExit) as end:
         ctl.main(["check", "--some", "x"])
-    assert end.value.code == ctl.USAGE
+    assert end.value.code == Usage.exit_code
 
 
 @pytest.mark.parametrize(
