@@ -42,6 +42,7 @@ class Effect:
     cwd: str = ""
     umask: str | None = None
     capabilities: tuple[str, ...] | None = None
+    ambient: tuple[str, ...] | None = None
     no_new_privs: bool = False
     limits: dict[str, int] = field(default_factory=dict)
     timeout: float | None = 0.0
@@ -185,15 +186,18 @@ def _effect(policy: Policy, options: Options, bound: Bound) -> Effect:
         env=bound.env,
         cwd=bound.cwd,
         umask=None if bound.umask is None else f"{bound.umask:03o}",
-        capabilities=None
-        if bound.capabilities is None
-        else tuple(CAPABILITIES[number] for number in sorted(bound.capabilities)),
+        capabilities=_names(bound.capabilities),
+        ambient=_names(bound.ambient),
         no_new_privs=bound.no_new_privs,
         limits=dict(options.limits),
         # JSON has no infinity.
         timeout=None if options.timeout == math.inf else options.timeout or settings.command_timeout,
         max_output=options.max_output or settings.max_output,
     )
+
+
+def _names(capabilities: frozenset[int] | None) -> tuple[str, ...] | None:
+    return None if capabilities is None else tuple(CAPABILITIES[number] for number in sorted(capabilities))
 
 
 def _object(word: str, bound: BoundExec) -> str:

@@ -110,10 +110,9 @@ def effect_lines(effect: Effect) -> Iterator[str]:
         yield f"word {place} is given as a descriptor of {quoted(effect.argv[place : place + 1])}"
     groups = ",".join(map(str, effect.groups)) or "none"
     yield f"as {effect.user} (uid {effect.uid}, gid {effect.gid}, groups {groups}) in {effect.cwd}"
-    kept = (
-        "all that the daemon has" if effect.capabilities is None else " ".join(effect.capabilities) or "none"
-    )
-    yield f"capabilities: {kept}{', no new privileges' if effect.no_new_privs else ''}"
+    kept = effect.ambient or () if effect.uid else effect.capabilities
+    names = "all that the daemon has" if kept is None else " ".join(kept) or "none"
+    yield f"capabilities: {names}{', no new privileges' if effect.no_new_privs else ''}"
     yield f"environment: {quoted(f'{name}={value}' for name, value in effect.env.items())}"
     limits = "".join(f", {name} {number}" for name, number in effect.limits.items())
     umask = f", umask {effect.umask}" if effect.umask else ""

@@ -111,7 +111,7 @@ def _main(arguments: argparse.Namespace) -> int:
     listener = launcher or _listen(manager, settings, policy.owners)
     if settings.capabilities is not None:
         surroundings.keep_capabilities(settings.capabilities)
-    spawn.adopt_orphans()
+    spawn.prepare()
     instance = Instance(policy, audit, registry)
     server = Server(listener, instance)
 

@@ -199,15 +199,18 @@ def _cwd(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {"cwd": text}
 
 
-def _capabilities(fields: tuple[Field, ...]) -> dict[str, Any]:
-    names = [part.text for part in fields]
-    # `none` for the empty set: a value that was forgotten must not mean it.
-    if names == ["none"]:
-        return {"capabilities": frozenset()}
-    for name in names:
-        if name not in CAPABILITIES:
-            raise Fault("option", f"there is no capability {name!r}", "write e.g. CAP_NET_ADMIN, or none")
-    return {"capabilities": frozenset(names)}
+def _capabilities(option: str) -> Reader:
+    def reader(fields: tuple[Field, ...]) -> dict[str, Any]:
+        names = [part.text for part in fields]
+        # `none` for the empty set: a value that was forgotten must not mean it.
+        if names == ["none"]:
+            return {option: frozenset()}
+        for name in names:
+            if name not in CAPABILITIES:
+                raise Fault("option", f"there is no capability {name!r}", "write e.g. CAP_NET_ADMIN, or none")
+        return {option: frozenset(names)}
+
+    return reader
 
 
 def _limits(fields: tuple[Field, ...]) -> dict[str, Any]:
@@ -241,7 +244,8 @@ OPTIONS: Final = {
         Option("cwd", _cwd, EXECUTES, "bind"),
         Option("umask", _mode("umask"), EXECUTES, "run"),
         Option("group", _name("group"), EXECUTES, "bind"),
-        Option("capabilities", _capabilities, EXECUTES, "run"),
+        Option("capabilities", _capabilities("capabilities"), EXECUTES, "run"),
+        Option("ambient", _capabilities("ambient"), EXECUTES, "run"),
         Option("no_new_privs", _yes_or_no("no_new_privs"), EXECUTES, "run"),
         Option("limits", _limits, EXECUTES, "run"),
         Option(
@@ -263,7 +267,7 @@ OPTIONS: Final = {
 }
 
 #: What must be the same for both filters of a chain: one process has one of each.
-_SAME: Final = ("group", "capabilities", "cwd", "umask", "no_new_privs")
+_SAME: Final = ("group", "capabilities", "ambient", "cwd", "umask", "no_new_privs")
 
 
 def chained(outer: Options, leaf: Options) -> Options | None:

@@ -109,7 +109,8 @@ class Options:
     `env`: the variables that a request may bring, each with what its value must be. `max_word`: characters of
     a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds,
     infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input? `umask`, `create`: modes.
-    `capabilities`: all that a command of root keeps. `limits`: names of prlimit(1) and numbers. `sanitize`:
+    `capabilities`: all that a command of root keeps, or one with ambient capabilities can gain. `ambient`:
+    what a command of another user has. `limits`: names of prlimit(1) and numbers. `sanitize`:
     take secrets out of the output. `audit_argv`: do records show the words? `target_user`, `started_by_us`:
     which processes a KillFilter may hit. `signals`: the numbers of those that a client may send to a command
     whose descriptors it passed. `on_stop_leave`: does such a command outlive the daemon? `no_new_privs`: None
@@ -126,6 +127,7 @@ class Options:
     umask: int | None = None
     group: str | None = None
     capabilities: frozenset[str] | None = None
+    ambient: frozenset[str] | None = None
     no_new_privs: bool | None = None
     limits: tuple[tuple[str, int], ...] = ()
     pin: Pin = Pin.AUTO

@@ -194,11 +194,16 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around, make: bool) ->
         identity,
         cwd,
         options.umask,
-        None if options.capabilities is None else frozenset(map(CAPABILITIES.index, options.capabilities)),
+        _numbers(options.capabilities),
         # Who is not to be root is not to become it through a setuid program either: prctl(2).
         identity.uid != 0 if options.no_new_privs is None else options.no_new_privs,
+        ambient=_numbers(options.ambient),
         limits=options.limits,
     )
+
+
+def _numbers(capabilities: frozenset[str] | None) -> frozenset[int] | None:
+    return None if capabilities is None else frozenset(map(CAPABILITIES.index, capabilities))
 
 
 def _cwd(path: str, around: _Around) -> str:

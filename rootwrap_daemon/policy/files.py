@@ -14,7 +14,7 @@ from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import KillFilter
-from rootwrap_daemon.filters.values import Pin
+from rootwrap_daemon.filters.values import Options, Pin
 from rootwrap_daemon.policy import host
 
 #: Bytes of one filter file. The largest of the files known is 14 KiB.
@@ -143,9 +143,7 @@ def _check(loaded: Loaded, one: Filter) -> None:
         except KeyError:
             what = f"target_user: no user {options.target_user!r} here"
             raise Fault("account", what, "name one that is there") from None
-    if options.capabilities is not None and identity.uid != 0:
-        what = "capabilities of another user than root"
-        raise Fault("unusable", what, "leave them out: such a command has none")
+    _check_capabilities(options, identity)
     if options.pin is Pin.PARENT:
         _check_parent(one)
     if lacking := sorted(_needed(one, identity) - loaded.kept) if loaded.kept is not None else []:
@@ -153,13 +151,24 @@ def _check(loaded: Loaded, one: Filter) -> None:
         raise Fault("unusable", what, "add it to capabilities")
 
 
+def _check_capabilities(options: Options, identity: host.Identity) -> None:
+    if options.ambient is None:
+        if options.capabilities is not None and identity.uid != 0:
+            what = "capabilities of another user than root"
+            raise Fault("unusable", what, "such a command has none but those of `ambient`")
+    elif identity.uid == 0:
+        raise Fault("unusable", "ambient capabilities of root", "say `capabilities`")
+    elif options.capabilities is not None and (more := sorted(options.ambient - options.capabilities)):
+        raise Fault("unusable", f"ambient, and not in capabilities: {', '.join(more)}", "add it there")
+
+
 def _needed(one: Filter, identity: host.Identity) -> frozenset[str]:
     """The capabilities that the daemon's own mechanisms need for a filter: capabilities(7)."""
     needed = set()
     if not identity.is_current:
         needed |= {"CAP_SETUID", "CAP_SETGID", "CAP_KILL"}
-    if one.options.capabilities is not None:
-        needed.add("CAP_SETPCAP")
+    if one.options.capabilities is not None or one.options.ambient is not None:
+        needed |= {"CAP_SETPCAP", *(one.options.ambient or ())}
     if isinstance(one, KillFilter):
         needed |= {"CAP_KILL", "CAP_SYS_PTRACE"}
     return frozenset(needed)

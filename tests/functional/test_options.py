@@ -1,6 +1,7 @@
 """Options of filters, seen from inside the commands that run under them."""
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -102,6 +103,38 @@ def test_cwd_that_others_can_change_is_not_used(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(options(cwd="/tmp"))
     with daemon.client() as client, pytest.raises(ExecutableNotFound):
         client.run(["cat"])
+
+
+@pytest.mark.root
+def test_a_service_as_its_own_user_with_what_it_needs(new_daemon: NewDaemon) -> None:
+    """dnsmasq on port 53 as nobody, and nothing else of root's."""
+    filters = "[Filters]\ndnsmasq: CommandFilter, dnsmasq, nobody\nip: CommandFilter, ip, nobody\n"
+    daemon = new_daemon(filters + "[dnsmasq]\nambient = CAP_NET_BIND_SERVICE\n")
+    address = f"127.{os.getpid() % 200 + 1}.{os.getpid() // 200 % 250}.53"
+    argv = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file"]
+    argv += ["--bind-interfaces", f"--listen-address={address}", "--port=53"]
+
+    def answers() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
+            return not one.connect_ex((address, 53))
+
+    with daemon.client() as client:
+        with client.popen(argv) as process:
+            wait_for(answers)
+            status = dict(
+                line.split(":\t", 1)
+                for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                if ":\t" in line
+            )
+            assert status["Uid"].split() == ["65534"] * 4
+            sets = {int(status[f"Cap{name}"], 16) for name in ("Prm", "Eff", "Inh", "Amb", "Bnd")}
+            assert sets == {1 << 10}
+            process.terminate()
+            process.wait()
+        # The same words as root's user without it: it cannot have the port.
+        daemon.configure(filters)
+        assert daemon.reload()
+        assert client.run(argv).returncode != 0
 
 
 @pytest.mark.root

@@ -202,6 +202,22 @@ def limits_of(daemon: Daemon) -> dict[str, str]:
     return {line.split("(")[0].strip(): line.rsplit(None, 1)[1] for line in shown.splitlines()}
 
 
+def test_nothing_is_inherited_from_who_started_the_daemon(daemon: Daemon, passed: bool) -> None:
+    """Inheritable and ambient capabilities of its starter reach no command, whatever its bounding set."""
+    daemon.stop()
+    few = "+net_raw,+sys_admin,+chown"
+    daemon.inside = ["setpriv", f"--inh-caps={few}", f"--ambient-caps={few}"]
+    daemon.start()
+    with daemon.client() as client:
+        for name, case in CASES.items():
+            env = {"TAG": "t"} if "TAG" in case.environ else None
+            said = say(client, name, LOOK, passed, env)
+            status = status_of(lines_of(said, "status"))
+            assert (status["CapInh"], status["CapAmb"]) == ("0" * 16, "0" * 16), name
+            if case.bounding is not None:
+                assert int(status["CapPrm"], 16) == case.bounding
+
+
 def test_threads_of_the_daemon_keep_what_they_had(daemon: Daemon, passed: bool) -> None:
     """Also those that serve others, and that served the command itself."""
     with daemon.client() as client, daemon.client() as other:

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import signal
+import struct
 import subprocess
 from collections.abc import Sequence
 from typing import Final
@@ -33,6 +34,7 @@ _KEYCTL: Final = {
 }
 _JOIN_SESSION_KEYRING: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_CAPABILITY_VERSION_3: Final = 0x20080522
 #: waitpid(2): only for children of the calling thread, __WNOTHREAD of linux/wait.h.
 _OF_THIS_THREAD: Final = 0x20000000
 #: Orphans to reap at once.
@@ -42,13 +44,28 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _abandoned: set[int] = set()
 
 
-def adopt_orphans() -> None:
-    """Have whoever loses its parent among our descendants become our child. Raises OSError.
+def prepare() -> None:
+    """Make this process one that starts commands; before the first thread. Raises OSError.
 
-    A KillFilter with `started_by = self` thus knows what was started here: PR_SET_CHILD_SUBREAPER (prctl(2)).
+    Whoever loses its parent among our descendants becomes our child, so that a KillFilter with
+    `started_by = self` knows what was started here: PR_SET_CHILD_SUBREAPER (prctl(2)). Inheritable
+    capabilities would reach a command of root beside those of its bounding set; ambient ones end with them:
+    capabilities(7).
     """
-    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    # Effective, permitted, inheritable of the first 32, then of the others.
+    data = ctypes.create_string_buffer(24)
+    if (
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0
+        or _libc.capget(header, data) != 0
+        or _libc.capset(header, _without_inheritable(data.raw)) != 0
+    ):
+        raise OSError(ctypes.get_errno(), "prctl, capset")
+
+
+def _without_inheritable(data: bytes) -> bytes:
+    low, permitted, _, high, permitted_high, _ = struct.unpack("=6I", data)
+    return struct.pack("=6I", low, permitted, 0, high, permitted_high, 0)
 
 
 def reap_orphans() -> None:

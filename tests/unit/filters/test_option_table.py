@@ -37,6 +37,7 @@ VALUES = {
     "umask": "077",
     "group": "root",
     "capabilities": "none",
+    "ambient": "none",
     "no_new_privs": "yes",
     "limits": "core=0",
     "pin": "object",

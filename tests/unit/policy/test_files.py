@@ -196,6 +196,32 @@ def test_users_are_looked_up_at_load(tmp_path: Path) -> None:
     assert loaded.identities["daemon", None].uid == pwd.getpwnam("daemon").pw_uid
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("user", "options", "what"),
+    [
+        ("nobody", "capabilities = CAP_NET_RAW", "capabilities of another user"),
+        (
+            "nobody",
+            "ambient = CAP_NET_RAW, CAP_CHOWN\ncapabilities = CAP_NET_RAW",
+            "not in capabilities: CAP_CHOWN",
+        ),
+        ("nobody", "ambient = NET_RAW", "no capability 'NET_RAW'"),
+        ("root", "ambient = CAP_NET_RAW", "ambient capabilities of root"),
+        ("nobody", "ambient = CAP_SYS_TIME", "gives up CAP_SYS_TIME"),
+        ("nobody", "ambient = CAP_NET_RAW", ""),
+        ("nobody", "ambient = none", ""),
+        ("nobody", "ambient = CAP_NET_RAW\ncapabilities = CAP_NET_RAW, CAP_CHOWN", ""),
+    ],
+)
+def test_capabilities_of_a_user(tmp_path: Path, user: str, options: str, what: str) -> None:
+    file(tmp_path / "x.filters", f"[Filters]\nls: CommandFilter, ls, {user}\n[ls]\n{options}\n")
+    kept = frozenset(("CAP_NET_RAW", "CAP_CHOWN", "CAP_SETPCAP", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"))
+    loaded = files.load([str(tmp_path)], OWNERS, kept)
+    assert [what in text for _, text in findings(loaded)] == ([True] if what else [])
+    assert bool(names(loaded)) != bool(what)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="only where not everybody can be become")
 def test_a_user_that_cannot_be_become(tmp_path: Path) -> None:
     file(tmp_path / "x.filters", LS.replace(ME, "root"))
