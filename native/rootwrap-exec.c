@@ -588,13 +588,15 @@ static void heard(struct reader *reader, const struct options *options, uint64_t
         take_number(reader);
         *signals = (uint64_t)take_number(reader);
         *started = 1;
-    } else if (type == RESULT && count == 5) {
+    } else if (type == RESULT && count == 6) {
         int64_t code = take_number(reader);
-        struct word out = take_word(reader), error = take_word(reader);
+        struct word out = take_word(reader), error = take_word(reader), cause = take_word(reader);
         if (reader->broken || code < -64 || code > 255) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
         /* What the daemon did itself has its output here. */
         write_all(1, out);
         write_all(2, error);
+        if (cause.size == 8 && !memcmp(cause.data, "stopping", 8))
+            say("%.200s: ended, because the daemon is stopping", options->argv[0]);
         end_with((int)code);
     } else if (type == VERDICT && count == 4 && options->check) {
         int allowed = take_truth(reader);

@@ -12,7 +12,8 @@ class Error(Exception):
     """Base of every error that this package raises on purpose.
 
     `code` is stable and travels on the wire; `exit_code` is what a command-line tool ends with;
-    `request_id` names the audit record of the request, or is None where no daemon saw one.
+    `request_id` names the audit record of the request, or is None where no daemon saw one; `cmd`: the argv of
+    the request, as the caller gave it to a client, else None.
     """
 
     code: ClassVar[str] = "internal"
@@ -23,6 +24,7 @@ class Error(Exception):
         Exception.__init__(self, message)
         self.message = message
         self.request_id = request_id
+        self.cmd: object = None
 
     def __str__(self) -> str:
         return f"{self.message} (request {self.request_id})" if self.request_id else self.message
@@ -61,10 +63,11 @@ class TooLarge(BadRequest):
     code = "too_large"
 
 
-class CommandTimeout(Error, subprocess.TimeoutExpired):
+class CommandTimeout(Error, subprocess.TimeoutExpired, TimeoutError):
     """The deadline passed and the command's process group was ended.
 
-    Also a `subprocess.TimeoutExpired`: `cmd`, `timeout` (seconds), `output` and `stderr` (always None).
+    Also a `TimeoutError`, and a `subprocess.TimeoutExpired`: `cmd`, `timeout` (seconds), `output` and
+    `stderr` (always None).
     """
 
     code = "timeout"
@@ -75,7 +78,7 @@ class CommandTimeout(Error, subprocess.TimeoutExpired):
         message: str,
         *,
         request_id: str | None = None,
-        cmd: object = (),
+        cmd: object = None,
         timeout: float = 0.0,
     ) -> None:
         Error.__init__(self, message, request_id=request_id)

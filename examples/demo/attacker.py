@@ -139,7 +139,7 @@ def ask(client: Client, attempt: Attempt) -> Row:
 
 def _filter(client: Client, attempt: Attempt) -> str:
     try:
-        return client.check(attempt.argv, attempt.env).filter
+        return client.allows(attempt.argv, attempt.env).filter
     except Error:
         return ""
 

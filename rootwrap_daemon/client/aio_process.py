@@ -1,70 +1,66 @@
-"""A command that runs on pipes of this process, shaped like `asyncio.subprocess.Process`.
+"""Hold a command that runs on pipes of this process, shaped like `asyncio.subprocess.Process`.
 
 Promises: all in the loop that started it, and nothing that blocks it.
-Imports asyncio, the standard library and its neighbours.
 """
 
-import array
 import asyncio
-import fcntl
 import io
 import math
-import os
-import termios
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from rootwrap_daemon.client.connection import Connection
-from rootwrap_daemon.client.core import Word
-from rootwrap_daemon.client.pipes import CHUNK, Ends, write_some
-from rootwrap_daemon.client.request import Running
+from rootwrap_daemon.client.pipes import Ends, drained, write_some
+from rootwrap_daemon.client.process import Handle
+from rootwrap_daemon.client.request import Connection, Running
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
 
 
-async def ready(descriptor: int, timeout: float | None, *, to_write: bool = False) -> None:
-    """Wait until it can be read (or written), or for so many seconds; whichever it was, try."""
+async def wait(readable: Sequence[int], writable: Sequence[int], timeout: float | None) -> Sequence[int]:
+    """Those of the descriptors that can be read or written, after `timeout` seconds maybe none."""
     loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-    add, remove = (loop.add_writer, loop.remove_writer) if to_write else (loop.add_reader, loop.remove_reader)
-    add(descriptor, event.set)
+    event, ready = asyncio.Event(), set[int]()
+
+    def note(descriptor: int) -> None:
+        ready.add(descriptor)
+        event.set()
+
     timer = None if timeout is None else loop.call_later(timeout, event.set)
     try:
+        for one in readable:
+            loop.add_reader(one, note, one)
+        for one in writable:
+            loop.add_writer(one, note, one)
         await event.wait()
     finally:
-        remove(descriptor)
+        for one in readable:
+            loop.remove_reader(one)
+        for one in writable:
+            loop.remove_writer(one)
         if timer is not None:
             timer.cancel()
+    return list(ready)
 
 
-class Process:
+class Process(Handle):
     """A command that runs. `stdin` is a StreamWriter, `stdout` and `stderr` StreamReaders, where asked for.
 
-    `close`, or leaving `async with` by an exception, ends the command; so does the end of this process. What
-    ended a command from outside is an Error of `rootwrap_daemon.errors` (CommandTimeout,
-    OutcomeUnknown and the like) that `wait` and `communicate` raise, each time they are called.
+    `close`, or leaving `async with` by an exception, ends the command.
     """
 
-    def __init__(
-        self, argv: Sequence[Word], timeout: float | None, connection: Connection, running: Running
-    ) -> None:
-        self.args = argv
-        self.pid = running.pid
+    def __init__(self, connection: Connection, running: Running) -> None:
+        super().__init__(connection, running)
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
-        self._timeout = timeout
-        self._connection = connection
-        self._running = running
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._reading: dict[asyncio.StreamReader, asyncio.ReadTransport] = {}
         # One look at the connection, from its first byte to its end, whoever waits.
         self._loop.add_reader(connection.sock, self._receive)
-        left = running.patience(time.monotonic())
+        left = running.patience()
         self._timer = None if math.isinf(left) else self._loop.call_later(left, self._give_up)
         self._settle()
 
@@ -74,15 +70,9 @@ class Process:
         self.stdout = await self._reader(ends, 1, None if output is None else output.stdout)
         self.stderr = await self._reader(ends, 2, None if output is None else output.stderr)
 
-    @property
-    def returncode(self) -> int | None:
-        """Of the main process, minus the number of a signal that ended it; None as long as none is known."""
-        answer = self._running.answer
-        return answer.returncode if isinstance(answer, Result) else None
-
     async def wait(self) -> int:
         """Wait for the end; the return code."""
-        while (code := self._running.returncode(self.args, self._timeout)) is None:
+        while (code := self._running.returncode()) is None:
             await self._ended.wait()
         return code
 
@@ -106,22 +96,6 @@ class Process:
         self._close_stdin()
         await self.wait()
         return stdout, stderr
-
-    def send_signal(self, number: int) -> None:
-        """Send it to the main process, if that still runs. Raises Denied if the policy does not give it."""
-        self._connection.say(self._running.signal(number))
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.send_signal(15)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(9)
-
-    def cancel(self) -> None:
-        """End the command's whole process group: SIGTERM, and after the daemon's grace period SIGKILL."""
-        self._connection.say(self._running.cancel())
 
     def close(self) -> None:
         """Close the pipes and let go of the command: if it still runs, the daemon ends it."""
@@ -157,7 +131,7 @@ class Process:
         if self._running.answer is None or self._ended.is_set():
             return
         self._loop.remove_reader(self._connection.sock)
-        self._connection.sock.close()
+        self._connection.close()
         if self._timer is not None:
             self._timer.cancel()
         self._ended.set()
@@ -180,7 +154,7 @@ class Process:
         if descriptor is None:
             callers, rest = ends.callers(number), memoryview(output or b"")
             while rest and callers is not None:
-                await ready(callers, None, to_write=True)
+                await wait((), [callers], None)
                 rest = write_some(callers, rest)
             return None
         reader = asyncio.StreamReader()
@@ -220,14 +194,8 @@ async def _all(stream: asyncio.StreamReader | None) -> bytes | None:
 
 
 def _drain(reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
-    """Let the stream end with what is in the pipe now: a background child may write for ever."""
-    if transport.is_closing():
-        return
-    descriptor = transport.get_extra_info("pipe").fileno()
-    count = array.array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, count)
-    left = count[0]
-    while left and (data := os.read(descriptor, min(left, CHUNK))):
-        reader.feed_data(data)
-        left -= len(data)
-    transport.close()
+    """Let the stream end with what is in the pipe now."""
+    if not transport.is_closing():
+        for data in drained(transport.get_extra_info("pipe").fileno()):
+            reader.feed_data(data)
+        transport.close()

@@ -1,15 +1,13 @@
-"""What every client does alike: what it is given becomes a request, an answer becomes what it returns.
+"""Turn what callers give into requests, and answers into what callers get, alike for all front ends.
 
 Promises: no lock, clock or I/O.
-Imports the protocol and errors alone.
 """
 
 import errno
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import AnyStr, Final, Generic
+from typing import Any, AnyStr, Final, Generic, Literal, TypedDict
 
 from rootwrap_daemon.errors import (
     BY_CODE,
@@ -27,6 +25,7 @@ from rootwrap_daemon.protocol.messages import (
     STDOUT,
     Check,
     Failure,
+    Fields,
     Report,
     Result,
     Run,
@@ -36,34 +35,48 @@ from rootwrap_daemon.protocol.messages import (
     Verdict,
 )
 
-#: Seconds that a connection may take to be made.
-CONNECT_SECONDS: Final = 10.0
-#: Seconds between two tries while the daemon's listen queue is full.
-CONNECT_PAUSE: Final = 0.01
+#: Characters of a program's name, and of a command's error output, in a message.
+_MAX_NAME: Final = 80
+_MAX_LINE: Final = 200
+_TEXT: Final = {str}
+_BYTES: Final = {bytes}
 
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Environ = Mapping[str, Word] | Mapping[bytes, Word]
+Capture = Literal["daemon", "pipe"]
 Request = Run | Start | Check | Status
 Answer = Result | Started | Verdict | Report | Failure
 
 
-@dataclass(frozen=True, slots=True)
-class CompletedCommand(Generic[AnyStr]):
-    """What a command left, shaped like `subprocess.CompletedProcess`.
+class RunOptions(TypedDict, total=False):
+    """What `run` takes beside `argv` and `text`; `threads.Client.run` describes it."""
+
+    input: bytes | str | None
+    env: Environ | None
+    timeout: float | None
+    check: bool
+    capture: Capture
+
+
+class CompletedCommand(Fields, Generic[AnyStr]):
+    """The result of a command, shaped like `subprocess.CompletedProcess`.
 
     `args`: the argv as it was given to `run`. `returncode`: minus the signal's number if a signal ended it.
+    `cause`: "stopping" if the daemon ended the command because it stops itself; else empty.
     """
 
+    __slots__ = ()
     args: Sequence[Word]
     returncode: int
     stdout: AnyStr
     stderr: AnyStr
+    cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Fields):
     """Whether a command would be allowed, and the name of the filter that allows it (empty if none does)."""
 
+    __slots__ = ()
     allowed: bool
     filter: str
 
@@ -71,12 +84,12 @@ class Decision:
 def run_request(
     argv: Sequence[Word], stdin: bytes | str | None, env: Environ | None, timeout: float | None
 ) -> Run:
-    """The request for these arguments of `run`. Raises BadRequest or TooLarge."""
+    """The request for these arguments of `run`. Raises BadRequest, TooLarge or CommandTimeout."""
     return Run(
         _words(argv),
-        _variables(env),
-        input_bytes(stdin),
-        None if timeout is None else _milliseconds(timeout),
+        _variables(env) if env is not None else (),
+        input_bytes(stdin) if stdin is not None else None,
+        _milliseconds(timeout) if timeout is not None else None,
     )
 
 
@@ -92,31 +105,44 @@ def start_request(
 ) -> Start:
     """The request for these arguments of `popen`; `stdio`: descriptors for stdin, stdout, stderr, if any.
 
-    Raises BadRequest or TooLarge.
+    Raises BadRequest, TooLarge or CommandTimeout.
     """
     slots = sum(slot for slot, end in zip((STDIN, STDOUT, STDERR), stdio, strict=True) if end is not None)
-    return Start(_words(argv), _variables(env), slots, None if timeout is None else _milliseconds(timeout))
+    return Start(
+        _words(argv),
+        _variables(env) if env is not None else (),
+        slots,
+        None if timeout is None else _milliseconds(timeout),
+    )
 
 
 def check_request(argv: Sequence[Word], env: Environ | None) -> Check:
-    """The request for these arguments of `check`. Raises BadRequest or TooLarge."""
-    return Check(_words(argv), _variables(env))
+    """The request for these arguments of `allows`. Raises BadRequest or TooLarge."""
+    return Check(_words(argv), () if env is None else _variables(env))
 
 
 def _words(argv: Sequence[Word]) -> tuple[bytes, ...]:
+    if type(argv) is list or type(argv) is tuple:
+        kinds = set(map(type, argv))
+        if kinds == _BYTES:
+            return tuple(argv)
+        if kinds == _TEXT:
+            try:
+                return tuple([word.encode("utf-8", "surrogateescape") for word in argv])
+            except UnicodeEncodeError:
+                # Below it is said of which word.
+                pass
     # A str or bytes is a sequence too: of its characters.
     if isinstance(argv, str | bytes | bytearray | memoryview) or not isinstance(argv, Sequence):
         raise BadRequest(f"argv must be a sequence of words, not {type(argv).__name__}")
     plain = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in argv]
     if len({isinstance(word, bytes) for word in plain}) > 1:
-        # Whoever mixes them compares them somewhere, too, and then b"x" is not "x".
+        # A caller that mixes them compares them somewhere, too, and then b"x" is not "x".
         raise BadRequest("argv mixes types: write all words as str, or all as bytes")
     return tuple([_to_bytes(word, f"argv[{index}]") for index, word in enumerate(plain)])
 
 
-def _variables(env: Environ | None) -> tuple[tuple[bytes, bytes], ...]:
-    if env is None:
-        return ()
+def _variables(env: Environ) -> tuple[tuple[bytes, bytes], ...]:
     if not isinstance(env, Mapping):
         raise BadRequest(f"env must be a mapping of names to values, not {type(env).__name__}")
     name, value = "a variable's name", "a variable's value"
@@ -139,8 +165,10 @@ def _to_bytes(value: object, what: str) -> bytes:
 
 def _milliseconds(timeout: float) -> int:
     # The comparison refuses NaN as well.
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:
-        raise BadRequest(f"timeout must be more than 0 and at most {MAX_TIMEOUT} seconds")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout <= MAX_TIMEOUT:
+        raise BadRequest(f"timeout must be a number of seconds, at most {MAX_TIMEOUT}")
+    if timeout <= 0:
+        raise CommandTimeout("no time is left for it: the timeout is not more than 0, and nothing ran")
     return math.ceil(timeout * 1000)
 
 
@@ -151,46 +179,95 @@ def _to_text(data: bytes) -> str:
 
 
 def completed(
-    argv: Sequence[Word], answer: Answer, *, timeout: float | None, check: bool, text: bool
+    argv: Sequence[Word], answer: Answer, *, check: bool, text: bool
 ) -> CompletedCommand[bytes] | CompletedCommand[str]:
     """What `run` returns for this answer, or the error of `errors` that it raises."""
-    if not isinstance(answer, Result):
-        raise failure(answer, argv, timeout)
-    code = answer.returncode
+    if type(answer) is not Result:
+        raise failure(answer)
+    _, code, stdout, stderr, cause = answer
+    if check and code != 0:
+        raise _command_failed(argv, answer, text=text)
+    # Of one length with its fields, so that no default is looked up.
     done: CompletedCommand[bytes] | CompletedCommand[str]
     if text:
-        done = CompletedCommand(argv, code, _to_text(answer.stdout), _to_text(answer.stderr))
+        done = CompletedCommand(argv, code, _to_text(stdout), _to_text(stderr), cause)
     else:
-        done = CompletedCommand(argv, code, answer.stdout, answer.stderr)
-    if check and code != 0:
-        raise CommandFailed(
-            f"the command returned {code}" if code > 0 else f"the command was ended by signal {-code}",
-            request_id=answer.request_id or None,
-            returncode=code,
-            cmd=argv,
-            output=done.stdout,
-            stderr=done.stderr,
-        )
+        done = CompletedCommand(argv, code, stdout, stderr, cause)
     return done
 
 
-def decided(argv: Sequence[Word], answer: Answer) -> Decision:
-    """What `check` returns for this answer, or the error of `errors` that it raises."""
+def _command_failed(argv: Sequence[Word], result: Result, *, text: bool) -> CommandFailed:
+    code = result.returncode
+    why = f"returned {code}" if code > 0 else f"was ended by signal {-code}"
+    if result.cause:
+        why += ", because the daemon is stopping" if result.cause == "stopping" else f" ({result.cause})"
+    if line := _printable(_to_text(result.stderr[: 4 * _MAX_LINE].strip().partition(b"\n")[0]), _MAX_LINE):
+        why += f": {line}"
+    return CommandFailed(
+        f"{program(argv)} {why}",
+        request_id=result.request_id or None,
+        returncode=code,
+        cmd=argv,
+        output=_to_text(result.stdout) if text else result.stdout,
+        stderr=_to_text(result.stderr) if text else result.stderr,
+    )
+
+
+def decided(answer: Answer) -> Decision:
+    """What `allows` returns for this answer, or the error of `errors` that it raises."""
     if not isinstance(answer, Verdict):
-        raise failure(answer, argv, None)
+        raise failure(answer)
     return Decision(answer.allowed, answer.filter)
 
 
-def failure(answer: Answer, argv: Sequence[Word], timeout: float | None) -> Error:
-    """What to raise for an answer that is not the one wanted."""
+def reported(answer: Answer) -> dict[str, Any]:
+    """What `status` returns for this answer, or the error of `errors` that it raises."""
+    if not isinstance(answer, Report):
+        raise failure(answer)
+    import json
+
+    try:
+        found = json.loads(answer.report)
+    except ValueError as error:
+        raise RemoteProtocolError("the daemon's report is no JSON") from error
+    if not isinstance(found, dict):
+        raise RemoteProtocolError("the daemon's report is no JSON object")
+    return found
+
+
+def failure(answer: Answer) -> Error:
+    """The error for an answer that is not the one wanted."""
     if not isinstance(answer, Failure):
         # Cannot be: the exchange lets a Result follow a Run alone, and a Verdict a Check.
         return RemoteProtocolError(f"the daemon answered with {type(answer).__name__}")
-    kind, request_id = BY_CODE[answer.code], answer.request_id or None
-    if kind is CommandTimeout:
+    return BY_CODE[answer.code](answer.message, request_id=answer.request_id or None)
+
+
+def about(error: Error, argv: Sequence[Word], timeout: float | None) -> Error:
+    """The same error, which names the command that it is about: in `cmd`, and its program in the message."""
+    if isinstance(error, CommandTimeout):
         # Without a timeout of the caller's it was the daemon's own, which the client does not know.
-        return CommandTimeout(answer.message, request_id=request_id, cmd=argv, timeout=timeout or 0.0)
-    return kind(answer.message, request_id=request_id)
+        error.timeout = timeout or 0.0
+    if error.cmd is None:
+        error.cmd = argv
+        if name := program(argv):
+            error.message = f"{name}: {error.message}"
+    return error
+
+
+def program(argv: Sequence[Word]) -> str:
+    """argv[0], printable and of bounded length; empty where there is none."""
+    if isinstance(argv, str | bytes):
+        return ""
+    try:
+        return _printable(os.fsdecode(argv[0]), _MAX_NAME)
+    except (IndexError, KeyError, TypeError):
+        return ""
+
+
+def _printable(text: str, most: int) -> str:
+    shown = "".join([char if char.isprintable() else ascii(char)[1:-1] for char in text[: most + 1]])
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def unreachable(path: str | bytes, error: OSError) -> DaemonUnavailable:
@@ -199,6 +276,6 @@ def unreachable(path: str | bytes, error: OSError) -> DaemonUnavailable:
         errno.ENOENT: "no such socket: is the daemon running?",
         errno.ECONNREFUSED: "nobody listens on it: is the daemon running?",
         errno.EACCES: "permission denied: is this user in the socket's group?",
-        errno.EAGAIN: f"its queue of new connections stayed full for {CONNECT_SECONDS:.0f} s",
+        errno.EAGAIN: "its queue of new connections stayed full",
     }.get(error.errno or 0, error.strerror or str(error))
     return DaemonUnavailable(f"{os.fsdecode(path)}: {cause}")

@@ -1,14 +1,16 @@
-"""The pipes between this process and a command: which end is whose, and files over ours.
+"""Make the pipes between this process and a command, and files over our ends.
 
-Promises: an end that was made here is closed once, whatever happens.
-Imports the standard library and errors; how to wait is the front end's.
+Promises: an end that was made here is closed once, whatever happens. How to wait is the front end's.
 """
 
+import array
+import fcntl
 import io
 import os
 import select
 import subprocess
-from collections.abc import Sequence
+import termios
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from rootwrap_daemon.errors import BadRequest
@@ -40,18 +42,14 @@ class Waiting(Protocol):
         """Those of the descriptors that can be read or written, after `timeout` seconds maybe none."""
 
 
-def wait(readable: Sequence[int], writable: Sequence[int], timeout: float | None) -> Sequence[int]:
-    """Wait as a native thread does, or as eventlet does once it has patched the process."""
-    if not hasattr(select, "poll"):
-        # eventlet takes away all that it cannot make green.
-        readable, writable, _ = select.select(readable, writable, [], timeout)
-        return [*readable, *writable]
-    poll = select.poll()
-    for descriptor in readable:
-        poll.register(descriptor, select.POLLIN)
-    for descriptor in writable:
-        poll.register(descriptor, select.POLLOUT)
-    return [descriptor for descriptor, _ in poll.poll(None if timeout is None else timeout * 1000)]
+def drained(descriptor: int) -> Iterator[bytes]:
+    """What is in a pipe now, and no more: a background child may write for ever."""
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    left = count[0]
+    while left and (data := os.read(descriptor, min(left, CHUNK))):
+        yield data
+        left -= len(data)
 
 
 class Reader(io.RawIOBase):
@@ -172,8 +170,8 @@ class Ends:
 
 def write_some(descriptor: int, data: memoryview) -> memoryview:
     """Write to a pipe that can be written without waiting, as much as that always takes. Returns the rest."""
-    # Not `os.write`: see above.
-    count = io.FileIO(descriptor, "wb", closefd=False).write(data[: os.fpathconf(descriptor, "PC_PIPE_BUF")])
+    # Not `os.write`: see above. PIPE_BUF (pipe(7)) bytes fit into what poll(2) calls writable.
+    count = io.FileIO(descriptor, "wb", closefd=False).write(data[: select.PIPE_BUF])
     return data[count or 0 :]
 
 
@@ -221,3 +219,44 @@ class Pipes:
                 while rest:
                     self._wait([], [end], None)
                     rest = write_some(end, rest)
+
+
+class Collected:
+    """Our ends of a command's pipes while all that it writes is collected, and it is given all of `input`.
+
+    `readable`, `writable`: those to wait for.
+    """
+
+    def __init__(self, ends: Ends, input: bytes) -> None:
+        self._ends = ends
+        self._input = memoryview(input)
+        self._output: dict[int, list[bytes]] = {end: [] for end in ends.ours[1:] if end is not None}
+        self.readable = list(self._output)
+        self.writable = [end for end in ends.ours[:1] if end is not None]
+        for end in self.writable:
+            os.set_blocking(end, False)
+
+    def serve(self, descriptor: int) -> None:
+        """Read or write once what goes without waiting."""
+        if descriptor in self._output:
+            data = os.read(descriptor, CHUNK)
+            self._output[descriptor].append(data)
+            if not data:
+                self.readable.remove(descriptor)
+            return
+        try:
+            self._input = write_some(descriptor, self._input)
+        except BrokenPipeError:
+            # The command does not read all of its input; that is its own affair.
+            self._input = self._input[:0]
+        if not self._input:
+            self.writable.clear()
+            self._ends.ours[0] = None
+            os.close(descriptor)
+
+    def finish(self) -> tuple[bytes, bytes]:
+        """All that was written until now to stdout and stderr."""
+        for descriptor in self.readable:
+            self._output[descriptor].extend(drained(descriptor))
+        stdout, stderr = map(b"".join, self._output.values())
+        return stdout, stderr

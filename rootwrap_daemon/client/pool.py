@@ -1,13 +1,27 @@
-"""Who has a connection, which are idle, who waits for one.
+"""Keep a client's connections: which are idle, who waits for one, and which must be closed after a fork.
 
-Promises: no lock, clock or I/O; right between native threads, greenthreads, and both in one process.
+Promises: no clock or I/O but closing; right between native threads, greenthreads, and both in one process. A
+child made by fork keeps no connection of its parent.
 """
 
+import os
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from rootwrap_daemon.errors import BadRequest
+
+
+class Closable(Protocol):
+    """A connection."""
+
+    def close(self) -> None:
+        """Close it."""
+
 
 C = TypeVar("C")
+L = TypeVar("L", bound=Closable)
 
 
 class _Left:
@@ -17,15 +31,19 @@ class _Left:
 _LEFT: Final = _Left()
 
 
+def _nobody() -> None:
+    """Wake nobody: the caller does not wait."""
+
+
 class Turn(Generic[C]):
     """One caller's place in a Pool: waiting, then granted with an idle connection or with leave to make one.
 
-    `wake` is called once, by whoever grants it, maybe from another thread.
+    `wake` is called by whoever grants it, maybe from another thread, and when the pool is closed.
     """
 
     __slots__ = ("_place", "wake")
 
-    def __init__(self, wake: Callable[[], object]) -> None:
+    def __init__(self, wake: Callable[[], object] = _nobody) -> None:
         self.wake = wake
         # Empty while waiting. Who sets it first, the one that grants or the one that leaves, has decided.
         self._place: dict[int, C | _Left | None] = {}
@@ -61,6 +79,16 @@ class Pool(Generic[C]):
         #: Set by `close`: nobody is to begin any more.
         self.closed = False
 
+    def enter_at_once(self, turn: Turn[C]) -> bool:
+        """Grant this turn what is free, if nobody waits for it; else return False, with nothing done."""
+        if self._queue:
+            return False
+        try:
+            turn.hold(self._free.pop())
+        except IndexError:
+            return False
+        return True
+
     def enter(self, turn: Turn[C]) -> None:
         """Queue up."""
         self._queue.append(turn)
@@ -71,10 +99,14 @@ class Pool(Generic[C]):
         connection = turn._place.setdefault(0, _LEFT)
         if not isinstance(connection, _Left):
             self._put_back(connection)
-            self._serve()
+            if self._queue:
+                self._serve()
 
     def close(self) -> list[C]:
-        """Take out the idle connections for good. To be called again after each `leave` of a closed pool."""
+        """Take out the idle connections for good, and wake whoever waits.
+
+        To be called again after each `leave` of a closed pool.
+        """
         self.closed = True
         idle = []
         try:
@@ -83,7 +115,10 @@ class Pool(Generic[C]):
                 if connection is not None:
                     idle.append(connection)
         except IndexError:
-            return idle
+            pass
+        for turn in self._queue.copy():
+            turn.wake()
+        return idle
 
     def _put_back(self, connection: C | None) -> None:
         if connection is None:
@@ -112,3 +147,60 @@ class Pool(Generic[C]):
                 turn.wake()
             else:
                 self._put_back(connection)
+
+
+class Connections(Generic[L]):
+    """At most `limit` connections in `pool`, and any number beside it.
+
+    `open`: all that may be open.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Raises BadRequest."""
+        if type(limit) is not int or limit < 1:
+            raise BadRequest("max_connections must be a whole number of at least 1")
+        self._limit = limit
+        self.pool: Pool[L] = Pool(limit)
+        self.open: weakref.WeakSet[L] = weakref.WeakSet()
+        _ALL.add(self)
+
+    def hold(self, turn: Turn[L], connection: L) -> None:
+        """Let this turn hold it; the turn holds no other."""
+        self.open.add(connection)
+        turn.hold(connection)
+
+    def discard(self, turn: Turn[L]) -> None:
+        """Close the connection that this turn holds, if it does."""
+        connection = turn.connection
+        if connection is not None:
+            turn.hold(None)
+            self._close(connection)
+
+    def close(self) -> None:
+        """Close what is idle. To be called again after each `leave` of a closed pool."""
+        for connection in self.pool.close():
+            self._close(connection)
+
+    def _close(self, connection: L) -> None:
+        self.open.discard(connection)
+        connection.close()
+
+    def begin_anew(self) -> None:
+        """In a child just made by fork: let go of what is the parent's. Closing alone ends nothing there."""
+        for connection in self.open:
+            connection.close()
+        self.open = weakref.WeakSet()
+        closed = self.pool.closed
+        self.pool = Pool(self._limit)
+        self.pool.closed = closed
+
+
+_ALL: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for connections in _ALL:
+        connections.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_all_anew)

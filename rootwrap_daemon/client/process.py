@@ -1,27 +1,22 @@
-"""A command that runs on pipes of this process, shaped like `subprocess.Popen`.
+"""Hold a command that runs on pipes of this process, shaped like `subprocess.Popen`.
 
 Promises: one reader of its connection at a time, whoever waits; the command ends with its handle.
-Imports the standard library, core and its neighbours; how to wait is the front end's.
 """
 
-import array
-import fcntl
 import io
 import subprocess
-import termios
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from rootwrap_daemon.client.connection import Connection
-from rootwrap_daemon.client.core import Word
-from rootwrap_daemon.client.gate import Lock
-from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting, Writer
-from rootwrap_daemon.client.request import Running
+from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting, Writer, drained
+from rootwrap_daemon.client.request import Connection, Running
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
+
+if TYPE_CHECKING:
+    from rootwrap_daemon.client.threads import Lock
 
 #: Seconds after which somebody who waits while another reads looks again: out of another hub nobody is woken.
 _LOOK: Final = 0.5
@@ -29,34 +24,19 @@ _LOOK: Final = 0.5
 _LOOK_LONGEST: Final = 24 * 3600.0
 
 
-class Process:
-    """A command that runs. `stdin`, `stdout`, `stderr`: our ends of the pipes asked for, else None.
+class Handle:
+    """What a started command is to any front end. `args`: its argv. `pid`: of its main process.
 
     It ends when its handle does: by `close`, or with this process. What ended a command from outside is an
-    Error of `rootwrap_daemon.errors` (CommandTimeout, OutcomeUnknown and the like) that `poll`, `wait` and
-    `communicate` raise, each time they are called.
+    Error of `rootwrap_daemon.errors` (CommandTimeout, OutcomeUnknown and the like) that each call which waits
+    for its end raises.
     """
 
-    def __init__(
-        self,
-        argv: Sequence[Word],
-        timeout: float | None,
-        connection: Connection,
-        running: Running,
-        pipes: Pipes,
-        wait: Waiting,
-        lock: Lock,
-    ) -> None:
-        self.args = argv
+    def __init__(self, connection: Connection, running: Running) -> None:
+        self.args = running.argv
         self.pid = running.pid
-        self.stdin, self.stdout, self.stderr = pipes.stdin, pipes.stdout, pipes.stderr
-        self._timeout = timeout
         self._connection = connection
         self._running = running
-        self._wait = wait
-        self._lock = lock
-        self._input: memoryview | None = None
-        self._output: dict[io.BufferedReader, list[bytes]] = {}
 
     @property
     def returncode(self) -> int | None:
@@ -64,15 +44,45 @@ class Process:
         answer = self._running.answer
         return answer.returncode if isinstance(answer, Result) else None
 
+    def send_signal(self, number: int) -> None:
+        """Send it to the main process, if that still runs. Raises Denied if the policy does not give it."""
+        self._connection.say(self._running.signal(number))
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(9)
+
+    def cancel(self) -> None:
+        """End the command's whole process group: SIGTERM, and after the daemon's grace period SIGKILL."""
+        self._connection.say(self._running.cancel())
+
+
+class Process(Handle):
+    """A command that runs. `stdin`, `stdout`, `stderr`: our ends of the pipes asked for, else None."""
+
+    def __init__(
+        self, connection: Connection, running: Running, pipes: Pipes, wait: Waiting, lock: "Lock"
+    ) -> None:
+        super().__init__(connection, running)
+        self.stdin, self.stdout, self.stderr = pipes.stdin, pipes.stdout, pipes.stderr
+        self._wait = wait
+        self._lock = lock
+        self._input: memoryview | None = None
+        self._output: dict[io.BufferedReader, list[bytes]] = {}
+
     def poll(self) -> int | None:
         """The return code, None while it runs."""
         self._look(0.0)
-        return self._running.returncode(self.args, self._timeout)
+        return self._running.returncode()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; `timeout` seconds at most, then `subprocess.TimeoutExpired`, and it runs on."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (code := self._running.returncode(self.args, self._timeout)) is None:
+        while (code := self._running.returncode()) is None:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
@@ -100,33 +110,12 @@ class Process:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
             self._serve(left)
         for stream, raw in self._outputs():
-            self._drain(stream, raw)
+            self._output[stream].extend(drained(raw.fileno()))
         if self.stdin is not None:
             with suppress(BrokenPipeError):
                 self.stdin.close()
         self.wait()
         return self._collected(self.stdout), self._collected(self.stderr)
-
-    def completed(self, input: bytes | None) -> Result:
-        """What `communicate` gives, as one answer."""
-        stdout, stderr = self.communicate(input)
-        return Result("", self.wait(), stdout or b"", stderr or b"")
-
-    def send_signal(self, number: int) -> None:
-        """Send it to the main process, if that still runs. Raises Denied if the policy does not give it."""
-        self._connection.say(self._running.signal(number))
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.send_signal(15)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(9)
-
-    def cancel(self) -> None:
-        """End the command's whole process group: SIGTERM, and after the daemon's grace period SIGKILL."""
-        self._connection.say(self._running.cancel())
 
     def close(self) -> None:
         """Close the pipes and let go of the command: if it still runs, the daemon ends it."""
@@ -168,7 +157,7 @@ class Process:
             return
         try:
             if self._running.answer is None:
-                left = self._running.patience(time.monotonic())
+                left = self._running.patience()
                 wait = min(left, _LOOK_LONGEST if timeout is None else timeout)
                 if self._wait([self._connection.sock.fileno()], [], wait):
                     self._connection.hear(self._running)
@@ -180,7 +169,7 @@ class Process:
     def _release(self) -> None:
         """Let another read the connection; once all is said, close it: nobody waits for it then."""
         if self._running.answer is not None:
-            self._connection.sock.close()
+            self._connection.close()
         self._lock.release()
 
     # The pipes.
@@ -204,7 +193,7 @@ class Process:
             outputs = {raw.fileno(): (stream, raw) for stream, raw in self._outputs()}
             inputs = [self.stdin.fileno()] if self.stdin is not None and not self.stdin.closed else []
             sock = [self._connection.sock.fileno()] if reads else []
-            patience = self._running.patience(time.monotonic())
+            patience = self._running.patience()
             most = min(patience, _LOOK_LONGEST if reads else _LOOK)
             ready = self._wait([*sock, *outputs], inputs, most if left is None else min(left, most))
             for descriptor in ready:
@@ -243,23 +232,13 @@ class Process:
             and not stream.raw.ended
         ]
 
-    def _read(self, stream: io.BufferedReader, raw: Reader, count: int = CHUNK) -> int:
-        """Take what there is, without waiting. Returns how much that was."""
+    def _read(self, stream: io.BufferedReader, raw: Reader) -> None:
+        """Take what there is, without waiting."""
         raw.patient = False
         try:
-            data = stream.read1(count)
+            self._output[stream].append(stream.read1(CHUNK))
         finally:
             raw.patient = True
-        self._output[stream].append(data)
-        return len(data)
-
-    def _drain(self, stream: io.BufferedReader, raw: Reader) -> None:
-        """Read what is in a pipe now, and no more: a background child may write for ever."""
-        count = array.array("i", [0])
-        fcntl.ioctl(raw.fileno(), termios.FIONREAD, count)
-        left = count[0]
-        while left and (got := self._read(stream, raw, min(left, CHUNK))):
-            left -= got
 
     def _collected(self, stream: io.BufferedReader | io.BytesIO | None) -> bytes | None:
         if stream is None:

@@ -1,19 +1,27 @@
-"""One request on its way over one connection, what its end means, and what follows a Started.
+"""Say one request over one connection, and judge what its end means; follow what a Start has started.
 
-Promises: no lock, clock or I/O; a request that may have run is never sent again.
-Imports core, the protocol and errors alone.
+Promises: nothing here waits but by what the front end gives it to wait with; a request that may have run is
+never sent again.
 """
 
 import math
-from collections.abc import Sequence
+import os
+import socket
+import time
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
-from rootwrap_daemon.client.core import Answer, Request, Word, failure
+from rootwrap_daemon.client import core
+from rootwrap_daemon.client.core import Answer, Request, Word
 from rootwrap_daemon.errors import (
+    BadRequest,
     CommandTimeout,
     DaemonUnavailable,
     Denied,
     EnvironmentDenied,
+    Error,
     ExecutableNotFound,
     OutcomeUnknown,
     OutputLimit,
@@ -36,103 +44,181 @@ from rootwrap_daemon.protocol.messages import (
 
 #: Seconds past a command's deadline and grace period after which its answer is no longer waited for.
 SLACK: Final = 10.0
-#: Bytes to read at once: as much as is missing, between a page of small answers and what a socket ever holds.
-_MIN_READ: Final = 64 * 1024
-_MAX_READ: Final = 1024 * 1024
+#: Bytes to read at once: more than a socket holds of small answers. A large one has a buffer of its own.
+_CHUNK: Final = 64 * 1024
 #: The failures that are about the command alone; after any other the daemon may close the connection.
 _GOES_ON: Final = frozenset(
     kind.code for kind in (Denied, EnvironmentDenied, ExecutableNotFound, CommandTimeout, OutputLimit)
 )
+
+Wait = Callable[[Sequence[int], Sequence[int], float | None], Awaitable[Sequence[int]]]
 
 
 class TryAgain(Exception):
     """Nothing ran, and the request may be sent once more, on a fresh connection. Never leaves the client."""
 
 
+class Connection:
+    """A socket that never blocks, and what was said over it. `greeted_by`: when the hello must be here."""
+
+    __slots__ = ("__weakref__", "exchange", "greeted_by", "sock")
+
+    def __init__(self, greeted_by: float, descriptor: int | None = None) -> None:
+        # The type below `socket.socket`, which eventlet does not exchange: nothing here waits but `Wait`.
+        self.sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
+        self.sock.setblocking(False)
+        self.exchange = ClientExchange()
+        self.greeted_by = greeted_by
+
+    def close(self) -> None:
+        """Close it: a command that runs on it is ended."""
+        self.sock.close()
+
+    def is_idle(self) -> bool:
+        """False if the daemon has ended it, or said anything, since its last answer."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def hear(self, running: "Running") -> None:
+        """Take what the daemon says of a started command, if there is anything."""
+        try:
+            data = self.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        running.received(data)
+
+    def say(self, data: bytes) -> None:
+        """Say something about a started command."""
+        if data:
+            # So few bytes always fit; a caller whose bytes do not go hears at the next look that it is over.
+            with suppress(OSError):
+                self.sock.send(data, socket.MSG_NOSIGNAL)
+
+    def hang_up(self) -> None:
+        """End it under whoever waits for it: closed alone, it would live on until that one came back."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+
 class Attempt:
     """One request on its way over one connection, and what its end means.
 
-    A front end writes `unwritten` and tells `wrote`, or `write_failed` and goes on to read all the same;
-    then it reads up to `want` bytes into `received` until that gives the answer. No write or read takes
-    longer than `patience`.
-
-    `last`: no further attempt may follow. `now`: seconds of any clock that never goes back, here and below.
-    `descriptors`: those that go with a Start.
+    `last`: no further attempt may follow. `descriptors`: those that go with a Start.
     """
 
     def __init__(
         self,
-        exchange: ClientExchange,
+        connection: Connection,
         request: Request,
         timeout: float | None,
-        *,
-        last: bool,
-        now: float,
         descriptors: Sequence[int] = (),
+        *,
+        last: bool = False,
     ) -> None:
-        self._exchange = exchange
+        self._sock = connection.sock
+        self._exchange = exchange = connection.exchange
+        self._greeted_by = connection.greeted_by
         self._runs = isinstance(request, Run | Start)
         self._last = last
         self._reused = exchange.state is not State.NEW
-        # One write, so that the hello costs no round trip.
-        hello = b"" if self._reused else exchange.send(Hello(VERSION, MAX_ANSWER_FRAME))
-        self._unwritten = memoryview(hello + exchange.send(request))
-        self._descriptors = tuple(descriptors)
-        # Descriptors lie on the first byte of a write, and they belong on the first of their message.
-        self._before_descriptors = len(hello) if descriptors else 0
-        self._deadline = None if timeout is None else now + timeout + SLACK
+        #: What is to be written, with the descriptors that lie on its first byte.
+        self._unwritten: list[tuple[bytes | memoryview, Sequence[int]]]
+        hello = b"" if self._reused else exchange.send(Hello(VERSION, MAX_ANSWER_FRAME, 0))
+        data = exchange.send(request)
+        if hello and descriptors:
+            self._unwritten = [(hello, ()), (data, descriptors)]
+        else:
+            # One write, so that the hello costs no round trip.
+            self._unwritten = [(hello + data, descriptors)]
+        self._deadline = None if timeout is None else time.monotonic() + timeout + SLACK
         self._broken = False
 
-    @property
-    def unwritten(self) -> memoryview:
-        """What is to be written next; empty once no more can be."""
-        if self._broken:
-            return self._unwritten[:0]
-        return self._unwritten[: self._before_descriptors or len(self._unwritten)]
+    async def answer(self, wait: Wait) -> Answer:
+        """Write the request and wait for its answer.
 
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """What goes with the first byte of `unwritten`."""
-        return () if self._before_descriptors else self._descriptors
+        Raises TryAgain, OutcomeUnknown, DaemonUnavailable, or BadRequest for the descriptors.
+        """
+        descriptor = [self._sock.fileno()]
+        while True:
+            if self._unwritten and not self._broken:
+                self._write()
+            # What is said before all is written decides, too: a refusal, mostly.
+            to_write = descriptor if self._unwritten and not self._broken else ()
+            await wait(descriptor, to_write, self._patience())
+            if (answer := self._read()) is not None:
+                return answer
 
-    def wrote(self, count: int) -> None:
-        """So many bytes of `unwritten` are on their way, and `descriptors`."""
-        self._unwritten = self._unwritten[count:]
-        if self._before_descriptors:
-            self._before_descriptors -= count
-        else:
-            self._descriptors = ()
+    def reusable(self, answer: Answer) -> bool:
+        """True if the connection can take another request after this answer.
 
-    def write_failed(self, now: float) -> None:
-        """The daemon takes no more. Its reason may be there to be read, and that decides."""
-        self._broken = True
-        self._deadline = now + SLACK
+        Not after a Failure that may be the daemon's last word: what is sent before the end shows is lost.
+        """
+        last_word = type(answer) is Failure and answer.code not in _GOES_ON
+        return not (last_word or self._unwritten or self._exchange.partial)
 
-    def patience(self, now: float) -> float | None:
-        """Seconds that the next write or read may take, None for ever. Raises when there are none left."""
-        if self._deadline is None:
+    def _write(self) -> None:
+        """Write what goes without waiting. Raises BadRequest."""
+        try:
+            while self._unwritten:
+                data, descriptors = self._unwritten[0]
+                if descriptors:
+                    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+                    sent = self._sock.sendmsg([data], [rights], socket.MSG_NOSIGNAL)
+                else:
+                    sent = self._sock.send(data, socket.MSG_NOSIGNAL)
+                if sent == len(data):
+                    del self._unwritten[0]
+                else:
+                    self._unwritten[0] = (memoryview(data)[sent:], ())
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            _check_descriptors(self._unwritten[0][1], error)
+            # The daemon takes no more. Its reason may be there to be read, and that decides.
+            self._broken = True
+            self._deadline = time.monotonic() + SLACK
+
+    def _patience(self) -> float | None:
+        """Seconds that the next wait may take, None for ever. Raises when there are none left."""
+        deadline, hello = self._deadline, self._exchange.hello
+        if hello is None:
+            deadline = self._greeted_by if deadline is None else min(deadline, self._greeted_by)
+        elif deadline is None:
             return None
-        hello = self._exchange.hello
-        left = self._deadline + (hello.grace_ms / 1000 if hello and not self._broken else 0.0) - now
+        elif not self._broken:
+            deadline += hello.grace_ms / 1000
+        left = deadline - time.monotonic()
         if left <= 0:
-            raise self._lost("the daemon did not answer in time")
+            raise self._lost(f"the daemon did not {'answer' if hello else 'say hello'} in time")
         return left
 
-    @property
-    def want(self) -> int:
-        """Bytes to read at once."""
-        return max(_MIN_READ, min(self._exchange.missing, _MAX_READ))
-
-    def received(self, data: bytes) -> Answer | None:
-        """Take what was read, b"" for the end of the connection. The answer, once it is complete.
-
-        Raises TryAgain, OutcomeUnknown or DaemonUnavailable.
-        """
-        if not data:
-            raise self._lost("the daemon closed the connection")
-        self._exchange.feed(data)
+    def _read(self) -> Answer | None:
+        """Take what can be read: the answer, once it is complete. Raises as `answer`."""
+        exchange = self._exchange
         try:
-            while (message := self._exchange.next_message()) is not None:
+            if (room := exchange.room()) is not None:
+                ended = not (count := self._sock.recv_into(room))
+                exchange.filled(count)
+            else:
+                ended = not (data := self._sock.recv(_CHUNK))
+                exchange.feed(data)
+        except BlockingIOError:
+            return None
+        except OSError:
+            ended = True
+        if ended:
+            # What is not written yet never will be.
+            self._broken = True
+            raise self._lost("the daemon closed the connection")
+        try:
+            while (message := exchange.next_message()) is not None:
                 if not isinstance(message, Hello):
                     return self._judged(message)
                 if message.version != VERSION:
@@ -145,17 +231,9 @@ class Attempt:
             raise self._lost("what answered does not speak the protocol") from error
         return None
 
-    def reusable(self, answer: Answer) -> bool:
-        """True if the connection can take another request after this answer.
-
-        Not after a Failure that may be the daemon's last word: what is sent before the end shows is lost.
-        """
-        last_word = isinstance(answer, Failure) and answer.code not in _GOES_ON
-        return not (last_word or self._unwritten or self._exchange.partial)
-
     def _judged(self, answer: Answer) -> Answer:
         # What was idle was meant: a daemon that was restarted between two calls is not the caller's business.
-        stopping = isinstance(answer, Failure) and answer.code == Stopping.code
+        stopping = type(answer) is Failure and answer.code == Stopping.code
         if stopping and self._reused and not self._last:
             raise TryAgain
         return answer
@@ -171,43 +249,61 @@ class Attempt:
         return DaemonUnavailable(f"{why}: nothing ran")
 
 
+def _check_descriptors(descriptors: Sequence[int], error: OSError) -> None:
+    """Raise BadRequest where the caller's descriptors are at fault, not the connection."""
+    for descriptor in descriptors:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            raise BadRequest(f"descriptor {descriptor} is not open") from error
+
+
 class Running:
     """A command that was started: what may be said about it, and how it ends.
 
     `answer`: the last word, None while it runs. `pid`: of the main process, None where the daemon did all
-    itself. `timeout`: seconds that were asked for. A front end writes what `signal` and `cancel` return, and
-    reads into `received` until there is an answer.
+    itself: then `output` has what it gave. A front end writes what `signal` and `cancel` return, and reads
+    into `received` until there is an answer.
     """
 
     def __init__(
-        self, exchange: ClientExchange, first: Started | Result, timeout: float | None, now: float
+        self, exchange: ClientExchange, argv: Sequence[Word], first: Answer, timeout: float | None
     ) -> None:
+        """Raises an Error where it was not started."""
+        if not isinstance(first, Started | Result):
+            raise core.failure(first)
         self._exchange = exchange
         self._signals = first.signals if isinstance(first, Started) else 0
         self._request_id = first.request_id
         grace = exchange.hello.grace_ms / 1000 if exchange.hello else 0.0
-        self._deadline = math.inf if timeout is None else now + timeout + grace + SLACK
+        self._deadline = math.inf if timeout is None else time.monotonic() + timeout + grace + SLACK
+        self._timeout = timeout
+        self.argv = argv
         self.pid = first.pid if isinstance(first, Started) else None
-        self.answer: Result | Failure | None = first if isinstance(first, Result) else None
+        self.output = first if isinstance(first, Result) else None
+        self.answer: Result | Failure | None = self.output
         self._take()
 
     def signal(self, number: int) -> bytes:
-        """What asks for this signal; nothing if the command has ended. Raises BadRequest or Denied."""
-        # What `signal` names is no plain int.
-        message = Signal(int(number))
-        if self.answer is not None:
-            return b""
-        if not self._signals >> number - 1 & 1:
-            raise Denied(f"signal {number} may not be sent to this command", request_id=self._request_id)
+        """The bytes that ask for this signal; none if the command has ended. Raises BadRequest or Denied."""
+        # A member of `signal.Signals` is no plain int.
+        try:
+            message = Signal(int(number))
+            if self.answer is not None:
+                return b""
+            if not self._signals >> number - 1 & 1:
+                raise Denied(f"signal {number} may not be sent to it", request_id=self._request_id)
+        except Error as error:
+            raise core.about(error, self.argv, self._timeout) from None
         return self._exchange.send(message)
 
     def cancel(self) -> bytes:
-        """What asks for the end of the whole process group; nothing if the command has ended."""
+        """The bytes that ask for the end of the whole process group; none if the command has ended."""
         return b"" if self.answer is not None else self._exchange.send(Cancel())
 
-    def patience(self, now: float) -> float:
+    def patience(self) -> float:
         """Seconds that the answer may still take, at most."""
-        return max(0.0, self._deadline - now)
+        return max(0.0, self._deadline - time.monotonic())
 
     def received(self, data: bytes) -> None:
         """Take what was read, b"" for the end of the connection."""
@@ -231,19 +327,10 @@ class Running:
         if isinstance(message, Result | Failure):
             self.answer = message
 
-    def returncode(self, argv: Sequence[Word], timeout: float | None) -> int | None:
+    def returncode(self) -> int | None:
         """The command's, None while it runs. Raises an Error where it has none."""
         if self.answer is None:
             return None
         if isinstance(self.answer, Failure):
-            raise failure(self.answer, argv, timeout)
+            raise core.about(core.failure(self.answer), self.argv, self._timeout)
         return self.answer.returncode
-
-
-def started(
-    exchange: ClientExchange, argv: Sequence[Word], answer: Answer, timeout: float | None, now: float
-) -> Running:
-    """What `popen` goes on with after this answer, or the error of `errors` that it raises."""
-    if not isinstance(answer, Started | Result):
-        raise failure(answer, argv, timeout)
-    return Running(exchange, answer, timeout, now)

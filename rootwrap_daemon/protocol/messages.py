@@ -118,6 +118,7 @@ class Fields(tuple[Any, ...]):
     _defaults: "list[Any]" = []  # noqa: RUF012 - set anew for each class
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         cls.NAMES = tuple(cls.__annotations__)
         cls._defaults = [cls.__dict__[name] for name in cls.NAMES if name in cls.__dict__]
         for index, name in enumerate(cls.NAMES):
@@ -263,7 +264,10 @@ class Cancel(Fields):
 
 
 class Result(Fields):
-    """The command ended by itself, or by a signal (`returncode` is then minus its number)."""
+    """The command ended by itself, or by a signal (`returncode` is then minus its number).
+
+    `cause`: why the daemon ended it, `cancelled` or `stopping`; empty if it did not.
+    """
 
     __slots__ = ()
     TYPE = 4
@@ -271,9 +275,11 @@ class Result(Fields):
     returncode: int
     stdout: bytes
     stderr: bytes
+    cause: str = ""
 
     def check(self) -> None:
         _check_text(self.request_id, "request_id")
+        _check_text(self.cause, "cause")
         _check_int(self.returncode, "returncode", -64, 255)
         if not isinstance(self.stdout, bytes) or not isinstance(self.stderr, bytes):
             raise BadRequest("stdout and stderr must be bytes")

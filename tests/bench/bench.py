@@ -109,7 +109,7 @@ def one_after_the_other(
         "subprocess.run": local,
         "run, own identity": lambda: client.run(plain),
         'run, capture="pipe"': lambda: client.run(plain, capture="pipe"),
-        "check": lambda: client.check(plain),
+        "check": lambda: client.allows(plain),
     }
     for kind, name in {
         "nobody": "run, as nobody",

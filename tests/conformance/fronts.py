@@ -89,8 +89,8 @@ class BlockingClient:
     async def run(self, *args: Any, **options: Any) -> Any:
         return self._client.run(*args, **options)
 
-    async def check(self, *args: Any, **options: Any) -> Any:
-        return self._client.check(*args, **options)
+    async def allows(self, *args: Any, **options: Any) -> Any:
+        return self._client.allows(*args, **options)
 
     async def popen(self, *args: Any, **options: Any) -> "BlockingProcess":
         return BlockingProcess(self._client.popen(*args, **options))
@@ -136,7 +136,7 @@ class BlockingProcess:
 class AsyncClient:
     def __init__(self, client: Any) -> None:
         self._client = client
-        self.run, self.check, self.close = client.run, client.check, client.close
+        self.run, self.allows, self.close = client.run, client.allows, client.close
 
     async def popen(self, *args: Any, **options: Any) -> "AsyncProcess":
         return AsyncProcess(await self._client.popen(*args, **options))

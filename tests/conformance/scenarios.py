@@ -31,7 +31,6 @@ from rootwrap_daemon.client import (
     OutputLimit,
     TooLarge,
     Unauthorized,
-    core,
 )
 from tests.conformance.fronts import Front, GivenUp, error_of, gather, in_a_child
 
@@ -112,7 +111,7 @@ async def success(scene: Scene) -> None:
         error = await error_of(client.run(["false"], check=True, capture=capture), CommandFailed)
         assert error.returncode == 1 and isinstance(error, subprocess.CalledProcessError)
     assert (await client.run(["sh", "-c", "kill -9 $$"])).returncode == -9
-    assert await client.check(["true"]) == Decision(True, "true")
+    assert await client.allows(["true"]) == Decision(True, "true")
 
 
 @on("daemon")
@@ -128,7 +127,7 @@ async def denial(scene: Scene) -> None:
     ):
         error = await error_of(call, Denied)
         assert error.request_id and error.code == "denied"
-    assert await client.check(["rm"]) == Decision(False, "")
+    assert await client.allows(["rm"]) == Decision(False, "")
     assert len(os.listdir("/proc/self/fd")) == ours + 1, "the one connection"
 
 
@@ -142,7 +141,8 @@ async def errors_of_the_daemon(scene: Scene) -> None:
         await error_of(client.run("true", capture=capture), BadRequest)
         await error_of(client.run(["true", "a\0b"], capture=capture), BadRequest)
         await error_of(client.run(["true", "x" * 200_000], capture=capture), TooLarge)
-        await error_of(client.run(["true"], timeout=0, capture=capture), BadRequest)
+        await error_of(client.run(["true"], timeout="1", capture=capture), BadRequest)
+        await error_of(client.run(["true"], timeout=0, capture=capture), CommandTimeout)
         assert (await client.run(["true"], capture=capture)).returncode == 0
     await error_of(client.popen(["true"], stdin=STDOUT), BadRequest)
     await error_of(client.popen(["true"], stdin=9999), BadRequest)
@@ -156,8 +156,8 @@ async def every_error_code(scene: Scene) -> None:
     for code, kind in errors.BY_CODE.items():
         error = await error_of(client.run([code]), kind)
         assert error.code == code
-        assert (error.message, error.request_id) == ("why", "r-1")
-        await error_of(client.check([code]), kind)
+        assert (error.message, error.request_id, error.cmd) == (f"{code}: why", "r-1", [code])
+        await error_of(client.allows([code]), kind)
         await error_of(client.popen([code], stdout=PIPE), kind)
 
 
@@ -517,16 +517,16 @@ async def restart_during_a_call(scene: Scene) -> None:
     assert (await client.run(["true"])).returncode == 0
 
 
-async def unavailable(scene: Scene, *words: str) -> None:
-    """All that can be asked says the path and these words."""
-    client = scene.client()
+async def unavailable(scene: Scene, *words: str, **options: Any) -> None:
+    """All that can be asked says the program and these words."""
+    client = scene.client(**options)
     # The hub has its own descriptors from now on.
     await scene.front.sleep(0.01)
     ours = len(os.listdir("/proc/self/fd"))
     calls = (client.run(["true"]), client.run(["true"], capture="pipe"), client.popen(["true"]))
-    for call in (*calls, client.check(["true"])):
+    for call in (*calls, client.allows(["true"])):
         error = await error_of(call, DaemonUnavailable)
-        for word in words:
+        for word in ("true: ", *words):
             assert word in str(error), error
     assert len(os.listdir("/proc/self/fd")) == ours
 
@@ -551,15 +551,14 @@ async def wrong_permissions(scene: Scene) -> None:
 @on("not our user")
 async def unauthorized(scene: Scene) -> None:
     client = scene.client()
-    for call in (client.run(["true"]), client.popen(["true"]), client.check(["true"])):
+    for call in (client.run(["true"]), client.popen(["true"]), client.allows(["true"])):
         await error_of(call, Unauthorized)
 
 
 @on("a full queue")
 async def a_full_queue(scene: Scene) -> None:
     ticks = Ticks(scene)
-    core.CONNECT_SECONDS = 0.5  # type: ignore[misc]
-    await unavailable(scene, scene.path, "stayed full")
+    await unavailable(scene, scene.path, "stayed full", connect_timeout=0.5)
     await ticks.went_on()
 
 
@@ -576,7 +575,7 @@ async def version_mismatch_in_the_hello(scene: Scene) -> None:
 @on("another protocol")
 async def not_this_protocol(scene: Scene) -> None:
     client = scene.client()
-    await error_of(client.check(["true"]), DaemonUnavailable)
+    await error_of(client.allows(["true"]), DaemonUnavailable)
     for call in (client.run(["true"]), client.popen(["true"], stdin=PIPE)):
         error = await error_of(call, OutcomeUnknown)
         assert "does not speak the protocol" in str(error)

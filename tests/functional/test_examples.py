@@ -142,11 +142,11 @@ def test_threaded_without_a_daemon(tmp_path: Path) -> None:
 def test_filters_of_the_monitor_are_for_it_alone(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(MONITOR.read_text())
     with daemon.client() as client:
-        assert client.check("ip link set dev na-a up".split()).allowed
+        assert client.allows("ip link set dev na-a up".split()).allowed
         for words in (
             "ip link set dev eth0 up",
             "ip link set dev na-a down",
             "ip -o monitor all",
             "ip link show",
         ):
-            assert not client.check(words.split()).allowed
+            assert not client.allows(words.split()).allowed

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 
 from rootwrap_daemon.client import Busy, Client, DaemonUnavailable, OutcomeUnknown, Unauthorized
 from rootwrap_daemon.client.aio import AsyncClient
+from rootwrap_daemon.client.threads import now
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, is_alive, our_descriptors, wait_for
 
 NOBODY = 65534
@@ -60,7 +62,7 @@ def client(configured: Daemon) -> Iterator[Client]:
 def test_asyncio(configured: Daemon) -> None:
     async def main() -> tuple[list[int], int]:
         async with AsyncClient.launch(words(configured)) as client:
-            assert client._launcher is not None
+            assert client._calls.launcher is not None
             calls = [client.run(["sleep", "0.1"]) for _ in range(20)]
             codes = [done.returncode for done in await asyncio.gather(*calls)]
             # One that is given up while it waits for its connection.
@@ -69,7 +71,7 @@ def test_asyncio(configured: Daemon) -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            return codes, client._launcher.pid
+            return codes, client._calls.launcher.pid
 
     before = our_descriptors()
     codes, pid = asyncio.run(main())
@@ -79,8 +81,8 @@ def test_asyncio(configured: Daemon) -> None:
 
 
 def the_daemon(client: Client) -> int:
-    assert client._launcher is not None
-    return client._launcher.pid
+    assert client._calls.launcher is not None
+    return client._calls.launcher.pid
 
 
 def test_it_serves(client: Client, configured: Daemon) -> None:
@@ -118,7 +120,7 @@ import sys
 from rootwrap_daemon.client import PIPE, Client
 client = Client.launch(sys.argv[1:])
 process = client.popen(["sh", "-c", "echo $$; exec sleep 77"], stdout=PIPE)
-print(client._launcher.pid, process.stdout.readline().decode(), flush=True)
+print(client._calls.launcher.pid, process.stdout.readline().decode(), flush=True)
 process.wait()
 """
     with subprocess.Popen([sys.executable, "-c", code, *words(configured)], stdout=subprocess.PIPE) as agent:
@@ -278,14 +280,14 @@ sys.exit(subprocess.run(sys.argv[1:], stdin=0, stderr=1).returncode)
 
 def test_out_of_descriptors_is_busy(client: Client) -> None:
     client.run(["true"])
-    launcher = client._launcher
+    launcher = client._calls.launcher
     assert launcher is not None
     before = resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE, (20, before[1]))
     held = []
     with pytest.raises(Busy):
         for _ in range(20):
-            held.append(launcher.connect())
+            held.append(now(launcher.connect(client._waits, time.monotonic() + 10)))
     resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE, before)
     for one in held:
         os.close(one)

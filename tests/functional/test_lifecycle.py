@@ -49,15 +49,15 @@ def test_skip_leaves_out_exactly_what_has_findings(new_daemon: NewDaemon) -> Non
     )
     assert "test.filters:3:31: error: bad regular expression" in daemon.log
     with daemon.client() as client:
-        assert [client.check([name]).allowed for name in ("true", "false", "id")] == [True, False, True]
+        assert [client.allows([name]).allowed for name in ("true", "false", "id")] == [True, False, True]
 
 
 def test_reload_takes_new_rules(daemon: Daemon) -> None:
     with daemon.client() as client:
-        assert not client.check(["uname"]).allowed
+        assert not client.allows(["uname"]).allowed
         daemon.configure("[Filters]\nu: CommandFilter, uname, root\n")
         assert daemon.reload()
-        assert client.check(["uname"]).filter == "u"
+        assert client.allows(["uname"]).filter == "u"
         with pytest.raises(Denied):
             client.run(["true"])
 

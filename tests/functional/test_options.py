@@ -224,9 +224,9 @@ def test_pinning_and_creating(new_daemon: NewDaemon) -> None:
         (base / "one").write_text("x")
         os.link(base / "one", base / "two")
         for name in ("link", "fifo", "two", "../base-evil", "directory/../../x"):
-            assert not client.check(["chown", "61112", f"{base}/{name}"]).allowed, name
+            assert not client.allows(["chown", "61112", f"{base}/{name}"]).allowed, name
         for name in ("", "directory/..", "directory/.", "a/", ".."):
-            assert not client.check(["mkdir", f"{base}/{name}"]).allowed, name
+            assert not client.allows(["mkdir", f"{base}/{name}"]).allowed, name
     assert os.stat("/etc/hostname").st_uid == 0
     assert not list(Path(f"/proc/{daemon.pid}/fd").glob("base*"))
 
@@ -238,7 +238,7 @@ def test_target_user_of_a_kill(new_daemon: NewDaemon) -> None:
     other = subprocess.Popen(["sleep", "1000"], user=65534, group=65534)
     try:
         with daemon.client() as client:
-            assert not client.check(["kill", "-TERM", str(mine.pid)]).allowed
+            assert not client.allows(["kill", "-TERM", str(mine.pid)]).allowed
             assert client.run(["kill", "-s", "TERM", str(other.pid)]).returncode == 0
             assert other.wait(10) == -15
     finally:
@@ -253,8 +253,8 @@ def test_leaf_that_differs_from_its_chain_is_denied(new_daemon: NewDaemon) -> No
         "sh: CommandFilter, sh, root\n[cat]\numask = 0077\n[sh]\nset_env = A=1\ntimeout = 1\n"
     )
     with daemon.client() as client:
-        assert not client.check(["nice", "-n", "5", "cat"]).allowed
-        assert client.check(["cat"]).allowed
+        assert not client.allows(["nice", "-n", "5", "cat"]).allowed
+        assert client.allows(["cat"]).allowed
         assert client.run(["nice", "-n", "5", "sh", "-c", "echo $A"]).stdout == b"1\n"
         with pytest.raises(CommandTimeout):
             client.run(["nice", "-n", "5", "sh", "-c", "sleep 9"])
@@ -267,7 +267,7 @@ def test_kill_of_what_was_started_here(new_daemon: NewDaemon) -> None:
     other = subprocess.Popen(["sleep", "1000"])
     try:
         with daemon.client() as client:
-            assert not client.check(["kill", "-9", str(other.pid)]).allowed
+            assert not client.allows(["kill", "-9", str(other.pid)]).allowed
             # Into the background, and away from its session, as a service does that daemonizes.
             script = "setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!' &"
             pid = int(client.run(["sh", "-c", script + " wait"], check=True).stdout)
@@ -287,5 +287,5 @@ def test_long_words_need_leave(new_daemon: NewDaemon) -> None:
         "[b]\nmax_word = 10000\n"
     )
     with daemon.client() as client:
-        assert [client.check(["echo", "x" * count]).allowed for count in (4096, 4097)] == [True, False]
-        assert [client.check(["printf", "x" * count]).allowed for count in (10_000, 10_001)] == [True, False]
+        assert [client.allows(["echo", "x" * count]).allowed for count in (4096, 4097)] == [True, False]
+        assert [client.allows(["printf", "x" * count]).allowed for count in (10_000, 10_001)] == [True, False]

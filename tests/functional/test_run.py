@@ -166,7 +166,7 @@ def test_missing_program_is_told_from_a_denied_one(new_daemon: NewDaemon) -> Non
     with daemon.client() as client:
         with pytest.raises(ExecutableNotFound):
             client.run(["no-such-program-here"])
-        assert not client.check(["no-such-program-here"]).allowed
+        assert not client.allows(["no-such-program-here"]).allowed
 
 
 def test_program_that_others_can_change_is_not_run(new_daemon: NewDaemon) -> None:
@@ -227,7 +227,7 @@ def test_kill_looks_like_kill(client: Client) -> None:
     pid = shell(client, "sleep 1000 >/dev/null 2>&1 & echo $!").strip()
     # Forked, it is still the shell for a moment.
     wait_for(lambda: os.readlink(f"/proc/{pid}/exe").endswith("/sleep"))
-    assert client.check(["kill", "-9", pid]).allowed
+    assert client.allows(["kill", "-9", pid]).allowed
     assert client.run(["kill", "-9", pid]).returncode == 0
     wait_for(lambda: not is_alive(int(pid)))
     with pytest.raises(Denied):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.cli.commands.status import ask
+from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied, OutcomeUnknown
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 
@@ -218,7 +218,7 @@ def test_status(daemon: Daemon, running: Running) -> None:
         with pytest.raises(Denied):
             client.run(["uname"])
     assert daemon.reload()
-    found = ask(daemon.socket)
+    found = Client(daemon.socket).status()
     assert found["pid"] == daemon.pid
     assert (found["policy"]["generation"], found["policy"]["filters"]) == (2, 3)
     assert found["running"]["now"] == 1
@@ -231,7 +231,7 @@ def test_status(daemon: Daemon, running: Running) -> None:
     assert found["counters"]["end"] == {"ok": 1}
     os.killpg(pid, signal.SIGKILL)
     running.join()
-    wait_for(lambda: ask(daemon.socket)["running"]["now"] == 0)
+    wait_for(lambda: Client(daemon.socket).status()["running"]["now"] == 0)
 
 
 AS_USER = """
@@ -239,11 +239,11 @@ import json, os, sys
 os.setgroups([int(word) for word in sys.argv[3:]])
 os.setgid(61112)
 os.setuid(int(sys.argv[2]))
-from rootwrap_daemon.cli.commands.status import ask
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Error
 said = []
-for what in (lambda: ask(sys.argv[1])["pid"], lambda: Client(sys.argv[1]).run(["true"]).returncode):
+client = Client(sys.argv[1])
+for what in (lambda: client.status()["pid"], lambda: client.run(["true"]).returncode):
     try:
         said.append(what())
     except Error as error:

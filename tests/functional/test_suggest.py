@@ -165,7 +165,7 @@ def _allowed(daemon: Daemon, argv: list[str]) -> bool:
     def ask() -> bool:
         with Client(daemon.socket) as client:
             try:
-                return client.check(argv).allowed
+                return client.allows(argv).allowed
             except Denied:
                 return False
 

@@ -163,7 +163,7 @@ def judge(daemon: Daemon, argv: Any) -> str:
     if isinstance(argv, list) and all(isinstance(word, str) for word in argv):
         with daemon.client() as client:
             try:
-                return "allow" if client.check(argv).allowed else "deny"
+                return "allow" if client.allows(argv).allowed else "deny"
             except BadRequest:
                 return "deny"
     plain = [_bytes(word) for word in argv] if isinstance(argv, list) else argv

@@ -243,5 +243,5 @@ def test_program_flipped_between_look_and_exec(new_daemon: NewDaemon) -> None:
     with flipping(flip), daemon.client() as client:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
-            assert not client.check([str(program)]).allowed
+            assert not client.allows([str(program)]).allowed
     assert not marker.exists()

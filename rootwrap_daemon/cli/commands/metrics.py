@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rootwrap_daemon.cli.commands import status
+from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import ConfigurationError, Error, Usage
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     failed: Error | None = None
     report: dict[str, Any] | None = None
     try:
-        report = status.ask(args.socket)
+        report = Client(args.socket).status()
     except Error as error:
         failed = error
     registry = CollectorRegistry()

@@ -5,23 +5,16 @@ Promises: whatever the daemon says, what is printed is printable. Imports the cl
 
 import argparse
 import json
-import os
 import pwd
-import socket
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from rootwrap_daemon.client.connection import Connection
-from rootwrap_daemon.client.core import failure, unreachable
-from rootwrap_daemon.client.request import Attempt
-from rootwrap_daemon.errors import DaemonUnavailable, Error, RemoteProtocolError
-from rootwrap_daemon.protocol.messages import Report, Status
+from rootwrap_daemon.client import Client
+from rootwrap_daemon.errors import DaemonUnavailable, Error
 
 DEFAULT_SOCKET: Final = "/run/rootwrap-daemon/rootwrap-daemon.sock"
-#: Seconds that a daemon gets to answer.
-_PATIENCE: Final = 10.0
 _HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
 
 _EPILOG = "example:\n  rootwrapctl status --socket /run/rootwrap-daemon/neutron.sock --watch"
@@ -50,43 +43,17 @@ def add_socket(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.watch is None:
-        print(_shown(ask(args.socket), as_json=args.json))
+        print(_shown(Client(args.socket).status(), as_json=args.json))
         return 0
     while True:
         try:
-            text = _shown(ask(args.socket), as_json=args.json)
+            text = _shown(Client(args.socket).status(), as_json=args.json)
         except DaemonUnavailable as error:
             # It may be on its way up again.
             text = json.dumps({"error": str(error)}) if args.json else str(error)
         clear = _HOME_AND_CLEAR if sys.stdout.isatty() and not args.json else ""
         print(f"{clear}{text}", flush=True)
         time.sleep(max(0.1, args.watch))
-
-
-def ask(path: str) -> dict[str, Any]:
-    """What the daemon that listens at `path` says of itself; reference/audit documents it.
-
-    Raises DaemonUnavailable, Denied, Unauthorized or another Error.
-    """
-    connection = Connection(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-    try:
-        try:
-            connection.connect(os.fsencode(path), time.sleep)
-        except OSError as error:
-            raise unreachable(path, error) from error
-        attempt = Attempt(connection.exchange, Status(), _PATIENCE, last=True, now=time.monotonic())
-        answer = connection.converse(attempt)
-    finally:
-        connection.sock.close()
-    if not isinstance(answer, Report):
-        raise failure(answer, (), None)
-    try:
-        found = json.loads(answer.report)
-    except ValueError as error:
-        raise RemoteProtocolError("the report is no JSON") from error
-    if not isinstance(found, dict):
-        raise RemoteProtocolError("the report is no JSON object")
-    return found
 
 
 def _shown(report: dict[str, Any], *, as_json: bool) -> str:

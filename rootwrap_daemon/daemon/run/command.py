@@ -135,7 +135,7 @@ class Command:
         finally:
             self._record_end(outcome)
         if isinstance(outcome, Finished):
-            return Result(self._records.id, outcome.returncode, outcome.stdout, outcome.stderr)
+            return Result(self._records.id, outcome.returncode, outcome.stdout, outcome.stderr, outcome.cause)
         return None if outcome.error is None else self._failed(outcome.error)
 
     def _record_end(self, outcome: Finished | Ended) -> None:

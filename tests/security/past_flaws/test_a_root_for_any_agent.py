@@ -67,16 +67,16 @@ def test_A2_words_of_two_types_are_refused_before_any_filter(shared: Daemon) -> 
             assert b"bad_request" in answers, evil
     # Text and bytes become one before they are judged; no mixture is sent.
     with shared.client() as client:
-        assert client.check([b"ip", b"link"]).allowed
-        assert client.check(["ip", "link"]).allowed
-        assert not client.check(attack).allowed
+        assert client.allows([b"ip", b"link"]).allowed
+        assert client.allows(["ip", "link"]).allowed
+        assert not client.allows(attack).allowed
         mixtures: list[list[str | bytes]] = [
             ["ip", b"netns", b"exec", "ns1", "sh"],
             [b"ip", "netns", b"exec"],
         ]
         for mixed in mixtures:
             with pytest.raises(BadRequest):
-                client.check(mixed)
+                client.allows(mixed)
 
 
 def test_A3_ip_takes_no_batch() -> None:

@@ -385,7 +385,7 @@ def test_B19_process_is_known_by_its_file_not_by_what_it_says(shared: Daemon, pl
 
     def killable(pid: int) -> bool:
         with shared.client() as client:
-            return client.check(["kill", "-9", str(pid)]).allowed
+            return client.allows(["kill", "-9", str(pid)]).allowed
 
     with process("/bin/sleep", "60", executable=place / "gone") as liar:
         assert not killable(liar.pid)

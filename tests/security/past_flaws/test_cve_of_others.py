@@ -465,9 +465,9 @@ def test_CVE_2025_64517_verdict_is_of_this_request_under_the_rules_of_now(shared
     with shared.client() as client:
         assert client.run(["true"]).returncode == 0
         use(shared, SH)
-        assert not client.check(["true"]).allowed
+        assert not client.allows(["true"]).allowed
         use(shared, TRUE)
-        assert client.check(["true"]).allowed
+        assert client.allows(["true"]).allowed
     # Nothing of a request that was broken off is in the answer to the next.
     broken = HELLO + frame([2, [b"true", b"of the first"], []])
     said(shared, broken[:-3])

@@ -23,7 +23,7 @@ def again(request: pytest.FixtureRequest, daemon: FakeDaemon) -> Callable[[Clien
         if request.param == "run":
             assert client.run(["echo", "x"]).stdout == b"x"
         else:
-            assert client.check(["echo"]).allowed
+            assert client.allows(["echo"]).allowed
 
     return use
 
@@ -51,7 +51,7 @@ def test_a_greenthread_is_killed(
     with pytest.raises(greenlet.GreenletExit):
         thread.wait()
     assert daemon.went.acquire(timeout=PATIENCE)
-    assert not one._held.sockets
+    assert not one._calls.connections.open
     again(one)
 
 
@@ -123,5 +123,5 @@ def test_ctrl_c(daemon: FakeDaemon, path: Path, interrupt: int, again: Callable[
             client.run(["wait"])
         thread.join()
         assert daemon.went.acquire(timeout=PATIENCE)
-        assert not client._held.sockets
+        assert not client._calls.connections.open
         again(client)

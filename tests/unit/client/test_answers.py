@@ -50,8 +50,8 @@ def test_check_raises_for_a_return_code(daemon: FakeDaemon, client: Client, code
 
 
 def test_a_decision(daemon: FakeDaemon, client: Client) -> None:
-    assert client.check(["echo"]) == Decision(True, "echo")
-    assert client.check(["rm"]) == Decision(False, "")
+    assert client.allows(["echo"]) == Decision(True, "echo")
+    assert client.allows(["rm"]) == Decision(False, "")
 
 
 @pytest.mark.parametrize("code", BY_CODE)
@@ -63,13 +63,14 @@ def test_each_code_has_its_class(start_daemon: Callable[..., FakeDaemon], client
     daemon = start_daemon(fail)
     calls: list[Callable[[], object]] = [
         lambda: client.run(["x"], timeout=2.5),
-        lambda: client.check(["x"]),
+        lambda: client.allows(["x"]),
     ]
     for number, call in enumerate(calls, 1):
-        with pytest.raises(Error, match=r"^no \(request r-7\)$") as caught:
+        with pytest.raises(Error, match=r"^x: no \(request r-7\)$") as caught:
             call()
         assert type(caught.value) is BY_CODE[code]
         assert caught.value.request_id == "r-7"
+        assert caught.value.cmd == ["x"]
         assert getattr(api, type(caught.value).__name__) is BY_CODE[code]
         # Never sent a second time, and never on a connection that may have ended with this.
         goes_on = code in ("denied", "environment_denied", "executable_not_found", "timeout", "output_limit")
@@ -78,7 +79,7 @@ def test_each_code_has_its_class(start_daemon: Callable[..., FakeDaemon], client
 
 def test_a_failure_without_a_request() -> None:
     with pytest.raises(Error) as caught:
-        core.completed(["x"], Failure("", "busy", "no"), timeout=None, check=False, text=False)
+        core.completed(["x"], Failure("", "busy", "no"), check=False, text=False)
     assert caught.value.request_id is None
     assert str(caught.value) == "no"
 
@@ -96,6 +97,7 @@ def test_a_timeout_is_that_of_subprocess_too(
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         client.run(argv, timeout=timeout)
     assert isinstance(caught.value, CommandTimeout)
+    assert isinstance(caught.value, TimeoutError)
     assert caught.value.cmd is argv
     assert caught.value.timeout == (timeout or 0.0)
     assert caught.value.output is None
@@ -104,7 +106,7 @@ def test_a_timeout_is_that_of_subprocess_too(
 def test_an_answer_of_the_wrong_kind() -> None:
     wrong: Any = Result("r-1", 0, b"", b"")
     with pytest.raises(Error):
-        core.decided(["x"], wrong)
+        core.decided(wrong)
 
 
 def test_a_large_answer(daemon: FakeDaemon, client: Client) -> None:

@@ -5,14 +5,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rootwrap_daemon.client import Client, DaemonUnavailable, OutcomeUnknown, core, request
+from rootwrap_daemon.client import Client, DaemonUnavailable, OutcomeUnknown, calls, request
 from tests.unit.client.fake_daemon import FakeDaemon
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ def test_no_socket(client: Client, path: Path) -> None:
         client.run(["echo"])
     assert str(path) in str(caught.value)
     with pytest.raises(DaemonUnavailable):
-        client.check(["echo"])
+        client.allows(["echo"])
 
 
 def test_nobody_listens(client: Client, path: Path) -> None:
@@ -100,13 +100,16 @@ def test_a_full_queue_that_empties(
     accepted: list[socket.socket] = []
     pauses = 0
 
-    def sleep(seconds: float) -> None:
-        nonlocal pauses
-        pauses += 1
-        tried.set()
-        time.sleep(seconds)
+    wait = client._wait
 
-    monkeypatch.setattr(client, "_sleep", sleep)
+    def waits(readable: Sequence[int], writable: Sequence[int], timeout: float | None) -> Sequence[int]:
+        nonlocal pauses
+        if not readable:
+            pauses += 1
+            tried.set()
+        return wait(readable, writable, timeout)
+
+    monkeypatch.setattr(client, "_wait", waits)
 
     def accept() -> None:
         tried.wait()
@@ -125,8 +128,41 @@ def test_a_full_queue_that_empties(
 
 
 @pytest.mark.usefixtures("listener")
-def test_a_full_queue_that_stays_full(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "CONNECT_SECONDS", 0.3)
-    with pytest.raises(DaemonUnavailable, match="queue of new connections stayed full"):
-        client.run(["echo"])
-    assert not client._held.sockets
+def test_a_full_queue_that_stays_full(client: Client, path: Path) -> None:
+    with (
+        type(client)(path, connect_timeout=0.3) as hasty,
+        pytest.raises(DaemonUnavailable, match=r"^echo: .* queue of new connections stayed full"),
+    ):
+        hasty.run(["echo"])
+    assert not hasty._calls.connections.open
+
+
+@pytest.mark.parametrize("capture", ["daemon", "pipe"])
+def test_a_daemon_that_never_says_hello(path: Path, client: Client, capture: Any) -> None:
+    """Its socket listens, and nobody serves it: a caller without a timeout comes back, too."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(8)
+        with type(client)(path, connect_timeout=0.2) as hasty:
+            with pytest.raises(OutcomeUnknown, match=r"^echo: the daemon did not say hello in time"):
+                hasty.run(["echo"], capture=capture)
+            with pytest.raises(DaemonUnavailable, match=r"^echo: .*nothing ran"):
+                hasty.allows(["echo"])
+            with pytest.raises(DaemonUnavailable):
+                hasty.status()
+            # Half of a request can never run.
+            with pytest.raises(DaemonUnavailable, match="nothing ran"):
+                hasty.run(["cat"], input=bytes(8_000_000))
+        assert not hasty._calls.connections.open
+
+
+def test_a_short_timeout_bounds_the_hello(
+    path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_CONNECT_LEAST", 0.2)
+    monkeypatch.setattr(client._calls, "_connect_timeout", 3600.0)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(8)
+        with pytest.raises(OutcomeUnknown, match="hello"):
+            client.run(["echo"], timeout=0.1)

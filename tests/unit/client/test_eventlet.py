@@ -133,7 +133,7 @@ import os
 while not os.path.exists(os.path.dirname(sys.argv[1]) + "/began"):
     eventlet.sleep(0.01)
 calls[0].kill()
-print(client.run(["wait", "after"]).stdout, len(client._held.sockets))
+print(client.run(["wait", "after"]).stdout, len(client._calls.connections.open))
 """,
         ),
         path,
@@ -154,8 +154,8 @@ def test_a_full_queue_does_not_stop_the_hub(path: Path, way: str) -> None:
             # The client of one of the ways is used before.
             program(way, "").replace('made.run(["echo"])', "")
             + """
-from rootwrap_daemon.client import core, DaemonUnavailable
-core.CONNECT_SECONDS = 0.5
+from rootwrap_daemon.client import DaemonUnavailable
+client._calls._connect_timeout = 0.5
 try:
     client.run(["echo"])
 except DaemonUnavailable as error:

@@ -168,7 +168,7 @@ def threads() -> ThreadPoolExecutor:
 def test_connections_are_reused(daemon: FakeDaemon, client: Client) -> None:
     for number in range(20):
         assert client.run(["echo", str(number)]).stdout == str(number).encode()
-        assert client.check(["echo"]).allowed
+        assert client.allows(["echo"]).allowed
     assert (daemon.connections, daemon.ran) == (1, 40)
 
 
@@ -209,7 +209,7 @@ def test_close(daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor) -> N
     client = Client(path, 2)
     running = begin(daemon, threads, lambda: client.run(["wait", "x"]))
     client.run(["echo"])
-    assert len(client._held.sockets) == 2
+    assert len(client._calls.connections.open) == 2
     also = begin(daemon, threads, lambda: client.run(["wait", "y"]))
     waiting = threads.submit(client.run, ["echo"])
     client.close()
@@ -221,7 +221,7 @@ def test_close(daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor) -> N
     daemon.go_on()
     running.result(PATIENCE)
     also.result(PATIENCE)
-    assert not client._held.sockets
+    assert not client._calls.connections.open
     client.close()
     assert daemon.ran == 3
 
@@ -229,6 +229,6 @@ def test_close(daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor) -> N
 def test_idle_connections_end_with_close(daemon: FakeDaemon, client: Client) -> None:
     with client:
         client.run(["echo"])
-        assert len(client._held.sockets) == 1
-    assert not client._held.sockets
+        assert len(client._calls.connections.open) == 1
+    assert not client._calls.connections.open
     daemon.stop()

@@ -62,7 +62,7 @@ def test_a_forked_child_begins_without_connections(daemon: FakeDaemon, path: Pat
         "child 0",
         "child b'2' 1",
         "parent b'3' 1",
-        "child this client is closed",
+        "child echo: this client is closed",
     ]
     assert [number for number, _ in daemon.requests] == [1, 2, 1]
 

@@ -1,8 +1,9 @@
 """What is tried again, and what never is."""
 
+import math
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ from rootwrap_daemon.client import (
     TooLarge,
     core,
     request,
+    threads,
 )
 from rootwrap_daemon.client.request import Attempt
 from rootwrap_daemon.errors import RemoteProtocolError
 from rootwrap_daemon.protocol.codec import encode
-from rootwrap_daemon.protocol.exchange import ClientExchange
 from rootwrap_daemon.protocol.messages import VERSION, Failure, Hello, Result
 from tests.unit.client.fake_daemon import HELLO, PATIENCE, FakeDaemon, Peer
 
@@ -180,16 +181,27 @@ def test_busy_when_reused(start_daemon: StartDaemon, client: Client) -> None:
 
 def test_a_last_attempt_is_the_last() -> None:
     """Whatever a front end does, an attempt that it calls the last asks for no other."""
-    exchange = ClientExchange()
-    exchange.send(HELLO)
-    request = core.run_request(["x"], None, None, None)
-    last = Attempt(exchange, request, None, last=True, now=0.0)
-    answer = Failure("r-1", "stopping", "bye")
-    assert last.received(encode(answer)) == answer
-    last = Attempt(ClientExchange(), request, None, last=True, now=0.0)
-    last.write_failed(0.0)
-    with pytest.raises(DaemonUnavailable):
-        last.received(b"")
+    run = core.run_request(["x"], None, None, None)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = request.Connection(math.inf, ours.detach())
+        connection.exchange.send(HELLO)
+        answer = Failure("r-1", "stopping", "bye")
+        theirs.sendall(encode(answer))
+        assert threads.now(Attempt(connection, run, None, last=True).answer(wait)) == answer
+        connection.close()
+    ours, theirs = socket.socketpair()
+    with ours:
+        connection = request.Connection(math.inf, ours.detach())
+        theirs.close()
+        with pytest.raises(DaemonUnavailable):
+            threads.now(Attempt(connection, run, None, last=True).answer(wait))
+        connection.close()
+
+
+async def wait(readable: Sequence[int], writable: Sequence[int], timeout: float | None) -> Sequence[int]:
+    """As a native thread does."""
+    return threads.wait(readable, writable, timeout)
 
 
 def refuse_hello(peer: Peer) -> None:
@@ -201,6 +213,18 @@ def refuse_hello(peer: Peer) -> None:
 
 def test_an_incomplete_request_is_tried_again(start_daemon: StartDaemon, client: Client) -> None:
     daemon = start_daemon(after(refuse_hello))
+    assert client.run(["cat"], input=LARGE).stdout == LARGE
+    assert (daemon.connections, daemon.ran) == (2, 1)
+
+
+def test_the_end_comes_before_a_write_fails(start_daemon: StartDaemon, client: Client) -> None:
+    """The client waits for the socket to take more, and it is the end that it sees first."""
+
+    def script(peer: Peer) -> None:
+        threading.Event().wait(0.2)
+        peer.sock.close()
+
+    daemon = start_daemon(after(script))
     assert client.run(["cat"], input=LARGE).stdout == LARGE
     assert (daemon.connections, daemon.ran) == (2, 1)
 
@@ -241,7 +265,7 @@ def test_a_result_while_writing(start_daemon: StartDaemon, client: Client) -> No
     daemon = start_daemon(after(script))
     assert client.run(["cat"], input=LARGE).stdout == b"early"
     # Half a request lies on that connection: it is of no use any more.
-    assert not client._held.sockets
+    assert not client._calls.connections.open
     assert client.run(["echo", "two"]).stdout == b"two"
     assert daemon.connections == 2
 
@@ -291,7 +315,7 @@ def test_nor_on_a_reused_connection(start_daemon: StartDaemon, client: Client, s
 def test_a_lost_check_ran_nothing(start_daemon: StartDaemon, client: Client) -> None:
     daemon = start_daemon(lost)
     with pytest.raises(DaemonUnavailable, match="nothing ran"):
-        client.check(["echo"])
+        client.allows(["echo"])
     assert daemon.connections == 1
 
 
