@@ -1,15 +1,14 @@
-"""Drop-ins for what OpenStack services use today; and where they find the daemon.
+"""Drop in for what OpenStack services use today, and find their daemon.
 
-Loads nothing but the standard library's os.
+Loads nothing but the standard library's os: `rootwrap-exec` starts once for every command.
 """
 
 import os
-from typing import Final
 
 #: Where a daemon listens unless its configuration says otherwise.
-DEFAULT_SOCKET: Final = "/run/rootwrap-daemon/rootwrap-daemon.sock"
+DEFAULT_SOCKET = "/run/rootwrap-daemon/rootwrap-daemon.sock"
 #: Names another socket, for every drop-in of a service at once: `Environment=` in its unit.
-SOCKET_VARIABLE: Final = "ROOTWRAP_DAEMON_SOCKET"
+SOCKET_VARIABLE = "ROOTWRAP_DAEMON_SOCKET"
 
 
 def socket_path() -> str:

@@ -3,16 +3,17 @@
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rootwrap_daemon.openstack import SOCKET_VARIABLE
-from tests.real_daemon import Daemon, NewDaemon, children_of, is_alive, wait_for
+from tests.real_daemon import Daemon, NewDaemon, children_of, frame, is_alive, wait_for
 
 PROGRAM = [sys.executable, "-c", "from rootwrap_daemon.cli.exec.main import main; main()"]
 FILTERS = """\
@@ -22,6 +23,8 @@ cat: CommandFilter, cat, root
 sh: CommandFilter, sh, root
 sleep: CommandFilter, sleep, root
 deaf: CommandFilter, tail, root
+printenv: CommandFilter, printenv, root
+head: CommandFilter, head, root
 missing: CommandFilter, /nonexistent/program, root
 ip: IpFilter, ip, root
 netns: IpNetnsExecFilter, ip, root
@@ -30,6 +33,9 @@ kill_sleep: KillFilter, root, sleep, -9
 
 [sh]
 signals = HUP, INT, QUIT, TERM, USR1, USR2, ALRM, KILL
+
+[printenv]
+env = SECRET
 
 [sleep]
 signals = TERM, KILL
@@ -321,10 +327,227 @@ class TestStandIn:
             process.kill()
 
 
+class TestCopies:
+    """A stream that the daemon does not take is copied, and what goes wrong in that is an error."""
+
+    def test_output_that_cannot_be_written(self, daemon: Daemon) -> None:
+        for words, code in ((["sh", "-c", "echo out"], 74), (["cat", "/etc/hostname"], 74)):
+            with open("/dev/full", "w") as full:
+                done = run(daemon, *words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+            assert done.returncode == code
+            assert done.stderr == "rootwrap-exec: standard output: No space left on device\n"
+
+    def test_output_that_cannot_be_written_while_it_runs(self, daemon: Daemon) -> None:
+        """The command notices, and its own end is what counts."""
+        with open("/dev/full", "w") as full:
+            done = run(
+                daemon, "sh", "-c", "while echo out; do :; done", capture_output=False, stdout=full,
+                stderr=subprocess.PIPE,
+            )  # fmt: skip
+        assert done.returncode == -signal.SIGPIPE
+        assert "rootwrap-exec: standard output: No space left on device\n" in done.stderr
+
+    def test_output_that_nobody_reads_any_more(self, daemon: Daemon) -> None:
+        ours, theirs = socket.socketpair()
+        ours.close()
+        done = run(
+            daemon, "sh", "-c", "echo out", capture_output=False, stdout=theirs, stderr=subprocess.PIPE
+        )
+        theirs.close()
+        assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+    def test_input_that_cannot_be_read(self, daemon: Daemon) -> None:
+        descriptor = os.open("/proc/self/mem", os.O_RDONLY)
+        done = run(daemon, "cat", stdin=descriptor)
+        os.close(descriptor)
+        assert done.returncode == 74
+        assert done.stderr == "rootwrap-exec: standard input: Input/output error\n"
+
+    @pytest.mark.parametrize("size", [0, 10, 100_000, 3_000_000])
+    @pytest.mark.parametrize(
+        ("words", "taken"),
+        [(["true"], 0), (["head", "-c", "7"], 7), (["cat"], 10**9), (["unheard-of"], 0), (["-n", "cat"], 0)],
+        ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+    )
+    def test_a_file_is_given_back(
+        self, daemon: Daemon, tmp_path: Path, size: int, words: list[str], taken: int
+    ) -> None:
+        """What the command has not read of a file on standard input is there for who reads it next."""
+        if words[0] == "head":
+            # It reads a buffer full, as it does with any pipe: what it has is its own.
+            taken = 1024 if size else 0
+        (tmp_path / "in").write_bytes(b"x" * size)
+        with (tmp_path / "in").open("rb", buffering=0) as file:
+            start = min(3, size)
+            file.seek(start)
+            run(daemon, *words, stdin=file)
+            position = file.tell()
+        if words[0] == "head":
+            assert start <= position <= start + 65536
+            assert position < size or size <= 65536
+        else:
+            assert position == min(size, start + taken)
+
+    def test_in_a_loop_of_a_shell(self, daemon: Daemon, tmp_path: Path) -> None:
+        (tmp_path / "list").write_text("a\nb\nc\n")
+        words = " ".join(f"'{word}'" for word in command(daemon, "true"))
+        done = subprocess.run(
+            ["sh", "-c", f"while read word; do {words}; echo $word; done < list"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert done.stdout == "a\nb\nc\n", done.stderr
+
+    @pytest.mark.root
+    def test_a_pipe_of_another_user(self, daemon: Daemon) -> None:
+        """In a user namespace with one user all others have the number of nobody, and it may be that one."""
+        reader, writer = os.pipe()
+        os.fchown(writer, 1, 1)
+        done = subprocess.Popen(
+            ["unshare", "--user", "--map-user=65534", *command(daemon, "cat")],
+            stdin=subprocess.PIPE,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+        )
+        os.close(writer)
+        _, err = done.communicate(b"in", timeout=60)
+        assert (done.returncode, os.read(reader, 100), err) == (0, b"in", b"")
+        os.close(reader)
+
+
+class TestOptions:
+    def test_a_variable(self, daemon: Daemon) -> None:
+        env = {**os.environ, "SECRET": "from here"}
+        done = run(daemon, "--env", "SECRET", "printenv", "SECRET", env=env)
+        assert (done.returncode, done.stdout) == (0, "from here\n")
+        assert run(daemon, "--env=SECRET=a=b", "printenv", "SECRET").stdout == "a=b\n"
+        done = run(daemon, "--env", "OTHER=x", "printenv", "OTHER")
+        assert done.returncode == 99
+        assert run(daemon, "printenv", "SECRET", env=env).returncode == 1
+
+    @pytest.mark.parametrize(
+        ("words", "text"),
+        [
+            (["--env", "UNSET_HERE", "true"], "UNSET_HERE is not set here"),
+            (["--env", "=x", "true"], "--env needs a name"),
+            (["--env"], "--env needs a name"),
+            (["--timeout", "soon", "true"], "--timeout needs seconds"),
+            (["--timeout=0", "true"], "--timeout needs seconds"),
+            (["--timeout=nan", "true"], "--timeout needs seconds"),
+            (["-n=x", "true"], "unknown option"),
+        ],
+    )
+    def test_wrong(self, daemon: Daemon, words: list[str], text: str) -> None:
+        done = run(daemon, *words)
+        assert (done.returncode, done.stdout) == (97, "")
+        assert text in done.stderr
+
+    def test_check(self, daemon: Daemon, tmp_path: Path) -> None:
+        assert run(daemon, "--check", "sh", "-c", f"touch {tmp_path}/ran").returncode == 0
+        assert not (tmp_path / "ran").exists()
+        done = run(daemon, "--check", "unheard-of")
+        assert (done.returncode, done.stderr) == (99, "rootwrap-exec: unheard-of: no filter allows it\n")
+        assert run(daemon, "--check", "--env", "SECRET=x", "printenv").returncode == 0
+        assert run(daemon, "--check", "--env", "OTHER=x", "printenv").returncode == 99
+
+    def test_no_input(self, daemon: Daemon) -> None:
+        assert run(daemon, "-n", "cat", input="in").stdout == ""
+
+    def test_timeout(self, daemon: Daemon) -> None:
+        done = run(daemon, "--timeout", "0.3", "sleep", "60")
+        assert done.returncode == 124
+        assert done.stderr.startswith("rootwrap-exec: sleep: ")
+
+    def test_help_and_version(self) -> None:
+        for option, text in (("--help", "--env NAME[=VALUE]"), ("--version", "rootwrap-exec ")):
+            done = subprocess.run([*PROGRAM, option], capture_output=True, text=True, check=True)
+            assert text in done.stdout
+        with open("/dev/full", "w") as full:
+            failed = subprocess.run([*PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, check=False)
+            assert (failed.returncode, failed.stderr[:15]) == (74, b"rootwrap-exec: ")
+
+
+class TestADaemonThatDoesNotAnswer:
+    """It listens, and nobody serves it."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Iterator[str]:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "socket"))
+            listener.listen(8)
+            yield str(tmp_path / "socket")
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+    def test_each_signal_ends_it_after_the_hello_too(self, tmp_path: Path, number: signal.Signals) -> None:
+        """Nobody knows whether the command runs: it is ended with the connection, if it does."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "socket"))
+            listener.listen(8)
+            process = subprocess.Popen([*PROGRAM, "--socket", str(tmp_path / "socket"), "true"])
+            peer, _ = listener.accept()
+            with peer:
+                peer.sendall(frame([0, 1, 1 << 20, 0]))
+                # The hello, and something of the request.
+                received = b""
+                while len(received) < 20:
+                    received += peer.recv(100)
+                process.send_signal(number)
+                assert process.wait(30) == -number
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+    def test_each_signal_ends_at_once(self, path: str, number: signal.Signals) -> None:
+        process = subprocess.Popen([*PROGRAM, "--socket", path, "true"], stderr=subprocess.PIPE)
+        # It waits in poll(2) by then, or it is on its way there: both end.
+        wait_for(lambda: any("socket:" in name for name in links(process.pid)))
+        process.send_signal(number)
+        assert process.wait(30) == -number
+        assert process.stderr
+        assert process.stderr.read() == b""
+        process.stderr.close()
+
+    def test_a_bound(self, path: str) -> None:
+        done = subprocess.run(
+            [*PROGRAM, "--socket", path, "--timeout", "1", "true"],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 97
+        assert done.stderr == "rootwrap-exec: true: the daemon did not answer in time: nothing ran\n"
+        done = subprocess.run(
+            [*PROGRAM, "--socket", path, "--timeout", "1", "--check", "true"],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 97
+        assert "nothing ran" in done.stderr
+
+
+def links(pid: int) -> list[str]:
+    """What the descriptors of a process name."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_stopping_daemon_says_so(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(FILTERS, drain_timeout="0.3")
+    with start(daemon, "sh", "-c", "echo; sleep 60") as process:
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        daemon.stop()
+        assert process.wait(30) == -signal.SIGTERM
+        assert process.stderr.read() == b"rootwrap-exec: sh: ended, because the daemon is stopping\n"
+
+
 def test_loads_little() -> None:
-    """The standard library, msgpack and the client: an agent pays for it with every command."""
+    """What the interpreter has loaded already, and modules in C: an agent pays for it with every command."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", "import rootwrap_daemon.cli.exec.main, sys; print(*sys.modules)"],
+        [sys.executable, "-c", "import rootwrap_daemon.cli.exec.main, sys; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
@@ -335,9 +558,14 @@ def test_loads_little() -> None:
         if name.partition(".")[0] not in sys.stdlib_module_names
     }
     assert {name for name in others if not name.startswith("_")} <= {
-        "cython_runtime",
-        "msgpack",
         "rootwrap_daemon",
         "sitecustomize",
     }
-    assert not {"argparse", "asyncio", "logging", "typing_extensions"} & set(done.stdout.split())
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    mine = set(done.stdout.split()) - set(bare.stdout.split())
+    assert mine - {name for name in mine if name.startswith("rootwrap_daemon")} <= {
+        "_signal", "_socket", "select", "fcntl", "errno", "time",
+    }  # fmt: skip

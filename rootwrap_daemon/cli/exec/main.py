@@ -1,262 +1,385 @@
-"""`rootwrap-exec [--socket PATH] [--] COMMAND...`: in place of `sudo neutron-rootwrap FILE COMMAND...`.
+"""Run a command through the daemon, as `sudo` would: `rootwrap-exec [OPTION...] [--] COMMAND...`.
 
-Promises: the command's streams, end and signals are this process's; it ends when this process does.
-Imports the standard library, msgpack and the client alone: an agent starts it for every command.
+Promises: the command's streams, end and signals are this process's; it ends when this process does. Loads
+what the interpreter has loaded anyway, and no package but its own: an agent starts it for every command.
 """
 
-import array
-import fcntl
+import _socket
+import errno
 import os
-import resource
 import select
-import signal
-import stat
 import sys
-import termios
-import threading
-from contextlib import suppress
-from typing import Final, NoReturn
+import time
 
+from rootwrap_daemon.cli.exec import wire
+from rootwrap_daemon.cli.exec.options import (
+    BAD_CONFIGURATION,
+    BAD_PROTOCOL,
+    NOT_COPIED,
+    OUTCOME_UNKNOWN,
+    Failed,
+    Options,
+    printable,
+)
 from rootwrap_daemon.cli.exec.stand_in import CAUGHT, StandIn
-from rootwrap_daemon.client import Client, DaemonUnavailable, Denied, Error
-from rootwrap_daemon.client.process import Process
-from rootwrap_daemon.openstack import socket_path
+from rootwrap_daemon.cli.exec.streams import Streams
 
-#: As oslo.rootwrap has them; 99 and 96 are the exit codes of Denied and ExecutableNotFound.
-NO_COMMAND: Final = 98
-BAD_CONFIGURATION: Final = 97
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import Any, NoReturn
+else:
+    import _signal
+
+#: Seconds that connecting and the daemon's hello may take; less where --timeout says less, but at least one.
+CONNECT_SECONDS = 10.0
+#: Seconds past the deadline and the grace period after which the answer is no longer waited for.
+SLACK = 10.0
+
+#: Milliseconds until a signal ends this process, while it is not known whether the command runs.
+LOOK = 100.0
+#: Seconds that a command runs before a child of this process looks like it.
+STAND_IN_SECONDS = 0.02
 
 #: These are to end the command: where the policy does not give one, it is ended as if we were gone.
-_ENDING: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL})
-#: In the pipe of signals' numbers: the command's end.
-_ENDED: Final = 0
-
-_CHUNK: Final = 65536
-_MODES: Final = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGKILL)
 
 
-def main() -> NoReturn:
+class _Again(Exception):
+    """Nothing ran, and the request may be sent once more, over a fresh connection."""
+
+
+def main() -> "NoReturn":
     """Entry point of `rootwrap-exec`."""
-    path, argv = _arguments(sys.argv[1:])
-    _end(_run(path, argv))
-
-
-def _arguments(words: list[str]) -> tuple[str, list[str]]:
-    """The daemon's socket, and the command. By hand: argparse takes as long to import as all the rest."""
-    path = None
-    while words and words[0].startswith("-"):
-        option, _, value = words.pop(0).partition("=")
-        if option == "--":
-            break
-        if option == "--help":
-            sys.stdout.write("usage: rootwrap-exec [--socket PATH] [--] COMMAND [ARGUMENT...]\n")
-            sys.exit(0)
-        if option != "--socket":
-            _fail(f"unknown option {option}; a command that begins with - comes after --", BAD_CONFIGURATION)
-        path = value or (words.pop(0) if words else "")
-        if not path:
-            _fail("--socket needs a path", BAD_CONFIGURATION)
-    if not words:
-        _fail("no command", NO_COMMAND)
-    return path or socket_path(), words
-
-
-def _run(path: str, argv: list[str]) -> int:
-    """Run the command; its return code, or an exit code of ours, after saying why."""
-    _fill_standard_streams()
-    wakes, wake = os.pipe()
-    os.set_blocking(wake, False)
-    stand_in = StandIn(argv, wake)
-    relays = Relays()
-    # From here on a signal is for the command: it may run before we are told so.
-    signal.set_wakeup_fd(wake)
-    for number in CAUGHT:
-        # Ignored already: nohup(1).
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Until the command runs, a signal ends this process at once, without a traceback.
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     try:
-        ends = [relays.end(descriptor) for descriptor in range(3)]
-        process = Client(path).popen(argv, stdin=ends[0], stdout=ends[1], stderr=ends[2])
-        relays.started()
-        stand_in.begin()
-        threading.Thread(target=_await, args=(process, wake), daemon=True).start()
-        _forward(process, wakes, stand_in)
-        code = process.wait()
-        relays.finish()
-        return code
-    except Error as error:
-        relays.finish()
-        # What it was told to use is not there: as good as a configuration that cannot be read.
-        return _say(
-            str(error), BAD_CONFIGURATION if isinstance(error, DaemonUnavailable) else error.exit_code
-        )
+        options = Options(sys.argv[1:])
+        if options.shown is not None:
+            code = _show(options.shown)
+        else:
+            code = Conversation(options).checked() if options.check else run(options)
+    except Failed as failed:
+        _say(str(failed))
+        code = failed.code
+    _end(code)
 
 
-def _fill_standard_streams() -> None:
-    """Open /dev/null for those that are closed, or a pipe of ours would become one."""
+def run(options: Options) -> int:
+    """Run the command; its return code, or an exit code of ours. Raises Failed."""
+    # Open /dev/null for those that are closed, or a pipe of ours would become one.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-
-
-def _await(process: Process, wake: int) -> None:
-    # Whoever asks afterwards is told what this was.
-    with suppress(Error):
-        process.wait()
-    os.write(wake, bytes([_ENDED]))
-
-
-def _forward(process: Process, wakes: int, stand_in: StandIn) -> None:
-    """Pass signals on until the command has ended."""
-    while True:
-        for number in os.read(wakes, 64):
-            if number == _ENDED:
-                return
-            if number == signal.SIGCHLD:
-                # Whoever kills it with what cannot be caught means the command.
-                if killer := stand_in.killed_by():
-                    _send(process, killer)
-            else:
-                _send(process, number)
-
-
-def _send(process: Process, number: int) -> None:
+    streams = Streams(no_input=options.no_input)
     try:
-        process.send_signal(number)
-    except Denied:
-        if number in _ENDING:
-            process.cancel()
+        code = Conversation(options).run(streams)
+    finally:
+        streams.finish()
+        for error in streams.errors:
+            _say(error)
+    if streams.errors and not code:
+        return NOT_COPIED
+    # As the command would have ended itself, had it been still there.
+    return -_signal.SIGPIPE if streams.broken and not code else code
 
 
-class Relays:
-    """Standard streams that cannot be passed, copied to and from pipes that can."""
+class Conversation:
+    """One request over a connection of its own."""
 
-    def __init__(self) -> None:
-        self._outputs: list[tuple[threading.Thread, int]] = []
-        self._theirs: list[int] = []
-        self._ended, self._end = os.pipe()
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._argv = [os.fsencode(word) for word in options.argv]
+        self._began = time.monotonic()
+        timeout = options.timeout
+        bound = CONNECT_SECONDS if timeout is None else min(CONNECT_SECONDS, max(timeout, 1.0))
+        self._deadline: float | None = self._began + bound
+        #: A whole request to run something was written.
+        self._runs = self._greeted = self._written = False
+        self._buffer = bytearray()
+        self._unsent: list[tuple[bytes, list[int]]] = []
+        self._broken = self._started = False
+        #: Signals that came when the command may have run already, and may not.
+        self._caught: list[int] = []
+        self._signals = 0
 
-    def end(self, descriptor: int) -> int | None:
-        """What to pass for this standard stream: itself, a pipe that is copied, None for /dev/null."""
-        status = os.fstat(descriptor)
-        mode = _MODES[descriptor]
-        if _is_null(status):
-            return None
-        if _is_passable(descriptor, status, mode):
-            self._theirs.append(descriptor)
-            return descriptor
-        reader, writer = os.pipe()
-        if mode == os.O_RDONLY:
-            ours, theirs = writer, reader
-            # Ends with the process: what it waits for may never come.
-            threading.Thread(target=_copy_input, args=(writer,), daemon=True).start()
-        else:
-            ours, theirs = reader, writer
-            thread = threading.Thread(target=self._copy_output, args=(ours, descriptor), daemon=True)
-            thread.start()
-            self._outputs.append((thread, theirs))
-        self._theirs.append(theirs)
-        return theirs
+    def checked(self) -> int:
+        """Whether the command would be allowed, as an exit code. Raises Failed."""
+        kind, fields = self._ask(wire.check(self._argv, self._options.env), [])
+        if kind != wire.VERDICT:
+            raise self._wrong()
+        if not fields[1]:
+            raise self._failed("no filter allows it", 99)
+        return 0
 
-    def started(self) -> None:
-        """The command has its ends: let go of ours, that whoever is at the other end sees its end, too."""
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in self._theirs:
-            # Not standard error: we may have something to say yet.
-            if descriptor != 2:
-                os.dup2(null, descriptor, inheritable=False)
-        os.close(null)
+    def run(self, streams: Streams) -> int:
+        """Run the command on these streams; its return code. Raises Failed."""
+        options = self._options
+        start = wire.start(self._argv, options.env, streams.slots, options.timeout)
+        self._runs = True
+        kind, fields = self._ask(start, streams.ends)
+        streams.started()
+        if kind == wire.RESULT:
+            # The daemon did it itself.
+            streams.write(1, fields[2])
+            streams.write(2, fields[3])
+            return self._returncode(fields)
+        if kind != wire.STARTED:
+            raise self._wrong()
+        self._started, self._signals = True, fields[2]
+        return self._returncode(self._attend(streams))
 
-    def finish(self) -> None:
-        """The command has ended: copy what it has written until now, and no more."""
-        os.close(self._end)
-        for thread, _ in self._outputs:
-            thread.join()
+    def _returncode(self, result: "list[Any]") -> int:
+        if len(result) > 4 and result[4] == "stopping":
+            _say(f"{self._program()}: ended, because the daemon is stopping")
+        code: int = result[1]
+        return code
 
-    def _copy_output(self, reader: int, descriptor: int) -> None:
-        poll = select.poll()
-        poll.register(reader, select.POLLIN)
-        poll.register(self._ended, select.POLLIN)
-        while True:
-            ready = {which for which, _ in poll.poll()}
-            if reader in ready:
-                data = os.read(reader, _CHUNK)
-                if not data:
-                    return
-                if not _write(descriptor, data):
-                    # Nobody reads it: then the command is to notice as well.
-                    os.close(reader)
-                    return
-            if self._ended in ready:
-                left = array.array("i", [0])
-                fcntl.ioctl(reader, termios.FIONREAD, left)
-                while left[0] > 0:
-                    data = os.read(reader, min(left[0], _CHUNK))
-                    if not _write(descriptor, data):
-                        return
-                    left[0] -= len(data)
-                return
+    # Before the command runs.
 
-
-def _copy_input(writer: int) -> None:
-    with suppress(OSError):
-        while data := os.read(0, _CHUNK):
-            if not _write(writer, data):
-                break
-    os.close(writer)
-
-
-def _write(descriptor: int, data: bytes) -> bool:
-    """Write it all; False if nobody takes it."""
-    rest = memoryview(data)
-    try:
-        while rest:
+    def _ask(self, frame: bytes, descriptors: "list[int]") -> "tuple[int, list[Any]]":
+        """The type and the fields of the answer to this. Raises Failed."""
+        for last in (False, True):
+            self._socket = self._connected()
+            self._buffer.clear()
+            self._unsent = [(wire.hello(), [])]
+            self._broken = self._greeted = self._written = False
             try:
-                rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:
-                # Somebody else who has it open wants it so.
-                os.set_blocking(descriptor, True)
+                return self._answer((frame, descriptors))
+            except _Again:
+                if last:
+                    break
+        raise self._failed("the daemon closed the connection: nothing ran", BAD_CONFIGURATION)
+
+    def _connected(self) -> _socket.socket:
+        path = self._options.socket
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        sock.setblocking(False)
+        while True:
+            try:
+                sock.connect(path)
+                return sock
+            except OSError as error:
+                why = {
+                    errno.ENOENT: "no such socket: is the daemon running?",
+                    errno.ECONNREFUSED: "nobody listens on it: is the daemon running?",
+                    errno.EACCES: "permission denied: is this user in the socket's group?",
+                    errno.EAGAIN: "its queue of new connections stayed full",
+                }.get(error.errno or 0, error.strerror or str(error))
+                if error.errno != errno.EAGAIN or time.monotonic() >= (self._deadline or 0.0):
+                    raise self._failed(f"{path}: {why}", BAD_CONFIGURATION) from None
+            time.sleep(0.01)
+
+    def _answer(self, request: "tuple[bytes, list[int]]") -> "tuple[int, list[Any]]":
+        """Say hello, and once the daemon has done so the request; the answer to that. Raises Failed."""
+        while True:
+            while (message := self._message()) is not None:
+                kind, *fields = message
+                if kind == wire.FAILURE:
+                    raise self._failed(str(fields[2]), wire.EXIT_CODES.get(str(fields[1]), 70), fields[0])
+                if kind != wire.HELLO:
+                    return kind, fields
+                if fields[0] != wire.VERSION:
+                    raise self._failed(
+                        f"the daemon speaks version {fields[0]} of the protocol", BAD_CONFIGURATION
+                    )
+                # Not before: of a daemon that does not answer it is known then that it runs nothing, and the
+                # streams do not lie in its queue. From here on the command's own deadline holds, if any.
+                self._greeted = True
+                self._unsent.append(request)
+                if self._runs:
+                    self._catch_signals()
+                timeout = self._options.timeout
+                grace = fields[2] / 1000
+                self._deadline = None if timeout is None else self._began + timeout + grace + SLACK
+            self._send()
+            events = select.POLLIN | (select.POLLOUT if self._unsent and not self._broken else 0)
+            poll = select.poll()
+            poll.register(self._socket, events)
+            patience = self._patience()
+            if self._greeted:
+                patience = LOOK if patience is None else min(LOOK, patience)
+            if poll.poll(patience):
+                self._receive()
+            elif self._caught:
+                _end(-self._caught[0])
+            elif self._deadline is not None and time.monotonic() >= self._deadline:
+                raise self._lost("the daemon did not answer in time")
+
+    def _send(self) -> None:
+        """Write what goes without waiting."""
+        try:
+            while self._unsent and not self._broken:
+                data, descriptors = self._unsent[0]
+                if descriptors:
+                    rights = b"".join([one.to_bytes(4, sys.byteorder) for one in descriptors])
+                    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
+                    sent = self._socket.sendmsg([data], ancillary)
+                else:
+                    sent = self._socket.send(data)
+                if sent < len(data):
+                    self._unsent[0] = (data[sent:], [])
+                else:
+                    del self._unsent[0]
+                    self._written = self._runs and self._greeted
+        except BlockingIOError:
+            pass
+        except OSError:
+            # The daemon takes no more. Its reason may be there to be read.
+            self._broken = True
+            self._deadline = time.monotonic() + SLACK
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._broken = True
+            raise self._lost("the daemon closed the connection")
+        self._buffer += data
+
+    def _message(self) -> "list[Any] | None":
+        try:
+            return wire.cut(self._buffer)
+        except ValueError:
+            raise self._wrong() from None
+
+    def _patience(self) -> "float | None":
+        """Milliseconds that the next wait may take, None for ever."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) * 1000
+
+    # While it runs.
+
+    def _attend(self, streams: Streams) -> "list[Any]":
+        """Pass on signals and copy streams until the command has ended; the fields of its Result."""
+        for number in self._caught:
+            self._pass_on(number)
+        # Most commands have ended before anybody could look for them: a fork costs as much as they take.
+        due: float | None = time.monotonic() + STAND_IN_SECONDS
+        signals: int | None = None
+        while True:
+            while (message := self._message()) is not None:
+                kind, *fields = message
+                if kind == wire.RESULT:
+                    return fields
+                if kind != wire.FAILURE:
+                    raise self._wrong()
+                raise self._failed(str(fields[2]), wire.EXIT_CODES.get(str(fields[1]), 70), fields[0])
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            streams.register(poll)
+            if signals is not None:
+                poll.register(signals, select.POLLIN)
+            patience = self._patience()
+            if due is not None:
+                left = max(0.0, due - time.monotonic()) * 1000
+                patience = left if patience is None else min(patience, left)
+            ready = poll.poll(patience)
+            if due is not None and time.monotonic() >= due:
+                due, signals = None, self._stand_in()
+            elif not ready:
+                raise self._lost("the daemon did not answer in time")
+            for descriptor, _ in ready:
+                if descriptor == signals:
+                    data = os.read(descriptor, 64)
+                    for caught in data:
+                        self._pass_on(caught)
+                    # It was killed; why, SIGCHLD says.
+                    signals = signals if data else None
+                elif descriptor == self._socket.fileno():
+                    self._receive()
+                else:
+                    streams.serve(descriptor)
+
+    def _catch_signals(self) -> None:
+        """From here on a signal is for the command, which may run before that is known here."""
+        for number in CAUGHT:
+            # Ignored already: nohup(1).
+            if _signal.getsignal(number) is not _signal.SIG_IGN:
+                _signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        if self._started:
+            self._pass_on(number)
+        else:
+            self._caught.append(number)
+
+    def _stand_in(self) -> int:
+        """Begin to look like the command; the descriptor of the signals that it gets so."""
+        stand_in = StandIn(self._options.argv)
+        _signal.signal(_signal.SIGCHLD, lambda *_: self._pass_on(stand_in.killed_by()))
+        # Killed before this: it was said to nobody.
+        self._pass_on(stand_in.killed_by())
+        return stand_in.signals
+
+    def _pass_on(self, number: int) -> None:
+        """Send this signal to the command, or end it where it may not be sent and would have ended us."""
+        if number in (0, _signal.SIGCHLD):
+            return
+        if self._signals >> number - 1 & 1:
+            message = wire.signal(number)
+        elif number in _ENDING:
+            message = wire.cancel()
+        else:
+            return
+        try:
+            self._socket.send(message)
+        except OSError:
+            # The command has ended, or the daemon; which one is read next.
+            pass
+
+    # What is said.
+
+    def _program(self) -> str:
+        return printable(self._options.argv[0][:80])
+
+    def _failed(self, message: str, code: int, request_id: object = "") -> Failed:
+        request = f" (request {request_id})" if request_id else ""
+        return Failed(f"{self._program()}: {printable(message)}{printable(request)}", code)
+
+    def _lost(self, why: str) -> Exception:
+        if self._started or self._written:
+            return self._failed(f"{why}: the command may have run", OUTCOME_UNKNOWN)
+        # Less than a whole request can never run.
+        if self._broken:
+            return _Again()
+        return self._failed(f"{why}: nothing ran", BAD_CONFIGURATION)
+
+    def _wrong(self) -> Failed:
+        return self._failed("what answered does not speak the protocol", BAD_PROTOCOL)
+
+
+def _show(text: str) -> int:
+    try:
+        os.write(1, text.encode())
+    except OSError as error:
+        raise Failed(f"standard output: {error.strerror}", NOT_COPIED) from None
+    return 0
+
+
+def _say(message: str) -> None:
+    try:
+        os.write(2, f"rootwrap-exec: {message}\n".encode("utf-8", "backslashreplace"))
     except OSError:
-        return False
-    return True
+        pass
 
 
-def _is_null(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
-
-
-def _is_passable(descriptor: int, status: os.stat_result, mode: int) -> bool:
-    """True for what the daemon takes: an anonymous pipe that this user made, open in one direction."""
-    return (
-        stat.S_ISFIFO(status.st_mode)
-        and status.st_uid == os.geteuid()
-        and os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:[")
-        and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == mode
-    )
-
-
-def _end(code: int) -> NoReturn:
+def _end(code: int) -> "NoReturn":
     """End as the command did, by its signal or with its code."""
-    sys.stderr.flush()
     if code < 0:
+        import resource
+
         # The core, if any, is the command's.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         number = -code
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+            _signal.signal(number, _signal.SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [number])
         os.kill(os.getpid(), number)
         code = 128 - code
-    # Not sys.exit: a thread may wait for input for ever.
+    # Without the interpreter's own tidying up, which takes as long as its start.
     os._exit(code)
-
-
-def _say(message: str, code: int) -> int:
-    with suppress(OSError, ValueError):
-        sys.stderr.write(f"rootwrap-exec: {message}\n")
-    return code
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    sys.exit(_say(message, code))

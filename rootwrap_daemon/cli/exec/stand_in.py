@@ -1,19 +1,30 @@
-"""A child of `rootwrap-exec` that looks like the command, for who looks for that below its root helper.
+"""Keep a child of `rootwrap-exec` that looks like the command, for who looks for that below its root helper.
 
-Promises: it does nothing but wait; signals sent to it reach the command. Imports the standard library alone.
+Promises: it does nothing but wait; signals sent to it reach the command.
 """
 
 import os
-import signal
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+else:
+    # Without its enumerations, which take as long to load as all of this.
+    import _signal
 
 #: The fields of /proc/PID/stat after the name (proc(5)) that say where the words of a process lie.
 _ARG_START, _ARG_END = 48 - 3, 49 - 3
 
 #: The signals that are passed on to the command, as sudo does.
-CAUGHT: Final = tuple(getattr(signal, f"SIG{name}") for name in "HUP INT QUIT TERM USR1 USR2 ALRM".split())
+CAUGHT = (
+    _signal.SIGHUP,
+    _signal.SIGINT,
+    _signal.SIGQUIT,
+    _signal.SIGTERM,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+    _signal.SIGALRM,
+)
 
 
 class StandIn:
@@ -21,11 +32,13 @@ class StandIn:
 
     The command is the daemon's child. So this one says that it is it: of its words (/proc/PID/cmdline) those
     before the command's become one, as of a script and its interpreter. Signals that can be caught go to
-    `wake`, as `signal.set_wakeup_fd` writes them. It ends with its parent.
+    `signals`, as `signal.set_wakeup_fd` writes them. It ends with its parent.
     """
 
-    def __init__(self, argv: Sequence[str], wake: int) -> None:
-        reader, self._go = os.pipe()
+    def __init__(self, argv: "list[str]") -> None:
+        self.signals, wake = os.pipe()
+        os.set_blocking(wake, False)
+        reader, self._alive = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -33,12 +46,7 @@ class StandIn:
             finally:
                 os._exit(0)
         os.close(reader)
-
-    def begin(self) -> None:
-        """The command runs: look like it."""
-        # Killed meanwhile, it says so by SIGCHLD.
-        with suppress(BrokenPipeError):
-            os.write(self._go, b"\0")
+        os.close(wake)
 
     def killed_by(self) -> int:
         """The number of the signal that ended it, 0 if none did."""
@@ -50,28 +58,31 @@ class StandIn:
         return found.si_status if found is not None and killed else 0
 
 
-def _last_program(argv: Sequence[str]) -> Sequence[str]:
+def _last_program(argv: "list[str]") -> "list[str]":
     """What `ip netns exec NAME` becomes by execve(2); other commands as they are."""
     is_ip = os.path.basename(argv[0]) == "ip"
-    return argv[4:] if is_ip and list(argv[1:3]) == ["netns", "exec"] and len(argv) > 4 else argv
+    return argv[4:] if is_ip and argv[1:3] == ["netns", "exec"] and len(argv) > 4 else argv
 
 
 def _stand(reader: int, wake: int, words: int) -> None:
     # What a terminal sends to its foreground, the parent gets and passes on: once is enough.
     os.setsid()
     for number in CAUGHT:
-        signal.signal(number, lambda *_: None)
-    signal.set_wakeup_fd(wake)
+        _signal.signal(number, lambda *_: None)
+    _signal.set_wakeup_fd(wake)
     # Whoever waits for the end of a pipe must not wait for this process.
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in (reader, wake):
-            with suppress(OSError):
+            try:
                 os.close(int(name))
-    if os.read(reader, 1):
-        with suppress(OSError):
-            _join_words_before(words)
-        while os.read(reader, 1):
-            pass
+            except OSError:
+                pass
+    try:
+        _join_words_before(words)
+    except OSError:
+        pass
+    while os.read(reader, 1):
+        pass
 
 
 def _join_words_before(last: int) -> None:
