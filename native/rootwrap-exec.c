@@ -178,6 +178,11 @@ struct options {
     struct { const char *name, *value; size_t size; } env[MAX_ENV];
 };
 
+static void end_of_text(void) {
+    if (fflush(stdout)) fail(EXIT_COPY, "standard output: %s", strerror(errno));
+    exit(0);
+}
+
 static void show_help(void) {
     puts("usage: " PROGRAM " [OPTION]... [--] COMMAND [ARGUMENT...]\n\n"
          "Run COMMAND through rootwrap-daemon, as its filters allow it to this user.\n\n"
@@ -192,7 +197,7 @@ static void show_help(void) {
          "exit status: the command's own, or 128 + N after signal N; 99 denied, 98 no command, 97 no daemon or a wrong\n"
          "option, 96 no such program, 124 timeout, 77 this user may not ask, 75 try again or outcome unknown,\n"
          "74 output could not be written, 64 not a command that could run, 70 a fault");
-    exit(fflush(stdout) ? EXIT_COPY : 0);
+    end_of_text();
 }
 
 static void add_variable(struct options *options, const char *text) {
@@ -222,7 +227,7 @@ static struct options read_arguments(int argc, char **argv) {
         char *word = argv[i], *value = NULL;
         if (!strcmp(word, "--")) { i++; break; }
         if (!strcmp(word, "--help")) show_help();
-        if (!strcmp(word, "--version")) { puts(PROGRAM " " VERSION); exit(fflush(stdout) ? EXIT_COPY : 0); }
+        if (!strcmp(word, "--version")) { puts(PROGRAM " " VERSION); end_of_text(); }
         if (!strcmp(word, "-n")) { options.no_input = 1; continue; }
         if (!strcmp(word, "--check")) { options.check = 1; continue; }
         size_t size = strcspn(word, "=");
@@ -251,19 +256,23 @@ static struct options read_arguments(int argc, char **argv) {
 static struct {
     int socket;
     double deadline; /* to hear Hello */
+    double grace;    /* seconds that it gives a command between SIGTERM and SIGKILL */
     int greeted;
     struct bytes in;
+    size_t used; /* of it, by the frame that was given last */
 } daemon_side;
 
-static void open_connection(const char *path) {
+static void open_connection(const char *path, double patience) {
+    if (daemon_side.socket > 2) close(daemon_side.socket);
+    daemon_side.in.size = daemon_side.used = 0;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) fail(NOT_CONFIGURED, "%s: longer than a socket's path may be", path);
     strcpy(address.sun_path, path);
     daemon_side.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     /* connect(2) waits for room in the queue of a daemon that accepts nobody, for as long as it may send. */
-    struct timeval patience = {(time_t)PATIENCE, 0};
-    setsockopt(daemon_side.socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    daemon_side.deadline = now() + PATIENCE;
+    struct timeval most = {(time_t)patience, 0};
+    setsockopt(daemon_side.socket, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
+    daemon_side.deadline = now() + patience;
     if (daemon_side.socket < 0 || connect(daemon_side.socket, (struct sockaddr *)&address, sizeof address)) {
         if (errno == EAGAIN) fail(NOT_CONFIGURED, "%s: the daemon does not answer", path);
         fail(NOT_CONFIGURED, "%s: %s: is the daemon running?", path, strerror(errno));
@@ -307,7 +316,7 @@ static void send_number(int type, int64_t number) {
     free(body.data);
 }
 
-static void send_request(const struct options *options, const int *descriptors, size_t count, int slots) {
+static void send_hello(void) {
     struct bytes body = {0};
     put_array(&body, 4);
     put_number(&body, HELLO);
@@ -315,7 +324,11 @@ static void send_request(const struct options *options, const int *descriptors, 
     put_number(&body, MAX_FRAME);
     put_number(&body, 0);
     send_frame(&body, NULL, 0);
-    body.size = 0;
+    free(body.data);
+}
+
+static void send_request(const struct options *options, const int *descriptors, size_t count, int slots) {
+    struct bytes body = {0};
     put_array(&body, options->check ? 3 : 5);
     put_number(&body, options->check ? CHECK : START);
     put_array(&body, (size_t)options->count);
@@ -329,7 +342,7 @@ static void send_request(const struct options *options, const int *descriptors, 
     if (!options->check) {
         put_number(&body, (uint32_t)slots);
         double milliseconds = options->timeout * 1000;
-        if (options->timeout > 0) put_number(&body, milliseconds < 1 ? 1 : (uint32_t)milliseconds);
+        if (options->timeout > 0) put_number(&body, (uint32_t)(milliseconds + 0.999));
         else put_nil(&body);
     }
     send_frame(&body, descriptors, count);
@@ -349,15 +362,15 @@ static int receive(void) {
 
 /* The next whole frame. False if there is none yet. It stays valid until the next call. */
 static int next_frame(struct reader *reader) {
-    static size_t used;
     struct bytes *in = &daemon_side.in;
-    if (used) memmove(in->data, in->data + used, in->size - used), in->size -= used, used = 0;
+    size_t used = daemon_side.used;
+    if (used) memmove(in->data, in->data + used, in->size - used), in->size -= used, daemon_side.used = 0;
     if (in->size < 4) return 0;
     size_t size = (size_t)in->data[0] << 24 | (size_t)in->data[1] << 16 | (size_t)in->data[2] << 8 | in->data[3];
     if (size > MAX_FRAME) fail(EXIT_INTERNAL, "the daemon sent a frame of %zu bytes", size);
     if (in->size < 4 + size) return 0;
     *reader = (struct reader){in->data + 4, in->data + 4 + size, 0};
-    used = 4 + size;
+    daemon_side.used = 4 + size;
     return 1;
 }
 
@@ -366,17 +379,33 @@ static int next_frame(struct reader *reader) {
 static struct relay {
     int from, to;      /* -1: over. to of an output and from of an input are a standard stream */
     int ours;          /* our end of the pipe */
-    int input, seekable;
+    int unread;        /* the command's end of the input, kept for what it has not read of a file; else -1 */
+    int input;
     unsigned char buffer[CHUNK];
     size_t begin, end; /* what of the buffer is not written yet */
 } relays[3];
 static int relay_count;
-static int copy_failed;
+/* Something could not be copied; nobody reads an output any more. */
+static int copy_failed, nobody_reads;
 
 static void stop_relay(struct relay *relay) {
     if (relay->ours >= 0) close(relay->ours);
     relay->from = relay->to = relay->ours = -1;
     relay->begin = relay->end = 0;
+}
+
+/* False for the number that stands for all users whom a user namespace does not know (user_namespaces(7)): the daemon
+   sees whose pipe it is, and takes this user's alone. */
+static int is_one_user(uid_t uid) {
+    unsigned overflow = 65534, inside = 1, outside = 1, count = 0;
+    FILE *file = fopen("/proc/sys/kernel/overflowuid", "re");
+    if (!file || fscanf(file, "%u", &overflow) != 1) overflow = 65534;
+    if (file) fclose(file);
+    if (uid != overflow) return 1;
+    file = fopen("/proc/self/uid_map", "re");
+    int fields = file ? fscanf(file, "%u %u %u", &inside, &outside, &count) : 0;
+    if (file) fclose(file);
+    return fields == 3 && !inside && !outside && count == UINT32_MAX;
 }
 
 static int is_passable(int stream, const struct stat *status) {
@@ -385,7 +414,7 @@ static int is_passable(int stream, const struct stat *status) {
     int flags = fcntl(stream, F_GETFL);
     return S_ISFIFO(status->st_mode) && status->st_uid == geteuid() && flags >= 0 &&
            (flags & O_ACCMODE) == (stream ? O_WRONLY : O_RDONLY) && readlink(name, target, sizeof target - 1) > 0 &&
-           !strncmp(target, "pipe:[", 6);
+           !strncmp(target, "pipe:[", 6) && is_one_user(status->st_uid);
 }
 
 /* What to pass for a standard stream: itself, a pipe that is copied, -1 for /dev/null. */
@@ -399,7 +428,7 @@ static int end_for(int stream) {
     struct relay *relay = &relays[relay_count++];
     int ours = stream ? ends[0] : ends[1];
     relay->input = !stream;
-    relay->seekable = !stream && S_ISREG(status.st_mode);
+    relay->unread = !stream && (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode)) ? fcntl(ends[0], F_DUPFD_CLOEXEC, 3) : -1;
     relay->ours = ours;
     relay->from = stream ? ours : 0;
     relay->to = stream ? stream : ours;
@@ -410,11 +439,9 @@ static int end_for(int stream) {
 /* Give back to a file what was read from it and not taken by the command. */
 static void give_back(struct relay *relay) {
     int unread = 0;
-    if (relay->input && relay->seekable && relay->ours >= 0) {
-        ioctl(relay->ours, FIONREAD, &unread);
-        off_t rest = (off_t)unread + (off_t)(relay->end - relay->begin);
-        if (rest) lseek(0, -rest, SEEK_CUR);
-    }
+    if (relay->unread < 0 || ioctl(relay->unread, FIONREAD, &unread)) return;
+    off_t rest = (off_t)unread + (off_t)(relay->end - relay->begin);
+    if (rest && lseek(0, -rest, SEEK_CUR) < 0) copy_failed = 1, say("standard input: %s", strerror(errno));
 }
 
 /* Copy once, without waiting. `drain`: the command has ended, so only what is in the pipe now. */
@@ -422,6 +449,7 @@ static void copy(struct relay *relay) {
     if (relay->begin == relay->end && relay->from >= 0) {
         ssize_t size = read(relay->from, relay->buffer, CHUNK);
         if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        if (size < 0) copy_failed = 1, say("standard %s: %s", relay->input ? "input" : "output", strerror(errno));
         if (size <= 0) {
             stop_relay(relay);
             return;
@@ -439,8 +467,7 @@ static void copy(struct relay *relay) {
         if (!relay->input && errno != EPIPE) {
             say("standard %s: %s", relay->to == 1 ? "output" : "error", strerror(errno));
             copy_failed = 1;
-        }
-        if (relay->input) give_back(relay);
+        } else if (!relay->input) nobody_reads = 1;
         /* The command is to notice as well. */
         stop_relay(relay);
     }
@@ -546,8 +573,8 @@ static void write_all(int descriptor, struct word word) {
             continue;
         }
         if (size < 0) {
-            if (errno != EPIPE) say("standard %s: %s", descriptor == 1 ? "output" : "error", strerror(errno));
-            copy_failed = 1;
+            if (errno == EPIPE) nobody_reads = 1;
+            else copy_failed = 1, say("standard %s: %s", descriptor == 1 ? "output" : "error", strerror(errno));
             return;
         }
         word.data += size;
@@ -557,7 +584,9 @@ static void write_all(int descriptor, struct word word) {
 
 static void end_with(int code) {
     finish();
-    end_as(copy_failed && !code ? EXIT_COPY : code);
+    /* As the command would have ended itself, had it been still there. */
+    if (!code) code = copy_failed ? EXIT_COPY : nobody_reads ? -SIGPIPE : 0;
+    end_as(code);
 }
 
 static void end_by_failure(struct reader *reader, const char *program) {
@@ -580,7 +609,10 @@ static void heard(struct reader *reader, const struct options *options, uint64_t
     if (!daemon_side.greeted) {
         if (type != HELLO || take_number(reader) != PROTOCOL || reader->broken)
             fail(NOT_CONFIGURED, "%s: not a daemon that speaks this protocol", options->socket);
-        daemon_side.greeted = 1;
+        take_number(reader);
+        daemon_side.grace = (double)take_number(reader) / 1000;
+        daemon_side.greeted = !reader->broken;
+        if (reader->broken) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
         return;
     }
     struct word id = take_word(reader);
@@ -635,7 +667,7 @@ int main(int argc, char **argv) {
     if (null < 0) return EXIT_INTERNAL;
     struct options options = read_arguments(argc, argv);
     signal(SIGPIPE, SIG_IGN);
-    int passed[3], slots = 0, signal_source = -1, wake = -1, started = 0, silent = 0, pending = 0;
+    int passed[3], slots = 0, signal_source = -1, wake = -1, started = 0, silent = 0, pending = 0, again = 0;
     double give_up = 0;
     size_t count = 0;
     pid_t stand_in = -1;
@@ -644,14 +676,22 @@ int main(int argc, char **argv) {
         int end = stream || !options.no_input ? end_for(stream) : -1;
         if (end >= 0) passed[count++] = end, slots |= 1 << stream;
     }
-    open_connection(options.socket);
-    signal_source = take_signals();
-    send_request(&options, passed, count, slots);
+    const double asked = options.timeout > 0 && options.timeout < 1 ? 1 : options.timeout;
+    const double connecting = asked > 0 && asked < PATIENCE ? asked : PATIENCE;
+    const double began = now();
+    open_connection(options.socket, connecting);
+    send_hello();
     for (;;) {
         struct reader reader;
         while (next_frame(&reader)) {
-            int before = started;
+            int before = started, greeted = daemon_side.greeted;
             heard(&reader, &options, &signals, &started);
+            if (daemon_side.greeted && !greeted) {
+                /* Not before: of a daemon that does not answer it is known that it runs nothing, and the streams do not
+                   lie in its queue. A signal that comes from here on may be for the command. */
+                if (!options.check) signal_source = take_signals();
+                send_request(&options, passed, count, slots);
+            }
             if (started && !before) {
                 stand_in = start_stand_in(&options, &wake);
                 /* The command has its ends: let go of ours, that whoever is at the other end sees its end, too.
@@ -662,6 +702,14 @@ int main(int argc, char **argv) {
                 if (pending) forward(pending, signals), pending = 0;
             }
         }
+        if (silent && !daemon_side.greeted && !again) {
+            again = 1, silent = 0;
+            open_connection(options.socket, connecting);
+            send_hello();
+            continue;
+        }
+        if (silent && (!daemon_side.greeted || options.check))
+            fail(NOT_CONFIGURED, "%.200s: the daemon closed the connection: nothing ran", options.argv[0]);
         if (silent) {
             say("%.200s: the daemon closed the connection: the command may have run", options.argv[0]);
             finish();
@@ -680,11 +728,19 @@ int main(int argc, char **argv) {
         int patience = -1;
         if (!daemon_side.greeted) {
             double left = daemon_side.deadline - now();
-            if (left <= 0) fail(NOT_CONFIGURED, "%s: the daemon does not answer", options.socket);
+            if (left <= 0) fail(NOT_CONFIGURED, "%.200s: the daemon did not answer in time: nothing ran", options.argv[0]);
             patience = (int)(left * 1000) + 1;
+        } else if (options.timeout > 0) {
+            double left = began + options.timeout + daemon_side.grace + PATIENCE - now();
+            if (left <= 0) {
+                say("%.200s: the daemon did not answer in time: the command may have run", options.argv[0]);
+                finish();
+                return EXIT_UNKNOWN;
+            }
+            patience = left > 3600 ? 3600 * 1000 : (int)(left * 1000) + 1;
         }
         if (pending) {
-            double left = daemon_side.greeted ? give_up - now() : 0;
+            double left = give_up - now();
             if (left <= 0) end_as(-pending);
             patience = (int)(left * 1000) + 1;
         }

@@ -431,12 +431,12 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("words", "text"),
         [
-            (["--env", "UNSET_HERE", "true"], "UNSET_HERE is not set here"),
+            (["--env", "UNSET_HERE", "true"], "--env UNSET_HERE: there is no such variable here"),
             (["--env", "=x", "true"], "--env needs a name"),
             (["--env"], "--env needs a name"),
-            (["--timeout", "soon", "true"], "--timeout needs seconds"),
-            (["--timeout=0", "true"], "--timeout needs seconds"),
-            (["--timeout=nan", "true"], "--timeout needs seconds"),
+            (["--timeout", "soon", "true"], "not a number of seconds"),
+            (["--timeout=0", "true"], "not a number of seconds"),
+            (["--timeout=nan", "true"], "not a number of seconds"),
             (["-n=x", "true"], "unknown option"),
         ],
     )
@@ -449,7 +449,8 @@ class TestOptions:
         assert run(daemon, "--check", "sh", "-c", f"touch {tmp_path}/ran").returncode == 0
         assert not (tmp_path / "ran").exists()
         done = run(daemon, "--check", "unheard-of")
-        assert (done.returncode, done.stderr) == (99, "rootwrap-exec: unheard-of: no filter allows it\n")
+        assert done.returncode == 99
+        assert done.stderr.startswith("rootwrap-exec: unheard-of: no filter allows")
         assert run(daemon, "--check", "--env", "SECRET=x", "printenv").returncode == 0
         assert run(daemon, "--check", "--env", "OTHER=x", "printenv").returncode == 99
 

@@ -1,5 +1,6 @@
 """The native `rootwrap-exec` does what the one in Python does, by the same tests; no answer does it harm."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -13,9 +14,29 @@ import pytest
 from rootwrap_daemon.protocol.codec import encode
 from rootwrap_daemon.protocol.messages import Answer, Failure, Hello, Report, Result, Started, Verdict
 from tests.functional import test_exec
-from tests.functional.test_exec import TestItsEnd, TestSignals, TestStandIn, TestStreams, daemon
+from tests.functional.test_exec import (
+    TestADaemonThatDoesNotAnswer,
+    TestCopies,
+    TestItsEnd,
+    TestOptions,
+    TestSignals,
+    TestStandIn,
+    TestStreams,
+    daemon,
+    test_a_stopping_daemon_says_so,
+)
 
-__all__ = ["TestItsEnd", "TestSignals", "TestStandIn", "TestStreams", "daemon"]
+__all__ = [
+    "TestADaemonThatDoesNotAnswer",
+    "TestCopies",
+    "TestItsEnd",
+    "TestOptions",
+    "TestSignals",
+    "TestStandIn",
+    "TestStreams",
+    "daemon",
+    "test_a_stopping_daemon_says_so",
+]
 
 SOURCE = Path(__file__).parents[2] / "native" / "rootwrap-exec.c"
 PROGRAM = SOURCE.with_suffix("")
@@ -84,26 +105,30 @@ def test_answers_of_a_daemon_that_lies(tmp_path: Path) -> None:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
 
-        def serve(parts: list[bytes]) -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                try:
-                    connection.sendall(b"".join(parts))
-                except OSError:
-                    return
+        parts: list[bytes] = []
 
+        def serve() -> None:
+            # A request that nobody took is sent once more, over another connection.
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(4096)
+                        connection.sendall(b"".join(parts))
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
         for _ in range(150):
-            parts = [mutated(hello, source) if source.random() < 0.2 else hello]
+            parts[:] = [mutated(hello, source) if source.random() < 0.2 else hello]
             parts += [mutated(encode(source.choice(ANSWERS)), source) for _ in range(source.randrange(4))]
-            thread = threading.Thread(target=serve, args=(parts,))
-            thread.start()
             words = [str(checked), "--socket", str(tmp_path / "s"), "true"]
             done = subprocess.run(
                 words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
             )
-            thread.join()
             assert b"Sanitizer" not in done.stderr and b"runtime error" not in done.stderr, (
                 parts,
                 done.stderr,
             )
+        # Closing alone does not wake who waits in accept.
+        listener.shutdown(socket.SHUT_RDWR)
+        serving.join(30)

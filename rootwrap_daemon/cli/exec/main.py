@@ -61,7 +61,7 @@ def main() -> "NoReturn":
         else:
             code = Conversation(options).checked() if options.check else run(options)
     except Failed as failed:
-        _say(str(failed))
+        _say(printable(str(failed)))
         code = failed.code
     _end(code)
 

@@ -96,7 +96,8 @@ class Options:
                 self.timeout = -1.0
             if not 0 < self.timeout <= MAX_TIMEOUT:
                 raise Failed(
-                    f"--timeout needs seconds, more than 0 and at most {MAX_TIMEOUT}", BAD_CONFIGURATION
+                    f"--timeout {value}: not a number of seconds from 0.001 to {MAX_TIMEOUT}",
+                    BAD_CONFIGURATION,
                 )
         else:
             name, equals, rest = os.fsencode(value).partition(b"=")
@@ -104,7 +105,10 @@ class Options:
                 raise Failed("--env needs a name", BAD_CONFIGURATION)
             if not equals:
                 if name not in os.environb:
-                    raise Failed(f"--env: {printable(value)} is not set here", BAD_CONFIGURATION)
+                    raise Failed(
+                        f"--env {value}: there is no such variable here: write {value}=VALUE",
+                        BAD_CONFIGURATION,
+                    )
                 rest = os.environb[name]
             self.env.append((name, rest))
 
