@@ -66,7 +66,8 @@ static int nosymfollow(const char *directory)
 {
     static int unshared;
     struct attributes attributes = {.set = NOSYMFOLLOW};
-    if (!unshared++ && (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL)))
+    /* Private: what somebody mounts below it meanwhile would lack the flag. */
+    if (!unshared++ && (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)))
         return -1;
     if (mount(directory, directory, NULL, MS_BIND, NULL))
         return -1;

@@ -25,15 +25,15 @@ ALLOWED = "allowed"
 class Effect:
     """What would happen. `action`: execute, signal or read; only the fields of that one are set.
 
-    `argv`: with the path of the program first, without what sets limits. `held`: places of words that the
-    program gets as a descriptor of the object named here. `timeout`: seconds, None for
+    `argv`: with the path of the program first, without what sets limits. `nosymfollow`: directories below
+    which no link is followed. `timeout`: seconds, None for
     no limit. `max_output`: bytes.
     """
 
     action: str
     executable: str = ""
     argv: tuple[str, ...] = ()
-    held: tuple[int, ...] = ()
+    nosymfollow: tuple[str, ...] = ()
     user: str = ""
     uid: int = 0
     gid: int = 0
@@ -93,7 +93,7 @@ def explain(
     policy = source.policy
     request = Request(argv, env, stdin)
     found = traces(policy.ruleset.filters, argv)
-    judged = judge(policy, request, make=False)
+    judged = judge(policy, request)
     if isinstance(judged, Allowed):
         with judged.bound:
             effect = _effect(policy, judged.options, judged.bound)
@@ -123,7 +123,7 @@ def _unbound(policy: Policy, request: Request) -> Iterator[tuple[Match, NotBound
     for match in policy.ruleset.matches(request):
         if isinstance(match, Match):
             try:
-                bind(match, policy, make=False).close()
+                bind(match, policy).close()
             except NotBound as error:
                 yield match, error
 
@@ -171,14 +171,12 @@ def _effect(policy: Policy, options: Options, bound: Bound) -> Effect:
         return Effect("signal", signal=bound.signal, pid=bound.pid)
     if not isinstance(bound, BoundExec):
         return Effect("read", file=os.readlink(f"/proc/self/fd/{bound.descriptor}"))
-    words = bound.argv
-    shown = [_object(word, bound) for word in words]
     identity = bound.identity
     return Effect(
         "execute",
-        executable=words[0],
-        argv=tuple(shown),
-        held=tuple(place for place, word in enumerate(words) if word != shown[place]),
+        executable=bound.path,
+        argv=bound.argv,
+        nosymfollow=bound.nosymfollow,
         user=identity.name,
         uid=identity.uid,
         gid=identity.gid,
@@ -198,12 +196,3 @@ def _effect(policy: Policy, options: Options, bound: Bound) -> Effect:
 
 def _names(capabilities: frozenset[int] | None) -> tuple[str, ...] | None:
     return None if capabilities is None else tuple(CAPABILITIES[number] for number in sorted(capabilities))
-
-
-def _object(word: str, bound: BoundExec) -> str:
-    """The word with the path of the object in place of its descriptor."""
-    for descriptor in bound.descriptors:
-        link = f"/proc/self/fd/{descriptor}"
-        if word == link or word.startswith(f"{link}/"):
-            return os.readlink(link) + word.removeprefix(link)
-    return word

@@ -106,8 +106,8 @@ def effect_lines(effect: Effect) -> Iterator[str]:
         yield f"the content of {effect.file}, read by the daemon itself"
         return
     yield quoted(effect.argv)
-    for place in effect.held:
-        yield f"word {place} is given as a descriptor of {quoted(effect.argv[place : place + 1])}"
+    for place in effect.nosymfollow:
+        yield f"no symbolic link below {quoted([place])} is followed"
     groups = ",".join(map(str, effect.groups)) or "none"
     yield f"as {effect.user} (uid {effect.uid}, gid {effect.gid}, groups {groups}) in {effect.cwd}"
     kept = effect.ambient or () if effect.uid else effect.capabilities

@@ -14,7 +14,7 @@ from rootwrap_daemon.filters.base import Filter, Warn, basename, program_of, run
 from rootwrap_daemon.filters.finding import Fault, Location
 from rootwrap_daemon.filters.ini import Entry
 from rootwrap_daemon.filters.patterns import Clock
-from rootwrap_daemon.filters.values import Beneath, ExecPlan, Options, Plan, Program, Request
+from rootwrap_daemon.filters.values import ExecPlan, Options, Plan, Program, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,7 @@ class ArgvFilter(Filter):
         return found
 
     def uses(self, option: str) -> bool:
-        # Any word shows what is made of it: a number can be a process, too.
-        made = [make("1") for make in self.pattern.makes.values()]
-        if option in ("pin", "create"):
-            return any(isinstance(word, Beneath) for word in made)
-        return True
+        return option != "opens_paths" or len(self.pattern.after) > 1
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = self.pattern.match(request.argv[1:])

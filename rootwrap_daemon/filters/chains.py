@@ -60,7 +60,7 @@ class ChainingFilter(Filter):
         if isinstance(inner, ExecPlan) and inner.run_as == self.run_as:
             # The inner word becomes the leaf's own program: a path that only ends like it never runs.
             arguments: tuple[Word, ...] = (*words[1:], inner.program, *inner.arguments)
-            return ExecPlan(Program(self.program), arguments, self.run_as, inner.env)
+            return ExecPlan(Program(self.program), arguments, self.run_as, inner.env, inner.free)
         if isinstance(inner, ReadPlan) and self.run_as == "root":
             return ExecPlan(
                 Program(self.program), (*words[1:], Program("cat"), FixedPath(inner.path)), self.run_as

@@ -44,6 +44,7 @@ Code = Literal[
     "misnamed",
     "account",
     "unusable",
+    "replaceable",
 ]
 
 

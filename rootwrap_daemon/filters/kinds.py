@@ -56,7 +56,8 @@ class CommandFilter(Filter):
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
-        return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
+        words = request.argv[1:]
+        return ExecPlan(Program(self.program), words, self.run_as, free=len(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,6 @@ class PathFilter(Filter):
             for place, word in enumerate(self.arguments, 1)
             if word != "pass" and not word.startswith("/")
         }
-
-    def uses(self, option: str) -> bool:
-        return option not in ("pin", "create") or any(word.startswith("/") for word in self.arguments)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         given = request.argv[1:]
@@ -226,9 +224,10 @@ class IpFilter(Filter):
         return cls(entry.name, entry.location, *ip_of(entry, cls.FORM), options)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
-        if not ip.is_harmless(request.argv[1:]):
+        words = request.argv[1:]
+        if not ip.is_harmless(words):
             return None
-        return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
+        return ExecPlan(Program(self.program), words, self.run_as, free=len(words))
 
 
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
@@ -300,7 +299,7 @@ class EnvFilter(Filter):
         return words
 
     def uses(self, option: str) -> bool:
-        return option != "max_word" or bool(self.patterns)
+        return option not in ("max_word", "opens_paths") or bool(self.patterns)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         argv = request.argv
@@ -319,7 +318,8 @@ class EnvFilter(Filter):
             given = found.get(name)
             if given is None or (value and given != value) or not is_printable(given):
                 return None
-        return ExecPlan(Program(self.inner), arguments, self.run_as, tuple(found.items()))
+        free = 0 if self.patterns else len(arguments)
+        return ExecPlan(Program(self.inner), arguments, self.run_as, tuple(found.items()), free)
 
 
 #: Kind as written in a filter file -> what it makes of its definition.

@@ -13,7 +13,7 @@ from rootwrap_daemon.filters.argv_types import Typed, typed
 from rootwrap_daemon.filters.base import Warn, signal_number
 from rootwrap_daemon.filters.finding import Fault, one_of
 from rootwrap_daemon.filters.ini import Entry, Field
-from rootwrap_daemon.filters.values import Options, Pin
+from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.filters.variables import is_dangerous_variable, is_printable_ascii
 
 #: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
@@ -49,6 +49,8 @@ COMMANDS: Final = frozenset(
 #: Kinds that run a command which another filter allows. (A ChainingFilter runs nothing, and has no options.)
 CHAINS: Final = frozenset(("IpNetnsExecFilter", "ChainingRegExpFilter"))
 EXECUTES: Final = COMMANDS | CHAINS
+#: Kinds whose words may be paths, each of which they allow or not.
+JUDGED: Final = COMMANDS - {"CommandFilter", "IpFilter"}
 KILL: Final = frozenset(("KillFilter",))
 READ: Final = frozenset(("ReadFileFilter",))
 
@@ -248,13 +250,7 @@ OPTIONS: Final = {
         Option("ambient", _capabilities("ambient"), EXECUTES, "run"),
         Option("no_new_privs", _yes_or_no("no_new_privs"), EXECUTES, "run"),
         Option("limits", _limits, EXECUTES, "run"),
-        Option(
-            "pin",
-            _chosen("pin", {pin.value: pin for pin in Pin}),
-            frozenset(("PathFilter", "ArgvFilter")),
-            "bind",
-        ),
-        Option("create", _mode("create"), frozenset(("PathFilter", "ArgvFilter")), "bind"),
+        Option("opens_paths", _yes_or_no("opens_paths"), JUDGED, "bind"),
         Option("sanitize", _chosen("sanitize", {"none": False, "secrets": True}), EXECUTES, "run"),
         Option(
             "audit", _chosen("audit_argv", {"argv": True, "no-argv": False}), EXECUTES | KILL | READ, "record"

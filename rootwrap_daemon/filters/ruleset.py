@@ -13,12 +13,10 @@ from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.options import chained
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
 from rootwrap_daemon.filters.values import (
-    Beneath,
     Denied,
     ExecPlan,
     Match,
     Options,
-    Pin,
     Reason,
     Request,
     SignalPlan,
@@ -135,12 +133,8 @@ def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
         return replace(match, plan=which)
     if not isinstance(plan, ExecPlan):
         return match
-    if not env and not options.set_env and options.pin is Pin.AUTO and options.create is None:
+    if not env and not options.set_env:
         return match
     # What an EnvFilter took from the words stands, and what the filter sets stands above all.
     merged = {**dict(env), **dict(plan.env), **dict(options.set_env)}
-    words = tuple(
-        replace(word, pin=options.pin, create=options.create) if isinstance(word, Beneath) else word
-        for word in plan.arguments
-    )
-    return replace(match, plan=replace(plan, arguments=words, env=tuple(merged.items())))
+    return replace(match, plan=replace(plan, env=tuple(merged.items())))

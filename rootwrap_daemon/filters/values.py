@@ -23,26 +23,12 @@ class Request:
     stdin: bool = False
 
 
-class Pin(enum.Enum):
-    """How a command gets a path: so that what runs is what was checked, or not."""
-
-    AUTO = "auto"  # as OBJECT where a client could change any component, else the resolved path
-    OBJECT = "object"  # a descriptor of the object
-    PARENT = "parent"  # a descriptor of its directory, and the name in it
-    NO = "no"  # the resolved path, whoever may change it
-
-
 @dataclass(frozen=True, slots=True)
 class Beneath:
-    """A word of the plan that must name something beneath `base`; only the host can say.
-
-    `create`: mode of the file to make if nothing is there, None to refuse then.
-    """
+    """A word of the plan that must name something beneath `base`; only the host can say."""
 
     base: str
     path: str
-    pin: Pin = Pin.AUTO
-    create: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +58,16 @@ Word = str | Beneath | Program | FixedPath | ProcessOf
 
 @dataclass(frozen=True, slots=True)
 class ExecPlan:
-    """Run `program` with `arguments` after its name, as `run_as`, with `env` on top of the daemon's own."""
+    """Run `program` with `arguments` after its name, as `run_as`, with `env` on top of the daemon's own.
+
+    `free`: how many of the last arguments may be anything, or cannot be paths, as their filter says.
+    """
 
     program: Program
     arguments: tuple[Word, ...]
     run_as: str
     env: tuple[tuple[str, str], ...] = ()
+    free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +98,14 @@ class Options:
 
     `env`: the variables that a request may bring, each with what its value must be. `max_word`: characters of
     a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds,
-    infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input? `umask`, `create`: modes.
+    infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input? `umask`: a mode.
     `capabilities`: all that a command of root keeps, or one with ambient capabilities can gain. `ambient`:
-    what a command of another user has. `limits`: names of prlimit(1) and numbers. `sanitize`:
-    take secrets out of the output. `audit_argv`: do records show the words? `target_user`, `started_by_us`:
-    which processes a KillFilter may hit. `signals`: the numbers of those that a client may send to a command
-    whose descriptors it passed. `on_stop_leave`: does such a command outlive the daemon? `no_new_privs`: None
-    for every user but root.
+    what a command of another user has. `limits`: names of prlimit(1) and numbers.
+    `opens_paths`: the program opens the paths that it is given, resolves no link itself, mounts nothing.
+    `sanitize`: take secrets out of the output. `audit_argv`: do records show the words? `target_user`,
+    `started_by_us`: which processes a KillFilter may hit. `signals`: the numbers of those that a client may
+    send to a command whose descriptors it passed. `on_stop_leave`: does such a command outlive the daemon?
+    `no_new_privs`: None for every user but root.
     """
 
     env: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
@@ -130,8 +121,7 @@ class Options:
     ambient: frozenset[str] | None = None
     no_new_privs: bool | None = None
     limits: tuple[tuple[str, int], ...] = ()
-    pin: Pin = Pin.AUTO
-    create: int | None = None
+    opens_paths: bool = False
     sanitize: bool = False
     audit_argv: bool = True
     target_user: str | None = None

@@ -32,6 +32,7 @@ RULE_OF: Final[dict[Code, str]] = {
     "template": "RW118",
     "account": "RW203",
     "file": "RW205",
+    "replaceable": "RW204",
     "unusable": "RW208",
     "configuration": "RW207",
     "any_word": "RW302",

@@ -1,7 +1,7 @@
-"""Match -> BoundExec | BoundSignal | BoundRead: the words of a plan tied to things of this host.
+"""Bind a Match to this host: find its program, paths and processes, as BoundExec, BoundSignal or BoundRead.
 
 Promises: what was looked at is what will be used; each value owns every descriptor it holds until it is
-closed.
+closed. A question that the host did not answer is InternalError, never a refusal.
 """
 
 import contextlib
@@ -9,11 +9,11 @@ import errno
 import os
 import select
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.values import (
     Beneath,
@@ -21,17 +21,20 @@ from rootwrap_daemon.filters.values import (
     FixedPath,
     Match,
     Options,
-    Pin,
     ProcessOf,
     Program,
     ReadPlan,
     SignalPlan,
     Word,
 )
-from rootwrap_daemon.policy import host, pinning
+from rootwrap_daemon.policy import behaviour, host, places
 
-#: Descriptors that one command is given, or that are held while it runs; the daemon needs some itself.
+#: Descriptors that are held while one command runs; the daemon needs some itself.
 MAX_DESCRIPTORS: Final = 64
+#: Programs whose inner command sees another tree: what a path means there cannot be said here.
+_OTHER_TREE: Final = frozenset(
+    "bwrap chroot docker lxc-attach machinectl nsenter podman systemd-nspawn unshare".split()
+)
 
 
 class Surroundings(Protocol):
@@ -43,6 +46,8 @@ class Surroundings(Protocol):
     def owners(self) -> frozenset[int]: ...
     @property
     def identities(self) -> dict[tuple[str, str | None], host.Identity]: ...
+    @property
+    def no_places(self) -> str | None: ...
 
 
 class NotBound(Exception):
@@ -124,22 +129,29 @@ class _Around:
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]
     identities: dict[tuple[str, str | None], host.Identity]
+    no_places: str | None
     seen: host.Seen
 
 
-def bind(match: Match, policy: Surroundings, *, make: bool = True, seen: host.Seen | None = None) -> Bound:
-    """Look at the host once. Raises NotBound; then nothing is left open, or made.
+def bind(match: Match, policy: Surroundings, *, seen: host.Seen | None = None) -> Bound:
+    """Look at the host once. Raises NotBound; then nothing is left open.
 
-    `make`: a file that a filter wants made is made; without, what would be is bound as if it were there.
     `seen`: what earlier matches of the same request and policy have found.
     """
     plan = match.plan
-    around = _Around(policy.exec_dirs, policy.owners, policy.identities, seen or host.Seen())
+    around = _Around(
+        policy.exec_dirs, policy.owners, policy.identities, policy.no_places, seen or host.Seen()
+    )
     if isinstance(plan, ExecPlan):
-        return _bind_exec(plan, match.options, around, make)
+        return _bind_exec(plan, match.options, around)
     if isinstance(plan, SignalPlan):
         return _bind_signal(plan, match.options, around)
     return _bind_read(plan, around)
+
+
+def _not_bound(error: Exception, text: str, kind: type[Error] = Denied) -> NotBound:
+    """What a look at the host failed with, as an answer: `kind` only if it says something about the words."""
+    return NotBound(InternalError if host.is_unsure(error) else kind, text)
 
 
 def _executable(program: Program, around: _Around) -> host.Executable:
@@ -148,35 +160,37 @@ def _executable(program: Program, around: _Around) -> host.Executable:
     except FileNotFoundError:
         raise NotBound(ExecutableNotFound, f"no program {program.name}") from None
     except (host.UntrustedPath, OSError) as error:
-        raise NotBound(ExecutableNotFound, f"the program {program.name} is refused: {error}") from error
+        text = f"the program {program.name} is refused: {error}"
+        raise _not_bound(error, text, ExecutableNotFound) from error
 
 
-def _bind_exec(plan: ExecPlan, options: Options, around: _Around, make: bool) -> BoundExec:
+def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
     identity = around.identities[plan.run_as, options.group]
     cwd = _cwd(options.cwd, around) if options.cwd else "/"
+    argv = [_executable(plan.program, around).path]
     with contextlib.ExitStack() as opened:
-        argv = [_executable(plan.program, around).path]
         descriptors: list[int] = []
-        missing: list[tuple[int, Beneath]] = []
-
-        def add(index: int, pinned: tuple[str, int | None]) -> None:
-            argv[index], descriptor = pinned
-            if descriptor is not None:
-                opened.callback(os.close, descriptor)
-                descriptors.append(descriptor)
-
         for word in plan.arguments:
-            argv.append("")
-            if isinstance(word, Beneath) and _is_to_make(word, around):
-                missing.append((len(argv) - 1, word))
-                argv[-1] = word.path
+            if isinstance(word, Program):
+                argv.append(_executable(word, around).path)
+            elif isinstance(word, ProcessOf):
+                if len(descriptors) == MAX_DESCRIPTORS:
+                    raise NotBound(Denied, f"more than {MAX_DESCRIPTORS} words that are processes")
+                # Held until the command is over: that it is this process can be said of now, that its number
+                # is not given to another before the command uses it cannot; a KillFilter can.
+                program = _executable(Program(word.program), around)
+                descriptors.append(_open_process(word.pid, program, around))
+                opened.callback(os.close, descriptors[-1])
+                argv.append(str(word.pid))
             else:
-                add(len(argv) - 1, _bind_word(word, around))
-            if len(descriptors) + len(missing) > MAX_DESCRIPTORS:
-                raise NotBound(Denied, f"more than {MAX_DESCRIPTORS} words need a descriptor each")
-        # Once nothing else can be refused.
-        for index, word in missing if make else ():
-            add(index, _bind_word(word, around, make=True))
+                argv.append(word if isinstance(word, str) else "")
+        # Once every program is there: that one is missing is another answer.
+        owners = trusted_by(identity, options, around.owners)
+        if owners != around.owners:
+            around = replace(around, owners=owners, seen=host.Seen())
+        words, nosymfollow = _paths(plan, options, cwd, around)
+        for index, text in words.items():
+            argv[index - len(plan.arguments)] = text
         opened.pop_all()
     env = {
         "PATH": ":".join(around.exec_dirs),
@@ -195,10 +209,10 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around, make: bool) ->
         cwd,
         options.umask,
         _numbers(options.capabilities),
-        # Who is not to be root is not to become it through a setuid program either: prctl(2).
-        identity.uid != 0 if options.no_new_privs is None else options.no_new_privs,
+        _no_new_privs(identity, options),
         ambient=_numbers(options.ambient),
         limits=options.limits,
+        nosymfollow=nosymfollow,
     )
 
 
@@ -210,61 +224,105 @@ def _cwd(path: str, around: _Around) -> str:
     try:
         return host.resolve_owned(path, around.owners, around.seen).path
     except (host.UntrustedPath, OSError) as error:
-        raise NotBound(ExecutableNotFound, f"cwd {path}: {error}") from error
+        raise _not_bound(error, f"cwd {path}: {error}", ExecutableNotFound) from error
 
 
-def _is_to_make(word: Beneath, around: _Around) -> bool:
-    """True if nothing is there, in a directory where the filter wants it made."""
-    if word.create is None:
-        return False
-    try:
-        pinning.pin_beneath(word.base, word.path, around.owners, word.pin, None, around.seen).close()
-    except FileNotFoundError:
-        _bind_parent(word, around)
-        return True
-    except (host.UntrustedPath, OSError, ValueError):
-        # Said where it is bound.
-        pass
-    return False
+def _no_new_privs(identity: host.Identity, options: Options) -> bool:
+    # Who is not to be root is not to become it through a setuid program either: prctl(2).
+    return identity.uid != 0 if options.no_new_privs is None else options.no_new_privs
 
 
-def _bind_parent(word: Beneath, around: _Around) -> None:
-    try:
-        pinning.pin_beneath(word.base, word.path, around.owners, Pin.PARENT, None, around.seen).close()
-    except (host.UntrustedPath, OSError, ValueError) as error:
-        raise NotBound(Denied, _refusal(word, error)) from error
+def trusted_by(identity: host.Identity, options: Options, owners: frozenset[int]) -> frozenset[int]:
+    """Whose changes to a path cannot mislead a command that runs as `identity`: the user's own, if he has no
+    more rights in it than elsewhere.
+    """
+    own_rights = identity.uid != 0 and options.group is None and options.ambient is None
+    own_rights = own_rights and _no_new_privs(identity, options)
+    return owners | {identity.uid} if own_rights else owners
 
 
-def _bind_word(word: Word, around: _Around, *, make: bool = False) -> tuple[str, int | None]:
-    """The word to execute with, and a descriptor that it needs."""
-    if isinstance(word, str):
-        return word, None
-    if isinstance(word, Program):
-        return _executable(word, around).path, None
-    try:
-        if isinstance(word, Beneath):
-            create = word.create if make else None
-            pinned = pinning.pin_beneath(word.base, word.path, around.owners, word.pin, create, around.seen)
-            return pinned.word, pinned.descriptor
-        if isinstance(word, FixedPath):
-            return _fixed(word, around), None
-        # Held until the command is over: that it is this process can be said of now, that its number is not
-        # given to another before the command uses it cannot; a KillFilter can.
-        program = _executable(Program(word.program), around)
-        return str(word.pid), _open_process(word.pid, program, around)
-    except (host.UntrustedPath, OSError, ValueError) as error:
-        # Whatever depends on a path that the client chose is denied, with one text.
-        raise NotBound(Denied, _refusal(word, error)) from error
+def _paths(
+    plan: ExecPlan, options: Options, cwd: str, around: _Around
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """The words that are paths, by their place among the arguments, and below which directories no link may
+    count.
+
+    A word is resolved as far as `around.owners` alone can change what it names, and says itself from there
+    on.
+    """
+    programs = [plan.program.name, *(word.name for word in plan.arguments if isinstance(word, Program))]
+    elsewhere = len(programs) > 1 and places.last(plan.program.name) in _OTHER_TREE
+    judged = len(plan.arguments) - plan.free
+    words: dict[int, str] = {}
+    below: dict[str, str] = {}
+    inner = False
+    for index, word in enumerate(plan.arguments):
+        inner = inner or isinstance(word, Program)
+        try:
+            if isinstance(word, Beneath | FixedPath):
+                if elsewhere:
+                    raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
+                words[index], place = _named(word, len(programs) > 1, around)
+                if place is not None:
+                    below[words[index]] = place
+            elif isinstance(word, str) and index < judged and (cwd != "/" or "/" in word):
+                if elsewhere and inner and places.has_path(word):
+                    raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
+                below |= _places(word, cwd, len(programs) > 1, around)
+        except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
+            # Whatever depends on a path that the client chose is denied, with one text.
+            raise _not_bound(error, _refusal(word, error)) from error
+    if not below or any(places.last(program) in behaviour.ANYTHING for program in programs):
+        return words, ()
+    for program in programs:
+        given = [word for word in plan.arguments if isinstance(word, str)]
+        if problem := behaviour.problem(program, given, opens_paths=options.opens_paths):
+            path, place = next(iter(below.items()))
+            raise NotBound(Denied, f"{problem}, and others can change what is in {place}: {path!a}")
+    if around.no_places:
+        raise NotBound(
+            Denied, f"others can change what is in {next(iter(below.values()))}, and {around.no_places}"
+        )
+    for path, place in below.items():
+        try:
+            places.look_below(place, path)
+        except (host.UntrustedPath, host.Unsure) as error:
+            raise _not_bound(error, f"the word {path!a} is refused: {error}") from error
+    return words, tuple(sorted(set(below.values())))
 
 
-def _refusal(word: Beneath | FixedPath | ProcessOf, error: Exception) -> str:
+def _named(word: Beneath | FixedPath, chained: bool, around: _Around) -> tuple[str, str | None]:
+    """The word for the command, and the place that it leads into. `chained`: by way of another program."""
+    if isinstance(word, FixedPath):
+        # An inner command may see another of these trees than this process.
+        return (word.path if places.is_in(word.path, places.KERNEL_TREES) else _fixed(word, around)), None
+    if places.is_in(word.base, ("/proc",)):
+        if not places.is_in(word.base, places.WITHOUT_LINKS):
+            raise host.UntrustedPath("processes decide where links below /proc lead")
+        return places.as_written(word.base, word.path), None
+    if chained and places.is_in(word.base, ("/sys",)):
+        raise host.UntrustedPath("the inner command may see another /sys")
+    return places.beneath(word.base, word.path, around.owners, around.seen)
+
+
+def _places(word: str, cwd: str, chained: bool, around: _Around) -> dict[str, str]:
+    """The paths in a word that lead below a place, each with it."""
+    found = {}
+    for path in places.paths_in(word, cwd):
+        if chained and places.is_in(path, places.KERNEL_TREES):
+            continue
+        walked = places.walk(path, around.owners, around.seen)
+        if walked.place is not None:
+            found[walked.path] = walked.place
+    return found
+
+
+def _refusal(word: Word, error: Exception) -> str:
     """For the audit record and for `rootwrapctl`; a client does not see it."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(word, Beneath):
         return f"the word {word.path!a} is refused, wanted beneath {word.base}: {why}"
-    if isinstance(word, FixedPath):
-        return f"the word {word.path!a} is refused: {why}"
-    return f"the process {word.pid} is refused, wanted one of {word.program}: {why}"
+    return f"the word {word.path if isinstance(word, FixedPath) else word!a} is refused: {why}"
 
 
 def _fixed(word: FixedPath, around: _Around) -> str:
@@ -290,7 +348,7 @@ def _bind_signal(plan: SignalPlan, options: Options, around: _Around) -> BoundSi
             raise NotBound(Denied, f"process {plan.pid} ended while it was looked at")
     except OSError as error:
         os.close(pidfd)
-        raise NotBound(Denied, f"process {plan.pid}: {error}") from error
+        raise _not_bound(error, f"process {plan.pid}: {error}") from error
     except BaseException:
         os.close(pidfd)
         raise
@@ -305,7 +363,7 @@ def _open_process(pid: int, program: host.Executable, around: _Around) -> int:
         # From here on the number may be reused; the descriptor stays with the one process.
         pidfd = os.pidfd_open(pid)
     except OSError as error:
-        raise NotBound(Denied, f"no process {pid}: {error}") from error
+        raise _not_bound(error, f"no process {pid}: {error}") from error
     if not host.runs_program(pid, program, around.owners):
         os.close(pidfd)
         raise NotBound(Denied, f"process {pid} does not run {program.path}")
@@ -329,5 +387,5 @@ def _bind_read(plan: ReadPlan, around: _Around) -> BoundRead:
             os.close(descriptor)
             raise OSError(errno.EINVAL, "not a regular file")
     except (host.UntrustedPath, OSError) as error:
-        raise NotBound(Denied, f"the file {plan.path!a} is refused: {error}") from error
+        raise _not_bound(error, f"the file {plan.path!a} is refused: {error}") from error
     return BoundRead((descriptor,), descriptor)

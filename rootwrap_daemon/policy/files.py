@@ -14,8 +14,8 @@ from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import KillFilter
-from rootwrap_daemon.filters.values import Options, Pin
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.filters.values import Options
+from rootwrap_daemon.policy import bind, declared, host
 
 #: Bytes of one filter file. The largest of the files known is 14 KiB.
 MAX_FILE: Final = 4 * 1024 * 1024
@@ -32,6 +32,8 @@ class Loaded:
     kept: frozenset[str] | None = None
     #: Can the commands of other users be run?
     as_root: bool = True
+    #: Why no command may have a path in which others can change something, None if one may.
+    no_places: str | None = None
     #: Who runs the filters' commands, by names of user and group.
     identities: dict[tuple[str, str | None], host.Identity] = field(default_factory=dict)
 
@@ -49,6 +51,9 @@ def load(
     would; by default as this user.
     """
     loaded = Loaded(kept=kept, as_root=os.geteuid() == 0 if as_root is None else as_root)
+    loaded.no_places = host.hard_links_problem()
+    if (as_root is None and not host.can_mount()) or not (kept is None or "CAP_SYS_ADMIN" in kept):
+        loaded.no_places = "the daemon has no CAP_SYS_ADMIN"
     for directory in directories:
         try:
             found = host.resolve_owned(directory, owners)
@@ -100,35 +105,17 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
     loaded.unmatched |= read.unmatched
     for one in read.filters:
         try:
-            _check(loaded, one)
+            found = _check(loaded, one, owners)
         except Fault as fault:
             _add(loaded, Severity.ERROR, path, fault.at(one.location), one.name.lower())
         else:
             loaded.filters.append(one)
+            for doubt in found:
+                _add(loaded, Severity.WARNING, path, doubt.at(one.location))
 
 
-#: Commands that act on a name, not on what it names: only they can be given a directory and a name in it. The
-#: second two go into what the name names, if that is a directory, unless they are told not to.
-_ACT_ON_NAMES: Final = frozenset(("rm", "mkdir", "rmdir"))
-_ACT_ON_NAMES_WITH_T: Final = frozenset(("mv", "ln"))
-
-
-def _check_parent(one: Filter) -> None:
-    """Raise Fault for a command that may follow the name that it gets by `pin = parent`."""
-    command = one.program.rpartition("/")[2]
-    if command in _ACT_ON_NAMES or (
-        command in _ACT_ON_NAMES_WITH_T and tuple(one.literals.get(1, ())) == ("-T",)
-    ):
-        return
-    if command in _ACT_ON_NAMES_WITH_T:
-        what = f"pin = parent, and {command} goes into a directory of that name"
-        raise Fault("unusable", what, "make -T its first argument")
-    what = f"pin = parent, and {command} may follow what the name names"
-    raise Fault("unusable", what, "use pin = object")
-
-
-def _check(loaded: Loaded, one: Filter) -> None:
-    """Raise Fault, without a location, for a filter that cannot be used on this host."""
+def _check(loaded: Loaded, one: Filter, owners: frozenset[int]) -> list[Fault]:
+    """What a filter may not mean on this host. Raises Fault, without a location."""
     options = one.options
     user = (one.run_as, options.group)
     try:
@@ -144,11 +131,15 @@ def _check(loaded: Loaded, one: Filter) -> None:
             what = f"target_user: no user {options.target_user!r} here"
             raise Fault("account", what, "name one that is there") from None
     _check_capabilities(options, identity)
-    if options.pin is Pin.PARENT:
-        _check_parent(one)
+    trusted = bind.trusted_by(identity, options, owners)
+    found = declared.check(one, trusted)
+    if loaded.no_places and declared.has_place(one, trusted):
+        what = f"others can change paths in its words, and {loaded.no_places}"
+        raise Fault("unusable", what, "give the directories to root, or the daemon what it needs")
     if lacking := sorted(_needed(one, identity) - loaded.kept) if loaded.kept is not None else []:
         what = f"the daemon gives up {', '.join(lacking)}, which this needs"
         raise Fault("unusable", what, "add it to capabilities")
+    return found
 
 
 def _check_capabilities(options: Options, identity: host.Identity) -> None:

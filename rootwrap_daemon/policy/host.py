@@ -14,13 +14,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-_MAX_LINKS: Final = 40  # as the kernel: path_resolution(7)
+MAX_LINKS: Final = 40  # as the kernel: path_resolution(7)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 _INVALID_ID: Final = 2**32 - 1  # (uid_t) -1: "no change" to setresuid(2)
 
 
 class UntrustedPath(Exception):
     """Somebody who is not trusted can change what this path names. The text says who and where."""
+
+
+class Unsure(Exception):
+    """The host could not be asked: what was to be judged is neither right nor wrong."""
+
+
+#: What no answer about a path is: errno(3). The same question may be answered a moment later.
+_UNSURE: Final = frozenset(
+    (
+        *(errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO),
+    )
+)
+
+
+def is_unsure(error: Exception) -> bool:
+    """True for an error that says nothing about the path or process that was asked about."""
+    return isinstance(error, Unsure) or (isinstance(error, OSError) and error.errno in _UNSURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,7 @@ def resolve(
             if status.st_uid not in owners:
                 raise UntrustedPath(f"the link {here} belongs to user {status.st_uid}")
             links += 1
-            if links > _MAX_LINKS:
+            if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             target = os.readlink(here)
             if target.startswith("/"):
@@ -258,6 +276,26 @@ def base_owners(uid: int | None = None) -> frozenset[int]:
     return frozenset(owners)
 
 
+_CAP_SYS_ADMIN: Final = 21
+
+
+def hard_links_problem() -> str | None:
+    """Why somebody may have given a second name to a file that he may not write, None if nobody can:
+    proc(5)."""
+    try:
+        with open("/proc/sys/fs/protected_hardlinks", encoding="ascii") as file:
+            return "fs.protected_hardlinks is 0" if file.read().strip() == "0" else None
+    except OSError as error:
+        return f"fs.protected_hardlinks cannot be read: {error.strerror}"
+
+
+def can_mount() -> bool:
+    """True if this process has CAP_SYS_ADMIN, which a mount namespace needs: unshare(2). Raises OSError."""
+    with open("/proc/thread-self/status", "rb") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapEff:"))
+    return bool(effective >> _CAP_SYS_ADMIN & 1)
+
+
 def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
     """True if process `pid` executes `program`, or the file that stood at its path before an upgrade."""
     link = f"/proc/{pid}/exe"
@@ -271,7 +309,9 @@ def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
             and status.st_uid in owners
             and os.readlink(link) == f"{os.path.realpath(program.path)} (deleted)"
         )
-    except OSError:
+    except OSError as error:
+        if is_unsure(error):
+            raise
         return False
 
 

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rootwrap_daemon.errors import ConfigurationError, Denied, EnvironmentDenied, Error, ExecutableNotFound
+from rootwrap_daemon.errors import (
+    ConfigurationError,
+    Denied,
+    EnvironmentDenied,
+    Error,
+    ExecutableNotFound,
+    InternalError,
+)
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.ruleset import RuleSet
@@ -47,7 +54,8 @@ class Policy:
     """Everything that decides about a request; a reload makes a new one of the next generation.
 
     `exec_dirs`: those of the settings that exist and are trusted. `owners`: uids that may own programs and
-    filters. `loaded`: when, in seconds since the epoch. `status_gid`: whose members may see the status.
+    filters. `no_places`: why no command may have a path in which others can change something. `loaded`: when,
+    in seconds since the epoch. `status_gid`: whose members may see the status.
     """
 
     settings: Settings
@@ -59,6 +67,7 @@ class Policy:
     allowed_uids: frozenset[int]
     allowed_gids: frozenset[int]
     findings: tuple[Finding, ...]
+    no_places: str | None = None
     loaded: float = 0.0
     status_gid: int | None = None
 
@@ -96,19 +105,21 @@ _MESSAGES = {
     Denied: "no filter allows this command",
     EnvironmentDenied: "no filter allows this command with these variables",
     ExecutableNotFound: "the program is not available on this host",
+    InternalError: "this host could not be looked at; try again",
 }
 
 
-def judge(policy: Policy, request: Request, *, make: bool = True) -> Allowed | Refused:
+def judge(policy: Policy, request: Request) -> Allowed | Refused:
     """Match and bind. A match that cannot be bound goes on to the next filter.
 
-    `make`: as for `bind`; without, nothing on the host is changed.
+    Where the host did not answer, no other filter decides instead: that is refused as InternalError.
     """
     unbound: tuple[Match, NotBound] | None = None
     seen = host.Seen()
     # Their options hold for the record, though none of them can be used.
     matched: list[Match] = []
-    for match in policy.ruleset.matches(request):
+    matches = policy.ruleset.matches(request)
+    for match in matches:
         if not isinstance(match, Match):
             matched += match.matches
             if unbound is not None:
@@ -118,9 +129,13 @@ def judge(policy: Policy, request: Request, *, make: bool = True) -> Allowed | R
             return Refused(error, _MESSAGES[error], match.reason.value, name, shown_to_all(matched))
         try:
             shown = shown_to_all((*matched, match)) if matched else match.shown
-            return Allowed(match.name, match.options, bind(match, policy, make=make, seen=seen), shown)
+            return Allowed(match.name, match.options, bind(match, policy, seen=seen), shown)
         except NotBound as error:
             matched.append(match)
+            if error.error is InternalError:
+                unbound = (match, error)
+                matched += (one for one in matches if isinstance(one, Match))
+                break
             # "Not available" is said only if that is all that stands in the way of every filter.
             if unbound is None or unbound[1].error is ExecutableNotFound:
                 unbound = (match, error)
@@ -173,6 +188,7 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
         allowed_gids,
         tuple(loaded.findings),
         loaded=time.time(),
+        no_places=loaded.no_places,
         status_gid=status_gid,
     )
 

@@ -134,7 +134,7 @@ set_env = TZ=UTC
     assert (effect.no_new_privs, effect.capabilities, effect.env["TZ"]) == (True, ("CAP_NET_ADMIN",), "UTC")
 
 
-def test_shows_a_held_path_by_its_object(tmp_path: Path) -> None:
+def test_shows_where_no_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "open" / "a").write_text("x")
@@ -143,12 +143,12 @@ def test_shows_a_held_path_by_its_object(tmp_path: Path) -> None:
     assert explained.allowed
     assert explained.effect is not None
     assert explained.effect.argv[2] == f"{tmp_path}/open/a"
-    assert explained.effect.held == (2,)
+    assert explained.effect.nosymfollow == (f"{tmp_path}/open",)
 
 
 def test_nothing_runs_and_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     filters = tmp_path / "x.filters"
-    filters.write_text(f"[Filters]\ntouch: PathFilter, touch, root, {tmp_path}\n[touch]\ncreate = 0600\n")
+    filters.write_text(f"[Filters]\ntouch: PathFilter, touch, root, {tmp_path}\n")
     before = sorted(tmp_path.iterdir())
     child = os.fork()
     if child == 0:

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.root
 
 #: What both filters of a chain must say.
 SAME = ("group", "capabilities", "cwd", "umask", "no_new_privs")
-#: Seen elsewhere: paths in test_pinning, processes in test_kill, the stop of a daemon in test_popen.
-ELSEWHERE = ("pin", "create", "target_user", "started_by", "on_stop")
+#: Seen elsewhere: paths in test_options, processes in test_kill, the stop of a daemon in test_popen.
+ELSEWHERE = ("opens_paths", "target_user", "started_by", "on_stop")
 PAIRS = [
     (name, kind)
     for name, row in OPTIONS.items()
@@ -163,7 +163,7 @@ def observe(daemon: Daemon, client: Client, option: str, words: list[str]) -> No
 def test_none_of_it_is_so_without_the_option(served: tuple[Daemon, Path]) -> None:
     daemon, base = served
     with daemon.client() as client:
-        plain = output(client, argv("CommandFilter", base / "pin")).splitlines()
+        plain = output(client, argv("CommandFilter", base / "opens_paths")).splitlines()
     assert not {"X=1", "/usr", "0077", "65534", f"CapEff:\t{0:016x}", "NoNewPrivs:\t1"} & set(plain)
     assert {"password=hunter2", "0022", "/", "0"} < set(plain)
     assert os.getuid() == 0

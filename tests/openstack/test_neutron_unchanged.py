@@ -34,9 +34,6 @@ privsep: ArgvFilter, {scripts}/privsep-helper, root, --config-file, {conf}, --pr
 # For AsyncProcess.
 monitor: ArgvFilter, ip, root, -o, monitor, link
 
-[privsep]
-pin = no
-
 [monitor]
 timeout = none
 signals = KILL, TERM

@@ -4,6 +4,7 @@ RACE_SECONDS sets how long each race is run; a few seconds by default, a minute 
 """
 
 import contextlib
+import ctypes
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from tests.real_daemon import Daemon, NewDaemon, wait_for
 
 SECONDS = float(os.environ.get("RACE_SECONDS", "3"))
 AGENT = 61111
+libc = ctypes.CDLL(None, use_errno=True)
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(max(120, SECONDS * 4))]
 
@@ -60,13 +62,33 @@ def replace_with(target: Path, make: Callable[[str], None]) -> None:
     os.rename(new, target)
 
 
+def exchange(one: str, other: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE."""
+    at_fdcwd, rename_exchange = -100, 2
+    libc.renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange)
+
+
 def plain(path: str) -> None:
     with open(path, "x", encoding="utf-8"):
         pass
 
 
-@pytest.mark.parametrize("pin", ["auto", "object"])
-def test_links_flipped_beneath_a_base(new_daemon: NewDaemon, pin: str) -> None:
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "chown 61112 {target}",
+        "chown -R 61112 {base}",
+        "chmod 666 {target}",
+        "cp -- {mine} {directory}",
+        "cp -r {base} {copy}",
+        "mv -f {mine} {target}",
+        "tee {directory}/secret",
+        "rm -r {directory}",
+        "tar -cf {copy} -C {base} .",
+        "find {base} -name secret -delete",
+    ],
+)
+def test_links_flipped_in_a_place(new_daemon: NewDaemon, argv: str) -> None:
     daemon = new_daemon(start=False)
     base, outside = daemon.directory / "base", daemon.directory / "outside"
     for path in (base, outside, base / "sub"):
@@ -75,61 +97,58 @@ def test_links_flipped_beneath_a_base(new_daemon: NewDaemon, pin: str) -> None:
     os.chown(outside, 0, 0)
     outside.chmod(0o755)
     secret = outside / "secret"
-    secret.write_text("x")
-    shared = base / "shared"
-    shared.write_text("x")
-    # What a hard link to a file of root would be where the kernel allows one: two names, one of them outside.
-    os.link(shared, outside / "linked")
-    # The kernel lets an agent link what it may read and write (protected_hardlinks).
-    group = outside / "group"
-    group.write_text("x")
-    os.chown(group, 0, AGENT)
-    group.chmod(0o660)
-    outside.chmod(0o755)
-    target, directory = base / "target", base / "directory"
-    daemon.configure(f"[Filters]\nc: PathFilter, chown, root, 61112, {base}\n[c]\npin = {pin}\n")
+    secret.write_text("secret of root")
+    secret.chmod(0o600)
+    names = {name: base / name for name in ("target", "directory", "mine", "copy")}
+    target, directory = names["target"], names["directory"]
+    program, *words = argv.split()
+    fields = ", ".join(f"{{path={base}}}" if word[0] == "{" else word for word in words)
+    daemon.configure(f"[Filters]\nc: ArgvFilter, {program}, root, {fields}\n")
     daemon.start()
+    before = secret.stat()
 
     def flip_name() -> None:
         replace_with(target, plain)
         replace_with(target, lambda new: os.symlink(secret, new))
-        replace_with(target, lambda new: os.link(shared, new))
-        replace_with(target, os.mkfifo)
-
-    def flip_hard_link() -> None:
-        # The file outside has one name again each time ours is taken away: its own.
-        replace_with(target, lambda new: os.link(group, new))
-        replace_with(target, plain)
 
     def flip_directory() -> None:
+        # An exchange leaves no moment without one of the two.
         new = f"{directory}.{os.getpid()}"
-        with contextlib.suppress(OSError):
-            os.rename(directory, new)
-        os.symlink(outside, directory)
-        os.unlink(directory)
-        with contextlib.suppress(OSError):
-            os.rename(new, directory)
-        with contextlib.suppress(OSError):
-            os.mkdir(directory)
+        for path, make in ((directory, os.mkdir), (new, lambda path: os.symlink(outside, path))):
+            with contextlib.suppress(OSError):
+                make(path)
+        exchange(str(directory), new)
         with contextlib.suppress(OSError):
             plain(f"{directory}/secret")
 
-    ran = refused = 0
-    with flipping(flip_name, flip_hard_link, flip_directory), daemon.client() as client:
-        end = time.monotonic() + SECONDS
-        # On a busy machine longer, until both were seen.
-        while time.monotonic() < end or not (ran and refused):
-            for word in (target, directory / "secret", base / "sub" / ".." / "directory" / "secret"):
-                try:
-                    client.run(["chown", "61112", str(word)])
-                    ran += 1
-                except Denied:
-                    refused += 1
-    print(f"{pin}: {ran} ran, {refused} refused")
+    def flip_entries() -> None:
+        for name in ("mine", "secret"):
+            with contextlib.suppress(OSError):
+                plain(str(base / name))
+            with contextlib.suppress(OSError):
+                replace_with(directory / name, lambda new: os.symlink(secret, new))
+
+    ran = failed = 0
+    with flipping(flip_name, flip_directory, flip_entries), daemon.client() as client:
+        end = time.monotonic() + SECONDS / 3
+        while time.monotonic() < end:
+            shutil.rmtree(names["copy"], ignore_errors=True)
+            names["copy"].unlink(missing_ok=True)
+            try:
+                done = client.run([word.format(**names, base=base) for word in argv.split()], input=b"x")
+                ran, failed = ran + 1, failed + (done.returncode != 0)
+                assert b"secret of root" not in done.stdout
+            except Denied:
+                continue
+            for path in (names["copy"] / "secret", names["copy"] / "target", names["copy"]):
+                if path.is_file() and not path.is_symlink():
+                    assert b"secret of root" not in path.read_bytes()
+    print(f"{argv}: {ran} ran, {failed} of them failed")
     assert ran > 0
-    assert refused > 0
-    for path in (secret, group, outside / "linked", outside):
-        assert path.stat().st_uid != 61112, path
+    after = secret.stat()
+    assert (after.st_uid, after.st_mode, after.st_nlink) == (before.st_uid, before.st_mode, before.st_nlink)
+    assert sorted(os.listdir(outside)) == ["secret"]
+    assert secret.read_text() == "secret of root"
 
 
 def test_file_flipped_under_a_read(new_daemon: NewDaemon) -> None:
@@ -185,6 +204,7 @@ class _Policy:
     def __init__(self) -> None:
         self.exec_dirs = ("/usr/bin", "/bin")
         self.owners = frozenset((0,))
+        self.no_places: str | None = None
         self.identities: dict[tuple[str, str | None], host.Identity] = {("root", None): host.identity("root")}
 
 

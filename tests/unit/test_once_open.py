@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rootwrap_daemon.filters import filter_file, ip, options, ruleset
 from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.patterns import Pattern
 from rootwrap_daemon.filters.values import Match
-from rootwrap_daemon.policy import bind, files
+from rootwrap_daemon.policy import bind
 from rootwrap_daemon.policy.bind import NotBound
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import OWNERS, STRANGER, Host, directory, file
@@ -108,35 +107,6 @@ def test_file_of_a_stranger_in_a_sticky_directory_is_not_read(tmp_path: Path, wo
     found = rules(f"r: ReadFileFilter, {sticky}/f", "n: ChainingRegExpFilter, nice, root, nice")
     with pytest.raises(NotBound):
         bind.bind(matched(found, *words, f"{sticky}/f"), Host()).close()
-
-
-@pytest.mark.root
-@pytest.mark.parametrize(
-    ("definition", "loads"),
-    [
-        ("mv, root, BASE, BASE", False),
-        ("ln, root, -s, BASE, BASE", False),
-        ("mv, root, -T, BASE, BASE", True),
-        ("rm, root, BASE", True),
-        ("chown, root, pass, BASE", False),
-    ],
-)
-def test_pinned_parent_is_for_what_stays_in_it(tmp_path: Path, definition: str, loads: bool) -> None:
-    # mv and ln go into a directory that the last name is a link to, unless -T forbids it.
-    filters = directory(tmp_path / "filters.d")
-    text = f"[Filters]\na: PathFilter, {definition.replace('BASE', str(tmp_path))}\n[a]\npin = parent\n"
-    file(filters / "a.filters", text)
-    assert bool(files.load([str(filters)], OWNERS, None).filters) is loads
-
-
-def test_what_is_only_asked_about_is_not_made(tmp_path: Path) -> None:
-    base = directory(tmp_path / "base", 0o777)
-    found = rules(f"m: PathFilter, touch, root, {base}, {base}", "[m]", "create = 0600")
-    with pytest.raises(NotBound):
-        bind.bind(matched(found, "touch", f"{base}/new", f"{base}/no/such"), Host())
-    assert os.listdir(base) == []
-    bind.bind(matched(found, "touch", f"{base}/new", f"{base}/new2"), Host(), make=False).close()
-    assert os.listdir(base) == []
 
 
 @pytest.mark.parametrize(

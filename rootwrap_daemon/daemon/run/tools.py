@@ -79,8 +79,8 @@ def _split(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 def _mounts(bound: BoundExec) -> list[str]:
     if not bound.nosymfollow:
         return []
-    # `slave`: what is unmounted on the host is not kept busy by a command.
-    unshare = [_tool("unshare"), "--mount", "--propagation", "slave", "--"]
+    # `private`: what an agent mounts below such a directory meanwhile (fusermount(1)) would lack the flag.
+    unshare = [_tool("unshare"), "--mount", "--propagation", "private", "--"]
     return [*unshare, _tool("sh"), "-c", _MOUNT, "sh", _tool("mount"), *bound.nosymfollow, "--"]
 
 

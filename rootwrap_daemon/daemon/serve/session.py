@@ -177,7 +177,7 @@ class Session:
         policy = self._policy()
         request = canonical(check.argv, check.env, stdin=False)
         records = Records(self.instance.audit, self.peer, request, policy.generation)
-        judged = judge(policy, request, make=False)
+        judged = judge(policy, request)
         if isinstance(judged, Refused):
             records.refuse("check", judged)
             return Verdict(records.id, False, "")

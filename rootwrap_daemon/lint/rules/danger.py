@@ -8,12 +8,12 @@ from typing import Final
 
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.ini import Field
-from rootwrap_daemon.filters.values import Pin
 from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import programs
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.policy.behaviour import RESOLVES
 
 
 def _at(part: Field, what: str, instead: str, **more: object) -> Problem:
@@ -120,27 +120,32 @@ def everything_beneath(subject: Subject) -> Iterator[Problem]:
                 yield _at(part, "the base directory / contains everything", "name the directory meant")
 
 
-@rule("RW312", Severity.WARNING)
-def not_pinned(subject: Subject) -> Iterator[Problem]:
-    """A filter with `pin = no`.
+@rule("RW312", Severity.ERROR)
+def not_so(subject: Subject) -> Iterator[Problem]:
+    """A filter with `opens_paths = yes` of a program that resolves links itself, or changes mounts.
 
-    The command then gets a path, not the thing that was checked: who can write in the directory can put a
-    link there in between.
+    The option says of a program that is not known that it only opens the paths that it is given. Of this one
+    it is known that it does not.
 
     Found::
 
-        ls: PathFilter, ls, root, /var/lib/nova
-        [ls]
-        pin = no
+        swap: ArgvFilter, swapon, root, {path=/var/lib/nova}
+        [swap]
+        opens_paths = yes
 
     Fine::
 
-        ls: PathFilter, ls, root, /var/lib/nova
+        show: ArgvFilter, my-tool, root, {path=/var/lib/nova}
+        [show]
+        opens_paths = yes
     """
     for line in subject.lines:
-        if line.filter is not None and line.filter.options.pin is Pin.NO:
-            what = f"{line.entry.name}: pin = no"
-            yield _at(line.entry.fields[0], what, "take it out, or use pin = object or pin = parent")
+        if line.filter is not None and line.filter.options.opens_paths and line.program in RESOLVES:
+            yield _at(
+                line.entry.fields[0],
+                f"{line.entry.name}: {line.program} resolves links",
+                "take the option out",
+            )
 
 
 _CONTEXT: Final = "--privsep_context"

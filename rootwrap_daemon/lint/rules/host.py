@@ -3,18 +3,18 @@
 Promises: asks the host what the daemon asks it, by the daemon's own functions. Reads, and changes nothing.
 """
 
+import contextlib
 from collections.abc import Iterator
 
-from rootwrap_daemon.filters.argv import ArgvFilter
-from rootwrap_daemon.filters.finding import Location
-from rootwrap_daemon.filters.ini import Entry, Field
-from rootwrap_daemon.filters.kinds import PathFilter, ReadFileFilter
-from rootwrap_daemon.filters.values import Beneath
+from rootwrap_daemon.filters.finding import Fault, Location
+from rootwrap_daemon.filters.ini import Entry
+from rootwrap_daemon.filters.kinds import ReadFileFilter
 from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Edit, Problem, Severity
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.suppress import start_of
+from rootwrap_daemon.policy import declared
 from rootwrap_daemon.policy import host as looks
 
 _PATHS = ("filters_path", "exec_dirs")
@@ -114,54 +114,48 @@ def no_user(subject: Subject) -> Iterator[Problem]:
 
 
 @rule("RW204", Severity.WARNING)
-def writable_base(subject: Subject) -> Iterator[Problem]:
-    """A directory of a PathFilter, or a file to be read, that others than trusted owners can change.
+def replaceable(subject: Subject) -> Iterator[Problem]:
+    """A directory of a filter that others can replace, or a file to be read that they can change.
 
-    Who can write there can put a link in the place of what was checked. The daemon hands on what it checked
-    by a descriptor; oslo.rootwrap hands on the name.
+    Who can write above the directory decides which of his directories is meant by its name: the filter gives
+    all that lies in the one above. The file of a ReadFileFilter is refused at each request.
 
     Found::
+
+        x: PathFilter, ls, root, /scratch/shared/data
+
+    Found::
+
+        x: ReadFileFilter, /scratch/shared/file
+
+    Fine::
 
         x: PathFilter, ls, root, /scratch/shared
 
-    Found::
-
-        x: ArgvFilter, ls, root, {path=/scratch/shared}
-
     Fine::
 
-        x: PathFilter, ls, root, /scratch/private
-
-    Fine::
-
-        kill: ArgvFilter, kill, root, -9, {pid=/usr/bin/ls}
+        x: ArgvFilter, ls, root, {path=/scratch/private}
     """
     if subject.host is None:
         return
+    owners = subject.host.owners
     for line in subject.lines:
-        for path, part in _bases(line):
+        one = line.filter
+        if isinstance(one, ReadFileFilter):
+            part = line.entry.fields[1]
             try:
-                looks.resolve_owned(path, subject.host.owners)
+                looks.resolve_owned(one.program, owners)
             except looks.UntrustedPath as error:
                 instead = "give it to root if no other needs to write there"
                 yield Problem(part.location, str(error), instead, len(part.text.partition("\n")[0]))
             except OSError:
                 # Not there yet: the daemon looks again at each request.
                 continue
-
-
-def _bases(line: Line) -> Iterator[tuple[str, Field]]:
-    """The paths on the host that a filter names, each with the field that does."""
-    fields = line.entry.fields
-    if isinstance(line.filter, PathFilter):
-        yield from ((part.text, part) for part in fields[3:] if part.text.startswith("/"))
-    elif isinstance(line.filter, ReadFileFilter):
-        yield line.filter.program, fields[1]
-    elif isinstance(line.filter, ArgvFilter):
-        # Any word will do, a number for {pid}.
-        things = [make("1") for make in line.filter.pattern.makes.values()]
-        bases = sorted({thing.base for thing in things if isinstance(thing, Beneath)})
-        yield from ((base, fields[0]) for base in bases)
+        elif one is not None:
+            with contextlib.suppress(Fault):
+                # The loader tells of what cannot be used.
+                for fault in declared.check(one, owners):
+                    yield Problem(one.location, fault.what, fault.remedy, len(line.entry.name))
 
 
 @rule("RW205", Severity.ERROR)

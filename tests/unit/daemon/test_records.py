@@ -128,7 +128,7 @@ def test_options_of_the_filter_hold_for_refusals(
     tmp_path: Path, path: Path, lines: list[str], request_: Request
 ) -> None:
     policy = things.policy(tmp_path, *lines)
-    judged = judge(policy, request_, make=False)
+    judged = judge(policy, request_)
     assert isinstance(judged, Refused)
     audit = Audit(str(path), required=True, owners=things.OWNERS)
     Records(audit, PEER, request_, policy.generation).refuse("denied", judged)

@@ -1,8 +1,10 @@
 """Filters from the lines of a [Filters] section."""
 
+from dataclasses import replace
+
 from rootwrap_daemon.filters import filter_file, ruleset
 from rootwrap_daemon.filters.finding import Finding, Severity
-from rootwrap_daemon.filters.values import Denied, Match, Plan, Request
+from rootwrap_daemon.filters.values import Denied, ExecPlan, Match, Plan, Request
 
 FILE = "/etc/x.filters"
 
@@ -28,6 +30,8 @@ def match(rules: ruleset.RuleSet, *argv: str, env: tuple[tuple[str, str], ...] =
 
 
 def plan(rules: ruleset.RuleSet, *argv: str) -> Plan | None:
-    """What would run, None if denied."""
+    """What would run, None if denied; without how many of its words may be anything."""
     found = match(rules, *argv)
-    return found.plan if isinstance(found, Match) else None
+    if not isinstance(found, Match):
+        return None
+    return replace(found.plan, free=0) if isinstance(found.plan, ExecPlan) else found.plan

@@ -6,9 +6,9 @@ import pytest
 
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.kinds import KINDS
-from rootwrap_daemon.filters.values import Beneath, ExecPlan, Plan, Program, ReadPlan, SignalPlan, Word
+from rootwrap_daemon.filters.values import Beneath, ExecPlan, Match, Plan, Program, ReadPlan, SignalPlan, Word
 from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES, is_dangerous_variable
-from tests.unit.filters.lines import errors, plan, read, rules
+from tests.unit.filters.lines import errors, match, plan, read, rules
 
 Argv = tuple[str, ...]
 
@@ -477,3 +477,22 @@ def test_dangerous_variables(name: str) -> None:
 def test_other_variables(name: str) -> None:
     assert not is_dangerous_variable(name)
     assert name not in DANGEROUS_VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("line", "argv", "free"),
+    [
+        ("x: CommandFilter, cat, root", "cat a b", 2),
+        ("x: IpFilter, ip, root", "ip -4 link", 2),
+        ("x: EnvFilter, env, root, A=, cat", "env A=1 cat a b", 2),
+        ("x: EnvFilter, env, root, A=, cat, a, b", "env A=1 cat a b", 0),
+        ("x: RegExpFilter, cat, root, cat, .*, .*", "cat a b", 0),
+        ("x: PathFilter, cat, root, pass, b", "cat a b", 0),
+        ("x: ArgvFilter, cat, root, {any}...", "cat a b", 0),
+    ],
+)
+def test_which_words_may_be_anything(line: str, argv: str, free: int) -> None:
+    found = match(rules(line), *argv.split())
+    assert isinstance(found, Match)
+    assert isinstance(found.plan, ExecPlan)
+    assert found.plan.free == free

@@ -40,8 +40,7 @@ VALUES = {
     "ambient": "none",
     "no_new_privs": "yes",
     "limits": "core=0",
-    "pin": "object",
-    "create": "0600",
+    "opens_paths": "yes",
     "sanitize": "secrets",
     "audit": "no-argv",
     "target_user": "nobody",
@@ -53,10 +52,8 @@ VALUES = {
 USELESS = [
     ("x: EnvFilter, env, root, A=, ls", "max_word"),
     ("x: EnvFilter, ls, root, A=", "max_word"),
-    ("x: PathFilter, rm, root, pass", "pin"),
-    ("x: PathFilter, rm, root, -f", "create"),
-    ("x: ArgvFilter, rm, root, {name}", "pin"),
-    ("x: ArgvFilter, rm, root", "create"),
+    ("x: EnvFilter, env, root, A=, ls", "opens_paths"),
+    ("x: ArgvFilter, rm, root", "opens_paths"),
 ]
 
 

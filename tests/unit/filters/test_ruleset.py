@@ -20,7 +20,6 @@ from rootwrap_daemon.filters.values import (
     FixedPath,
     Match,
     Options,
-    Pin,
     Plan,
     Program,
     Reason,
@@ -249,7 +248,8 @@ def test_the_inner_word_becomes_the_leafs_program(
 ) -> None:
     found = match(rules(chain, leaf), *words, *inner)
     assert isinstance(found, Match)
-    assert found.plan == ExecPlan(Program(program), (*words[1:], *arguments), "root")  # type: ignore[arg-type]
+    free = len(arguments) - 1 if "CommandFilter" in leaf or "IpFilter" in leaf else 0
+    assert found.plan == ExecPlan(Program(program), (*words[1:], *arguments), "root", free=free)  # type: ignore[arg-type]
     assert found.name == f"{chain[0]}+{leaf.partition(':')[0]}"
 
 
@@ -465,8 +465,8 @@ def test_options(lines: list[str], expected: Options) -> None:
     [
         (["[k]", "target_user = nova"], Options(target_user="nova")),
         (["[k]", "started_by = self"], Options(started_by_us=True)),
-        (["[p]", "pin = object", "create = 640"], Options(pin=Pin.OBJECT, create=0o640)),
-        (["[v]", "pin = parent", "create = 0600"], Options(pin=Pin.PARENT, create=0o600)),
+        (["[p]", "opens_paths = yes"], Options(opens_paths=True)),
+        (["[v]", "opens_paths = no"], Options()),
     ],
 )
 def test_options_of_some_kinds(lines: list[str], expected: Options) -> None:
@@ -530,7 +530,6 @@ def test_a_dangerous_variable_is_a_warning() -> None:
         pytest.param(["[a]", "umask = 8"], (5, 9), "umask: ", ["b"], id="umask 8"),
         pytest.param(["[a]", "umask = 0o22"], (5, 9), "umask: ", ["b"], id="umask 0o22"),
         pytest.param(["[a]", "umask = 4755"], (5, 9), "umask: ", ["b"], id="umask 4755"),
-        pytest.param(["[p]", "create = rw"], (5, 10), "create: ", ["k"], id="create"),
         pytest.param(["[a]", "group = 0"], (5, 9), "group: ", ["b"], id="group 0"),
         pytest.param(["[k]", "target_user = -1"], (5, 15), "target_user: ", ["p"], id="target_user"),
         pytest.param(
@@ -550,16 +549,24 @@ def test_a_dangerous_variable_is_a_warning() -> None:
         pytest.param(["[a]", "limits = nofile=-1"], (5, 10), "limits: ", ["b"], id="limit -1"),
         pytest.param(["[a]", "limits = rss=1"], (5, 10), "limits: ", ["b"], id="limit unknown"),
         pytest.param(["[a]", "limits = cpu=1, cpu=2"], (5, 10), "limits: ", ["b"], id="limit twice"),
-        pytest.param(["[p]", "pin = yes"], (5, 7), "pin: ", ["k"], id="pin"),
+        pytest.param(["[p]", "opens_paths = 1"], (5, 15), "opens_paths: ", ["k"], id="opens_paths"),
         pytest.param(
-            ["[a]", "PIN = object"], (5, 1), "does nothing in a CommandFilter", ["b"], id="pin, kind"
+            ["[a]", "OPENS_PATHS = yes"],
+            (5, 1),
+            "does nothing in a CommandFilter",
+            ["b"],
+            id="opens_paths, kind",
         ),
         pytest.param(
             ["[a]", "target_user = nova"], (5, 1), "does nothing in a CommandFilter", ["b"], id="target, kind"
         ),
         pytest.param(["[p]", "started_by = self"], (5, 1), "does nothing", ["k"], id="started_by, kind"),
         pytest.param(
-            ["[k]", "create = 640"], (5, 1), "does nothing in a KillFilter", ["p"], id="create, kind"
+            ["[k]", "opens_paths = no"],
+            (5, 1),
+            "does nothing in a KillFilter",
+            ["p"],
+            id="opens_paths, KillFilter",
         ),
         pytest.param(["[a]", "sanitize = yes"], (5, 12), "sanitize: ", ["b"], id="sanitize"),
         pytest.param(["[a]", "audit = none"], (5, 9), "audit: ", ["b"], id="audit"),

@@ -37,7 +37,7 @@ line = st.one_of(
         ]
     ),
     st.sampled_from(
-        ["pin = no", "env = PATH, LD_X", "timeout = x", "filters_path = /a, b,", "exec_dirs=, /x"]
+        ["opens_paths = no", "env = PATH, LD_X", "timeout = x", "filters_path = /a, b,", "exec_dirs=, /x"]
     ),
     st.text(max_size=20),
 )

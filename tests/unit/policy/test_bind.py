@@ -1,5 +1,6 @@
 """policy/bind.py: words of a plan become paths, descriptors and processes, or nothing is left open."""
 
+import errno
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import host
@@ -45,7 +46,7 @@ def refused(error: type[Error], what: str, lines: list[str], *argv: str) -> None
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     """Programs of their own, and a base directory that others can write."""
-    for name in ("tool", "other"):
+    for name in ("tool", "other", "cat"):
         program(tmp_path / name)
     program(tmp_path / "writable", mode=0o777)
     for name in ("a", "b"):
@@ -130,62 +131,194 @@ def test_a_program_in_a_directory_of_others(tools: Path) -> None:
 
 
 def test_paths_of_words(tools: Path) -> None:
-    lines = [f"x: PathFilter, {tools}/tool, root, pass, {tools}, {tools}/base, {tools}/base"]
-    words = ("tool", "any", f"{tools}/./new", f"{tools}/base/a", f"{tools}/base/b")
+    lines = [f"x: PathFilter, {tools}/cat, root, pass, {tools}, {tools}/base, {tools}/base"]
+    words = ("cat", "any", f"{tools}/./new", f"{tools}/base/a", f"{tools}/base/out")
     with bound(BoundExec, lines, *words) as found:
-        assert found.argv[:3] == (f"{tools}/tool", "any", f"{tools}/new")
-        assert found.argv[3:] == tuple(f"/proc/self/fd/{number}" for number in found.descriptors)
-        assert len(found.descriptors) == 2
-        for word, name in zip(found.argv[3:], "ab", strict=True):
-            assert os.path.samefile(word, tools / "base" / name)
-    for descriptor in found.descriptors:
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(descriptor)
-
-
-@pytest.mark.parametrize("inner", [False, True])
-def test_a_refused_path_leaves_nothing_open(tools: Path, inner: bool) -> None:
-    lines = [f"x: PathFilter, {tools}/tool, root, {tools}/base, {tools}/base", NICE]
-    argv = ["tool", f"{tools}/base/a", f"{tools}/base/out"]
-    refused(Denied, "is refused", lines, *(["nice", *argv] if inner else argv))
+        assert found.argv == (f"{tools}/cat", "any", f"{tools}/new", *words[3:])
+        assert found.nosymfollow == (f"{tools}/base",)
+        assert found.descriptors == ()
 
 
 @pytest.mark.parametrize(
-    "word", ["{tools}/a", "{tools}/base/missing", "/etc/passwd", "{tools}/base/\udc80", "/\ud800"]
+    ("word", "rest", "place"),
+    [
+        ("{base}/a", "{base}/[ab]", "base"),
+        ("of={base}/a", "of=.*", "base"),
+        ("--file={base}/a", "--file=.*", "base"),
+        ("-C{base}/sub", "-C.*", "base"),
+        ("-oa,dir={base}/a", ".*", "base"),
+        ("lower={plain},upper={base}/a", ".*", "base"),
+        ("{base}:/mnt", ".*", "base"),
+        ("host:{base}/a", ".*", "base"),
+        ("{tools}/to_base/a", ".*", "base"),
+        ("{relative}/a", ".*", "base"),
+        ("if={relative}/a", ".*", "base"),
+        ("{plain}/a", ".*", None),
+        ("{tools}/missing/a", ".*", None),
+        ("{basex}", ".*", None),
+        ("10.0.0.1/24", ".*", None),
+    ],
 )
-def test_paths_refused(tools: Path, word: str) -> None:
-    lines = [f"x: PathFilter, {tools}/tool, root, {tools}/base"]
-    word = word.format(tools=tools)
-    what = re.escape(f"the word {word!a} is refused, wanted beneath {tools}/base: ")
-    refused(Denied, f"^{what}", lines, "tool", word)
+def test_a_path_in_any_word(tools: Path, word: str, rest: str, place: str | None) -> None:
+    base, plain = f"{tools}/base", f"{tools}/plain"
+    link(tools / "to_base", "base")
+    names = {"base": base, "basex": f"{base}x", "plain": plain, "tools": str(tools), "relative": base[1:]}
+    lines = [f"x: RegExpFilter, {tools}/cat, root, cat, {rest.format(**names)}"]
+    with bound(BoundExec, lines, "cat", word.format(**names)) as found:
+        assert found.argv[1] == word.format(**names)
+        assert found.nosymfollow == ((f"{tools}/{place}",) if place else ())
 
 
+@pytest.mark.parametrize("kind", ["ArgvFilter, {tools}/cat, root", "EnvFilter, env, root, A=, {tools}/cat"])
+def test_a_literal_path_is_a_path(tools: Path, kind: str) -> None:
+    words = ["cat", f"of={tools}/base/a", f"{tools}/base/a"]
+    lines = [f"x: {kind.format(tools=tools)}, {words[1]}, {words[2]}"]
+    argv = ["env", "A=1", *words] if "Env" in kind else words
+    with bound(BoundExec, lines, *argv) as found:
+        assert found.nosymfollow == (f"{tools}/base",)
+        assert found.argv[1:] == tuple(words[1:])
+
+
+def test_words_of_a_filter_that_restricts_none_are_its_own(tools: Path) -> None:
+    with bound(BoundExec, [f"x: CommandFilter, {tools}/tool, root"], "tool", f"{tools}/base/a") as found:
+        assert found.nosymfollow == ()
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_program_of_which_nothing_is_known_gets_no_place(tools: Path, chained: bool) -> None:
+    lines = [f"x: ArgvFilter, {tools}/tool, root, {{path={tools}/base}}", NICE]
+    argv = [*(["nice"] if chained else []), "tool", f"{tools}/base/a"]
+    refused(Denied, "nothing is known of how tool uses paths", lines, *argv)
+    with bound(BoundExec, [*lines, "[x]", "opens_paths = yes"], *argv) as found:
+        assert found.nosymfollow == (f"{tools}/base",)
+
+
+@pytest.mark.parametrize(
+    "words", ["mount", "losetup", "swapon", "realpath", "readlink, -f", "sed, --follow-symlinks, -i"]
+)
+def test_a_program_that_resolves_links_gets_no_place(tools: Path, words: str) -> None:
+    name, *options = words.split(", ")
+    program(tools / name)
+    fields = ", ".join((f"{tools}/{name}", "root", *options, f"{{path={tools}/base}}"))
+    lines = [f"x: ArgvFilter, {fields}"]
+    refused(
+        Denied,
+        f"{name} resolves links itself",
+        [*lines, "[x]", "opens_paths = yes"],
+        name,
+        *options,
+        f"{tools}/base/a",
+    )
+
+
+def test_another_tree_of_an_inner_command(tools: Path) -> None:
+    lines = [
+        f"x: PathFilter, {tools}/cat, root, {tools}/plain",
+        "c: ChainingRegExpFilter, chroot, root, chroot, /srv/.*",
+    ]
+    refused(Denied, "another tree", lines, "chroot", "/srv/jail", "cat", f"{tools}/plain/a")
+    lines[0] = f"x: RegExpFilter, {tools}/cat, root, cat, .*"
+    refused(Denied, "another tree", lines, "chroot", "/srv/jail", "cat", "if=/etc/x")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ReadFileFilter, /proc/net/dev", ["cat", "/proc/net/dev"]),
+        ("ReadFileFilter, /proc/self/mounts", ["cat", "/proc/self/mounts"]),
+        ("ReadFileFilter, /sys/class/net/x/mtu", ["cat", "/sys/class/net/x/mtu"]),
+        ("PathFilter, cat, root, /proc/net", ["cat", "/proc/net/dev"]),
+        ("PathFilter, cat, root, /proc/sys/net", ["cat", "/proc/sys/net/ipv4/conf/x/rp_filter"]),
+        ("ArgvFilter, cat, root, {path=/proc/self/net}", ["cat", "/proc/self/net/./dev"]),
+        ("RegExpFilter, cat, root, cat, .*", ["cat", "/proc/self/cwd/x"]),
+    ],
+)
+def test_what_depends_on_who_looks_is_handed_on_as_it_is(line: str, words: list[str]) -> None:
+    with bound(BoundExec, [NICE, f"x: {line}"], "nice", *words) as found:
+        assert found.argv[2:] == tuple(word.replace("/./", "/") for word in words[1:])
+        assert found.nosymfollow == ()
+
+
+@pytest.mark.parametrize("base", ["/proc", "/proc/self", "/proc/1"])
+@pytest.mark.parametrize("words", [[], ["nice"]])
+def test_no_word_beneath_a_directory_of_processes(base: str, words: list[str]) -> None:
+    refused(
+        Denied, "processes decide", [NICE, f"x: PathFilter, cat, root, {base}"], *words, "cat", f"{base}/cwd"
+    )
+
+
+def test_no_word_beneath_another_sys() -> None:
+    lines = [NICE, "x: PathFilter, cat, root, /sys/class/net"]
+    bound(BoundExec, lines, "cat", "/sys/class/net/lo/mtu").close()
+    refused(Denied, "another /sys", lines, "nice", "cat", "/sys/class/net/lo/mtu")
+
+
+@pytest.mark.root
+def test_an_identity_may_be_misled_by_itself_alone(tools: Path) -> None:
+    """Its own links lead it nowhere that it could not go."""
+    his = directory(tools / "his", owner=STRANGER)
+    file(his / "f", owner=STRANGER)
+    link(his / "in", "f", owner=STRANGER)
+    link(his / "out", "/etc/hostname", owner=STRANGER)
+    lines = [f"x: PathFilter, {tools}/tool, other, {his}"]
+    with bound(BoundExec, lines, "tool", f"{his}/in") as found:
+        assert (found.argv[1], found.nosymfollow) == (f"{his}/in", ())
+    refused(Denied, "leads out of", lines, "tool", f"{his}/out")
+    refused(Denied, "nothing is known", [*lines, "[x]", "no_new_privs = no"], "tool", f"{his}/in")
+    his.chmod(0o777)
+    refused(Denied, "nothing is known", lines, "tool", f"{his}/in")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.EIO, errno.EINTR])
 @pytest.mark.parametrize(
     "line",
     [
-        "x: PathFilter, {tools}/tool, root" + ", {tools}/base" * 65,
-        "x: ArgvFilter, {tools}/tool, root, {{path={tools}/base}}...",
+        "PathFilter, cat, root, {tools}/plain",
+        "RegExpFilter, cat, root, cat, .*",
+        "ReadFileFilter, {tools}/plain/a",
     ],
-    ids=["PathFilter", "ArgvFilter"],
 )
-def test_as_many_descriptors_as_the_daemon_can_hold(tools: Path, line: str) -> None:
-    line = line.format(tools=tools)
-    # Paths that nobody else can change need none.
-    most = [f"{tools}/base/a"] * 64 + [f"{tools}/base"] * 36
-    trusted = [str(tools / "plain")] * 100
-    lines = [line, "[x]", "pin = object"]
-    if "ArgvFilter" in line:
-        with bound(BoundExec, lines, "tool", *most[:64]) as found:
-            assert len(found.descriptors) == 64
-        with bound(BoundExec, [line.replace("/base", "/plain")], "tool", *trusted) as found:
-            assert found.descriptors == ()
+def test_a_host_that_does_not_answer_is_no_verdict(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, number: int, line: str
+) -> None:
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        if path.endswith("/plain"):
+            raise OSError(number, os.strerror(number), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    refused(InternalError, "", [f"x: {line.format(tools=tools)}"], "cat", f"{tools}/plain/a")
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_refused_path_leaves_nothing_open(tools: Path, inner: bool, start_sleeper: StartSleeper) -> None:
+    lines = [f"x: ArgvFilter, {tools}/cat, root, {{pid=sleep}}, {{path={tools}/base}}", NICE]
+    argv = ["cat", str(start_sleeper()), f"{tools}/base/../a"]
     before = os.listdir("/proc/self/fd")
-    refused(Denied, "more than 64 words", lines, "tool", *most[:65])
+    refused(Denied, "is refused", lines, *(["nice", *argv] if inner else argv))
     assert os.listdir("/proc/self/fd") == before
-    # And nothing is made.
-    missing = [f"{tools}/base/new{number}" for number in range(65)]
-    refused(Denied, "more than 64 words", [*lines, "create = 600"], "tool", *missing)
-    assert sorted(os.listdir(tools / "base")) == ["a", "b", "out"]
+
+
+@pytest.mark.parametrize(
+    "word", ["{tools}/a", "{tools}/base/../a", "/etc/passwd", "{tools}/base/../\udc80", "/\ud800"]
+)
+def test_paths_refused(tools: Path, word: str) -> None:
+    lines = [f"x: PathFilter, {tools}/cat, root, {tools}/base"]
+    word = word.format(tools=tools)
+    what = re.escape(f"the word {word!a} is refused, wanted beneath {tools}/base: ")
+    refused(Denied, f"^{what}", lines, "cat", word)
+
+
+def test_as_many_descriptors_as_the_daemon_can_hold(tools: Path, start_sleeper: StartSleeper) -> None:
+    lines = [f"x: ArgvFilter, {tools}/tool, root, {{pid=sleep}}..."]
+    pid = str(start_sleeper())
+    with bound(BoundExec, lines, "tool", *[pid] * 64) as found:
+        assert len(found.descriptors) == 64
+    before = os.listdir("/proc/self/fd")
+    refused(Denied, "more than 64 words", lines, "tool", *[pid] * 65)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_missing_program_is_seen_before_a_refused_path(tools: Path) -> None:

@@ -55,6 +55,7 @@ class Host:
 
     exec_dirs: tuple[str, ...] = EXEC_DIRS
     owners: frozenset[int] = OWNERS
+    no_places: str | None = None
 
     @property
     def identities(self) -> dict[tuple[str, str | None], host.Identity]:

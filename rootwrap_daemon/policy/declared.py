@@ -1,0 +1,108 @@
+"""Judge, when filters are loaded, the paths that their own words name.
+
+Promises: a filter that is refused here would have been refused at every request that leads below the place;
+what is not there yet is judged at the request alone.
+"""
+
+import re
+from typing import Final
+
+from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.chains import ChainingRegExpFilter
+from rootwrap_daemon.filters.finding import Fault
+from rootwrap_daemon.filters.kinds import EnvFilter, PathFilter, RegExpFilter
+from rootwrap_daemon.filters.patterns import Pattern
+from rootwrap_daemon.filters.values import Beneath
+from rootwrap_daemon.policy import behaviour, host, places
+
+# Characters that stand for themselves.
+_LITERALLY: Final = re.compile(r"\^?((?:[\w/=:,@%-]|\\[.,/:=@_-])+)", re.ASCII)
+
+
+def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
+    """What the paths in a filter's words may not mean on this host. `owners`: whom its command trusts.
+
+    Raises Fault if the filter cannot be used. No fault has a location.
+    """
+    bases, literals = _declared(one)
+    program = _program(one)
+    resolves = program in behaviour.RESOLVES
+    if one.options.opens_paths and resolves:
+        raise Fault("unusable", f"opens_paths = yes, and {program} resolves links itself", "take it out")
+    found = []
+    seen = host.Seen()
+    for path in (*bases, *literals):
+        is_base = path in bases
+        if is_base and places.is_in(path, ("/proc",)):
+            if not places.is_in(path, places.WITHOUT_LINKS):
+                what = f"what {path} holds depends on the process that looks, and links in it on others"
+                known = ", ".join(places.WITHOUT_LINKS)
+                raise Fault("unusable", what, f"name a directory in one of {known}, or write whole words")
+            continue
+        try:
+            walked = places.walk(path, owners, seen)
+        except (host.UntrustedPath, host.Unsure):
+            continue
+        if walked.place is None or program in behaviour.ANYTHING:
+            continue
+        others = f"others can change what is in {walked.place}"
+        if why := behaviour.problem(program, literals, opens_paths=one.options.opens_paths):
+            remedy = "give it to root, or use another program"
+            if not resolves:
+                remedy += "; opens_paths = yes if this one only opens what it is given"
+            raise Fault("unusable", f"{others}, and {why}", remedy)
+        if is_base and walked.path != walked.place:
+            what = f"others can put another directory in the place of {path}: {others}"
+            found.append(Fault("replaceable", what, f"name {walked.place}, or give it to root"))
+    return found
+
+
+def has_place(one: Filter, owners: frozenset[int]) -> bool:
+    """True if a command of this filter runs in a mount namespace of its own, as far as its words show."""
+    bases, literals = _declared(one)
+    seen = host.Seen()
+    if _program(one) in behaviour.ANYTHING:
+        return False
+    for path in (*bases, *literals):
+        try:
+            if places.walk(path, owners, seen).place is not None:
+                return True
+        except (host.UntrustedPath, host.Unsure):
+            continue
+    return False
+
+
+def _program(one: Filter) -> str:
+    """The name of the program that gets the words."""
+    return basename(one.inner if isinstance(one, EnvFilter) else one.program)
+
+
+def _declared(one: Filter) -> tuple[list[str], list[str]]:
+    """The bases of a filter's paths, and the paths in its literal words and in beginnings of its patterns."""
+    bases: list[str] = []
+    words: list[str] = []
+    if isinstance(one, PathFilter):
+        bases = [word for word in one.arguments if word.startswith("/")]
+        words = [word for word in one.arguments if not word.startswith("/")]
+    elif isinstance(one, ArgvFilter):
+        # Any word will do, a number for {pid}.
+        made = [make("1") for make in one.pattern.makes.values()]
+        bases = [word.base for word in made if isinstance(word, Beneath)]
+        words = [word for after in one.pattern.after for word in after.words]
+    elif isinstance(one, RegExpFilter | ChainingRegExpFilter):
+        words = [_beginning(pattern) for pattern in one.patterns[1:]]
+    elif isinstance(one, EnvFilter):
+        words = [_beginning(pattern) for pattern in one.patterns]
+    cwd = one.options.cwd or "/"
+    return sorted(set(bases)), [path for word in dict.fromkeys(words) for path in places.paths_in(word, cwd)]
+
+
+def _beginning(pattern: Pattern) -> str:
+    """The directories that every word of a pattern begins with."""
+    if pattern.literal is not None:
+        return pattern.literal
+    if "|" in pattern.text:
+        return ""
+    found = _LITERALLY.match(pattern.text)
+    return re.sub(r"\\(.)", r"\1", found[1]).rpartition("/")[0] if found else ""

@@ -1,0 +1,316 @@
+"""Find where a path of a command enters a place whose names somebody not trusted can change.
+
+Promises: below a place nothing is resolved here: a command that is given such a path runs where no symbolic
+link below the place is followed (BoundExec.nosymfollow), so it makes no difference when and how it walks. A
+word of a client is compared, as text, with the base that the filter names before the host is asked about it.
+"""
+
+import ctypes
+import errno
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.policy.host import MAX_LINKS, Seen, Unsure, UntrustedPath, is_unsure
+
+#: Trees that the kernel makes anew for whoever looks: what a name in them means depends on the process.
+KERNEL_TREES: Final = ("/proc", "/sys")
+#: What is below /proc for every process alike and without links: a name in it means itself.
+WITHOUT_LINKS: Final = ("/proc/sys", "/proc/net", "/proc/self/net", "/proc/irq")
+#: Entries of /proc that lead to the process that looks.
+_OF_THE_LOOKER: Final = frozenset(("self", "thread-self", "net", "mounts"))
+#: Trees in which the entries of a directory are links that the system made to objects of the same tree.
+_LINK_TREES: Final = ("/dev", "/sys")
+#: Links that every distribution has: another beginning for the same directory.
+_ALIASES: Final = ("/var/run", "/var/lock", "/bin", "/sbin", "/lib", "/lib64")
+
+# openat2(2): struct open_how, and the number that every architecture but alpha shares.
+_SYS_OPENAT2: Final = 437
+_RESOLVE_NO_XDEV: Final = 0x01
+_RESOLVE_NO_SYMLINKS: Final = 0x04
+_RESOLVE_BENEATH: Final = 0x08
+_libc = ctypes.CDLL(None, use_errno=True)
+_TRIES: Final = 100
+_LONGEST: Final = 4095  # PATH_MAX without its NUL
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """Where a path leads.
+
+    `path`: without a symbolic link down to `place`, or whole without one; what follows is as it was given.
+    `place`: the first directory on the way in which somebody not trusted can change what is looked up, None
+    if there is none. `status`: of the object, None below a place and where nothing is.
+    """
+
+    path: str
+    place: str | None
+    status: os.stat_result | None
+
+
+def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None) -> Walked:
+    """Follow an absolute `path` through what `owners` alone can change, and stop where that ends.
+
+    `limit`: a directory without links in its path that no link on the way may lead out of. Raises
+    UntrustedPath for `..` below a place, a link that leads out of `limit`, or too many links; Unsure.
+    """
+    known = seen.directories
+    pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+    real = ""  # of /
+    status = known.get("/") or _lstat("/")
+    links = 0
+    while pending:
+        directory = real or "/"
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            # Nothing is found below it, and only `owners` can make that otherwise.
+            return Walked(_joined(real, pending), None, None)
+        fixed = is_fixed(status, owners)
+        if not fixed and not is_sticky(status, owners):
+            return _below(directory, real, pending)
+        known[directory] = status
+        part = pending.pop()
+        if part == "..":
+            real = real.rpartition("/")[0]
+            status = known[real or "/"]
+            if limit is not None and not is_beneath(real, limit):
+                raise UntrustedPath(f"`..` leads out of {limit}")
+            continue
+        here = f"{real}/{part}"
+        if real == "/proc" and part in _OF_THE_LOOKER:
+            return Walked(_joined(here, pending), None, None)
+        status = known.get(here) or _lstat(here)
+        if status is None:
+            if fixed:
+                return Walked(_joined(here, pending), None, None)
+            return _below(directory, here, pending)
+        is_link = stat.S_ISLNK(status.st_mode)
+        # In a sticky directory an entry is its owner's to change. A link stays as its maker made it, wherever
+        # it was moved to: one of somebody not trusted leads where he wanted.
+        if status.st_uid not in owners and (is_link or not fixed):
+            return _below(directory, here, pending)
+        if not is_link:
+            real = here
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise UntrustedPath("too many links")
+        target = _readlink(here)
+        if limit is not None and not is_beneath(os.path.normpath(os.path.join(directory, target)), limit):
+            raise UntrustedPath(f"the link {here} leads out of {limit}")
+        if target.startswith("/"):
+            real = ""
+        status = known[real or "/"]
+        pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+    real = real or "/"
+    # A program may go into it.
+    is_place = status is not None and stat.S_ISDIR(status.st_mode) and not is_fixed(status, owners)
+    return Walked(real, real if is_place else None, status)
+
+
+def _below(place: str, path: str, pending: list[str]) -> Walked:
+    if ".." in pending:
+        raise UntrustedPath(f"`..` below {place}, where others can move directories")
+    return Walked(_joined(path, pending), place, None)
+
+
+def _joined(path: str, pending: list[str]) -> str:
+    return "/".join((path, *reversed(pending))) or "/"
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    """None where nothing is. Raises Unsure."""
+    try:
+        return os.lstat(path)
+    except (OSError, ValueError) as error:
+        if is_unsure(error):
+            raise Unsure(f"{path!a}: {error}") from error
+        # ENOENT; ENAMETOOLONG, EACCES and what no file system can encode: no other process gets further.
+        return None
+
+
+def _readlink(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        raise Unsure(f"{path!a}: {error}") from error
+
+
+def is_fixed(status: os.stat_result, owners: frozenset[int]) -> bool:
+    """True if only `owners` can make, move or remove what is in a directory."""
+    return status.st_uid in owners and not status.st_mode & 0o022
+
+
+def is_sticky(status: os.stat_result, owners: frozenset[int]) -> bool:
+    """True if others can make entries in a directory, and move or remove their own alone: inode(7)."""
+    return status.st_uid in owners and bool(status.st_mode & stat.S_ISVTX)
+
+
+def is_beneath(path: str, base: str) -> bool:
+    """True if `path` is `base` or continues it, as text."""
+    return path == base or path.startswith("/" if base == "/" else f"{base}/")
+
+
+def is_in(path: str, trees: tuple[str, ...]) -> bool:
+    """True if `path` is, or lies beneath, one of these, as text."""
+    return any(is_beneath(path, tree) for tree in trees)
+
+
+def beneath(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[str, str | None]:
+    """The word that names what `word` names beneath `base`, and the place that it leads into.
+
+    What comes back has no link in any component but the last, and leads, followed or not, to `base` or
+    beneath it. A base that is no directory is beneath itself alone. Raises UntrustedPath, Unsure.
+    """
+    tail, follow = _tail(base, word, owners, seen)
+    found = walk(base, owners, seen)
+    if found.place is not None:
+        if ".." in tail:
+            raise UntrustedPath(f"`..` below {found.place}, where others can move directories")
+        return "/".join((found.path, *tail)) + "/" * follow, found.place
+    if found.status is None:
+        raise UntrustedPath("its base is not there")
+    if not stat.S_ISDIR(found.status.st_mode):
+        if tail or follow:
+            raise UntrustedPath("its base is no directory")
+        # By the name that the filter gives, which tools of devices know.
+        directory, _, name = base.rpartition("/")
+        return f"{walk(directory or '/', owners, seen).path.rstrip('/')}/{name}", None
+    if not tail:
+        return found.path + "/" * follow, None
+    top, limit = found.path, found.path
+    if tree := next((tree for tree in _LINK_TREES if is_beneath(top, tree)), None):
+        # /dev/mapper/NAME, /sys/class/net/NAME: what the entry stands for, and what is in that.
+        entry = walk(f"{top}/{tail[0]}", owners, seen, tree)
+        if entry.place is None and not is_beneath(entry.path, top):
+            limit = entry.path
+            walked = walk("/".join((entry.path, *tail[1:])), owners, seen, limit)
+            return "/".join((top, *tail)), walked.place
+    walked = walk("/".join((top, *tail)), owners, seen, limit)
+    if follow:
+        return f"{walked.path}/", walked.place
+    above = walk("/".join((top, *tail[:-1])), owners, seen, limit)
+    return (walked.path if above.place else f"{above.path}/{tail[-1]}"), walked.place
+
+
+def as_written(base: str, word: str) -> str:
+    """`word` without `.` and `//`, if it is beneath `base` as text. Raises UntrustedPath."""
+    parts = _parts(word)
+    text = "/" + "/".join(parts)
+    if ".." in parts or not is_beneath(text, base):
+        raise UntrustedPath("not beneath its base")
+    return text
+
+
+def _tail(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[list[str], bool]:
+    """The components of `word` after `base`, as text, and True if it ends as a directory's name does.
+
+    Raises UntrustedPath, whatever is there.
+    """
+    text = "/" + "/".join(_parts(word))
+    if len(os.fsencode(word)) > _LONGEST:
+        raise UntrustedPath("longer than any path")
+    follow = word.endswith(("/", "/.", "/.."))
+    if not is_beneath(text, base):
+        for alias in _ALIASES:
+            if is_beneath(text, alias):
+                text = walk(alias, owners, seen).path + text[len(alias) :]
+        base = walk(base, owners, seen).path
+        if not is_beneath(text, base):
+            raise UntrustedPath("not beneath its base")
+    tail = _parts(text[len(base) :])
+    depth = 0
+    for part in tail:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            raise UntrustedPath("`..` leads out of its base")
+    return tail, follow
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+# A path begins a word, or stands behind a character that no path component usually has (`of=/x`, `-o,dir=/x`,
+# `file:/x`), or behind an option of one letter (`-C/x`).
+_BEGINNING = re.compile(r"(?<![\w./~+%-])/|(?<=^-\w)/", re.ASCII)
+_END = re.compile(r"[\s,:;=|'\")\]}]")
+
+
+def last(path: str) -> str:
+    """The last component of a path."""
+    return path.rpartition("/")[2]
+
+
+def has_path(word: str) -> bool:
+    """True if a program may read an absolute path in `word`."""
+    return _BEGINNING.search(word) is not None
+
+
+def paths_in(word: str, cwd: str) -> Iterator[str]:
+    """Every path that a program which starts in `cwd` may read in `word`: rather one too many."""
+    if "/" in word:
+        for beginning in _BEGINNING.finditer(word):
+            path = word[beginning.start() :]
+            yield path
+            if end := _END.search(path):
+                yield path[: end.start()]
+    elif cwd == "/":
+        # A name in /, which root alone makes.
+        return
+    for text in (word, word.partition("=")[2]):
+        if text and not text.startswith(("/", "-")):
+            yield f"{cwd}/{text}"
+
+
+def look_below(place: str, path: str) -> None:
+    """Raise UntrustedPath if `path`, below `place`, crosses a mount or is a file of several names; Unsure.
+
+    What is not there, or behind a link, is for the command to find out. A second name could be a hard link to
+    a file elsewhere; that nobody makes one of a file that he may not write is fs.protected_hardlinks
+    (proc(5)).
+    """
+    rest = path[len(place) :].strip("/")
+    try:
+        directory = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not rest:
+                return
+            found = _open_beneath(directory, rest)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise UntrustedPath(f"another file system is mounted below {place}") from error
+        if is_unsure(error):
+            raise Unsure(f"{path!a}: {error}") from error
+        return
+    except ValueError:
+        # No name that a file system could have.
+        return
+    try:
+        status = os.fstat(found)
+    finally:
+        os.close(found)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+        raise UntrustedPath(f"a file of {status.st_nlink} names below {place}")
+
+
+def _open_beneath(directory: int, path: str) -> int:
+    """Raises OSError."""
+    resolution = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_XDEV
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolution)
+    name = os.fsencode(path)
+    number = errno.EAGAIN
+    for _ in range(_TRIES):
+        descriptor: int = _libc.syscall(_SYS_OPENAT2, directory, name, how, len(how))
+        if descriptor >= 0:
+            return descriptor
+        number = ctypes.get_errno()
+        # openat2(2): a rename or a mount anywhere may stand in the way of BENEATH.
+        if number not in (errno.EAGAIN, errno.EINTR):
+            break
+    raise OSError(number, os.strerror(number), path)

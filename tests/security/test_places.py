@@ -1,0 +1,296 @@
+"""Every program of policy/behaviour.py at work below a directory of an attacker, and under attack.
+
+A program that read a link and used the name that it found would be caught by the links that lie here, without
+luck: reading links is what nosymfollow does not forbid.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.policy.behaviour import ANYTHING, OPENS, RESOLVES
+from tests.real_daemon import Daemon, daemons
+
+AGENT = 61111
+NETNS = f"rootwrap-places-{os.getpid()}"
+#: Programs that execute the rest of their words.
+WRAPPERS = frozenset("flock ionice ip nice nohup prlimit setpriv setsid stdbuf taskset timeout".split())
+SECRET = "SECRET of root\n"
+TEXT = "a text\nof the agent\n"
+
+pytestmark = pytest.mark.root
+
+
+class Row(NamedTuple):
+    """A command, and a shell's test of what it must have done.
+
+    {f}: a file; {d}: a directory; {n}: a name that nothing has; {s}: a file that the command reads.
+    """
+
+    argv: str
+    done: str = "true"
+    stdin: bytes | None = None
+
+    @property
+    def program(self) -> str:
+        return self.argv.split()[0]
+
+
+READ = [
+    *("cat {f}", "head -n 1 {f}", "tail -n 1 {f}", "tac {f}", "cut -c 1 {f}", "grep a {f}"),
+    *("egrep a {f}", "fgrep a {f}", "nl {f}", "od {f}", "paste {f}", "fold {f}", "sort {f}"),
+    *("uniq {f}", "wc {f}", "strings {f}", "cksum {f}", "sum {f}", "md5sum {f}", "sha1sum {f}"),
+    *("sha224sum {f}", "sha256sum {f}", "sha384sum {f}", "sha512sum {f}", "shuf {f}", "file {f}"),
+    *("cmp {f} {f}", "comm {f} {f}", "diff {f} {f}", "sed p {f}", "ls -l {d}", "ls -LR {d}"),
+    *("dir {d}", "stat {f}", "du {d}", "du -L {d}", "df {d}", "test -f {f}", "[ -f {f} ]"),
+    *("find {d} -name f", "find -L {d} -type f", "readlink -- {d}/link", "sync {f}", "sync -f {f}"),
+    *("diff -r {d} {d}", "grep -r a {d}", "tar -cf - -C {d} .", "tar -chf - {d}", "gzip -c {f}"),
+    *("xz -c {f}", "zstd -c {f}", "rsync -r --list-only {d}", "dnsmasq --test --conf-file={s}"),
+    *("dd if={f} status=none", "nice cat {f}", "ionice cat {f}", "timeout 5 cat {f}"),
+    *("nohup cat {f}", "setsid -w cat {f}", "stdbuf -o0 cat {f}", "taskset 1 cat {f}"),
+    *("prlimit --nofile=100 cat {f}", "setpriv --no-new-privs cat {f}"),
+]
+ROWS = [
+    *(Row(argv) for argv in READ),
+    Row("flock {f} cat {f}"),
+    Row("ip netns exec NETNS cat {f}"),
+    Row("cp -- {f} {d}", "test -s {d}/f"),
+    Row("cp -t {d} -- {f}", "test -s {d}/f"),
+    Row("cp -T {f} {n}", "test -s {n}"),
+    Row("cp -a {d} {n}", "test -d {n}"),
+    Row("cp -rL {d} {n}", "test -d {n}"),
+    Row("mv {f} {d}", "test -s {d}/f"),
+    Row("mv -T {f} {n}", "test -s {n}"),
+    Row("ln {f} {n}", "test {f} -ef {n}"),
+    Row("ln -s {f} {d}", 'test "$(readlink {d}/f)" = {f}'),
+    Row("ln -sT {f} {n}", 'test "$(readlink {n})" = {f}'),
+    Row("link {f} {n}", "test {f} -ef {n}"),
+    Row("install -m 600 {f} {d}", "test -s {d}/f"),
+    Row("install -D {f} {n}/x", "test -s {n}/x"),
+    Row("tar -cf {n} -C {d} .", "test -s {n}"),
+    Row("tar -xf {s} -C {d}", "test -s {d}/member"),
+    Row("rsync -a {f} {d}", "test -s {d}/f"),
+    Row("rsync -aL {d}/ {n}/", "test -d {n}"),
+    Row("rsync -aK --inplace {f} {d}", "test -s {d}/f"),
+    Row("tee {f}", "grep -q given {f}", b"given\n"),
+    Row("tee -a {n}", "grep -q given {n}", b"given\n"),
+    Row("dd of={f} conv=notrunc", "grep -q given {f}", b"given\n"),
+    Row("chown 61112 {f}", "test $(stat -c %u {f}) = 61112"),
+    Row("chown -R 61112 {d}", "test $(stat -c %u {d}/inner) = 61112"),
+    Row("chown -RL 61112 {d}", "test $(stat -c %u {d}/inner) = 61112"),
+    Row("chown -h 61112 {f}", "test $(stat -c %u {f}) = 61112"),
+    Row("chgrp -R 61112 {d}", "test $(stat -c %g {d}/inner) = 61112"),
+    Row("chmod 0601 {f}", "test $(stat -c %a {f}) = 601"),
+    Row("chmod -R a+x {d}", "test -x {d}/inner"),
+    Row("rm {f}", "test ! -e {f}"),
+    Row("rm -r {d}", "test ! -e {d}"),
+    Row("unlink {f}", "test ! -e {f}"),
+    Row("rmdir {d}/empty", "test ! -e {d}/empty"),
+    Row("mkdir {n}", "test -d {n}"),
+    Row("mkdir -p {n}/x/y", "test -d {n}/x/y"),
+    Row("touch {f}", "test $(stat -c %Y {f}) -gt 1000"),
+    Row("touch {n}", "test -e {n}"),
+    Row("truncate -s 1 {f}", "test $(stat -c %s {f}) = 1"),
+    Row("fallocate -l 4096 {f}", "test $(stat -c %s {f}) = 4096"),
+    Row("shred -n 1 {f}", "! grep -q agent {f}"),
+    Row("sed -i s/text/word/ {f}", "grep -q word {f}"),
+    Row("sort -o {n} {f}", "test -s {n}"),
+    Row("split {f} {n}", "test -s {n}aa"),
+    Row("gzip {f}", "test -s {f}.gz"),
+    Row("gzip -f {f}", "test -s {f}.gz"),
+    Row("xz {f}", "test -s {f}.xz"),
+    Row("zstd -q {f} -o {n}", "test -s {n}"),
+    Row("patch {f} {s}", "grep -q word {f}"),
+    Row("mkfifo {n}", "test -p {n}"),
+    Row("mknod {n} p", "test -p {n}"),
+    Row("mktemp -p {d}", "test $(ls {d} | wc -l) = 3"),
+    Row("find {d} -name inner -delete", "test ! -e {d}/inner"),
+]
+
+
+def words(argv: str, place: Path) -> list[str]:
+    """The words of a command with the names that it has in a place."""
+    names = {"f": place / "f", "d": place / "d", "n": place / "n", "s": place / "s"}
+    return argv.replace("NETNS", NETNS).format(**names).split()
+
+
+def prepare(place: Path, row: Row) -> None:
+    """Everything as ordinary use finds it, all of the agent's."""
+    for name in (place, place / "d", place / "d/empty"):
+        name.mkdir()
+    (place / "f").write_text(TEXT)
+    (place / "d/inner").write_text(TEXT)
+    os.utime(place / "f", (1000, 1000))
+    if "link" in row.argv:
+        os.symlink("inner", place / "d/link")
+    if row.program == "tar":
+        (place / "member").write_text("x")
+        subprocess.run(["tar", "-cf", place / "s", "-C", place, "member"], check=True)
+        (place / "member").unlink()
+    elif row.program == "patch":
+        (place / "s").write_text("--- f\n+++ f\n@@ -1,2 +1,2 @@\n-a text\n+a word\n of the agent\n")
+    elif row.program == "dnsmasq":
+        (place / "s").write_text("port=0\n")
+    for path in (place, *place.rglob("*")):
+        os.lchown(path, AGENT, AGENT)
+
+
+#: What the agent does before the command: each name that it uses may be a link to what is root's.
+ATTACKS = {
+    "file": 'rm -f f; ln -s "$OUT/secret" f; ln -sf "$OUT/secret" s',
+    "new name": 'ln -s "$OUT/created" n; ln -sf "$OUT/created" f',
+    "directory": 'rm -r d; ln -s "$OUT" d; ln -sfT "$OUT" n',
+    "entries": "rm -rf d/inner d/empty; "
+    'for i in f inner secret member empty 3 4 5 6; do ln -s "$OUT/secret" d/$i; done',
+    "deep": 'rm -rf d/inner; ln -s "$OUT" d/inner; ln -s "$OUT" d/f; ln -s "$OUT" d/member',
+    "chain": 'rm -r d f; ln -s / root; ln -s "root$OUT/secret" f; ln -s "root$OUT" d',
+    "proc": 'rm -r d f; ln -s "/proc/self/root$OUT/secret" f; ln -s "/proc/self/root$OUT" d',
+    "temporary": 'for i in sedAAAAAA f.gz f.xz naa; do ln -s "$OUT/secret" $i; done',
+}
+
+
+def filters(place: Path) -> Iterator[str]:
+    """A filter for each row: a word that begins with a name is typed, another that has one is a pattern."""
+    for index, row in enumerate(ROWS):
+        program, *arguments = row.argv.split()
+        if program in WRAPPERS:
+            if program == "ip":
+                yield f"r{index}: IpNetnsExecFilter, ip, root"
+            else:
+                outer = (re.sub(r"{.}", ".*", word) for word in arguments[: arguments.index("cat")])
+                yield f"r{index}: ChainingRegExpFilter, {', '.join((program, 'root', program, *outer))}"
+        elif program == "[" or any("{" in word for word in arguments if word[0] != "{"):
+            patterns = (re.sub(r"{.}", ".*", word.replace("]", r"\]")) for word in arguments)
+            yield f"r{index}: RegExpFilter, {', '.join((program, 'root', re.escape(program), *patterns))}"
+        else:
+            types = (
+                f"{{path={place}}}" if word[:1] == "{" else re.sub(r"[][]", r"\\\g<0>", word)
+                for word in arguments
+            )
+            yield f"r{index}: ArgvFilter, {', '.join((program, 'root', *types))}"
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with daemons() as new:
+        found = new(start=False)
+        place = found.directory / "agent"
+        place.mkdir()
+        os.chown(place, AGENT, AGENT)
+        found.configure("\n".join(["[Filters]", *filters(place), ""]))
+        found.start()
+        subprocess.run(["ip", "netns", "add", NETNS], check=True)
+        try:
+            yield found
+        finally:
+            subprocess.run(["ip", "netns", "delete", NETNS], check=True)
+
+
+@pytest.fixture
+def place(daemon: Daemon) -> Iterator[Path]:
+    found = daemon.directory / "agent" / "work"
+    yield found
+    shutil.rmtree(found)
+
+
+@pytest.fixture
+def outside(daemon: Daemon) -> Iterator[Path]:
+    """What is root's alone."""
+    found = daemon.directory / "outside"
+    found.mkdir()
+    (found / "secret").write_text(SECRET)
+    (found / "secret").chmod(0o600)
+    (found / "empty").mkdir()
+    yield found
+    shutil.rmtree(found)
+
+
+def seen(directory: Path) -> dict[str, object]:
+    """All that a command could have changed there."""
+    found: dict[str, object] = {}
+    for path in (directory, *sorted(directory.rglob("*"))):
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() else None
+        found[str(path)] = (
+            status.st_mode,
+            status.st_uid,
+            status.st_gid,
+            status.st_nlink,
+            status.st_mtime_ns,
+            content,
+        )
+    return found
+
+
+def needs(row: Row) -> None:
+    if shutil.which(row.program) is None:
+        pytest.skip(f"{row.program} is not installed")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.argv for row in ROWS])
+def test_ordinary_use(daemon: Daemon, place: Path, row: Row) -> None:
+    needs(row)
+    prepare(place, row)
+    with daemon.client() as client:
+        done = client.run(words(row.argv, place), input=row.stdin)
+    assert done.returncode == 0, done.stderr
+    check = row.done.format(**{name: place / name for name in "fdns"})
+    subprocess.run(["sh", "-ec", check], check=True)
+    if row.argv in READ and "cat" in row.argv:
+        assert done.stdout == TEXT.encode()
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+@pytest.mark.parametrize("row", ROWS, ids=[row.argv for row in ROWS])
+def test_attack(daemon: Daemon, place: Path, outside: Path, row: Row, attack: str) -> None:
+    needs(row)
+    prepare(place, row)
+    subprocess.run(
+        ["setpriv", f"--reuid={AGENT}", f"--regid={AGENT}", "--clear-groups", "sh", "-ec", attack],
+        cwd=place,
+        env={**os.environ, "OUT": str(outside)},
+        check=True,
+    )
+    before = seen(outside)
+    with daemon.client() as client:
+        try:
+            done = client.run(words(row.argv, place), input=row.stdin, timeout=20)
+        except Denied:
+            return
+    assert seen(outside) == before
+    assert SECRET.encode() not in done.stdout + done.stderr
+    for path in place.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_the_attacks_would_find_a_program_that_resolves(daemon: Daemon, place: Path, outside: Path) -> None:
+    """The table is worth what these tests can see: such a program, which its filter vouches for, is seen."""
+    script = daemon.directory / "resolves"
+    script.write_text('#!/bin/sh\ncat "$(readlink -f "$1")"\n')
+    script.chmod(0o755)
+    (daemon.directory / "filters.d/x.filters").write_text(
+        f"[Filters]\nx: ArgvFilter, {script}, root, {{path={place.parent}}}\n[x]\nopens_paths = yes\n"
+    )
+    assert daemon.reload()
+    prepare(place, ROWS[0])
+    (place / "f").unlink()
+    (place / "f").symlink_to(outside / "secret")
+    with daemon.client() as client:
+        assert client.run([str(script), str(place / "f")]).stdout == SECRET.encode()
+
+
+def test_every_program_of_the_table_was_seen_at_work() -> None:
+    seen_at_work = {row.program for row in ROWS}
+    # What cannot be tried everywhere: file systems differ in their attributes.
+    assert OPENS - seen_at_work <= {"chattr", "lsattr", "env"}
+    assert not seen_at_work - OPENS
+    assert not OPENS & RESOLVES
+    assert not ANYTHING & (OPENS | RESOLVES)

@@ -1,0 +1,109 @@
+"""policy/declared.py: what the paths in a filter's words are on this host, as its file is loaded."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.filters.finding import Finding, Severity
+from rootwrap_daemon.policy import files
+from rootwrap_daemon.policy.behaviour import RESOLVES
+from tests.unit.policy.things import OWNERS, directory, file, link
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    directory(tmp_path / "open", 0o777)
+    directory(tmp_path / "open/sub")
+    file(directory(tmp_path / "plain") / "f")
+    directory(tmp_path / "filters.d")
+    link(tmp_path / "to_open", "open")
+    return tmp_path
+
+
+def load(tree: Path, *lines: str, kept: frozenset[str] | None = None) -> list[Finding]:
+    text = "\n".join(["[Filters]", *lines, ""]).replace("{tree}", str(tree))
+    file(tree / "filters.d/a.filters", text)
+    loaded = files.load([str(tree / "filters.d")], OWNERS, kept)
+    assert bool(loaded.filters) == (not any(one.severity is Severity.ERROR for one in loaded.findings))
+    return loaded.findings
+
+
+WORDS = [
+    "PathFilter, PROGRAM, root, {tree}/open",
+    "PathFilter, PROGRAM, root, pass, {tree}/to_open/x",
+    "PathFilter, PROGRAM, root, of={tree}/open/x, pass",
+    "ArgvFilter, PROGRAM, root, {path={tree}/open}",
+    "ArgvFilter, PROGRAM, root, [--file={tree}/open/x]",
+    "ArgvFilter, PROGRAM, root, {=a|{tree}/open/x}",
+    "RegExpFilter, PROGRAM, root, PROGRAM, {tree}/open/x",
+    r"RegExpFilter, PROGRAM, root, PROGRAM, {tree}/open/x\.[a-z]+",
+    "RegExpFilter, PROGRAM, root, PROGRAM, ^-C{tree}/to_open/.*",
+    "EnvFilter, env, root, A=, PROGRAM, {tree}/open/x",
+]
+
+
+@pytest.mark.parametrize("line", WORDS)
+def test_a_place_and_a_program_of_which_nothing_is_known(tree: Path, line: str) -> None:
+    line = f"x: {line.replace('PROGRAM', 'my-tool')}"
+    (found,) = load(tree, line)
+    assert found.severity is Severity.ERROR
+    assert (found.location.line, found.filters) == (2, frozenset({"x"}))
+    assert (
+        found.what
+        == f"others can change what is in {tree}/open, and nothing is known of how my-tool uses paths"
+    )
+    assert "opens_paths = yes" in found.remedy
+    assert {one.code for one in load(tree, line, "[x]", "opens_paths = yes")} <= {"replaceable"}
+    assert not load(tree, line.replace("/to_open", "/plain").replace("/open", "/plain"))
+
+
+@pytest.mark.parametrize("line", WORDS)
+@pytest.mark.parametrize("program", ["cat", "/usr/bin/chown"])
+def test_a_place_and_a_program_that_only_opens(tree: Path, line: str, program: str) -> None:
+    found = load(tree, f"x: {line.replace('PROGRAM', program)}")
+    assert {one.code for one in found} <= {"replaceable"}
+
+
+@pytest.mark.parametrize("program", sorted(RESOLVES))
+def test_a_program_that_resolves_links(tree: Path, program: str) -> None:
+    for words in ("{path={tree}/open}", "--bind, {tree}/open/x, /mnt", "{=a|{tree}/open/x}"):
+        (found,) = load(tree, f"x: ArgvFilter, {program}, root, {words}")
+        assert "resolves links itself" in found.what
+        (found,) = load(tree, f"x: ArgvFilter, {program}, root, {words}", "[x]", "opens_paths = yes")
+        assert "opens_paths = yes, and" in found.what
+    assert not load(tree, f"x: ArgvFilter, {program}, root, {{path={{tree}}/plain}}")
+
+
+def test_a_base_that_others_can_replace(tree: Path) -> None:
+    (found,) = load(tree, "x: PathFilter, cat, root, {tree}/open/sub")
+    assert found.severity is Severity.WARNING
+    assert found.what.startswith(f"others can put another directory in the place of {tree}/open/sub: ")
+    assert found.remedy == f"name {tree}/open, or give it to root"
+
+
+@pytest.mark.parametrize(("base", "fine"), [("/proc", False), ("/proc/self", False), ("/proc/sys/net", True)])
+def test_a_base_that_depends_on_who_looks(tree: Path, base: str, fine: bool) -> None:
+    assert bool(load(tree, f"x: PathFilter, cat, root, {base}")) != fine
+    assert bool(load(tree, f"x: ArgvFilter, cat, root, {{path={base}}}")) != fine
+
+
+def test_what_the_mount_namespace_needs(tree: Path) -> None:
+    line = "x: PathFilter, cat, root, {tree}/open"
+    (found,) = load(tree, line, kept=frozenset({"CAP_CHOWN"}))
+    assert found.what == "others can change paths in its words, and the daemon has no CAP_SYS_ADMIN"
+    assert not load(tree, line, kept=frozenset({"CAP_SYS_ADMIN"}))
+    assert not load(tree, "x: PathFilter, cat, root, {tree}/plain", kept=frozenset({"CAP_CHOWN"}))
+
+
+def test_what_is_as_good_as_root_is_not_kept_from_a_place(tree: Path) -> None:
+    assert not load(tree, "x: PathFilter, privsep-helper, root, {tree}/open", kept=frozenset({"CAP_CHOWN"}))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_whose_command_it_is(tree: Path) -> None:
+    """A user's own directory can mislead that user alone."""
+    home = directory(tree / "home", owner=65534)
+    assert not load(tree, f"x: PathFilter, my-tool, nobody, {home}")
+    assert load(tree, f"x: PathFilter, my-tool, nobody, {home}", "[x]", "no_new_privs = no")
+    assert load(tree, f"x: PathFilter, my-tool, nobody, {home}", "[x]", "group = daemon")

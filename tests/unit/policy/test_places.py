@@ -1,0 +1,412 @@
+"""policy/places.py: where a path enters a place of others, and what a word beneath a base names."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy.host import Seen, Unsure, UntrustedPath
+from tests.unit.policy.things import OWNERS, STRANGER, directory, file, link
+
+#: Trusts nothing that there is: every directory is a place.
+NO_OWNERS = frozenset({4000000000})
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A base with links in and out of it, neighbours of similar names, and places of others."""
+    base = directory(tmp_path / "base")
+    file(base / "a", "a")
+    file(directory(base / "sub") / "b", "b")
+    file(tmp_path / "outside", "o")
+    file(directory(tmp_path / "base-evil") / "x")
+    directory(base / "open", 0o777)
+    directory(base / "open/deep")
+    file(directory(base / "sticky", 0o1777) / "mine")
+    link(base / "sticky/link", "../sub")
+    for name, target in {
+        "in": "sub/b",
+        "in_dir": "sub",
+        "in_up": "sub/../a",
+        "to_open": "open",
+        "dangling": "new",
+        "out": "/etc/passwd",
+        "out_up": "../outside",
+        "out_dir": "/etc",
+        "out_new": "../new",
+        "loop": "loop",
+    }.items():
+        link(base / name, target)
+    link(tmp_path / "alias", "base")
+    return tmp_path
+
+
+def walk(path: str, owners: frozenset[int] = OWNERS, limit: str | None = None) -> places.Walked:
+    return places.walk(path, owners, Seen(), limit)
+
+
+@pytest.mark.parametrize(
+    ("path", "real", "place"),
+    [
+        ("base/a", "base/a", None),
+        ("base//./sub/../in", "base/sub/b", None),
+        ("alias/sub", "base/sub", None),
+        ("base/missing/x", "base/missing/x", None),
+        ("base/a/x", "base/a/x", None),
+        ("base/open", "base/open", "base/open"),
+        ("base/open/x/./y", "base/open/x/y", "base/open"),
+        ("alias/to_open/deep/x", "base/open/deep/x", "base/open"),
+        ("base/sticky", "base/sticky", "base/sticky"),
+        ("base/sticky/mine", "base/sticky/mine", None),
+        ("base/sticky/link/b", "base/sub/b", None),
+        ("base/sticky/new", "base/sticky/new", "base/sticky"),
+        ("base/sticky/new/x", "base/sticky/new/x", "base/sticky"),
+    ],
+)
+def test_walk(tree: Path, path: str, real: str, place: str | None) -> None:
+    found = walk(f"{tree}/{path}")
+    assert (found.path, found.place) == (f"{tree}/{real}", place and f"{tree}/{place}")
+    assert (found.status is None) == (not os.path.lexists(f"{tree}/{real}") or path == "base/open/x/./y")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("his/x", "his"), ("his", "his"), ("his_link", "."), ("sticky/his", "sticky"), ("his_file", None)],
+)
+def test_what_a_stranger_owns_is_a_place(tmp_path: Path, path: str, place: str | None) -> None:
+    directory(tmp_path / "his", owner=STRANGER)
+    link(tmp_path / "his_link", "/etc/passwd", owner=STRANGER)
+    file(directory(tmp_path / "sticky", 0o1777) / "his", owner=STRANGER)
+    # Nobody can put another file in its place.
+    file(tmp_path / "his_file", owner=STRANGER)
+    expected = None if place is None else os.path.normpath(tmp_path / place)
+    assert walk(f"{tmp_path}/{path}").place == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["base/open/..", "base/open/x/../y", "base/sticky/new/..", "base/to_open/../a", "base/loop"]
+)
+def test_walk_raises(tree: Path, path: str) -> None:
+    with pytest.raises(UntrustedPath):
+        walk(f"{tree}/{path}")
+
+
+def test_walk_from_the_root() -> None:
+    assert walk("/").path == walk("/..").path == walk("").path == "/"
+    assert walk("/", NO_OWNERS).place == walk("/etc/x", NO_OWNERS).place == "/"
+    assert walk("/proc/self/root/etc").path == "/proc/self/root/etc"
+
+
+def test_no_link_leads_out_of_the_limit(tree: Path) -> None:
+    base = f"{tree}/base"
+    for name in ("out", "out_up", "out_dir", "out_new", "out_dir/passwd"):
+        with pytest.raises(UntrustedPath, match="leads out of"):
+            walk(f"{base}/{name}", limit=base)
+    assert walk(f"{base}/in_up", limit=base).path == f"{base}/a"
+
+
+_PARTS = st.lists(
+    st.sampled_from(
+        [
+            "sub",
+            "a",
+            "b",
+            "in",
+            "in_dir",
+            "in_up",
+            "missing",
+            ".",
+            "..",
+            "",
+            "loop",
+            "sticky",
+            "mine",
+            "dangling",
+        ]
+    ),
+    max_size=8,
+)
+
+
+@given(parts=_PARTS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_walk_as_the_kernel(tree: Path, parts: list[str]) -> None:
+    """What is found is what the kernel finds; where it finds nothing, neither is anything found here."""
+    path = f"{tree}/base/{'/'.join(parts)}"
+    try:
+        found = walk(path)
+    except UntrustedPath:
+        assert "loop" in parts or "sticky" in parts
+        return
+    try:
+        status = os.stat(path)
+    except OSError:
+        # A file may be followed by a slash here: the command gets to know.
+        assert found.status is None or path.endswith(("/", "/."))
+    else:
+        assert found.status is not None
+        assert os.path.samestat(found.status, status)
+
+
+# beneath
+
+
+def beneath(base: str, word: str, owners: frozenset[int] = OWNERS) -> tuple[str, str | None]:
+    return places.beneath(base, word, owners, Seen())
+
+
+INSIDE = {
+    "{base}": "",
+    "{base}/": "/",
+    "{base}//a": "/a",
+    "{base}/./a": "/a",
+    "{base}/sub": "/sub",
+    "{base}/sub/": "/sub/",
+    "{base}/sub/.": "/sub/",
+    "{base}/new": "/new",
+    "{base}/no/such": "/no/such",
+    "{base}/sub/é\udcff": "/sub/é\udcff",
+    # The link itself: a command that removes or renames acts on it, another follows it to what is beneath.
+    "{base}/in": "/in",
+    "{base}/in_up": "/in_up",
+    "{base}/dangling": "/dangling",
+    "{base}/in_dir": "/in_dir",
+    "{base}/in_dir/": "/sub/",
+    "{base}/in_dir/b": "/sub/b",
+    "{base}/sub/../a": "/a",
+    "{base}/sub/..": "/",
+    "{base}/in_dir/../a": "/a",
+}
+
+
+@pytest.mark.parametrize("base", ["base", "alias"])
+@pytest.mark.parametrize(("word", "rest"), INSIDE.items())
+def test_beneath(tree: Path, base: str, word: str, rest: str) -> None:
+    # By the base's own name, and by its real one.
+    for name in {base, "base"}:
+        assert beneath(f"{tree}/{base}", word.format(base=tree / name)) == (f"{tree}/base{rest}", None)
+
+
+OUTSIDE = [
+    *("{base}x", "{base}-evil/x", "{base}/../outside", "{base}/..", "{top}", "/", "", "/etc/passwd"),
+    *(
+        "{base}/../base/a",
+        "{base}/" + "d/" * 3000,
+        "{top}/sub/../base/a",
+        "/proc/self/root{base}/a",
+        "{base}/sub/../../outside",
+    ),
+]
+
+
+@pytest.mark.parametrize("word", OUTSIDE)
+@pytest.mark.parametrize("owners", [OWNERS, NO_OWNERS], ids=["trusted", "place"])
+def test_nothing_outside(
+    tree: Path, word: str, owners: frozenset[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the host is not asked about it: nobody learns what is there."""
+    asked: list[str] = []
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        asked.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    base = str(tree / "base")
+    with pytest.raises(UntrustedPath):
+        beneath(base, word.format(base=base, top=tree), owners)
+    assert all(base.startswith(path.rstrip("/")) for path in asked)
+
+
+@pytest.mark.parametrize("word", ["out", "out_up", "out_dir", "out_dir/passwd", "out_new", "loop"])
+def test_no_link_leads_out(tree: Path, word: str) -> None:
+    with pytest.raises(UntrustedPath):
+        beneath(f"{tree}/base", f"{tree}/base/{word}")
+
+
+@pytest.mark.parametrize("word", ["", "/", "/x", "/out", "/sub/b", "/no/such/"])
+def test_a_place_is_not_looked_into(tree: Path, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = f"{tree}/base"
+    (tree / "base").chmod(0o777)
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        assert not path.startswith(f"{base}/")
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert beneath(base, base + word) == (base + word, base)
+    assert beneath(f"{tree}/alias", f"{tree}/alias{word}") == (base + word, base)
+
+
+def test_a_place_below_a_base(tree: Path) -> None:
+    base = f"{tree}/base"
+    assert beneath(base, f"{base}/open/x") == (f"{base}/open/x", f"{base}/open")
+    assert beneath(base, f"{base}/to_open") == (f"{base}/to_open", f"{base}/open")
+    assert beneath(base, f"{base}/to_open/x") == (f"{base}/open/x", f"{base}/open")
+    assert beneath(f"{base}/open/deep", f"{base}/open/deep/x") == (f"{base}/open/deep/x", f"{base}/open")
+
+
+def test_a_base_that_is_a_file_means_this_file(tree: Path) -> None:
+    link(tree / "to_a", "base/a")
+    for base, real in (("base/a", "base/a"), ("to_a", "to_a"), ("alias/a", "base/a")):
+        assert beneath(f"{tree}/{base}", f"{tree}/{base}") == (f"{tree}/{real}", None)
+        for word in (f"{tree}/{base}/", f"{tree}/{base}/x", f"{tree}/{base}x"):
+            with pytest.raises(UntrustedPath):
+                beneath(f"{tree}/{base}", word)
+
+
+def test_a_base_that_is_not_there(tree: Path) -> None:
+    with pytest.raises(UntrustedPath, match="not there"):
+        beneath(f"{tree}/missing", f"{tree}/missing/x")
+
+
+def test_names_of_the_system() -> None:
+    null = next(path for path in ("/dev/null",) if os.path.exists(path))
+    assert beneath(null, null) == (null, None)
+    assert beneath("/dev", null) == (null, None)
+    assert beneath("/sys/class/net", "/sys/class/net/lo") == ("/sys/class/net/lo", None)
+    assert beneath("/sys/class/net", "/sys/class/net/lo/mtu") == ("/sys/class/net/lo/mtu", None)
+    for base, word in (
+        ("/sys/class/net", "/sys/class/net/lo/subsystem/lo/mtu"),
+        ("/dev", "/dev/fd/0"),
+        ("/dev", "/dev/stdin"),
+    ):
+        with pytest.raises(UntrustedPath):
+            beneath(base, word)
+    if os.path.islink("/var/run"):
+        directory_of_run = next(
+            entry.path for entry in os.scandir("/run") if entry.is_dir(follow_symlinks=False)
+        )
+        assert beneath(directory_of_run, f"/var{directory_of_run}/x")[0] == f"{directory_of_run}/x"
+        assert beneath(f"/var{directory_of_run}", f"/var{directory_of_run}/x")[0] == f"{directory_of_run}/x"
+
+
+@pytest.mark.root
+def test_a_disk_by_another_name(tmp_path: Path) -> None:
+    """As udev and device-mapper make them: a link, and the device beside its directory."""
+    script = """
+import os, subprocess
+from pathlib import Path
+from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy.host import Seen, base_owners
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/dev"], check=True)
+os.mkdir("/dev/mapper")
+os.mknod("/dev/dm-0", 0o60660, os.makedev(253, 0))
+os.chown("/dev/dm-0", 0, 6)
+os.symlink("../dm-0", "/dev/mapper/vg-lv")
+os.symlink("/etc/passwd", "/dev/mapper/out")
+for word in ("/dev/mapper/vg-lv", "/dev/mapper/out", "/dev/dm-0"):
+    for base in ("/dev/mapper", word):
+        try:
+            print(places.beneath(base, word, base_owners(), Seen()))
+        except Exception as error:
+            print(type(error).__name__)
+"""
+    command = ["unshare", "--mount", sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip("needs a mount namespace")
+    assert done.stdout.split("\n")[:-1] == [
+        "('/dev/mapper/vg-lv', None)",
+        "('/dev/mapper/vg-lv', None)",
+        "UntrustedPath",
+        "('/dev/mapper/out', None)",
+        "UntrustedPath",
+        "('/dev/dm-0', None)",
+    ], done.stderr
+
+
+# look_below
+
+
+def test_look_below(tree: Path) -> None:
+    place = f"{tree}/base/open"
+    file(tree / "base/open/f")
+    link(tree / "base/open/link", "/etc/passwd")
+    os.mkfifo(tree / "base/open/fifo")
+    for word in (
+        "",
+        "/",
+        "/f",
+        "/missing/x",
+        "/link",
+        "/link/x",
+        "/fifo",
+        "/deep/",
+        "/f/x",
+        "/" + "n" * 5000,
+        "/\ud800",
+    ):
+        places.look_below(place, place + word)
+    os.link(f"{place}/f", tree / "elsewhere")
+    with pytest.raises(UntrustedPath, match="2 names"):
+        places.look_below(place, f"{place}/f")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "options", [["-t", "tmpfs", "none"], ["--bind", "{tree}/base/sub"]], ids=["tmpfs", "bind"]
+)
+def test_no_mount_below_a_place_is_crossed(tree: Path, options: list[str]) -> None:
+    mount = ["mount", *(option.format(tree=tree) for option in options), f"{tree}/base/open/deep"]
+    script = f"""
+import subprocess
+from rootwrap_daemon.policy import host, places
+subprocess.run({mount!r}, check=True)
+place = {str(tree / "base/open")!r}
+places.look_below(place, place)
+places.look_below(place, place + "/x")
+for path in ("/deep", "/deep/x", "/deep/b"):
+    try:
+        places.look_below(place, place + path)
+    except host.UntrustedPath:
+        print("refused")
+"""
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs a mount namespace")
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["refused"] * 3
+
+
+@pytest.mark.parametrize("name", ["EAGAIN", "EINTR"])
+def test_asked_again_but_not_for_ever(tree: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """openat2(2) does not answer while a rename or a mount is under way; that is neither a yes nor a no."""
+    import ctypes
+    import errno
+
+    file(tree / "base/open/f")
+    real = places._libc.syscall
+    left = 0
+
+    class Busy:
+        @staticmethod
+        def syscall(*arguments: object) -> int:
+            nonlocal left
+            if left:
+                left -= 1
+                ctypes.set_errno(getattr(errno, name))
+                return -1
+            return int(real(*arguments))
+
+    monkeypatch.setattr(places, "_libc", Busy)
+    left = 20
+    places.look_below(f"{tree}/base/open", f"{tree}/base/open/f")
+    assert left == 0
+    left = 10**6
+    with pytest.raises(Unsure):
+        places.look_below(f"{tree}/base/open", f"{tree}/base/open/f")
