@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.request import Wish
+from rootwrap_daemon.daemon.run.output import Output
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.spawn import Child, spawn, spawn_on
 from rootwrap_daemon.daemon.run.stdio import Stdio
@@ -144,7 +145,7 @@ class _Run:
         self.client = client
         self.deadline = time.monotonic() + bounds.timeout
         self.input = memoryview(stdin)
-        self.output: dict[int, list[bytes]] = {end: [] for end in child.outputs}
+        self.output = {end: Output() for end in child.outputs}
         self.size = 0
         self.cause = ""
         self.ending = False
@@ -181,7 +182,7 @@ class _Run:
             return Ended(self.ended.error, child.returncode)
         if (failure := child.failure()) is not None:
             return Ended(failure, child.returncode)
-        stdout, stderr = map(self._joined, child.outputs) if child.outputs else (b"", b"")
+        stdout, stderr = (one.joined() for one in self.output.values()) if self.output else (b"", b"")
         return Finished(child.reaped(), stdout, stderr, self.cause)
 
     def _has_ended(self) -> bool:
@@ -199,9 +200,6 @@ class _Run:
             self.traced = True
             self.poll.unregister(child.pidfd)
         return False
-
-    def _joined(self, descriptor: int) -> bytes:
-        return b"".join(self.output[descriptor])
 
     def _serve(self, descriptor: int, event: int) -> None:
         if descriptor == self.client.descriptor:
@@ -273,7 +271,7 @@ class _Run:
         elif not self.bounds.reserve(len(data)):
             self._end(Ended(OutputLimit("the daemon holds as much output as it may")))
         else:
-            self.output[descriptor].append(data)
+            self.output[descriptor].add(data)
 
     def _drain(self, descriptor: int) -> None:
         """Read what is in a pipe now, and no more: a background child may write for ever."""
@@ -290,8 +288,8 @@ class _Run:
         """
         if self.ended is None:
             self.ended = ended
-            for chunks in self.output.values():
-                chunks.clear()
+            for one in self.output.values():
+                one.clear()
         self._begin_end()
 
     def _begin_end(self, cause: str = "") -> None:

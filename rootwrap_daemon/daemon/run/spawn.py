@@ -5,6 +5,7 @@ a session, process group and session keyring of its own, default signals, comple
 when the kernel has executed a program as root: no copy of the daemon exists that others could stop.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -35,6 +36,7 @@ _KEYCTL: Final = {
 _JOIN_SESSION_KEYRING: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _CAPABILITY_VERSION_3: Final = 0x20080522
+_M_MMAP_THRESHOLD: Final = -3
 #: waitpid(2): only for children of the calling thread, __WNOTHREAD of linux/wait.h.
 _OF_THIS_THREAD: Final = 0x20000000
 #: Orphans to reap at once.
@@ -50,8 +52,11 @@ def prepare() -> None:
     Whoever loses its parent among our descendants becomes our child, so that a KillFilter with
     `started_by = self` knows what was started here: PR_SET_CHILD_SUBREAPER (prctl(2)). Inheritable
     capabilities would reach a command of root beside those of its bounding set; ambient ones end with them:
-    capabilities(7).
+    capabilities(7). The memory of a large output is given back to the system when it is freed.
     """
+    with contextlib.suppress(AttributeError):
+        # Otherwise glibc raises the limit after the first, and keeps up to 64 MiB for good: mallopt(3).
+        _libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     # Effective, permitted, inheritable of the first 32, then of the others.
     data = ctypes.create_string_buffer(24)
