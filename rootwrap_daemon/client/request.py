@@ -139,6 +139,8 @@ class Attempt:
             self._unwritten = [(hello + data, descriptors)]
         self._deadline = None if timeout is None else time.monotonic() + timeout + SLACK
         self._broken = False
+        #: A read has brought less than the answer, which may be a large one.
+        self._read_before = False
 
     async def answer(self, wait: Wait) -> Answer:
         """Write the request and wait for its answer.
@@ -203,7 +205,7 @@ class Attempt:
         """Take what can be read: the answer, once it is complete. Raises as `answer`."""
         exchange = self._exchange
         try:
-            if (room := exchange.room()) is not None:
+            if self._read_before and (room := exchange.room()) is not None:
                 ended = not (count := self._sock.recv_into(room))
                 exchange.filled(count)
             else:
@@ -229,6 +231,7 @@ class Attempt:
             # Whoever talks like this is not asked again, even if nothing ran.
             self._last = True
             raise self._lost("what answered does not speak the protocol") from error
+        self._read_before = True
         return None
 
     def _judged(self, answer: Answer) -> Answer:

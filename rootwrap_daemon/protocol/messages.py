@@ -56,15 +56,22 @@ def check_word(word: bytes, what: str) -> None:
         raise TooLarge(f"{what} is longer than {MAX_WORD_BYTES} bytes")
 
 
+#: The types of the words of nearly all commands.
+_BYTES: Final = {bytes}
+
+
 def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]) -> None:
+    # Whatever their number, the words of a usual command are looked at without a loop.
+    if type(argv) is tuple and env == () and set(map(type, argv)) == _BYTES and argv[0]:
+        joined = b"\0".join(argv)
+        if len(joined) <= MAX_WORD_BYTES and joined.count(b"\0") == len(argv) - 1 < MAX_WORDS:
+            return
     if not isinstance(argv, tuple) or not argv:
         raise BadRequest("argv must be a tuple of at least one word")
     if len(argv) > MAX_WORDS:
         raise TooLarge(f"argv has more than {MAX_WORDS} words")
     for index, word in enumerate(argv):
-        # What is wrong is only looked for, and named, where something is.
-        if type(word) is not bytes or len(word) > MAX_WORD_BYTES or b"\0" in word:
-            check_word(word, f"argv[{index}]")
+        check_word(word, f"argv[{index}]")
     if not argv[0]:
         raise BadRequest("the command, argv[0], is empty")
     if not isinstance(env, tuple):
@@ -89,6 +96,8 @@ def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]
 
 
 def _check_text(text: str, what: str) -> None:
+    if type(text) is str and text.isascii() and len(text) <= MAX_TEXT:
+        return
     if not isinstance(text, str) or len(text) > MAX_TEXT:
         raise BadRequest(f"{what} must be text of at most {MAX_TEXT} characters")
     try:
@@ -115,11 +124,13 @@ class Fields(tuple[Any, ...]):
     #: The number of this kind of message, the first value of its array.
     TYPE = -1
     NAMES: "tuple[str, ...]" = ()
+    CHECKED = True
     _defaults: "list[Any]" = []  # noqa: RUF012 - set anew for each class
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.NAMES = tuple(cls.__annotations__)
+        cls.CHECKED = cls.check is not Fields.check
         cls._defaults = [cls.__dict__[name] for name in cls.NAMES if name in cls.__dict__]
         for index, name in enumerate(cls.NAMES):
             setattr(cls, name, property(itemgetter(index)))
@@ -129,7 +140,8 @@ class Fields(tuple[Any, ...]):
         if named or len(values) != len(cls.NAMES):
             values = cls._completed(values, named)
         self = tuple.__new__(cls, values)
-        self.check()
+        if cls.CHECKED:
+            self.check()
         return self
 
     @classmethod
