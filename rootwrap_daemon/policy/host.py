@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from rootwrap_daemon.policy import interpreters
+
 MAX_LINKS: Final = 40  # as the kernel: path_resolution(7)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 _INVALID_ID: Final = 2**32 - 1  # (uid_t) -1: "no change" to setresuid(2)
@@ -179,26 +181,63 @@ def find_executable(
 ) -> Executable:
     """The program of a filter: an absolute path, or a name to look for in `directories`.
 
-    Raises FileNotFoundError when there is none, UntrustedPath when there are only such as others can change.
+    Raises FileNotFoundError when there is none; UntrustedPath when there are only such as others can change,
+    or the interpreter or loader of which they can; another OSError when the host did not answer.
     """
     untrusted: UntrustedPath | None = None
+    seen = seen or Seen()
+    directories = tuple(directories)
     for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
-        # Half of what a look with an exception takes; most directories do not have it.
-        if not os.access(path, os.F_OK):
-            continue
         try:
             found = resolve_owned(path, owners, seen)
-        except OSError:
-            continue
+            if (status := _executable(found)) is not None:
+                _check_interpreters(found.path, status, directories, owners, seen)
+                return Executable(path, status.st_dev, status.st_ino)
+        except OSError as error:
+            if is_unsure(error):
+                raise
         except UntrustedPath as error:
             untrusted = error
-            continue
-        status = found.status
-        if status is not None and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111:
-            return Executable(path, status.st_dev, status.st_ino)
     if untrusted is not None:
         raise untrusted
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _executable(found: Resolved) -> os.stat_result | None:
+    """The status of an executable file, None for anything else."""
+    status = found.status
+    is_one = status is not None and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111
+    return status if is_one else None
+
+
+def _check_interpreters(
+    path: str,
+    status: os.stat_result,
+    directories: tuple[str, ...],
+    owners: frozenset[int],
+    seen: Seen,
+    depth: int = 0,
+) -> None:
+    """Raise UntrustedPath unless `owners` alone can change all that the kernel goes on to from this file."""
+    try:
+        names = interpreters.of(path, status)
+        if depth > interpreters.DEEPEST:
+            raise ValueError("too many interpreters")
+    except ValueError as error:
+        raise UntrustedPath(f"{path}: {error}") from error
+    for name in names:
+        try:
+            # As env(1): what comes first in its PATH is what runs, whoever owns it.
+            for here in (name,) if name.startswith("/") else (f"{one}/{name}" for one in directories):
+                try:
+                    found = resolve_owned(here, owners, seen)
+                except FileNotFoundError:
+                    continue
+                if (executable := _executable(found)) is not None:
+                    _check_interpreters(found.path, executable, directories, owners, seen, depth + 1)
+                    break
+        except UntrustedPath as error:
+            raise UntrustedPath(f"the interpreter {name} of {path}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,9 @@ def no_executable(subject: Subject) -> Iterator[Problem]:
 def untrusted_executable(subject: Subject) -> Iterator[Problem]:
     """A program that others than trusted owners can change.
 
-    Who can write the file, or a directory above it, chooses what runs as root. The daemon refuses it;
-    oslo.rootwrap runs it.
+    Who can write the file, or a directory above it, chooses what runs as root. So does who can change the
+    interpreter that a script names (`#!`, also through env(1) or another script), or the loader of a binary.
+    The daemon refuses it; oslo.rootwrap runs it.
 
     Found::
 

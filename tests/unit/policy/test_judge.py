@@ -158,7 +158,7 @@ def test_one_request_looks_at_a_directory_once(tools: Path, monkeypatch: pytest.
         found = judge(rules, Request(("nice", f"{tools}/tool", f"{tools}/base/a", f"{tools}/base/a", "x")))
         assert isinstance(found, Allowed)
         found.bound.close()
-        directories = [path for path in looked if os.path.isdir(path)]
+        directories = [path for path in tuple(looked) if os.path.isdir(path) and not os.path.islink(path)]
         # Each request looks again: at every directory, and at none twice that it goes through.
         assert {"/", str(tools), f"{tools}/base"} <= set(directories)
         directories.remove(f"{tools}/base")
