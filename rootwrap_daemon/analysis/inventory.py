@@ -18,7 +18,7 @@ from rootwrap_daemon.filters.kinds import (
     ReadFileFilter,
     RegExpFilter,
 )
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import executables, host
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def _item(source: Source, one: Filter) -> Item:
     if not isinstance(one, ReadFileFilter):
         program = one.inner if isinstance(one, EnvFilter) else one.program
         try:
-            path = host.find_executable(program, source.policy.exec_dirs, source.policy.owners).path
+            path = executables.find_executable(program, source.policy.exec_dirs, source.policy.owners).path
         except FileNotFoundError:
             problem = f"{program} is not installed"
         except (host.UntrustedPath, OSError) as error:

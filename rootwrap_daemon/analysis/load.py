@@ -16,7 +16,6 @@ from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.ini import FILTERS, Document, Entry, parse
-from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.policy import host, policy
 from rootwrap_daemon.policy.policy import Policy
 
@@ -165,15 +164,17 @@ def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> So
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         notes.append(f"filters with an error are left out: {len(errors)} errors, the first: {errors[0]}")
+    exec_dirs = (
+        *(path for path in settings.exec_dirs if os.path.isdir(path)),
+        *(() if last_exec_dir is None else (last_exec_dir,)),
+    )
+    owners = host.base_owners()
     loaded = Policy(
         settings,
-        RuleSet(filters),
+        policy.rules(filters, exec_dirs, owners),
         1,
-        (
-            *(path for path in settings.exec_dirs if os.path.isdir(path)),
-            *(() if last_exec_dir is None else (last_exec_dir,)),
-        ),
-        host.base_owners(),
+        exec_dirs,
+        owners,
         identities,
         frozenset(),
         frozenset(),

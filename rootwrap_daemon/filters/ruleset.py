@@ -4,11 +4,11 @@ Promises: deciding costs what the filters of one command cost, however many othe
 Order is that of the files given, then of their lines.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 
-from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.base import Filter, basename
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.options import chained
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
@@ -59,11 +59,13 @@ class _ByWord:
 class RuleSet:
     """All filters of an instance, found by the first word of a request and one more."""
 
-    def __init__(self, filters: Iterable[Filter]) -> None:
+    def __init__(self, filters: Iterable[Filter], same: Mapping[str, Collection[str]] | None = None) -> None:
+        """`same`: the other paths of programs that filters name by a path; a request may say them, too."""
         self.filters = tuple(filters)
         index: dict[str, list[Filter]] = {}
         for one in self.filters:
-            for command in one.commands:
+            others = (same or {}).get(one.program, ()) if one.program in one.commands else ()
+            for command in (*one.commands, *others):
                 index.setdefault(command, []).append(one)
         self._index = {command: _ByWord(found) for command, found in index.items()}
 
@@ -89,14 +91,18 @@ class RuleSet:
         yield Denied(reason, tuple(refused_matches))
 
     def _matches(self, argv: tuple[str, ...], clock: Clock, *, chains: bool) -> Iterator[Match]:
-        request = Request(argv)
         for one in self._candidates(argv):
-            if not isinstance(one, ChainingFilter):
-                plan = one.match(request, clock)
-                if plan is not None:
+            # By another path of the same program, it is as if by its own, or by its name.
+            ways: tuple[tuple[str, ...], ...] = (argv,)
+            if argv[0] not in one.commands:
+                ways = tuple((name, *argv[1:]) for name in (one.program, basename(one.program)))
+            for way in ways:
+                if isinstance(one, ChainingFilter):
+                    if chains:
+                        yield from self._chained(one, way, clock)
+                elif (plan := one.match(Request(way), clock)) is not None:
                     yield Match(one.name, one.location, plan, one.options)
-            elif chains:
-                yield from self._chained(one, argv, clock)
+                    break
 
     def _candidates(self, argv: tuple[str, ...]) -> Iterable[Filter]:
         found = self._index.get(argv[0])

@@ -27,7 +27,7 @@ from rootwrap_daemon.filters.values import (
     SignalPlan,
     Word,
 )
-from rootwrap_daemon.policy import behaviour, host, places
+from rootwrap_daemon.policy import behaviour, executables, host, places
 
 #: Descriptors that are held while one command runs; the daemon needs some itself.
 MAX_DESCRIPTORS: Final = 64
@@ -154,9 +154,9 @@ def _not_bound(error: Exception, text: str, kind: type[Error] = Denied) -> NotBo
     return NotBound(InternalError if host.is_unsure(error) else kind, text)
 
 
-def _executable(program: Program, around: _Around) -> host.Executable:
+def _executable(program: Program, around: _Around) -> executables.Executable:
     try:
-        return host.find_executable(program.name, around.exec_dirs, around.owners, around.seen)
+        return executables.find_executable(program.name, around.exec_dirs, around.owners, around.seen)
     except FileNotFoundError:
         raise NotBound(ExecutableNotFound, f"no program {program.name}") from None
     except (host.UntrustedPath, OSError) as error:
@@ -355,7 +355,7 @@ def _bind_signal(plan: SignalPlan, options: Options, around: _Around) -> BoundSi
     return BoundSignal((pidfd,), pidfd, plan.pid, plan.signal)
 
 
-def _open_process(pid: int, program: host.Executable, around: _Around) -> int:
+def _open_process(pid: int, program: executables.Executable, around: _Around) -> int:
     """A pidfd of a process that runs this program, and is none that a client may ever name."""
     try:
         if pid in around.seen.ancestors():
@@ -364,7 +364,7 @@ def _open_process(pid: int, program: host.Executable, around: _Around) -> int:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         raise _not_bound(error, f"no process {pid}: {error}") from error
-    if not host.runs_program(pid, program, around.owners):
+    if not executables.runs_program(pid, program, around.owners):
         os.close(pidfd)
         raise NotBound(Denied, f"process {pid} does not run {program.path}")
     return pidfd

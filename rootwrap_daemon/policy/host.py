@@ -10,11 +10,8 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
-
-from rootwrap_daemon.policy import interpreters
 
 MAX_LINKS: Final = 40  # as the kernel: path_resolution(7)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
@@ -168,79 +165,6 @@ def open_owned(path: str, owners: frozenset[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Executable:
-    """A program that may be run: its path, whose every component trusted owners hold, and its identity."""
-
-    path: str
-    device: int
-    inode: int
-
-
-def find_executable(
-    name: str, directories: Iterable[str], owners: frozenset[int], seen: Seen | None = None
-) -> Executable:
-    """The program of a filter: an absolute path, or a name to look for in `directories`.
-
-    Raises FileNotFoundError when there is none; UntrustedPath when there are only such as others can change,
-    or the interpreter or loader of which they can; another OSError when the host did not answer.
-    """
-    untrusted: UntrustedPath | None = None
-    seen = seen or Seen()
-    directories = tuple(directories)
-    for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
-        try:
-            found = resolve_owned(path, owners, seen)
-            if (status := _executable(found)) is not None:
-                _check_interpreters(found.path, status, directories, owners, seen)
-                return Executable(path, status.st_dev, status.st_ino)
-        except OSError as error:
-            if is_unsure(error):
-                raise
-        except UntrustedPath as error:
-            untrusted = error
-    if untrusted is not None:
-        raise untrusted
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-
-
-def _executable(found: Resolved) -> os.stat_result | None:
-    """The status of an executable file, None for anything else."""
-    status = found.status
-    is_one = status is not None and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111
-    return status if is_one else None
-
-
-def _check_interpreters(
-    path: str,
-    status: os.stat_result,
-    directories: tuple[str, ...],
-    owners: frozenset[int],
-    seen: Seen,
-    depth: int = 0,
-) -> None:
-    """Raise UntrustedPath unless `owners` alone can change all that the kernel goes on to from this file."""
-    try:
-        names = interpreters.of(path, status)
-        if depth > interpreters.DEEPEST:
-            raise ValueError("too many interpreters")
-    except ValueError as error:
-        raise UntrustedPath(f"{path}: {error}") from error
-    for name in names:
-        try:
-            # As env(1): what comes first in its PATH is what runs, whoever owns it.
-            for here in (name,) if name.startswith("/") else (f"{one}/{name}" for one in directories):
-                try:
-                    found = resolve_owned(here, owners, seen)
-                except FileNotFoundError:
-                    continue
-                if (executable := _executable(found)) is not None:
-                    _check_interpreters(found.path, executable, directories, owners, seen, depth + 1)
-                    break
-        except UntrustedPath as error:
-            raise UntrustedPath(f"the interpreter {name} of {path}: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
 class Identity:
     """Whom a command runs as: setgroups(2), setresgid(2), setresuid(2), and the variables that name it."""
 
@@ -333,25 +257,6 @@ def can_mount() -> bool:
     with open("/proc/thread-self/status", "rb") as file:
         effective = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapEff:"))
     return bool(effective >> _CAP_SYS_ADMIN & 1)
-
-
-def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
-    """True if process `pid` executes `program`, or the file that stood at its path before an upgrade."""
-    link = f"/proc/{pid}/exe"
-    try:
-        status = os.stat(link)
-        if (status.st_dev, status.st_ino) == (program.device, program.inode):
-            return True
-        # The kernel appends this to the path of an unlinked file; a file really called so still has a link.
-        return (
-            status.st_nlink == 0
-            and status.st_uid in owners
-            and os.readlink(link) == f"{os.path.realpath(program.path)} (deleted)"
-        )
-    except OSError as error:
-        if is_unsure(error):
-            raise
-        return False
 
 
 def process_user(pid: int) -> tuple[int, int]:

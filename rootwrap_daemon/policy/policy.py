@@ -19,6 +19,7 @@ from rootwrap_daemon.errors import (
     ExecutableNotFound,
     InternalError,
 )
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.ruleset import RuleSet
@@ -31,7 +32,7 @@ from rootwrap_daemon.filters.values import (
     Shown,
     shown_to_all,
 )
-from rootwrap_daemon.policy import files, host
+from rootwrap_daemon.policy import executables, files, host
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
 from rootwrap_daemon.settings import Settings
 
@@ -179,7 +180,7 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
     _report(settings, loaded.findings)
     return Policy(
         settings,
-        RuleSet(loaded.filters),
+        rules(loaded.filters, exec_dirs, owners),
         generation,
         exec_dirs,
         owners,
@@ -191,6 +192,12 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
         no_places=loaded.no_places,
         status_gid=status_gid,
     )
+
+
+def rules(filters: list[Filter], exec_dirs: tuple[str, ...], owners: frozenset[int]) -> RuleSet:
+    """The rules of these filters on this host: a program that one names by a path is the same by another."""
+    paths = {one.program for one in filters if one.program.startswith("/")}
+    return RuleSet(filters, {path: executables.other_paths(path, exec_dirs, owners) for path in paths})
 
 
 def _number(option: str, name: str, look_up: Callable[[str], int]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.run import tools
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import executables, host
 from rootwrap_daemon.policy.bind import BoundExec
 
 #: `make native` builds the first, a package installs the second: native/become.c.
@@ -52,7 +52,7 @@ def native() -> str | None:
     owners = host.base_owners()
     for path in _NATIVE:
         try:
-            found = host.find_executable(path, (), owners).path
+            found = executables.find_executable(path, (), owners).path
         except (host.UntrustedPath, OSError):
             continue
         if os.access(found, os.X_OK):

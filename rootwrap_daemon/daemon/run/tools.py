@@ -8,7 +8,7 @@ import functools
 from typing import Final
 
 from rootwrap_daemon.errors import ExecutableNotFound, InternalError
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import executables, host
 from rootwrap_daemon.policy.bind import BoundExec
 
 #: Where the tools of the system are, whatever `exec_dirs` says.
@@ -38,7 +38,7 @@ _HARMLESS: Final = frozenset(("PATH", "HOME", "USER", "LOGNAME"))
 def _tool(name: str) -> str:
     """Raises ExecutableNotFound."""
     try:
-        return host.find_executable(name, _DIRECTORIES, host.base_owners()).path
+        return executables.find_executable(name, _DIRECTORIES, host.base_owners()).path
     except (host.UntrustedPath, OSError) as error:
         raise ExecutableNotFound(f"{name}, which this filter needs, is missing or not root's") from error
 

@@ -14,7 +14,7 @@ from rootwrap_daemon.lint.finding import Edit, Problem, Severity
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.suppress import start_of
-from rootwrap_daemon.policy import declared
+from rootwrap_daemon.policy import declared, executables
 from rootwrap_daemon.policy import host as looks
 
 _PATHS = ("filters_path", "exec_dirs")
@@ -33,7 +33,7 @@ def _search(subject: Subject, line: Line) -> str | None:
     if subject.host is None or line.program_field is None:
         return None
     try:
-        looks.find_executable(line.program_field.text, subject.host.exec_dirs, subject.host.owners)
+        executables.find_executable(line.program_field.text, subject.host.exec_dirs, subject.host.owners)
     except FileNotFoundError:
         return ""
     except looks.UntrustedPath as error:

@@ -15,7 +15,7 @@ import pytest
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import executables
 from rootwrap_daemon.policy.bind import Bound, BoundExec, BoundRead, BoundSignal, NotBound
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.conftest import StartSleeper
@@ -428,15 +428,15 @@ def test_no_signal_to_a_process_that_ended_meanwhile(
     start_sleeper: StartSleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = start_sleeper()
-    real = host.runs_program
+    real = executables.runs_program
 
-    def end_it(number: int, program: host.Executable, owners: frozenset[int]) -> bool:
+    def end_it(number: int, program: executables.Executable, owners: frozenset[int]) -> bool:
         found = real(number, program, owners)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return found
 
-    monkeypatch.setattr(host, "runs_program", end_it)
+    monkeypatch.setattr(executables, "runs_program", end_it)
     refused(Denied, "ended while it was looked at", KILL, "kill", "-9", str(pid))
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import executables, host
 from rootwrap_daemon.policy.host import UntrustedPath
 from tests.unit.policy.conftest import StartSleeper
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, STRANGER, directory, file, link, program
@@ -321,9 +321,9 @@ def programs(tmp_path: Path) -> tuple[str, str]:
 def test_find_executable(tmp_path: Path, programs: tuple[str, str], name: str, found: str) -> None:
     path = tmp_path / found
     status = path.stat()
-    expected = host.Executable(str(path), status.st_dev, status.st_ino)
-    assert host.find_executable(name, ("/nonexistent", *programs), OWNERS) == expected
-    assert host.find_executable(str(path), (), OWNERS) == expected
+    expected = executables.Executable(str(path), status.st_dev, status.st_ino)
+    assert executables.find_executable(name, ("/nonexistent", *programs), OWNERS) == expected
+    assert executables.find_executable(str(path), (), OWNERS) == expected
 
 
 @pytest.mark.parametrize(
@@ -340,17 +340,17 @@ def test_find_executable(tmp_path: Path, programs: tuple[str, str], name: str, f
 )
 def test_find_executable_raises(programs: tuple[str, str], name: str, raises: type[Exception]) -> None:
     with pytest.raises(raises):
-        host.find_executable(name.format(first=programs[0]), programs, OWNERS)
+        executables.find_executable(name.format(first=programs[0]), programs, OWNERS)
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("owner", [STRANGER, 1])
 def test_find_executable_of_a_stranger(programs: tuple[str, str], owner: int) -> None:
     os.chown(f"{programs[0]}/both", owner, 0)
-    assert host.find_executable("both", programs, OWNERS).path == f"{programs[1]}/both"
+    assert executables.find_executable("both", programs, OWNERS).path == f"{programs[1]}/both"
     os.chown(programs[1], owner, 0)
     with pytest.raises(UntrustedPath):
-        host.find_executable("both", programs, OWNERS)
+        executables.find_executable("both", programs, OWNERS)
 
 
 # Users
@@ -405,25 +405,25 @@ def test_base_owners() -> None:
 # Processes
 
 
-def sleep_program() -> host.Executable:
-    return host.find_executable("sleep", EXEC_DIRS, OWNERS)
+def sleep_program() -> executables.Executable:
+    return executables.find_executable("sleep", EXEC_DIRS, OWNERS)
 
 
 def test_runs_program(tmp_path: Path, start_sleeper: StartSleeper) -> None:
     pid = start_sleeper()
-    assert host.runs_program(pid, sleep_program(), OWNERS)
+    assert executables.runs_program(pid, sleep_program(), OWNERS)
     linked = link(tmp_path / "linked", sleep_program().path)
-    assert host.runs_program(pid, host.find_executable(str(linked), (), OWNERS), OWNERS)
+    assert executables.runs_program(pid, executables.find_executable(str(linked), (), OWNERS), OWNERS)
     # The same bytes are not the same program.
     copy = program(tmp_path / "sleep")
-    assert not host.runs_program(pid, host.find_executable(str(copy), (), OWNERS), OWNERS)
-    assert not host.runs_program(2**31 - 1, sleep_program(), OWNERS)
+    assert not executables.runs_program(pid, executables.find_executable(str(copy), (), OWNERS), OWNERS)
+    assert not executables.runs_program(2**31 - 1, sleep_program(), OWNERS)
 
 
-def _upgrade(path: Path) -> host.Executable:
+def _upgrade(path: Path) -> executables.Executable:
     """A new file at `path`, as a package manager puts it there."""
     os.replace(program(path.with_name("new")), path)
-    return host.find_executable(str(path), (), OWNERS)
+    return executables.find_executable(str(path), (), OWNERS)
 
 
 def test_runs_a_program_that_was_upgraded(tmp_path: Path, start_sleeper: StartSleeper) -> None:
@@ -431,19 +431,19 @@ def test_runs_a_program_that_was_upgraded(tmp_path: Path, start_sleeper: StartSl
     pid = start_sleeper(str(path))
     new = _upgrade(path)
     assert os.readlink(f"/proc/{pid}/exe") == f"{path} (deleted)"
-    assert host.runs_program(pid, new, OWNERS)
-    assert not host.runs_program(pid, new, NO_OWNERS)
+    assert executables.runs_program(pid, new, OWNERS)
+    assert not executables.runs_program(pid, new, NO_OWNERS)
     # By a link too, but not at another path.
-    linked = host.find_executable(str(link(tmp_path / "linked", path)), (), OWNERS)
-    assert host.runs_program(pid, linked, OWNERS)
-    other = host.find_executable(str(program(tmp_path / "other")), (), OWNERS)
-    assert not host.runs_program(pid, other, OWNERS)
+    linked = executables.find_executable(str(link(tmp_path / "linked", path)), (), OWNERS)
+    assert executables.runs_program(pid, linked, OWNERS)
+    other = executables.find_executable(str(program(tmp_path / "other")), (), OWNERS)
+    assert not executables.runs_program(pid, other, OWNERS)
 
 
 def test_a_program_really_called_deleted(tmp_path: Path, start_sleeper: StartSleeper) -> None:
     path = program(tmp_path / "prog")
     pid = start_sleeper(str(program(tmp_path / "prog (deleted)")))
-    assert not host.runs_program(pid, host.find_executable(str(path), (), OWNERS), OWNERS)
+    assert not executables.runs_program(pid, executables.find_executable(str(path), (), OWNERS), OWNERS)
 
 
 def test_a_program_moved_away(tmp_path: Path, start_sleeper: StartSleeper) -> None:
@@ -452,14 +452,14 @@ def test_a_program_moved_away(tmp_path: Path, start_sleeper: StartSleeper) -> No
     os.link(path, tmp_path / "kept")
     pid = start_sleeper(str(path))
     new = _upgrade(path)
-    assert not host.runs_program(pid, new, OWNERS)
+    assert not executables.runs_program(pid, new, OWNERS)
 
 
 @pytest.mark.root
 def test_a_strangers_program_that_was_deleted(tmp_path: Path, start_sleeper: StartSleeper) -> None:
     path = program(tmp_path / "prog", owner=STRANGER)
     pid = start_sleeper(str(path))
-    assert not host.runs_program(pid, _upgrade(path), OWNERS)
+    assert not executables.runs_program(pid, _upgrade(path), OWNERS)
 
 
 def test_process_user() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.policy import host, interpreters
+from rootwrap_daemon.policy import executables, host, interpreters
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, directory, file, link, program
 
 
@@ -121,10 +121,10 @@ def test_a_script_is_what_its_interpreter_is(tools: Path, line: str, trusted: bo
     wanted = str(script) if name == "by path" else "my-script"
     directories = (f"{tools}/bin", *EXEC_DIRS)
     if trusted:
-        assert host.find_executable(wanted, directories, OWNERS).path == str(script)
+        assert executables.find_executable(wanted, directories, OWNERS).path == str(script)
     else:
         with pytest.raises(host.UntrustedPath, match="my-script"):
-            host.find_executable(wanted, directories, OWNERS)
+            executables.find_executable(wanted, directories, OWNERS)
 
 
 @pytest.mark.parametrize(("which", "trusted"), [("ours", True), ("theirs", False), ("missing", True)])
@@ -132,10 +132,10 @@ def test_a_binary_is_what_its_loader_is(tools: Path, which: str, trusted: bool) 
     """One that is missing lets nothing run: execve(2) says so."""
     path = patched(tools / "program", f"{tools}/{which}/python")
     if trusted:
-        assert host.find_executable(str(path), EXEC_DIRS, OWNERS).path == str(path)
+        assert executables.find_executable(str(path), EXEC_DIRS, OWNERS).path == str(path)
     else:
         with pytest.raises(host.UntrustedPath, match="theirs"):
-            host.find_executable(str(path), EXEC_DIRS, OWNERS)
+            executables.find_executable(str(path), EXEC_DIRS, OWNERS)
 
 
 def test_the_kernel_goes_on_to_that_loader(tools: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_kernel_goes_on_to_that_loader(tools: Path) -> None:
 
 def test_a_changed_script_is_read_again(tools: Path) -> None:
     script = file(tools / "script", f"#!{tools}/ours/python\n", 0o755)
-    host.find_executable(str(script), EXEC_DIRS, OWNERS)
+    executables.find_executable(str(script), EXEC_DIRS, OWNERS)
     script.write_text(f"#!{tools}/theirs/python\n")
     with pytest.raises(host.UntrustedPath):
-        host.find_executable(str(script), EXEC_DIRS, OWNERS)
+        executables.find_executable(str(script), EXEC_DIRS, OWNERS)

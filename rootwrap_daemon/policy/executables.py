@@ -1,0 +1,128 @@
+"""Find the executable of a program, and the processes that run it.
+
+Promises: an executable that is found can be changed by trusted owners alone, from / down, and so can every
+file that the kernel goes on to when it is executed.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.policy import host, interpreters
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """A program that may be run: its path, whose every component trusted owners hold, and its identity."""
+
+    path: str
+    device: int
+    inode: int
+
+
+def find_executable(
+    name: str, directories: Iterable[str], owners: frozenset[int], seen: host.Seen | None = None
+) -> Executable:
+    """The program of a filter: an absolute path, or a name to look for in `directories`.
+
+    Raises FileNotFoundError when there is none; host.UntrustedPath when there are only such as others can
+    change, or the interpreter or loader of which they can; another OSError when the host did not answer.
+    """
+    untrusted: host.UntrustedPath | None = None
+    seen = seen or host.Seen()
+    directories = tuple(directories)
+    for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
+        try:
+            found = host.resolve_owned(path, owners, seen)
+            if (status := _executable(found)) is not None:
+                _check_interpreters(found.path, status, directories, owners, seen)
+                return Executable(path, status.st_dev, status.st_ino)
+        except OSError as error:
+            if host.is_unsure(error):
+                raise
+        except host.UntrustedPath as error:
+            untrusted = error
+    if untrusted is not None:
+        raise untrusted
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+#: The directories of the system's programs; of some, one is a link to another.
+_OF_PROGRAMS: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
+
+
+def other_paths(path: str, directories: Iterable[str], owners: frozenset[int]) -> frozenset[str]:
+    """The paths in `directories`, and in those of the system, that are the same file under the same name."""
+    name = path.rpartition("/")[2]
+    try:
+        real = host.resolve_owned(path, owners).path
+    except (OSError, host.UntrustedPath):
+        return frozenset()
+    found = set()
+    for other in {real, *(f"{directory}/{name}" for directory in (*directories, *_OF_PROGRAMS))} - {path}:
+        try:
+            if other.endswith(f"/{name}") and host.resolve_owned(other, owners).path == real:
+                found.add(other)
+        except (OSError, host.UntrustedPath):
+            continue
+    return frozenset(found)
+
+
+def _executable(found: host.Resolved) -> os.stat_result | None:
+    """The status of an executable file, None for anything else."""
+    status = found.status
+    is_one = status is not None and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111
+    return status if is_one else None
+
+
+def _check_interpreters(
+    path: str,
+    status: os.stat_result,
+    directories: tuple[str, ...],
+    owners: frozenset[int],
+    seen: host.Seen,
+    depth: int = 0,
+) -> None:
+    """Raise host.UntrustedPath unless `owners` alone can change all that the kernel goes on to from this
+    file."""
+    try:
+        names = interpreters.of(path, status)
+        if depth > interpreters.DEEPEST:
+            raise ValueError("too many interpreters")
+    except ValueError as error:
+        raise host.UntrustedPath(f"{path}: {error}") from error
+    for name in names:
+        try:
+            # As env(1): what comes first in its PATH is what runs, whoever owns it.
+            for here in (name,) if name.startswith("/") else (f"{one}/{name}" for one in directories):
+                try:
+                    found = host.resolve_owned(here, owners, seen)
+                except FileNotFoundError:
+                    continue
+                if (executable := _executable(found)) is not None:
+                    _check_interpreters(found.path, executable, directories, owners, seen, depth + 1)
+                    break
+        except host.UntrustedPath as error:
+            raise host.UntrustedPath(f"the interpreter {name} of {path}: {error}") from error
+
+
+def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
+    """True if process `pid` executes `program`, or the file that stood at its path before an upgrade."""
+    link = f"/proc/{pid}/exe"
+    try:
+        status = os.stat(link)
+        if (status.st_dev, status.st_ino) == (program.device, program.inode):
+            return True
+        # The kernel appends this to the path of an unlinked file; a file really called so still has a link.
+        return (
+            status.st_nlink == 0
+            and status.st_uid in owners
+            and os.readlink(link) == f"{os.path.realpath(program.path)} (deleted)"
+        )
+    except OSError as error:
+        if host.is_unsure(error):
+            raise
+        return False
