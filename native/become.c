@@ -1,8 +1,9 @@
 /* Become what a filter says, then execute its program: become WORD... -- PROGRAM ARGUMENT...
 
    Each word is a letter and a value, and is done in the order given (daemon/run/shim.py). Variables have a byte before
-   their names, so that nothing that runs here can mean one; it is taken away at the end. Nothing is allocated. What
-   fails ends the process with 126 and writes its letter and errno to the descriptor of S; X is the exec.
+   their names, which is taken away at the end. Nothing is allocated. What fails ends the process with 126 and writes
+   its letter and errno to the descriptor of S; X is the exec. There is no C library in it: the start of a static one
+   takes eight times as long as all that is done here.
 
      SNUMBER         the descriptor for what failed, which the program does not get
      MDIRECTORY      no link below it is followed: a bind mount with nosymfollow, in a mount namespace of its own
@@ -14,183 +15,186 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <sched.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#ifndef SYS_mount_setattr
-#define SYS_mount_setattr 442 /* The same number on every architecture but alpha. */
+/* A system call: its result, or minus the errno. */
+#if defined(__x86_64__)
+static long call(long number, long a, long b, long c, long d, long e) {
+    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e;
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+__asm__(".globl _start\n_start:\n\txor %ebp, %ebp\n\tmov %rsp, %rdi\n\tand $-16, %rsp\n\tcall begin\n\thlt\n");
+#elif defined(__aarch64__)
+static long call(long number, long a, long b, long c, long d, long e) {
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c, x3 __asm__("x3") = d, x4 __asm__("x4") = e;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
+    return x0;
+}
+__asm__(".globl _start\n_start:\n\tmov x29, #0\n\tmov x0, sp\n\tand sp, x0, #-16\n\tbl begin\n\tbrk #1\n");
+#else
+#error "not for this architecture: there util-linux does it"
 #endif
+#define CALL(name, a, b, c, d, e) call(SYS_##name, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
 
-struct attributes { /* struct mount_attr of mount_setattr(2), which old headers do not have */
-    uint64_t set, clear, propagation, user_namespace;
-};
-enum { NOSYMFOLLOW = 0x00200000 };
+static long status = -1;
 
-static int status = -1;
-
-static _Noreturn void fail(char step)
-{
-    struct {
-        int32_t step, error;
-    } said = {step, errno};
-    /* Fewer bytes than PIPE_BUF: all or nothing. */
-    if (status >= 0 && write(status, &said, sizeof said) < 0)
-        _exit(125);
-    _exit(126);
+static _Noreturn void fail(char step, long result) {
+    int32_t said[2] = {step, (int32_t)-result};
+    if (status >= 0)
+        CALL(write, status, said, sizeof said, 0, 0);
+    for (;;)
+        CALL(exit_group, 126, 0, 0, 0, 0);
 }
 
-/* A whole word as a number of this base, else EINVAL. */
-static unsigned long long number(const char *text, int base, char end, const char **rest)
-{
-    char *last;
-    errno = 0;
-    unsigned long long value = strtoull(text, &last, base);
-    if (errno == 0 && (last == text || *last != end || *text == '-' || *text == '+' || *text == ' '))
-        errno = EINVAL;
-    if (rest)
-        *rest = last + 1;
+/* The number that `*text` begins with, and what follows it; -EINVAL in `*result` if there is none. */
+static uint64_t number(const char **text, unsigned base, long *result) {
+    uint64_t value = 0;
+    const char *begin = *text;
+    for (;; ++*text) {
+        unsigned digit = **text >= 'a' ? **text - 'a' + 10u : **text <= '9' ? **text - 0u - '0' : base;
+        if (digit >= base)
+            break;
+        if (value > (UINT64_MAX - digit) / base)
+            *result = -EINVAL;
+        value = value * base + digit;
+    }
+    *result = *text == begin ? -EINVAL : *result;
     return value;
 }
 
-static int nosymfollow(const char *directory)
-{
+static uint64_t whole(const char *text, unsigned base, long *result) {
+    uint64_t value = number(&text, base, result);
+    *result = *text ? -EINVAL : *result;
+    return value;
+}
+
+static long nosymfollow(const char *directory) {
     static int unshared;
-    struct attributes attributes = {.set = NOSYMFOLLOW};
-    /* Private: what somebody mounts below it meanwhile would lack the flag. */
-    if (!unshared++ && (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)))
-        return -1;
-    if (mount(directory, directory, NULL, MS_BIND, NULL))
-        return -1;
-    /* The flags that it has stay, those that a user namespace has locked too. */
-    return (int)syscall(SYS_mount_setattr, AT_FDCWD, directory, 0, &attributes, sizeof attributes);
+    /* struct mount_attr: set, clear, propagation, userns_fd; MOUNT_ATTR_NOSYMFOLLOW. The flags that it has stay. */
+    uint64_t attributes[4] = {0x00200000, 0, 0, 0};
+    long result = unshared++ ? 0 : CALL(unshare, CLONE_NEWNS, 0, 0, 0, 0);
+    if (!result && unshared == 1)
+        result = CALL(mount, NULL, "/", NULL, MS_REC | MS_SLAVE, NULL);
+    if (!result)
+        result = CALL(mount, directory, directory, NULL, MS_BIND, NULL);
+    return result ? result : CALL(mount_setattr, AT_FDCWD, directory, 0, attributes, sizeof attributes);
 }
 
-static int limit(const char *text)
-{
-    const char *value;
-    unsigned long long resource = number(text, 10, '=', &value);
-    if (errno)
-        return -1;
-    rlim_t most = (rlim_t)number(value, 10, '\0', NULL);
-    struct rlimit both = {most, most};
-    return errno ? -1 : setrlimit((int)resource, &both);
+static long limit(const char *text) {
+    long result = 0;
+    uint64_t resource = number(&text, 10, &result);
+    if (*text++ != '=')
+        return -EINVAL;
+    uint64_t most = whole(text, 10, &result), both[2] = {most, most};
+    return result ? result : CALL(prlimit64, 0, resource, both, NULL, 0);
 }
 
-static int bound(uint64_t kept)
-{
-    int set;
-    for (int one = 0; one < 64 && (set = prctl(PR_CAPBSET_READ, one, 0, 0, 0)) >= 0; one++)
-        if (set && !(kept >> one & 1) && prctl(PR_CAPBSET_DROP, one, 0, 0, 0))
-            return -1;
-    return 0;
+static long bound(uint64_t kept) {
+    long result = 0, set;
+    for (int one = 0; !result && one < 64 && (set = CALL(prctl, PR_CAPBSET_READ, one, 0, 0, 0)) >= 0; one++)
+        if (set && !(kept >> one & 1))
+            result = CALL(prctl, PR_CAPBSET_DROP, one, 0, 0, 0);
+    return result;
 }
 
-static int set_groups(const char *text)
-{
-    static gid_t groups[NGROUPS_MAX];
-    size_t count = 0;
+static long set_groups(const char *text) {
+    static uint32_t groups[NGROUPS_MAX];
+    long count = 0, result = 0;
     while (*text) {
-        const char *end = text;
-        while (*end && *end != ',')
-            end++;
-        errno = EINVAL;
-        if (count < NGROUPS_MAX)
-            groups[count++] = (gid_t)number(text, 10, *end, NULL);
-        if (errno)
-            return -1;
-        text = *end ? end + 1 : end;
+        if (count == NGROUPS_MAX)
+            return -EINVAL;
+        groups[count++] = (uint32_t)number(&text, 10, &result);
+        if (result || (*text && *text++ != ','))
+            return -EINVAL;
     }
-    return setgroups(count, groups);
+    return CALL(setgroups, count, groups, 0, 0, 0);
 }
 
 /* Keep what is permitted, or have exactly `wanted`; nothing to inherit but that, and so ambient. */
-static int set_capabilities(int all, uint64_t wanted)
-{
+static long set_capabilities(int keep, uint64_t wanted) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2];
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) || syscall(SYS_capget, &header, data))
-        return -1;
+    long result = CALL(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (!result)
+        result = CALL(capget, &header, data, 0, 0, 0);
     for (int half = 0; half < 2; half++) {
         data[half].inheritable = (uint32_t)(wanted >> 32 * half);
-        if (!all)
+        if (!keep)
             data[half].permitted = data[half].effective = data[half].inheritable;
     }
-    if (syscall(SYS_capset, &header, data))
-        return -1;
-    for (int one = 0; one < 64; one++)
-        if (wanted >> one & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, one, 0, 0))
-            return -1;
-    return 0;
+    if (!result)
+        result = CALL(capset, &header, data, 0, 0, 0);
+    for (int one = 0; !result && one < 64; one++)
+        if (wanted >> one & 1)
+            result = CALL(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, one, 0, 0);
+    return result;
 }
 
-static int done(const char *word, char *const *following)
-{
+static long done(const char *word, const char *following) {
     const char *value = word + 1;
-    unsigned long long id = 0;
-    errno = 0;
-    if (*word == 'S' || *word == 'H' || *word == 'U')
-        id = number(value, 10, '\0', NULL);
-    else if (*word == 'B' || *word == 'A')
-        id = number(value, 16, '\0', NULL);
-    else if (*word == 'K')
-        id = number(value, 8, '\0', NULL);
+    long result = 0;
+    uint64_t id = 0;
+    if (*word == 'S' || *word == 'H' || *word == 'U' || *word == 'B' || *word == 'A' || *word == 'K')
+        id = whole(value, *word == 'K' ? 8 : *word < 'C' ? 16 : 10, &result);
     /* (id_t) -1 would mean no change. */
-    if (errno || ((*word == 'H' || *word == 'U') && id >= UINT32_MAX))
-        return -1;
+    if (result || ((*word == 'H' || *word == 'U') && id >= UINT32_MAX))
+        return -EINVAL;
     switch (*word) {
     case 'S':
-        status = (int)id;
-        return fcntl(status, F_SETFD, FD_CLOEXEC);
+        status = (long)id;
+        return CALL(fcntl, status, F_SETFD, FD_CLOEXEC, 0, 0);
     case 'M':
         return nosymfollow(value);
     case 'L':
         return limit(value);
     case 'K':
-        umask((mode_t)id);
-        return 0;
+        return CALL(umask, id, 0, 0, 0, 0) < 0;
     case 'B':
         return bound(id);
     case 'G':
         return set_groups(value);
     case 'H':
-        return setresgid((gid_t)id, (gid_t)id, (gid_t)id);
+        return CALL(setresgid, id, id, id, 0, 0);
     case 'U':
         /* What A takes must be permitted still; exec takes this flag away. */
-        if (*following && **following == 'A' && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
-            return -1;
-        return setresuid((uid_t)id, (uid_t)id, (uid_t)id);
+        if (following && *following == 'A' && (result = CALL(prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0)))
+            return result;
+        return CALL(setresuid, id, id, id, 0, 0);
     case 'A':
-        return set_capabilities(0, id);
     case 'I':
-        return set_capabilities(1, 0);
+        return set_capabilities(*word == 'I', id);
     case 'N':
-        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        return CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     }
-    errno = EINVAL;
-    return -1;
+    return -EINVAL;
 }
 
-int main(int count, char **words)
-{
-    int at = 1;
-    for (; at < count && words[at][0] != '-'; at++)
-        if (done(words[at], words + at + 1))
-            fail(words[at][0]);
-    errno = EINVAL;
-    if (at + 1 >= count)
-        fail('X');
-    for (char **variable = environ; *variable; variable++)
+static _Noreturn void become(char **words, char **environment) {
+    char **word = words + 1;
+    for (long result; *word && **word != '-'; word++)
+        if ((result = done(*word, word[1])))
+            fail(**word, result);
+    if (!*word || !word[1])
+        fail('X', -EINVAL);
+    for (char **variable = environment; *variable; variable++)
         ++*variable;
-    execv(words[at + 1], words + at + 1);
-    fail('X');
+    fail('X', CALL(execve, word[1], word + 1, environment, 0, 0));
+}
+
+/* The stack of a new process: the number of words, they, NULL, the variables, NULL. */
+__attribute__((used)) static _Noreturn void begin(long *stack) {
+    become((char **)(stack + 1), (char **)(stack + 2 + *stack));
 }
