@@ -16,14 +16,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from oslo_config import cfg, iniparser
-from oslo_log import log
+from oslo_log import _options as log_options
 
 from rootwrap_daemon.config_options import LOG_OPTS, OPTS
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.finding import Code, Fault, Finding, Location, Severity
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.files import MAX_FILE
-from rootwrap_daemon.settings import AT_START, DEFAULT_NOFILE, Settings
+from rootwrap_daemon.settings import DEFAULT_NOFILE, MAX_FILE, Settings
 
 LOG = logging.getLogger(__name__)
 
@@ -116,13 +115,6 @@ def look_at(text: str, file: str) -> Configuration:
     return Configuration((file,), tuple(reader.findings), settings, reader.conf)
 
 
-def report_changes(before: Settings, after: Settings) -> None:
-    """Log which of the settings that a reload brought wait for a restart."""
-    changed = [name for name in AT_START if getattr(before, name) != getattr(after, name)]
-    if changed:
-        LOG.warning("changed, and in force after the next start only: %s", ", ".join(changed))
-
-
 def default_settings() -> Settings:
     """The settings of an empty configuration."""
     settings = look_at("", "").settings
@@ -148,7 +140,9 @@ class _Reader:
         self.conf = cfg.ConfigOpts()
         self._owners = owners
         handlers = logging.root.handlers[:]
-        log.register_options(self.conf)
+        # It is what the entry point oslo.config.opts names, and loads a third of what oslo_log.log does.
+        for _, options in log_options.list_opts():
+            self.conf.register_opts(options)
         # It makes a handler for early lines, which would write what a tool has as findings to stderr.
         logging.root.handlers[:] = handlers
         built_in = {"config_file", "config_dir", "config_source", "shell_completion"}

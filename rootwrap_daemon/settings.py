@@ -10,6 +10,8 @@ from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
 
 #: What the default limits on connections and commands need, and what no program has too little of.
 DEFAULT_NOFILE: Final = 8192
+#: Bytes of a configuration or filter file. The largest of the filter files known is 14 KiB.
+MAX_FILE: Final = 4 * 1024 * 1024
 #: Where a daemon listens whose configuration does not name a socket.
 DEFAULT_SOCKET: Final = "/run/rootwrap-daemon/rootwrap-daemon.sock"
 

@@ -189,7 +189,8 @@ class Daemon:
         return len(os.listdir(f"/proc/{self._pid}/fd"))
 
     def threads(self) -> int:
-        return len(os.listdir(f"/proc/{self._pid}/task"))
+        """How many there are, but the one that writes the log."""
+        return len(os.listdir(f"/proc/{self._pid}/task")) - 1
 
     def figures(self) -> tuple[int, int]:
         """Descriptors and threads. The main thread opens a file now and then: the least of several looks."""

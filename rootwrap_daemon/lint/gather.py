@@ -23,7 +23,7 @@ from rootwrap_daemon.lint.subject import (
 )
 from rootwrap_daemon.policy import files
 from rootwrap_daemon.policy import host as looks
-from rootwrap_daemon.settings import Settings
+from rootwrap_daemon.settings import MAX_FILE, Settings
 
 #: Where programs are looked for without a configuration; as the daemon's default.
 _EXEC_DIRS: Final = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
@@ -113,9 +113,9 @@ def _subject(group: _Group) -> Subject:
 def _read(name: str) -> bytes:
     """Raises OSError, and NotRead for what the daemon would not read whole either."""
     with open(name, "rb") as file:
-        data = file.read(files.MAX_FILE + 1)
-    if len(data) > files.MAX_FILE:
-        raise NotRead(name, f"longer than {files.MAX_FILE} bytes")
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise NotRead(name, f"longer than {MAX_FILE} bytes")
     return data
 
 

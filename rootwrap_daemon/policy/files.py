@@ -8,7 +8,6 @@ import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
@@ -16,9 +15,7 @@ from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import KillFilter
 from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.policy import bind, declared, host
-
-#: Bytes of one filter file. The largest of the files known is 14 KiB.
-MAX_FILE: Final = 4 * 1024 * 1024
+from rootwrap_daemon.settings import MAX_FILE
 
 
 @dataclass(slots=True)

@@ -222,6 +222,12 @@ def overflow_uid() -> int:
         return int(file.read())
 
 
+def overflow_gid() -> int:
+    """The number that an unmapped group appears under (user_namespaces(7))."""
+    with open("/proc/sys/kernel/overflowgid", encoding="ascii") as file:
+        return int(file.read())
+
+
 def in_user_namespace() -> bool:
     """True outside the initial user namespace, where some users have no number of their own."""
     with open("/proc/self/uid_map", encoding="ascii") as file:

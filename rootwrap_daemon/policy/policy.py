@@ -7,7 +7,6 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,7 +31,7 @@ from rootwrap_daemon.filters.values import (
     Shown,
     shown_to_all,
 )
-from rootwrap_daemon.policy import executables, files, host
+from rootwrap_daemon.policy import executables, files, host, users
 from rootwrap_daemon.policy.bind import Bound, NotBound, bind
 from rootwrap_daemon.settings import Settings
 
@@ -151,26 +150,12 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
 
     `as_root`: as root would, whoever loads it and will run nothing; by default as this user.
     """
-    owners = _owners(settings)
-    allowed_uids = frozenset(
-        _number("allowed_users", name, host.user_number) for name in settings.allowed_users
-    )
-    allowed_gids = frozenset(
-        _number("allowed_groups", name, host.group_number) for name in settings.allowed_groups
-    )
-    if both := (owners & allowed_uids) - {0}:
-        raise ConfigurationError(
-            f"user {min(both)} stands in trusted_owners and in allowed_users: "
-            "whoever may ask must not own what is asked for; take it out of one"
-        )
-    if not allowed_uids and not allowed_gids:
-        raise ConfigurationError(
-            "neither allowed_users nor allowed_groups names anybody: nobody could connect"
-        )
+    owners = users.owners(settings)
+    allowed_uids, allowed_gids = users.allowed(settings, owners)
     status_gid = (
         None
         if settings.status_group is None
-        else _number("status_group", settings.status_group, host.group_number)
+        else users.number("status_group", settings.status_group, host.group_number)
     )
     kept = None if settings.capabilities is None else frozenset(settings.capabilities)
     if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
@@ -198,26 +183,6 @@ def rules(filters: list[Filter], exec_dirs: tuple[str, ...], owners: frozenset[i
     """The rules of these filters on this host: a program that one names by a path is the same by another."""
     paths = {one.program for one in filters if one.program.startswith("/")}
     return RuleSet(filters, {path: executables.other_paths(path, exec_dirs, owners) for path in paths})
-
-
-def _number(option: str, name: str, look_up: Callable[[str], int]) -> int:
-    try:
-        return look_up(name)
-    except KeyError:
-        raise ConfigurationError(f"{option}: there is no {name!r} here: name one that is") from None
-
-
-def _owners(settings: Settings) -> frozenset[int]:
-    owners = frozenset(_number("trusted_owners", name, host.user_number) for name in settings.trusted_owners)
-    if (overflow := host.overflow_uid()) in owners:
-        if not host.in_user_namespace():
-            raise ConfigurationError(
-                f"trusted_owners: {overflow} is nobody in particular: only a user namespace can trust it"
-            )
-        LOG.warning(
-            "trusted_owners has %d: every user that this user namespace does not map is trusted", overflow
-        )
-    return owners
 
 
 def _exec_dirs(settings: Settings, owners: frozenset[int], findings: list[Finding]) -> tuple[str, ...]:

@@ -44,8 +44,8 @@ NOT_IN_THE_DAEMON = (
 
 
 def test_the_daemon_when_imported() -> None:
-    loaded = _loaded_by("import rootwrap_daemon.daemon.main")
-    assert _of(loaded, "oslo_privsep.capabilities"), "the test does not see what is loaded"
+    loaded = _loaded_by("import rootwrap_daemon.daemon.main, rootwrap_daemon.daemon.serve.main")
+    assert _of(loaded, "oslo_config.cfg"), "the test does not see what is loaded"
     assert not _of(loaded, *NOT_IN_THE_DAEMON)
 
 

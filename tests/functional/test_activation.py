@@ -9,15 +9,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.daemon.start import systemd
+from rootwrap_daemon.daemon.serve.manager import Heart, Manager
+from rootwrap_daemon.daemon.start import sockets, systemd
 from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.policy import host
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, states_of, wait_for
+from tests.unit.policy import things
 
 #: Becomes the daemon with descriptor 3 open and LISTEN_PID its own, as only the process itself can do it.
 HAND_OVER = """\
@@ -31,7 +34,7 @@ os.execv(command[0], command)
 
 
 @dataclass
-class Manager:
+class Systemd:
     """Stands in for systemd: it keeps the listening socket, and hears what it is told."""
 
     daemon: Daemon
@@ -92,7 +95,7 @@ class Manager:
 
 
 @pytest.fixture(params=["path", "abstract"])
-def manager(request: pytest.FixtureRequest, new_daemon: NewDaemon) -> Iterator[Manager]:
+def manager(request: pytest.FixtureRequest, new_daemon: NewDaemon) -> Iterator[Systemd]:
     daemon = new_daemon(start=False)
     with (
         socket.socket(socket.AF_UNIX) as listening,
@@ -102,10 +105,10 @@ def manager(request: pytest.FixtureRequest, new_daemon: NewDaemon) -> Iterator[M
         listening.listen()
         abstract = f"\0rootwrap-test-{os.getpid()}-{daemon.directory.name}"
         notified.bind(abstract if request.param == "abstract" else str(daemon.directory / "notify"))
-        yield Manager(daemon, listening, notified)
+        yield Systemd(daemon, listening, notified)
 
 
-def test_serves_what_waits_and_leaves_the_socket(manager: Manager) -> None:
+def test_serves_what_waits_and_leaves_the_socket(manager: Systemd) -> None:
     inode = os.stat(manager.daemon.socket).st_ino
     with manager.daemon.client() as client:
         answers: list[int] = []
@@ -127,7 +130,7 @@ def test_serves_what_waits_and_leaves_the_socket(manager: Manager) -> None:
     assert answers == [0, 0]
 
 
-def test_commands_get_nothing_of_it(manager: Manager) -> None:
+def test_commands_get_nothing_of_it(manager: Systemd) -> None:
     manager.start(WATCHDOG_USEC="60000000")
     with manager.daemon.client() as client:
         environ = client.run(["env", "FOO=", "env"], text=True).stdout
@@ -137,7 +140,7 @@ def test_commands_get_nothing_of_it(manager: Manager) -> None:
     assert "socket:" not in descriptors
 
 
-def test_reload_is_told_and_a_failed_one_says_so(manager: Manager) -> None:
+def test_reload_is_told_and_a_failed_one_says_so(manager: Systemd) -> None:
     manager.start()
     manager.daemon.configure("[Filters]\nu: CommandFilter, uname, root\n")
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -151,13 +154,13 @@ def test_reload_is_told_and_a_failed_one_says_so(manager: Manager) -> None:
     assert not manager.daemon.reload()
     wait_for(lambda: manager.heard(READY="1"))
     assert manager.status().startswith("NOT reloaded, the rules of generation 2 stay in force: ")
-    assert "test.filters:3:4: error: 'What' is no kind of filter" in manager.status()
+    assert "test.filters:3:4: error: 'What' is not a kind of filter" in manager.status()
     assert "\n" not in manager.status()
     with manager.daemon.client() as client:
         assert client.run(["uname"]).returncode == 0
 
 
-def test_signs_of_life_end_with_the_main_thread(manager: Manager) -> None:
+def test_signs_of_life_end_with_the_main_thread(manager: Systemd) -> None:
     manager.start(WATCHDOG_USEC="400000")
     wait_for(lambda: sum("WATCHDOG" in one for one in manager.hear()) >= 3)
     os.kill(manager.daemon.pid, signal.SIGSTOP)
@@ -171,13 +174,13 @@ def test_signs_of_life_end_with_the_main_thread(manager: Manager) -> None:
     wait_for(lambda: manager.heard(WATCHDOG="1"))
 
 
-def test_no_signs_of_life_for_nobody(manager: Manager) -> None:
+def test_no_signs_of_life_for_nobody(manager: Systemd) -> None:
     manager.start(WATCHDOG_USEC="100000", WATCHDOG_PID="1")
     time.sleep(0.5)
     assert not any("WATCHDOG" in message for message in manager.hear())
 
 
-def test_a_manager_that_is_gone_is_no_matter(manager: Manager) -> None:
+def test_a_manager_that_is_gone_is_no_matter(manager: Systemd) -> None:
     manager.start(WATCHDOG_USEC="400000")
     manager.notified.close()
     with manager.daemon.client() as client:
@@ -186,7 +189,7 @@ def test_a_manager_that_is_gone_is_no_matter(manager: Manager) -> None:
     assert manager.daemon.stop() == 0
 
 
-def test_words_for_another_process_are_not_taken(manager: Manager) -> None:
+def test_words_for_another_process_are_not_taken(manager: Systemd) -> None:
     """Then it makes a socket of its own, as without a service manager."""
     manager.listening.close()
     os.unlink(manager.daemon.socket)
@@ -200,7 +203,7 @@ def test_words_for_another_process_are_not_taken(manager: Manager) -> None:
     assert not os.path.exists(manager.daemon.socket)
 
 
-def refused(manager: Manager, handed: socket.socket | None = None, **environ: str) -> str:
+def refused(manager: Systemd, handed: socket.socket | None = None, **environ: str) -> str:
     """Its words, as it does not start."""
     process = manager.run(environ, handed)
     assert process.wait(30) == 78
@@ -208,7 +211,7 @@ def refused(manager: Manager, handed: socket.socket | None = None, **environ: st
     return manager.daemon.log
 
 
-def test_anything_else_is_refused(manager: Manager) -> None:
+def test_anything_else_is_refused(manager: Systemd) -> None:
     with tempfile.TemporaryDirectory() as directory:
         other = f"{directory}/other"
         with socket.socket(socket.AF_UNIX) as handed:
@@ -228,33 +231,27 @@ def test_anything_else_is_refused(manager: Manager) -> None:
 
 
 def test_what_is_no_socket_is_refused(tmp_path: Path) -> None:
+    settings = things.settings(tmp_path / "daemon.conf", filters_path="/", socket_path=str(tmp_path / "x"))
     with (tmp_path / "file").open("w") as file, pytest.raises(ConfigurationError, match="is no socket"):
-        systemd.take_socket(file.fileno(), "/run/x")
+        sockets.handed(file.fileno(), settings, host.base_owners())
 
 
-def test_no_sign_of_life_without_its_proof() -> None:
-    """A daemon that accepts and answers nobody: the proof is asked for once, and never comes."""
+def test_signs_of_life_are_sent_when_they_are_due() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind("")
-        asked: list[Callable[[], None]] = []
-        name = notified.getsockname().decode()
-        heart = systemd.Heart(systemd.Manager(None, 0.02, name), asked.append)
-        for _ in range(5):
-            heart.beat()
-            time.sleep(0.02)
-        assert len(asked) == 1
+        manager = Manager(notified.getsockname())
+        assert Heart(manager, None).beat() == float("inf")
+        heart = Heart(manager, 600)
+        for _ in range(3):
+            assert 0 < heart.beat() < 301
+        assert notified.recv(100) == b"WATCHDOG=1"
         with pytest.raises(BlockingIOError):
             notified.recv(100, socket.MSG_DONTWAIT)
-        asked[0]()
-        assert notified.recv(100) == b"WATCHDOG=1"
-        heart.beat()
-        assert len(asked) == 2
 
 
 def test_status_is_one_line_of_bounded_length() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind("")
-        manager = systemd.Manager(None, None, notified.getsockname().decode())
-        manager.notify(STATUS="a\nMAINPID=1\n" + "x" * 10_000)
+        Manager(notified.getsockname()).notify(STATUS="a\nMAINPID=1\n" + "x" * 10_000)
         data = notified.recv(65536).decode()
         assert data.startswith("STATUS=a; MAINPID=1; xxx") and "\n" not in data and len(data) < 500

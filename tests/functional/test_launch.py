@@ -134,7 +134,7 @@ def test_a_daemon_that_refuses_to_start(configured: Daemon, capfd: pytest.Captur
     with Client.launch(words(configured, "--no-such-option")) as client:
         with pytest.raises(DaemonUnavailable, match="standard error says why"):
             client.run(["true"])
-        with pytest.raises(DaemonUnavailable, match="has ended with code 2"):
+        with pytest.raises(DaemonUnavailable, match="has ended with code 64"):
             wait_for(lambda: not is_alive(the_daemon(client)))
             client.run(["true"])
     assert "no-such-option" in capfd.readouterr().err

@@ -24,9 +24,9 @@ CONFIG: Final = "/etc/rootwrap-daemon"
 
 #: What the unit starts must be safe to start: the very check that the daemon makes, by the same interpreter.
 _CHECK: Final = (
-    "from rootwrap_daemon.daemon import main; from rootwrap_daemon.daemon.start import surroundings; "
+    "from rootwrap_daemon.daemon import main, self_check; from rootwrap_daemon.daemon.serve import main; "
     "from rootwrap_daemon.policy import host; "
-    "surroundings.check_code(host.base_owners())"
+    "self_check.check_code(host.base_owners())"
 )
 
 

@@ -79,10 +79,11 @@ def encode(record: dict[str, object]) -> bytes:
         # The journal has a time of its own, which nobody but root can choose.
         if name != "time" and value is not None:
             fields[f"ROOTWRAP_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
-    return b"".join(_field(name.encode("ascii"), text) for name, text in fields.items())
+    return b"".join(field(name.encode("ascii"), text) for name, text in fields.items())
 
 
-def _field(name: bytes, text: str) -> bytes:
+def field(name: bytes, text: str) -> bytes:
+    """One field of an entry."""
     # A byte that is no UTF-8 is a surrogate by now: journalctl would show the whole value as numbers.
     value = text.encode("utf-8", "backslashreplace")
     if b"\n" in value:

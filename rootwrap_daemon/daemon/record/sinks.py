@@ -5,25 +5,20 @@ another.
 """
 
 import fcntl
-import io
 import logging
 import os
 import select
 import socket
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 
 LOG = logging.getLogger(__name__)
-
-#: Seconds that the first log line waits for a reader that does not read; those after it do not wait.
-_LOG_PATIENCE: Final = 0.5
 
 
 class Sink(Protocol):
@@ -217,35 +212,3 @@ def _opened_anew() -> int:
         descriptor = os.dup(2)
         os.set_blocking(descriptor, False)
         return descriptor
-
-
-class _Lossy(io.RawIOBase):
-    """Standard error as a stream: what its reader does not take is dropped and counted, never waited for."""
-
-    def __init__(self, target: StandardError) -> None:
-        self._target = target
-        self._lost = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object, /) -> int:
-        line = bytes(data)  # type: ignore[call-overload]
-        if self._lost:
-            # What was lost last may have been cut in the middle.
-            line = b"\n... %d log lines lost here: nobody read standard error\n" % self._lost + line
-        try:
-            rest = line
-            while rest:
-                # A longer line than the pipe takes at once goes in parts.
-                rest = rest[self._target.send(rest, 0.0 if self._lost else _LOG_PATIENCE) :]
-            self._lost = 0
-        except OSError:
-            self._lost += 1
-        return len(data)  # type: ignore[arg-type]
-
-
-def unblock_log() -> None:
-    """Let no log line wait for the reader of standard error: for sys.stderr, before logging takes it."""
-    stream = _Lossy(StandardError())
-    sys.stderr = io.TextIOWrapper(stream, "utf-8", "backslashreplace", write_through=True)

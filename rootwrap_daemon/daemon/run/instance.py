@@ -62,13 +62,16 @@ class Instance:
     """One configured daemon while it runs.
 
     `policy` is replaced by a reload; a session takes it once per request. `started`: monotonic seconds.
-    `stop_reader`: a descriptor that is readable once every command must end.
+    `stop_reader`: a descriptor that is readable once every command must end. `version`: of this program.
     """
 
-    def __init__(self, policy: Policy, audit: Audit, registry: Registry | None = None) -> None:
+    def __init__(
+        self, policy: Policy, audit: Audit, registry: Registry | None = None, version: str = ""
+    ) -> None:
         self.policy = policy
         self.audit = audit
         self.registry = Registry() if registry is None else registry
+        self.version = version
         self.started = time.monotonic()
         self.connections = Quota()
         self.commands = Quota()

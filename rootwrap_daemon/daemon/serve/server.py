@@ -12,17 +12,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
-from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run import spawn
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve.connection import turn_away, without_waiting
 from rootwrap_daemon.daemon.serve.session import Session
+from rootwrap_daemon.daemon.serve.source import Source
 from rootwrap_daemon.errors import Busy, Unauthorized
 from rootwrap_daemon.policy.policy import Policy
-from rootwrap_daemon.protocol.codec import encode
-from rootwrap_daemon.protocol.messages import MAX_REQUEST_FRAME, VERSION, Hello
 
 LOG = logging.getLogger(__name__)
 
@@ -34,26 +32,6 @@ _BATCH: Final = 64
 _TICK: Final = 2.0
 _BACK_OFF: Final = 0.05
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-
-
-#: An alias: inside the classes below, `socket` is an attribute.
-Socket = socket.socket
-
-
-class Source(Protocol):
-    """Where connections come from. `place`: in words; `socket`: readable when there is one."""
-
-    place: str
-    socket: Socket
-
-    def accept(self) -> Socket:
-        """Return the next one. Raises EOFError if none will ever come, BlockingIOError, OSError."""
-
-    def peer_of(self, connection: Socket) -> Peer:
-        """Return who is at its other end. Raises OSError."""
-
-    def close(self) -> None:
-        """Take no more."""
 
 
 class Server:
@@ -84,30 +62,6 @@ class Server:
                     return
             self.instance.audit.flush()
             spawn.reap_orphans()
-
-    def prove(self, done: Callable[[], None]) -> None:
-        """Call `done` once a connection of our own was greeted by a thread made for it, as a client's is.
-
-        Raises OSError or RuntimeError if there is no descriptor or thread for it.
-        """
-        ours, theirs = socket.socketpair()
-        session = Session(self.instance, theirs, Peer(os.getpid(), os.geteuid(), os.getegid(), ()))
-        ours.sendall(encode(Hello(VERSION, MAX_REQUEST_FRAME)))
-        ours.shutdown(socket.SHUT_WR)
-
-        def greet() -> None:
-            with ours:
-                session.serve()
-                session.close()
-                if ours.recv(1):
-                    done()
-
-        try:
-            threading.Thread(target=greet, daemon=True).start()
-        except RuntimeError:
-            ours.close()
-            theirs.close()
-            raise
 
     def stop(self) -> None:
         """Read no more, let what runs or has been asked end until the drain deadline, then end it.

@@ -6,7 +6,6 @@ Promises: no word of a command, no variable, nothing of a client but its uid.
 import os
 import time
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Final
 
 from rootwrap_daemon.daemon.run.instance import Instance
@@ -14,8 +13,6 @@ from rootwrap_daemon.filters.finding import Severity
 
 #: Commands that are listed, the oldest first; the rest is in `running`. It bounds the answer to some 100 KiB.
 MAX_LISTED: Final = 500
-#: Read from the disk once: what runs here does not change with what is installed meanwhile.
-_VERSION: Final = metadata.version("rootwrap-daemon")
 
 
 def report(instance: Instance) -> dict[str, object]:
@@ -25,7 +22,7 @@ def report(instance: Instance) -> dict[str, object]:
     uptime = now - instance.started
     errors = sum(one.severity is Severity.ERROR for one in policy.findings)
     return {
-        "version": _VERSION,
+        "version": instance.version,
         "pid": os.getpid(),
         "started": _stamp(time.time() - uptime),
         "uptime_seconds": round(uptime, 1),

@@ -21,19 +21,27 @@ MANAGER: Final = (
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
 )
-KEPT: Final = frozenset((*CALLERS, *MANAGER))
+#: What it says of standard error: systemd.exec(5).
+JOURNAL: Final = "JOURNAL_STREAM"
+KEPT: Final = frozenset((*CALLERS, *MANAGER, JOURNAL))
+#: What images of containers set, and what an isolated interpreter does not heed.
+HARMLESS: Final = frozenset(("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"))
+#: Those of the interpreter's own variables that `forget` has found.
+DROPPED: Final[list[str]] = []
 MODULE: Final = "rootwrap_daemon.daemon.main"
 
 
 def forget(environ: MutableMapping[str, str]) -> None:
     """Take out all but KEPT. Where it is os.environ, getenv(3) does not find it either."""
-    for name in environ.keys() - KEPT:
+    for name in sorted(environ.keys() - KEPT):
         del environ[name]
+        if name.startswith("PYTHON"):
+            DROPPED.append(name)
 
 
 def console() -> NoReturn:
     """The console script: starts the daemon again in isolated mode, which the environment cannot reach."""
-    if foreign := sorted(name for name in os.environ if name.startswith("PYTHON")):
+    if foreign := sorted(name for name in os.environ if name.startswith("PYTHON") and name not in HARMLESS):
         # By now sitecustomize, or whatever they name, has run in this process.
         sys.stderr.write(
             f"rootwrap-daemon: {', '.join(foreign)} set: start without, or with `python3 -I -m {MODULE}`\n"

@@ -1,21 +1,17 @@
-"""A daemon that its one client has started: connections are made here and handed out over descriptor 0.
+"""Find out who started this daemon: a client over descriptor 0, or a user without rights through sudo(8).
 
-Promises: who the peer is is fixed at the start, and no socket that it passes later changes that; the daemon
-ends with its client, and leaves nothing in the file system.
+Promises: who the peer is is fixed at the start, and no socket that it passes later changes that.
 """
 
 import os
 import socket
 import stat
 from collections.abc import Mapping
-from typing import Final
 
 from rootwrap_daemon.daemon.request import Peer, peer_of
 from rootwrap_daemon.daemon.start import bootstrap
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
-
-_FLAGS: Final = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 
 
 def control_socket() -> socket.socket | None:
@@ -75,38 +71,3 @@ def _is(caller: str, uid: int) -> bool:
         return host.user_number(caller) == uid
     except KeyError:
         return False
-
-
-class Launched:
-    """Makes a connection for each message on the control socket, and passes its other end back."""
-
-    def __init__(self, control: socket.socket, peer: Peer) -> None:
-        self.socket = control
-        self.peer = peer
-        self.place = "descriptor 0"
-
-    def accept(self) -> socket.socket:
-        """Our end of the next. Raises EOFError when the client is gone, BlockingIOError, OSError."""
-        # Said each time: whoever else has the socket can take O_NONBLOCK away from it.
-        if not self.socket.recv(1, socket.MSG_DONTWAIT):
-            raise EOFError
-        ours: socket.socket | None = None
-        try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                socket.send_fds(self.socket, [b"+"], [theirs.fileno()], _FLAGS)
-        except OSError:
-            if ours is not None:
-                ours.close()
-            # It waits for a word.
-            self.socket.send(b"-", _FLAGS)
-            raise
-        return ours
-
-    def peer_of(self, connection: socket.socket) -> Peer:
-        """The client, whatever the connection says."""
-        return self.peer
-
-    def close(self) -> None:
-        """Make no more connections."""
-        self.socket.close()

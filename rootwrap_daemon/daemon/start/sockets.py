@@ -1,114 +1,148 @@
-"""Listen on a Unix socket: one that was handed over, or one bound here.
+"""Bind the daemon's socket, or check the one that the service manager hands over.
 
-Promises: a socket appears at its path with mode and group right, and two daemons never take each other's.
+Promises: two daemons never take one another's socket away, and nothing is replaced but a socket at which
+nobody listens.
 """
 
+import contextlib
+import errno
 import fcntl
 import os
 import socket
+import stat
 from typing import Final
 
-from rootwrap_daemon.daemon.request import Peer, peer_of
-from rootwrap_daemon.daemon.start import systemd
+from rootwrap_daemon.daemon.handover import Door
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.settings import Settings
 
-#: Connections that may wait to be accepted; the kernel takes the smaller of this and net.core.somaxconn.
-_BACKLOG: Final = 4096
-
-
-#: An alias: inside the classes below, `socket` is an attribute.
-Socket = socket.socket
+#: Bytes of a path that bind(2) takes: unix(7), less the NUL and `.new`.
+_LONGEST: Final = 107 - len(".new")
 
 
-class _Listening:
-    """A listening socket, and the kernel's word for who connected."""
+def bound(settings: Settings, owners: frozenset[int]) -> Door:
+    """Bind beside the name that is asked for, with mode and group; who serves it lets it appear.
 
-    socket: Socket
-
-    def accept(self) -> Socket:
-        """The next connection. Raises BlockingIOError, OSError."""
-        return self.socket.accept()[0]
-
-    def peer_of(self, connection: Socket) -> Peer:
-        """Raises OSError."""
-        return peer_of(connection)
-
-
-class Listener(_Listening):
-    """A listening socket in the file system. `close` takes it away again."""
-
-    def __init__(self, path: str, *, mode: int, group: int | None, owners: frozenset[int]) -> None:
-        """Raises ConfigurationError."""
-        self.place = self.path = _in_owned_directory(path, owners)
-        self._lock = _lock(self.path)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        new = f"{self.path}.new"
-        try:
-            # A name nobody knows yet, until mode and group are right; then it takes the place of a dead one.
-            _remove(new)
-            self.socket.bind(new)
-            os.chmod(new, 0)
-            if group is not None:
-                os.chown(new, -1, group)
-            os.chmod(new, mode)
-            self.socket.listen(_BACKLOG)
-            self._inode = os.lstat(new).st_ino
-            os.rename(new, self.path)
-        except OSError as error:
-            self.socket.close()
-            os.close(self._lock)
-            raise ConfigurationError(f"socket_path: {path}: {error}") from error
-
-    def close(self) -> None:
-        """Take no more connections, and let another daemon take the path."""
-        self.socket.close()
-        try:
-            if os.lstat(self.path).st_ino == self._inode:
-                os.unlink(self.path)
-        except FileNotFoundError:
-            pass
-        os.close(self._lock)
+    Raises ConfigurationError.
+    """
+    path = check(settings, owners)
+    group = group_of(settings)
+    lock = _lock(path)
+    new = f"{path}.new"
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        _take_away(new)
+        made.bind(new)
+        os.chmod(new, 0)
+        if group is not None:
+            os.chown(new, -1, group)
+        os.chmod(new, settings.socket_mode)
+    except OSError as error:
+        raise ConfigurationError(f"socket_path: {settings.socket_path}: {error}") from error
+    return Door(kind="bound", descriptor=made.detach(), place=path, path=path, lock=lock)
 
 
-class HandedListener(_Listening):
-    """A listening socket that the service manager made and keeps: `close` leaves it to the next daemon."""
+def handed(descriptor: int, settings: Settings, owners: frozenset[int]) -> Door:
+    """The socket that the service manager hands over; its mode and owner are those of the .socket unit.
 
-    def __init__(self, descriptor: int, path: str, *, owners: frozenset[int]) -> None:
-        """Raises ConfigurationError."""
-        _in_owned_directory(path, owners)
-        self.socket = systemd.take_socket(descriptor, path)
-        self.place = path
+    Raises ConfigurationError that says what it is instead.
+    """
+    path = settings.socket_path
+    _in_owned_directory(path, owners)
+    what = f"the service manager hands over descriptor {descriptor}"
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        raise ConfigurationError(f"{what}, which is no socket: it must come from a ListenStream=")
+    with socket.socket(fileno=os.dup(descriptor)) as taken:
+        if taken.family != socket.AF_UNIX or taken.type != socket.SOCK_STREAM:
+            raise ConfigurationError(f"{what}, which is no Unix stream socket: write ListenStream={path}")
+        if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ConfigurationError(f"{what}, which does not listen: write Accept=no")
+        name = taken.getsockname()
+    if isinstance(name, bytes) or os.path.normpath(name) != os.path.normpath(path):
+        raise ConfigurationError(
+            f"{what}, which listens at {name!r} and not at socket_path ({path}): make them the same"
+        )
+    return Door(kind="handed", descriptor=descriptor, place=path)
 
-    def close(self) -> None:
-        """Take no more connections here; those that come wait for the next daemon."""
-        self.socket.close()
+
+def check(settings: Settings, owners: frozenset[int]) -> str:
+    """The real path of the socket, if one can be put there. Raises ConfigurationError."""
+    path = _in_owned_directory(settings.socket_path, owners)
+    if len(os.fsencode(path)) > _LONGEST:
+        raise ConfigurationError(f"socket_path: {path}: longer than {_LONGEST} bytes: name a shorter path")
+    group_of(settings)
+    _look(path)
+    _look(f"{path}.new")
+    _look_at_lock(f"{path}.lock")
+    return path
+
+
+def group_of(settings: Settings) -> int | None:
+    """The group of the socket, None for the daemon's own. Raises ConfigurationError."""
+    if settings.socket_group is None:
+        return None
+    try:
+        return host.group_number(settings.socket_group)
+    except KeyError:
+        raise ConfigurationError(
+            f"socket_group: there is no {settings.socket_group!r} here: name one"
+        ) from None
 
 
 def _in_owned_directory(path: str, owners: frozenset[int]) -> str:
     try:
-        directory = host.resolve_owned(os.path.dirname(path), owners).path
+        found = host.resolve_owned(os.path.dirname(path), owners)
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(f"socket_path: {path}: {error}: its directory must be root's") from error
-    return f"{directory}/{os.path.basename(path)}"
+    name = os.path.basename(path)
+    if not name or (found.status is not None and not stat.S_ISDIR(found.status.st_mode)):
+        raise ConfigurationError(f"socket_path: {path}: not a file in a directory: name one")
+    return f"{found.path.rstrip('/')}/{name}"
+
+
+def _look(path: str) -> None:
+    """Raise ConfigurationError if anything but a socket is there."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise ConfigurationError(
+                f"socket_path: {path} is there, and is no socket: take it away, or name another path"
+            )
+
+
+def _take_away(path: str) -> None:
+    """Remove the socket of a daemon that was killed. Raises ConfigurationError, OSError."""
+    _look(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _look_at_lock(path: str) -> None:
+    """Raise ConfigurationError if a file that is no lock is there: a lock is empty."""
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size:
+            raise ConfigurationError(
+                f"socket_path: {path} is there, and is no lock of a daemon: name another path"
+            )
 
 
 def _lock(path: str) -> int:
-    """Hold PATH.lock, so that two daemons never take one another's socket away."""
+    """Keep PATH.lock, so that two daemons never take one another's socket away."""
+    _look_at_lock(f"{path}.lock")
     try:
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"socket_path: {path}.lock: {error}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            answer = probe.connect_ex(path)
     except OSError as error:
         os.close(descriptor)
         raise ConfigurationError(f"socket_path: another daemon listens on {path}") from error
+    if answer not in (errno.ENOENT, errno.ECONNREFUSED):
+        # EAGAIN: so many wait there; EPROTOTYPE: datagrams.
+        os.close(descriptor)
+        raise ConfigurationError(f"socket_path: another program listens on {path}: name another path")
     return descriptor
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -6,19 +6,15 @@ Promises: after `settle` and `keep_capabilities`, what a command inherits is wha
 import contextlib
 import ctypes
 import fcntl
-import glob
 import logging
 import os
 import resource
 import signal
-import sys
 import termios
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final
 
-from oslo_privsep import capabilities
-
-from rootwrap_daemon.errors import SelfCheckError
+from rootwrap_daemon.errors import ConfigurationError, SelfCheckError
 from rootwrap_daemon.policy import host
 
 LOG = logging.getLogger(__name__)
@@ -27,40 +23,14 @@ LOG = logging.getLogger(__name__)
 _HALFWAY: Final = frozenset(("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_STACK"))
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
+_PR_GET_SECUREBITS: Final = 27
+_SECBIT_NOROOT: Final = 1
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_SET_TIMERSLACK: Final = 29
 #: Nanoseconds: what the first process begins with, and hands on (prctl(2)).
 _TIMERSLACK: Final = 50_000
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def check_code(owners: frozenset[int]) -> None:
-    """Refuse to go on if anybody but `owners` can change code that this process has loaded or would load.
-
-    Raises SelfCheckError.
-    """
-    paths = {sys.executable, *(entry for entry in sys.path if entry and os.path.exists(entry))}
-    for entry in sys.path:
-        # A line of a .pth file that begins with `import` is run: site(1).
-        paths.update(glob.glob(f"{glob.escape(entry)}/*.pth"))
-    for module in list(sys.modules.values()):
-        for name in ("__file__", "__cached__"):
-            path = getattr(module, name, None)
-            if isinstance(path, str) and os.path.exists(path):
-                paths.add(path)
-    for path in sorted(paths):
-        try:
-            host.resolve_owned(os.path.abspath(path), owners)
-        except (host.UntrustedPath, OSError) as error:
-            raise SelfCheckError(
-                f"others can change the code of this daemon: {path}: {error}: "
-                "install it where only root can write"
-            ) from error
-
-
-def check_interpreter() -> None:
-    """Refuse an interpreter that would not take bytes for what they are. Raises SelfCheckError."""
-    if sys.getfilesystemencoding() != "utf-8" or sys.getfilesystemencodeerrors() != "surrogateescape":
-        raise SelfCheckError("file names are not UTF-8 here: start with LC_ALL=C.UTF-8 or python3 -X utf8")
 
 
 def fill_standard_descriptors() -> None:
@@ -174,18 +144,28 @@ def _bound_capabilities(kept: Collection[int]) -> None:
         number += 1
 
 
-def keep_capabilities(names: Iterable[str]) -> None:
-    """Give up every capability but these, in this process and in all that it will start.
+def keep_capabilities(names: Collection[str]) -> None:
+    """Give up every capability but these, in this process and in what it executes and starts.
 
     Must run before the first thread: capabilities belong to threads. Raises ConfigurationError,
     SelfCheckError.
     """
+    # Here: it compiles declarations of C, which costs a fifth of a start that needs none of this.
+    from oslo_privsep import capabilities
+
+    if unknown := [name for name in names if name not in capabilities.CAPS_BYNAME]:
+        raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")
     kept = [capabilities.CAPS_BYNAME[name] for name in names]
+    # Root gets at execve(2) what its bounding set says; anybody else what is ambient (capabilities(7)).
+    as_root = os.geteuid() == 0 and not _libc.prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0) & _SECBIT_NOROOT
     try:
         _bound_capabilities(kept)
+        capabilities.drop_all_caps_except(kept, kept, [] if as_root else kept)
+        for one in [] if as_root else kept:
+            if _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, one, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), f"{capabilities.CAPS_BYVALUE[one]} cannot be kept")
     except OSError as error:
         raise SelfCheckError(f"capabilities: {error.strerror}") from error
-    capabilities.drop_all_caps_except(kept, kept, [])
     effective, permitted, _ = capabilities.get_caps()
     if not set(effective) == set(permitted) == set(kept):
         missing = [capabilities.CAPS_BYVALUE[one] for one in kept if one not in effective]

@@ -377,11 +377,16 @@ def test_CVE_2023_28486_control_characters_reach_no_log(shared: Daemon) -> None:
 
 #: Makes a terminal its own before it becomes the daemon.
 ON_A_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, sys, termios, time
 os.setsid()
 master, slave = os.openpty()
 fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-os.set_inheritable(master, True)
+own = os.getpid()
+if os.fork() == 0:
+    # Keeps the other end, as a terminal does.
+    while os.getppid() == own:
+        time.sleep(0.05)
+    os._exit(0)
 os.dup2(slave, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
@@ -402,12 +407,15 @@ def test_CVE_2005_4890_command_cannot_reach_the_starters_terminal(new_daemon: Ne
 
 #: The daemon in a world whose calendar jumps by a year at each look.
 JUMPING = """
-import itertools, sys, time
-from rootwrap_daemon.daemon.main import main
+import itertools, os, sys, time
+from rootwrap_daemon.daemon import main
+from rootwrap_daemon.daemon.serve import main as serve
 years = itertools.cycle((0, 1, -1, 30, -30))
 real = time.time
 time.time = lambda: real() + next(years) * 365 * 86400
-sys.exit(main(sys.argv[-2:]))
+# It goes on in this process, which keeps its calendar.
+os.execve = lambda path, argv, environ: sys.exit(serve.main(argv[argv.index("-m") + 2 :]))
+main.main(sys.argv[-2:])
 """
 
 

@@ -4,18 +4,14 @@ import contextlib
 import errno
 import fcntl
 import json
-import logging
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.daemon.record import sinks
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.sinks import File, StandardError
 from rootwrap_daemon.errors import InternalError
@@ -187,34 +183,6 @@ def test_a_pipe_that_cannot_be_opened_anew() -> None:
         with pytest.raises(TimeoutError):
             sink.put(b"one\n", 0)
         sink.close()
-
-
-def test_log_lines_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", None)
-    with unread_pipe() as unread:
-        sinks.unblock_log()
-        handler = logging.StreamHandler()
-        log = logging.getLogger("rootwrap_test_of_lost_lines")
-        log.propagate = False
-        log.handlers = [handler]
-        for number in range(100):
-            log.error("line %d", number)
-        assert os.read(unread, 65536) == b"x" * 4096
-        log.error("heard \udcff")
-        said = os.read(unread, 65536)
-        assert said == b"\n... 100 log lines lost here: nobody read standard error\nheard \\udcff\n"
-        log.error("and on")
-        assert os.read(unread, 65536) == b"and on\n"
-
-
-def test_a_log_line_longer_than_a_pipe_is_whole() -> None:
-    """For a reader that reads."""
-    program = (
-        "from rootwrap_daemon.daemon.record import sinks; import sys\n"
-        "sinks.unblock_log(); sys.stderr.write('y' * 1000000 + '\\n')"
-    )
-    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True, timeout=60)
-    assert done.stderr == b"y" * 1000000 + b"\n"
 
 
 # A file that somebody does something about

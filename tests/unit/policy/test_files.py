@@ -8,6 +8,7 @@ import pytest
 
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import files
+from rootwrap_daemon.settings import MAX_FILE
 from tests.unit.policy.things import OWNERS, STRANGER, directory, file, link
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -171,7 +172,7 @@ def test_not_utf8(tmp_path: Path, data: bytes, place: str) -> None:
 
 @pytest.mark.parametrize(("more", "read"), [(0, True), (1, False)])
 def test_a_file_too_long(tmp_path: Path, more: int, read: bool) -> None:
-    file(tmp_path / "x.filters", LS + "#" * (files.MAX_FILE - len(LS) + more))
+    file(tmp_path / "x.filters", LS + "#" * (MAX_FILE - len(LS) + more))
     loaded = files.load([str(tmp_path)], OWNERS, None)
     assert names(loaded) == (["ls"] if read else [])
     assert bool(loaded.findings) != read

@@ -1,0 +1,40 @@
+"""Check that this process can be trusted to go on: its interpreter, and who can change its code."""
+
+import glob
+import os
+import sys
+
+from rootwrap_daemon.errors import SelfCheckError
+from rootwrap_daemon.policy import host
+
+
+def check_code(owners: frozenset[int]) -> None:
+    """Refuse to go on if anybody but `owners` can change code that this process has loaded or would load.
+
+    Raises SelfCheckError.
+    """
+    paths = {sys.executable, *(entry for entry in sys.path if entry and os.path.exists(entry))}
+    for entry in sys.path:
+        # A line of a .pth file that begins with `import` is run: site(1).
+        paths.update(glob.glob(f"{glob.escape(entry)}/*.pth"))
+    for module in list(sys.modules.values()):
+        for name in ("__file__", "__cached__"):
+            path = getattr(module, name, None)
+            if isinstance(path, str) and os.path.exists(path):
+                paths.add(path)
+    # Each directory is looked at once: nobody but `owners` can exchange one that was found to be theirs.
+    seen = host.Seen()
+    for path in sorted(paths):
+        try:
+            host.resolve_owned(os.path.abspath(path), owners, seen)
+        except (host.UntrustedPath, OSError) as error:
+            raise SelfCheckError(
+                f"others can change the code of this daemon: {path}: {error}: "
+                "install it where only root can write"
+            ) from error
+
+
+def check_interpreter() -> None:
+    """Refuse an interpreter that would not take bytes for what they are. Raises SelfCheckError."""
+    if sys.getfilesystemencoding() != "utf-8" or sys.getfilesystemencodeerrors() != "surrogateescape":
+        raise SelfCheckError("file names are not UTF-8 here: start with LC_ALL=C.UTF-8 or python3 -X utf8")

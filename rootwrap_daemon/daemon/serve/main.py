@@ -1,0 +1,209 @@
+"""Serve: load the policy, let the socket appear, answer until a signal says to stop.
+
+Promises: what the start program handed over is all that is taken; a reload that fails changes nothing; no
+oslo library is loaded here.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from rootwrap_daemon.daemon import handover, self_check
+from rootwrap_daemon.daemon.handover import Door, Handover
+from rootwrap_daemon.daemon.record.audit import Audit
+from rootwrap_daemon.daemon.record.log import Log, prefixed, write
+from rootwrap_daemon.daemon.run import spawn
+from rootwrap_daemon.daemon.run.instance import Instance
+from rootwrap_daemon.daemon.run.registry import Notes, Registry
+from rootwrap_daemon.daemon.serve import reload
+from rootwrap_daemon.daemon.serve.manager import Heart, Manager
+from rootwrap_daemon.daemon.serve.server import Server
+from rootwrap_daemon.daemon.serve.source import source
+from rootwrap_daemon.errors import Error
+from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.policy import Policy, load
+from rootwrap_daemon.settings import AT_START, Settings, fit
+
+LOG = logging.getLogger("rootwrap_daemon.daemon.serve.main")  # not `__main__`, which it is when started
+
+_STOPPING: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
+
+
+def main(words: Sequence[str]) -> int:
+    """Serve with what the descriptor holds that the first word names. Returns the exit code.
+
+    The other words are for whoever looks at the list of processes.
+    """
+    given = handover.handover(int(words[0]))
+    os.close(int(words[0]))
+    log: Log | None = None
+    try:
+        self_check.check_code(host.base_owners())
+        log = Log(given.configured.log)
+        log.write(given.configured.lines)
+        return _check(given) if given.door is None else _serve(given, given.door)
+    except Error as error:
+        text = f"rootwrap-daemon: {error}"
+        if log is not None:
+            log.close()
+        write(prefixed(text, logging.ERROR) if given.configured.log.prefixed else text)
+        return error.exit_code
+    finally:
+        if log is not None:
+            log.close(None if given.door is None else 0.5)
+
+
+def _check(given: Handover) -> int:
+    """Do what a start does before it serves, and say what came of it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handover.SIGNALS)
+    policy = _load(given, given.configured.settings, 1)
+    counted = f"{len(policy.ruleset.filters)} filters, {len(policy.findings)} findings"
+    print(f"{given.config_file}: {counted}{_whom(policy)}")
+    return 0
+
+
+def _load(given: Handover, settings: Settings, generation: int) -> Policy:
+    return load(fit(settings, given.nofile), generation)
+
+
+def _serve(given: Handover, door: Door) -> int:
+    signals = _Signals()
+    settings = given.configured.settings
+    policy = _load(given, settings, 1)
+    audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
+    instance = Instance(policy, audit, Registry(_notes(settings, policy.owners)), given.version)
+    spawn.prepare()
+    server = Server(source(door), instance)
+    manager = Manager(given.notify)
+
+    def renewed() -> Policy:
+        audit.reopen()
+        new = reload.read(given.config_file, given.socket)
+        for line in new.lines:
+            logging.getLogger(line.logger).log(line.level, "%s", line.message)
+        changed = [name for name in AT_START if getattr(settings, name) != getattr(new.settings, name)]
+        if changed:
+            LOG.warning("changed, and in force after the next start only: %s", ", ".join(changed))
+        return _load(given, new.settings, instance.policy.generation + 1)
+
+    _log_start(policy, settings, door.place)
+    manager.notify(READY=1, STATUS=_in_force(policy))
+    reaction = _Reaction(signals, instance, renewed, manager)
+    server.serve(signals.descriptor, reaction.on_signal, Heart(manager, given.watchdog).beat)
+    LOG.info("stopping")
+    manager.notify(STOPPING=1, STATUS="Stopping: no new commands; waiting for those that run")
+    server.stop()
+    audit.close()
+    return 0
+
+
+def _notes(settings: Settings, owners: frozenset[int]) -> Notes | None:
+    if not settings.state_dir:
+        return None
+    notes = Notes(settings.state_dir, owners)
+    # Before anything is served: it may be the very thing that a client asks for now.
+    notes.recover(settings.kill_grace)
+    return notes
+
+
+def _log_start(policy: Policy, settings: Settings, place: str) -> None:
+    if policy.settings.max_connections < settings.max_connections:
+        LOG.warning(
+            "open files are limited to fewer than the limits need: %d connections and %d commands at once",
+            policy.settings.max_connections,
+            policy.settings.max_commands,
+        )
+    LOG.info("%d filters; listening on %s%s", len(policy.ruleset.filters), place, _whom(policy))
+
+
+def _whom(policy: Policy) -> str:
+    """A note for the log if root alone is allowed, the default: the agent would be refused."""
+    if policy.allowed_gids or policy.allowed_uids != {0}:
+        return ""
+    return "; nobody but root may ask: allowed_users or allowed_groups must name the agent's user"
+
+
+def _in_force(policy: Policy) -> str:
+    skipped = sum(finding.severity is Severity.ERROR for finding in policy.findings)
+    left_out = f"; {skipped} findings, what they are about is left out" if skipped else ""
+    return f"Serving: {len(policy.ruleset.filters)} filters of generation {policy.generation}{left_out}"
+
+
+class _Signals:
+    """Signals as bytes on a descriptor that poll(2) can wait for; none of them ends the process any more."""
+
+    def __init__(self) -> None:
+        self.descriptor, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in handover.SIGNALS:
+            # The number arrives through the wake-up descriptor; the handler only keeps the default action
+            # away.
+            signal.signal(number, lambda number, frame: None)
+        # The start has blocked them.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handover.SIGNALS)
+
+    def read(self) -> bytes:
+        """The numbers of the signals that came."""
+        return os.read(self.descriptor, 4096)
+
+
+class _Reaction:
+    """What the main thread does about them: _STOPPING stop; SIGHUP reloads in a thread of its own."""
+
+    def __init__(
+        self, signals: _Signals, instance: Instance, renewed: Callable[[], Policy], manager: Manager
+    ) -> None:
+        self._signals = signals
+        self._instance = instance
+        self._renewed = renewed
+        self._manager = manager
+        self._reloading = threading.Lock()
+
+    def on_signal(self) -> bool:
+        """True if the daemon shall stop."""
+        numbers = self._signals.read()
+        if not _STOPPING.isdisjoint(numbers):
+            return True
+        if signal.SIGHUP in numbers:
+            try:
+                threading.Thread(target=self._load, daemon=True).start()
+            except RuntimeError as error:
+                self._keep(str(error))
+        return False
+
+    def _load(self) -> None:
+        # One at a time, each reading the files after its signal came.
+        with self._reloading:
+            microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            self._manager.notify(RELOADING=1, MONOTONIC_USEC=microseconds, STATUS="Reloading")
+            # Whatever comes of it, the manager must hear READY again.
+            status = ""
+            try:
+                policy = self._renewed()
+                self._instance.policy = policy
+                LOG.info(
+                    "reloaded: generation %d, %d filters", policy.generation, len(policy.ruleset.filters)
+                )
+                status = _in_force(policy)
+            except Error as error:
+                status = self._keep(str(error))
+            finally:
+                self._manager.notify(
+                    READY=1, STATUS=status or "Not reloaded: a fault of the daemon, see its log"
+                )
+
+    def _keep(self, why: str) -> str:
+        """Say that the rules stay as they are; what the manager shall be told of it."""
+        generation = self._instance.policy.generation
+        LOG.error("not reloaded, the rules of generation %d stay: %s", generation, why)
+        return f"NOT reloaded, the rules of generation {generation} stay in force: {why}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
