@@ -45,7 +45,7 @@ static const double PATIENCE = 10.0;
 static const double STARTING = 0.2;
 
 static const struct { const char *code; int exit; } CODES[] = {
-    {"denied", 99}, {"environment_denied", 99}, {"executable_not_found", 96}, {"bad_request", 64},
+    {"denied", 99}, {"environment_denied", 99}, {"process_gone", 99}, {"executable_not_found", 96}, {"bad_request", 64},
     {"too_large", 64}, {"timeout", 124}, {"output_limit", 75}, {"busy", 75}, {"stopping", 75},
     {"unavailable", NOT_CONFIGURED}, {"outcome_unknown", 75}, {"unauthorized", 77}, {"internal", 70},
 };

@@ -43,6 +43,15 @@ class EnvironmentDenied(Denied):
     code = "environment_denied"
 
 
+class ProcessGone(Denied):
+    """A filter allows this signal, and the process that it is for has ended: nothing was sent.
+
+    Told from Denied, which also is what a process of that number gets that the filter is not about.
+    """
+
+    code = "process_gone"
+
+
 class ExecutableNotFound(Error):
     """Every word matched a filter, and none of the programs it may run can be run here."""
 
@@ -198,6 +207,7 @@ BY_CODE: dict[str, type[Error]] = {
     for cls in (
         Denied,
         EnvironmentDenied,
+        ProcessGone,
         ExecutableNotFound,
         BadRequest,
         TooLarge,

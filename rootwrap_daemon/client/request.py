@@ -25,6 +25,7 @@ from rootwrap_daemon.errors import (
     ExecutableNotFound,
     OutcomeUnknown,
     OutputLimit,
+    ProcessGone,
     RemoteProtocolError,
     Stopping,
 )
@@ -48,7 +49,8 @@ SLACK: Final = 10.0
 _CHUNK: Final = 64 * 1024
 #: The failures that are about the command alone; after any other the daemon may close the connection.
 _GOES_ON: Final = frozenset(
-    kind.code for kind in (Denied, EnvironmentDenied, ExecutableNotFound, CommandTimeout, OutputLimit)
+    kind.code
+    for kind in (Denied, EnvironmentDenied, ProcessGone, ExecutableNotFound, CommandTimeout, OutputLimit)
 )
 
 Wait = Callable[[Sequence[int], Sequence[int], float | None], Awaitable[Sequence[int]]]

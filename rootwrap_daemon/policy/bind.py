@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.values import (
     Beneath,
@@ -345,7 +345,10 @@ def _bind_signal(plan: SignalPlan, options: Options, around: _Around) -> BoundSi
             raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")
         # Alive now means that the number meant this process all the while.
         if _has_ended(pidfd):
-            raise NotBound(Denied, f"process {plan.pid} ended while it was looked at")
+            raise NotBound(ProcessGone, f"process {plan.pid} ended while it was looked at")
+    except ProcessLookupError as error:
+        os.close(pidfd)
+        raise NotBound(ProcessGone, f"process {plan.pid} ended while it was looked at") from error
     except OSError as error:
         os.close(pidfd)
         raise _not_bound(error, f"process {plan.pid}: {error}") from error
@@ -362,10 +365,16 @@ def _open_process(pid: int, program: executables.Executable, around: _Around) ->
             raise NotBound(Denied, f"{pid} is the daemon, an ancestor of it, or pid 1")
         # From here on the number may be reused; the descriptor stays with the one process.
         pidfd = os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise NotBound(ProcessGone, f"no process {pid}: {error}") from error
     except OSError as error:
         raise _not_bound(error, f"no process {pid}: {error}") from error
     if not executables.runs_program(pid, program, around.owners):
+        # A zombie runs nothing any more.
+        gone = _has_ended(pidfd)
         os.close(pidfd)
+        if gone:
+            raise NotBound(ProcessGone, f"process {pid} has ended")
         raise NotBound(Denied, f"process {pid} does not run {program.path}")
     return pidfd
 

@@ -17,6 +17,7 @@ from rootwrap_daemon.errors import (
     Error,
     ExecutableNotFound,
     InternalError,
+    ProcessGone,
 )
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
@@ -106,6 +107,7 @@ _MESSAGES = {
     EnvironmentDenied: "no filter allows this command with these variables",
     ExecutableNotFound: "the program is not available on this host",
     InternalError: "this host could not be looked at; try again",
+    ProcessGone: "the process has ended",
 }
 
 

@@ -15,6 +15,7 @@ PROMISED = {
     "Error": ("internal", 70),
     "Denied": ("denied", 99),
     "EnvironmentDenied": ("environment_denied", 99),
+    "ProcessGone": ("process_gone", 99),
     "ExecutableNotFound": ("executable_not_found", 96),
     "BadRequest": ("bad_request", 64),
     "TooLarge": ("too_large", 64),
@@ -57,6 +58,7 @@ def test_by_code() -> None:
     ("cls", "bases"),
     [
         ("EnvironmentDenied", (errors.Denied,)),
+        ("ProcessGone", (errors.Denied,)),
         ("TooLarge", (errors.BadRequest,)),
         ("SelfCheckError", (errors.ConfigurationError,)),
         ("CommandTimeout", (subprocess.TimeoutExpired, subprocess.SubprocessError)),

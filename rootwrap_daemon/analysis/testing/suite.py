@@ -19,6 +19,7 @@ from rootwrap_daemon.errors import (
     Denied,
     EnvironmentDenied,
     ExecutableNotFound,
+    ProcessGone,
     TooLarge,
     Unreadable,
 )
@@ -32,7 +33,10 @@ EXPECTATIONS: Final = (
     ALLOW,
     DENY,
     MATCH,
-    *(error.code for error in (Denied, EnvironmentDenied, ExecutableNotFound, BadRequest, TooLarge)),
+    *(
+        error.code
+        for error in (Denied, EnvironmentDenied, ProcessGone, ExecutableNotFound, BadRequest, TooLarge)
+    ),
 )
 
 

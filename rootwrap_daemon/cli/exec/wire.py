@@ -13,6 +13,7 @@ MAX_FRAME = 1024 * 1024 * 1024 + 64 * 1024
 EXIT_CODES = {
     "denied": 99,
     "environment_denied": 99,
+    "process_gone": 99,
     "executable_not_found": 96,
     "bad_request": 64,
     "too_large": 64,

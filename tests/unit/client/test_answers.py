@@ -73,7 +73,9 @@ def test_each_code_has_its_class(start_daemon: Callable[..., FakeDaemon], client
         assert caught.value.cmd == ["x"]
         assert getattr(api, type(caught.value).__name__) is BY_CODE[code]
         # Never sent a second time, and never on a connection that may have ended with this.
-        goes_on = code in ("denied", "environment_denied", "executable_not_found", "timeout", "output_limit")
+        goes_on = code in ("denied", "environment_denied", "process_gone", "executable_not_found") or (
+            code in ("timeout", "output_limit")
+        )
         assert (daemon.ran, daemon.connections) == (number, 1 if goes_on else number)
 
 

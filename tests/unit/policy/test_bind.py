@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import executables
@@ -412,14 +412,14 @@ def test_no_signal_without_the_program(tools: Path, start_sleeper: StartSleeper,
 
 @pytest.mark.parametrize("pid", [2**31 - 1, 2**22 + 1])
 def test_no_signal_to_nobody(pid: int) -> None:
-    refused(Denied, "no process", KILL, "kill", "-9", str(pid))
+    refused(ProcessGone, "no process", KILL, "kill", "-9", str(pid))
 
 
 def test_no_signal_to_a_zombie() -> None:
     process = subprocess.Popen(["sleep", "0"])
     try:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        refused(Denied, "does not run", KILL, "kill", "-9", str(process.pid))
+        refused(ProcessGone, "has ended", KILL, "kill", "-9", str(process.pid))
     finally:
         process.wait()
 
@@ -437,7 +437,7 @@ def test_no_signal_to_a_process_that_ended_meanwhile(
         return found
 
     monkeypatch.setattr(executables, "runs_program", end_it)
-    refused(Denied, "ended while it was looked at", KILL, "kill", "-9", str(pid))
+    refused(ProcessGone, "ended while it was looked at", KILL, "kill", "-9", str(pid))
 
 
 def test_no_signal_to_a_thread() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error, ExecutableNotFound
+from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error, ExecutableNotFound, ProcessGone
 from rootwrap_daemon.filters.values import Reason, Request
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import BoundExec
@@ -83,7 +83,9 @@ def test_allowed(tools: Path, lines: list[str], argv: str, name: str) -> None:
         pytest.param(["r: ReadFileFilter, /nonexistent"], "cat /nonexistent", Denied, "r", id="no such file"),
         pytest.param(["r: ReadFileFilter, /dev/null"], "cat /dev/null", Denied, "r", id="no regular file"),
         pytest.param(["k: KillFilter, root, sleep"], "kill 1", Denied, "k", id="a process it may not"),
-        pytest.param(["k: KillFilter, root, sleep"], "kill 2147483647", Denied, "k", id="no such process"),
+        pytest.param(
+            ["k: KillFilter, root, sleep"], "kill 2147483647", ProcessGone, "k", id="no such process"
+        ),
         pytest.param(
             ["k: KillFilter, root, /nonexistent"], "kill 1", ExecutableNotFound, "k", id="kill, missing"
         ),
@@ -93,8 +95,12 @@ def test_refused(tools: Path, lines: list[str], argv: str, error: type[Error], n
     found = judged(tools, lines, argv)
     assert isinstance(found, Refused)
     assert (found.error, found.filter) == (error, name)
-    # One text for each error: it does not tell what there is on the host.
-    assert found.message == (DENIED if error is Denied else "the program is not available on this host")
+    # One text for each error: beside kill(2)'s own "no such process" it does not tell what there is on the host.
+    texts = {
+        ExecutableNotFound: "the program is not available on this host",
+        ProcessGone: "the process has ended",
+    }
+    assert found.message == texts.get(error, DENIED)
     assert found.detail
 
 
