@@ -25,9 +25,13 @@ class Error(Exception):
         self.message = message
         self.request_id = request_id
         self.cmd: object = None
+        #: What stands before the message: the program of the request, where a client has named it.
+        self.subject = ""
 
     def __str__(self) -> str:
-        return f"{self.message} (request {self.request_id})" if self.request_id else self.message
+        subject = f"{self.subject}: " if self.subject else ""
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"{subject}{self.message}{request}"
 
 
 class Denied(Error):

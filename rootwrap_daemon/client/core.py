@@ -244,14 +244,13 @@ def failure(answer: Answer) -> Error:
 
 
 def about(error: Error, argv: Sequence[Word], timeout: float | None) -> Error:
-    """The same error, which names the command that it is about: in `cmd`, and its program in the message."""
+    """The same error, which names the command that it is about: `cmd`, and its program before the message."""
     if isinstance(error, CommandTimeout):
         # Without a timeout of the caller's it was the daemon's own, which the client does not know.
         error.timeout = timeout or 0.0
     if error.cmd is None:
         error.cmd = argv
-        if name := program(argv):
-            error.message = f"{name}: {error.message}"
+        error.subject = program(argv)
     return error
 
 

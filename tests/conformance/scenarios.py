@@ -156,7 +156,7 @@ async def every_error_code(scene: Scene) -> None:
     for code, kind in errors.BY_CODE.items():
         error = await error_of(client.run([code]), kind)
         assert error.code == code
-        assert (error.message, error.request_id, error.cmd) == (f"{code}: why", "r-1", [code])
+        assert (str(error), error.message, error.cmd) == (f"{code}: why (request r-1)", "why", [code])
         await error_of(client.allows([code]), kind)
         await error_of(client.popen([code], stdout=PIPE), kind)
 

@@ -192,7 +192,7 @@ def test_bad_program_is_an_error_of_its_own(new_daemon: NewDaemon) -> None:
     daemon.start()
     with daemon.client() as client, pytest.raises(ExecutableNotFound) as caught:
         client.run([str(program)])
-    assert str(daemon.directory) not in str(caught.value)
+    assert str(daemon.directory) not in caught.value.message
 
 
 def test_argv_that_the_system_does_not_take(client: Client) -> None:

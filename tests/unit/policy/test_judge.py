@@ -95,7 +95,7 @@ def test_refused(tools: Path, lines: list[str], argv: str, error: type[Error], n
     found = judged(tools, lines, argv)
     assert isinstance(found, Refused)
     assert (found.error, found.filter) == (error, name)
-    # One text for each error: beside kill(2)'s own "no such process" it does not tell what there is on the host.
+    # One text for each error: but for what kill(2) says to anybody, it does not tell what there is here.
     texts = {
         ExecutableNotFound: "the program is not available on this host",
         ProcessGone: "the process has ended",
