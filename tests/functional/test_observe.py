@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,36 @@ def test_status_for_people(used: Daemon, capsys: pytest.CaptureFixture[str]) -> 
 def test_status_as_json(used: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(rootwrapctl(capsys, "status", "--json", "--socket", used.socket))
     assert found["counters"]["end"] == {"ok": 3}
+
+
+def test_a_failed_reload_is_seen(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """By whoever looks at the status, in words and as JSON, and at the metrics."""
+
+    def seen() -> tuple[object, str, dict[str, float]]:
+        found = json.loads(rootwrapctl(capsys, "status", "--json", "--socket", daemon.socket))["last_reload"]
+        shown = rootwrapctl(capsys, "status", "--socket", daemon.socket)
+        text = rootwrapctl(capsys, "metrics", "--socket", daemon.socket)
+        samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+        return found, shown, {one.name: one.value for one in samples if "reload" in one.name}
+
+    assert seen()[0] is None
+    daemon.configure("[Filters]\nx: What, x, root\ny: What, x, root\n")
+    assert not daemon.reload()
+    found, shown, metrics = seen()
+    assert isinstance(found, dict)
+    assert found["ok"] is False
+    assert "test.filters:2:4: error: 'What' is not a kind" in found["finding"]
+    assert "\n" not in found["finding"]
+    assert "FAILED, the rules stay as they were: " in shown
+    assert metrics["rootwrap_daemon_last_reload_successful"] == 0
+    daemon.configure("[Filters]\ntrue: CommandFilter, true, root\n")
+    assert daemon.reload()
+    wait_for(lambda: seen()[2]["rootwrap_daemon_last_reload_successful"] == 1)
+    found, shown, metrics = seen()
+    assert isinstance(found, dict)
+    assert (found["ok"], found["finding"]) == (True, None)
+    assert ": worked" in shown
+    assert time.time() - 600 < metrics["rootwrap_daemon_last_reload_timestamp_seconds"] <= time.time() + 1
 
 
 def test_status_goes_on_over_a_restart(daemon: Daemon) -> None:
@@ -139,7 +170,7 @@ def test_metrics_into_a_file(used: Daemon, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_metrics_by_a_wrong_name(used: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rootwrapctl(capsys, "metrics", "--socket", used.socket, "--output", str(tmp_path / "x"), code=78)
+    rootwrapctl(capsys, "metrics", "--socket", used.socket, "--output", str(tmp_path / "x"), code=64)
 
 
 def test_metrics_without_its_library(

@@ -117,13 +117,20 @@ def test_broken_filters_at_a_reload(machine: Machine, install: Install) -> None:
     machine.ask("netagent", "true")
     path = "/etc/rootwrap-daemon/netagent.filters.d/test.filters"
     machine.write(path, with_filter("bad: NoSuchFilter, true, root"))
-    machine.systemctl("reload", service)
+    # Whoever reloads is told, and the daemon has nothing to say of it.
+    with pytest.raises(subprocess.CalledProcessError):
+        machine.systemctl("reload", service)
+    assert machine.show(service, "StatusText") == "Serving: 7 filters of generation 1"
+    machine.systemctl("kill", "--kill-whom=main", "-s", "HUP", service)
     kept = "NOT reloaded, the rules of generation 1 stay in force: "
     wait_for(lambda: machine.show(service, "StatusText").startswith(kept))
     assert "'NoSuchFilter' is not a kind of filter" in machine.show(service, "StatusText")
     assert machine.show(service, "ActiveState") == "active"
     assert machine.ask("netagent", "id", "-u")["returncode"] == 0
     assert any("not reloaded" in line and "NoSuchFilter" in line for line in machine.journal(service))
+    errors = machine.run("journalctl", "-u", service, "-p", "err", "-o", "cat", "--no-pager").stdout
+    assert "not reloaded" in errors
+    assert "listening on" not in errors
     machine.write(path, FILTERS)
     machine.systemctl("reload", service)
     wait_for(lambda: machine.show(service, "StatusText") == "Serving: 7 filters of generation 2")

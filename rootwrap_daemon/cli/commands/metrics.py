@@ -9,6 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rootwrap_daemon.cli.commands import status
@@ -97,6 +98,12 @@ class _Collector:
             "Errors in filter files that were left out.",
             policy["findings_skipped"],
         )
+        if (last := report.get("last_reload")) is not None:
+            yield gauge(
+                "last_reload_successful", "Whether the last reload changed the rules.", float(last["ok"])
+            )
+            when = datetime.fromisoformat(last["time"]).timestamp()
+            yield gauge("last_reload_timestamp_seconds", "When the last reload was.", when)
         yield gauge("connections", "Connections now.", report["connections"]["now"])
         yield gauge("connections_most", "Connections that there may be.", report["connections"]["most"])
         yield gauge("commands_running", "Commands running now.", report["running"]["now"])

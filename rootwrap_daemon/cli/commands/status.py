@@ -74,6 +74,9 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         f"policy       generation {policy['generation']}, loaded {policy['loaded']}: {policy['filters']} "
         f"filters, {policy['findings_skipped']} findings skipped, {policy['warnings']} warnings"
     )
+    if (last := report.get("last_reload")) is not None:
+        outcome = "worked" if last["ok"] else f"FAILED, the rules stay as they were: {last['finding']}"
+        yield f"last reload  {last['time']}: {outcome}"
     yield f"connections  {report['connections']['now']} of {report['connections']['most']}"
     yield f"commands     {running['now']} of {running['most']}"
     commands = report["commands"]

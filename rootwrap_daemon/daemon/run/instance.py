@@ -6,6 +6,7 @@ Promises: nothing here knows a socket, a session or the server; `policy` is repl
 import os
 import threading
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.record.audit import Audit
@@ -58,6 +59,14 @@ class Turns:
         return self._users.setdefault(uid, threading.Semaphore(self._at_once))
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """What came of a reload. `time`: seconds since the epoch; `finding`: why the rules stay as they were."""
+
+    time: float
+    finding: str | None = None
+
+
 class Instance:
     """One configured daemon while it runs.
 
@@ -72,6 +81,8 @@ class Instance:
         self.audit = audit
         self.registry = Registry() if registry is None else registry
         self.version = version
+        #: The last one, None before the first.
+        self.reload: Reload | None = None
         self.started = time.monotonic()
         self.connections = Quota()
         self.commands = Quota()

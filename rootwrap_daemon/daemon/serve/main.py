@@ -18,7 +18,7 @@ from rootwrap_daemon.daemon.handover import Door, Handover
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.log import Log, prefixed, write
 from rootwrap_daemon.daemon.run import spawn
-from rootwrap_daemon.daemon.run.instance import Instance
+from rootwrap_daemon.daemon.run.instance import Instance, Reload
 from rootwrap_daemon.daemon.run.registry import Notes, Registry
 from rootwrap_daemon.daemon.serve import reload
 from rootwrap_daemon.daemon.serve.manager import Heart, Manager
@@ -32,6 +32,8 @@ from rootwrap_daemon.settings import AT_START, Settings, fit
 
 LOG = logging.getLogger("rootwrap_daemon.daemon.serve.main")  # not `__main__`, which it is when started
 
+#: Characters of the finding that the status repeats.
+_MAX_FINDING: Final = 400
 _STOPPING: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
 
@@ -187,21 +189,24 @@ class _Reaction:
             try:
                 policy = self._renewed()
                 self._instance.policy = policy
+                self._instance.reload = Reload(time.time())
                 LOG.info(
                     "reloaded: generation %d, %d filters", policy.generation, len(policy.ruleset.filters)
                 )
                 status = _in_force(policy)
             except Error as error:
                 status = self._keep(str(error))
+            except Exception:
+                LOG.exception("a reload failed")
+                status = self._keep("a fault of the daemon, see its log")
             finally:
-                self._manager.notify(
-                    READY=1, STATUS=status or "Not reloaded: a fault of the daemon, see its log"
-                )
+                self._manager.notify(READY=1, STATUS=status)
 
     def _keep(self, why: str) -> str:
         """Say that the rules stay as they are; what the manager shall be told of it."""
         generation = self._instance.policy.generation
         LOG.error("not reloaded, the rules of generation %d stay: %s", generation, why)
+        self._instance.reload = Reload(time.time(), why.partition("\n")[0][:_MAX_FINDING])
         return f"NOT reloaded, the rules of generation {generation} stay in force: {why}"
 
 

@@ -17,7 +17,7 @@ MAX_LISTED: Final = 500
 
 def report(instance: Instance) -> dict[str, object]:
     """The status, of values that JSON has. Times are UTC in ISO 8601."""
-    now, policy = time.monotonic(), instance.policy
+    now, policy, last = time.monotonic(), instance.policy, instance.reload
     commands = instance.registry.snapshot()
     uptime = now - instance.started
     errors = sum(one.severity is Severity.ERROR for one in policy.findings)
@@ -34,6 +34,9 @@ def report(instance: Instance) -> dict[str, object]:
             "findings_skipped": errors,
             "warnings": len(policy.findings) - errors,
         },
+        "last_reload": None
+        if last is None
+        else {"time": _stamp(last.time), "ok": last.finding is None, "finding": last.finding},
         "connections": {"now": instance.connections.used, "most": policy.settings.max_connections},
         "running": {"now": len(commands), "most": policy.settings.max_commands},
         "commands": [

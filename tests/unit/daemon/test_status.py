@@ -10,7 +10,7 @@ import pytest
 
 from rootwrap_daemon.daemon.record.audit import Audit, Counters
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.daemon.run.instance import Instance
+from rootwrap_daemon.daemon.run.instance import Instance, Reload
 from rootwrap_daemon.daemon.serve import status
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.policy import host
@@ -59,6 +59,20 @@ def test_report(tmp_path: Path) -> None:
         {"filter": "other", "uid": 1001, "pid": None, "on_stop": "end"},
     ]
     assert found["counters"] == {"end": {"ok": 1}}
+
+
+def test_the_last_reload(tmp_path: Path) -> None:
+    served = instance(things.policy(tmp_path))
+    assert status.report(served)["last_reload"] is None
+    served.reload = Reload(86400.0)
+    assert status.report(served)["last_reload"] == {
+        "time": "1970-01-02T00:00:00+00:00",
+        "ok": True,
+        "finding": None,
+    }
+    served.reload = Reload(86400.0, "x.filters:1:1: error")
+    found = json.loads(json.dumps(status.report(served)))["last_reload"]
+    assert (found["ok"], found["finding"]) == (False, "x.filters:1:1: error")
 
 
 def test_report_is_bounded(tmp_path: Path) -> None:
