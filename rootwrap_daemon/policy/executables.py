@@ -5,6 +5,7 @@ file that the kernel goes on to when it is executed.
 """
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterable
@@ -86,8 +87,7 @@ def _check_interpreters(
     seen: host.Seen,
     depth: int = 0,
 ) -> None:
-    """Raise host.UntrustedPath unless `owners` alone can change all that the kernel goes on to from this
-    file."""
+    """Raise UntrustedPath unless `owners` alone can change all that the kernel goes on to from this file."""
     try:
         names = interpreters.of(path, status)
         if depth > interpreters.DEEPEST:
@@ -96,6 +96,9 @@ def _check_interpreters(
         raise host.UntrustedPath(f"{path}: {error}") from error
     for name in names:
         try:
+            if isinstance(name, interpreters.Loader):
+                _check_loader(name, owners)
+                continue
             # As env(1): what comes first in its PATH is what runs, whoever owns it.
             for here in (name,) if name.startswith("/") else (f"{one}/{name}" for one in directories):
                 try:
@@ -107,6 +110,24 @@ def _check_interpreters(
                     break
         except host.UntrustedPath as error:
             raise host.UntrustedPath(f"the interpreter {name} of {path}: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _check_loader(path: str, owners: frozenset[int]) -> None:
+    """Raise UntrustedPath unless `owners` alone can change a loader.
+
+    Half of all looks at the host would be at the one of the system: it is looked at once for each policy.
+    """
+    try:
+        host.resolve_owned(path, owners)
+    except FileNotFoundError:
+        # Nothing is executed without it, and only `owners` can make it.
+        return
+
+
+def forget() -> None:
+    """Look at every loader again: for a new policy."""
+    _check_loader.cache_clear()
 
 
 def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:

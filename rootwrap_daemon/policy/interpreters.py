@@ -18,6 +18,12 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=", re.ASCII)
 _HARMLESS: Final = frozenset(("-", "--", "-i", "-v", "--ignore-environment", "--debug"))
 
 
+class Loader(str):
+    """The loader of a binary."""
+
+    __slots__ = ()
+
+
 def of(path: str, status: os.stat_result) -> tuple[str, ...]:
     """The programs by which the file at `path` is executed: absolute paths, or a name that env(1) looks up.
 
@@ -86,7 +92,7 @@ def _of_binary(descriptor: int, head: bytes) -> tuple[str, ...]:
                 loader = os.fsdecode(os.pread(descriptor, min(length, 4096), place).partition(b"\0")[0])
                 if not loader.startswith("/"):
                     raise ValueError(f"the loader {loader!a} is not an absolute path")
-                return (loader,)
+                return (Loader(loader),)
     except (struct.error, OverflowError) as error:
         raise ValueError("its ELF header is cut off") from error
     return ()

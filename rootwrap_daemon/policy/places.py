@@ -189,9 +189,13 @@ def beneath(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[s
             limit = entry.path
             walked = walk("/".join((entry.path, *tail[1:])), owners, seen, limit)
             return "/".join((top, *tail)), walked.place
-    walked = walk("/".join((top, *tail)), owners, seen, limit)
+    path = "/".join((top, *tail))
+    walked = walk(path, owners, seen, limit)
     if follow:
         return f"{walked.path}/", walked.place
+    if walked.path == path:
+        # No link was followed.
+        return path, walked.place
     above = walk("/".join((top, *tail[:-1])), owners, seen, limit)
     return (walked.path if above.place else f"{above.path}/{tail[-1]}"), walked.place
 

@@ -154,6 +154,7 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
     """
     owners = users.owners(settings)
     allowed_uids, allowed_gids = users.allowed(settings, owners)
+    executables.forget()
     status_gid = (
         None
         if settings.status_group is None
