@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import pytest
 
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.policy.behaviour import ANYTHING, OPENS, RESOLVES
-from tests.real_daemon import Daemon, daemons
+from tests.real_daemon import Daemon, daemons, wait_for
 
 AGENT = 61111
 NETNS = f"rootwrap-places-{os.getpid()}"
@@ -285,6 +286,39 @@ def test_the_attacks_would_find_a_program_that_resolves(daemon: Daemon, place: P
     (place / "f").symlink_to(outside / "secret")
     with daemon.client() as client:
         assert client.run([str(script), str(place / "f")]).stdout == SECRET.encode()
+
+
+def test_what_is_mounted_meanwhile_is_not_seen() -> None:
+    """An agent can mount (fusermount(1)) while a command runs; nothing of that has nosymfollow."""
+    with daemons() as new:
+        found = new(start=False)
+        agent, script = found.directory / "agent", found.directory / "script"
+        (agent / "x").mkdir(parents=True)
+        os.chown(agent, AGENT, AGENT)
+        script.write_text(
+            '#!/bin/sh\n: > "$1/ready"; while [ ! -e "$1/go" ]; do sleep 0.02; done\n'
+            'cat "$1/x/link"; ls "$1/x"; cat /proc/self/mountinfo\n'
+        )
+        script.chmod(0o755)
+        lines = (f"x: ArgvFilter, {script}, root, {{path={agent}}}", "[x]", "opens_paths = yes")
+        found.configure("\n".join(("[Filters]", *lines, "")))
+        # As systemd has it: what is mounted on the host comes to every namespace that does not refuse it.
+        found.inside = ["unshare", "--mount", "--propagation", "shared"]
+        found.start()
+        with found.client() as client, ThreadPoolExecutor() as pool:
+            running = pool.submit(client.run, [str(script), str(agent)], timeout=60)
+            wait_for((agent / "ready").exists)
+            for command in (
+                f"mount -t tmpfs none {agent}/x; ln -s /etc/hostname {agent}/x/link; cat {agent}/x/link",
+                f": > {agent}/go",
+            ):
+                subprocess.run(["nsenter", "-t", str(found.pid), "-m", "sh", "-ec", command], check=True)
+            done = running.result()
+        assert b"No such file" in done.stderr
+        # The place is there once, with its flag, and nothing is mounted below it.
+        mounts = [line.split() for line in done.stdout.decode().splitlines()]
+        below = [mount for mount in mounts if mount[4].startswith(str(agent)) and "nosymfollow" in mount[5]]
+        assert [mount[4] for mount in below] == [str(agent)]
 
 
 def test_every_program_of_the_table_was_seen_at_work() -> None:

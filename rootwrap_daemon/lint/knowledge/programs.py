@@ -92,7 +92,7 @@ nc ncat netcat | option | -e, --sh-exec | ArgvFilter, {cmd}, root, -z, {ip}, {in
 cat tac head tail od xxd strings base64 | read | any file, keys and passwords too
     | ReadFileFilter, /etc/NAME
 tee | write | any file, from standard input | ArgvFilter, tee, root, /run/NAME/state
-dd | write read | of= and if= | ArgvFilter, dd, root, {=if=/dev/zero}, {=of=/var/lib/NAME/disk}, {=bs=1M}
+dd | write read | of= and if= | ArgvFilter, dd, root, if=/dev/zero, of=/var/lib/NAME/disk, bs=1M, count=64
 cp | write own | any file to anywhere, modes with it | ArgvFilter, cp, root, --, {dir}, {dir}
 mv | write | any file to anywhere | ArgvFilter, mv, root, -T, {dir}, {dir}
 ln | write | a link anywhere to anything | ArgvFilter, ln, root, -sT, {dir}, {dir}
@@ -121,7 +121,7 @@ git | option config | hooks, -c, --upload-pack | -
 openssl | plugin write | -engine, -provider-path, -out | -
 gpg | option write | --photo-viewer, -o | -
 mount pstorage-mount | mount option | a tree over /etc, helpers by -t | -
-umount fusermount | stop | any file system | ArgvFilter, umount, root, {dir}
+umount fusermount | stop | any file system | ArgvFilter, umount, root, {path=/mnt/NAME}
 losetup kpartx ploop | disk | any file as a disk | -
 mkfs mkswap wipefs parted fdisk sfdisk sgdisk blkdiscard badblocks hdparm | disk
     | any disk, backups to any file | -
@@ -194,7 +194,7 @@ rabbitmqctl | code | eval | ArgvFilter, rabbitmqctl, root, list_queues
 privsep-helper | code | --privsep_context names any Python code to import | -
 neutron-keepalived-state-change neutron-ns-metadata-proxy | config write
     | --config-file, --log-file, --pid_file | -
-fuser | stop | -k | ArgvFilter, fuser, root, {dir}
+fuser | stop | -k | -
 gluster | proxy | hooks of volumes | -
 """
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,3 +207,55 @@ def test_what_was_seen_does_not_excuse_what_was_not(tools: Path) -> None:
     assert f"{tools}/w" not in seen.directories
     with pytest.raises(NotADirectoryError):
         host.resolve(f"{tools}/tool/x", owners, seen=seen)
+
+
+#: A filter of every kind, and words of it in which a client names what it wants: {} in its place.
+NAMING = {
+    "a program": (TOOL, "{}"),
+    "RegExpFilter": ("x: RegExpFilter, {tools}/tool, root, tool, {tools}/base/.*", "tool {}"),
+    "PathFilter": ("x: PathFilter, cat, root, {tools}/base", "cat {}"),
+    "PathFilter, up": ("x: PathFilter, cat, root, {tools}/base", "cat {tools}/base/../private/{name}"),
+    "{path}": ("x: ArgvFilter, cat, root, {path={tools}/base}", "cat {}"),
+    "{path}, open": ("x: ArgvFilter, cat, root, {path={tools}/open}", "cat {}"),
+    "{path}, through": ("x: ArgvFilter, cat, root, {path={tools}/base}", "cat {}/../../base/a"),
+    "{path}, alias": ("x: ArgvFilter, cat, root, {path={tools}/base}", "cat /var/run/..{}"),
+    "{pid}": ("x: ArgvFilter, cat, root, {pid={tools}/tool}", "cat {}"),
+    "ReadFileFilter": ("x: ReadFileFilter, {tools}/base/a", "cat {}"),
+    "EnvFilter": ("x: EnvFilter, env, root, A=, {tools}/tool", "env A=1 {}"),
+    "IpFilter": ("x: IpFilter, ip, root", "ip -n {} link"),
+    "IpNetnsExecFilter": ("x: IpNetnsExecFilter, ip, root", "ip netns exec {} {}"),
+    "a chain": (
+        "x: ChainingRegExpFilter, nice, root, nice\np: PathFilter, cat, root, {tools}/base",
+        "nice cat {}",
+    ),
+    "KillFilter": ("x: KillFilter, root, {tools}/tool", "kill {}"),
+}
+
+
+@pytest.mark.parametrize(("line", "argv"), NAMING.values(), ids=NAMING)
+def test_nobody_learns_what_is_there(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, line: str, argv: str
+) -> None:
+    """One answer for what exists and what does not, and the host is asked about neither."""
+    private = directory(tools / "private", 0o700)
+    file(private / "there")
+    directory(private / "dir")
+    directory(tools / "open", 0o777)
+    rules = policy(tools, *line.replace("{tools}", str(tools)).split("\n"))
+    asked: list[str] = []
+    for name in ("lstat", "stat", "readlink", "open", "access", "scandir", "listdir"):
+        real = getattr(os, name)
+
+        def spy(path: str, *more: object, _real: Any = real, **named: object) -> object:
+            asked.append(str(path))
+            return _real(path, *more, **named)
+
+        monkeypatch.setattr(os, name, spy)
+    answers = set()
+    for name in ("there", "absent", "dir", "dir/absent", "there/x", ""):
+        words = argv.replace("{tools}", str(tools)).replace("{name}", name).replace("{}", f"{private}/{name}")
+        judged = judge(rules, Request(tuple(words.split())))
+        assert isinstance(judged, Refused), words
+        answers.add((judged.error, judged.message, judged.filter))
+    assert len(answers) == 1
+    assert not [path for path in asked if path.startswith(str(private))]
