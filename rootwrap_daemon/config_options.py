@@ -4,8 +4,9 @@ from typing import Final
 
 from oslo_config import cfg
 
+from rootwrap_daemon import DEFAULT_SOCKET
 from rootwrap_daemon.protocol.messages import MAX_OUTPUT_BYTES, MAX_TIMEOUT
-from rootwrap_daemon.settings import DEFAULT_NOFILE, DEFAULT_SOCKET
+from rootwrap_daemon.settings import DEFAULT_NOFILE
 
 OPTS: Final[list[cfg.Opt]] = [
     cfg.ListOpt(

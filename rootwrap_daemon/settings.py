@@ -12,8 +12,6 @@ from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
 DEFAULT_NOFILE: Final = 8192
 #: Bytes of a configuration or filter file. The largest of the filter files known is 14 KiB.
 MAX_FILE: Final = 4 * 1024 * 1024
-#: Where a daemon listens whose configuration does not name a socket.
-DEFAULT_SOCKET: Final = "/run/rootwrap-daemon/rootwrap-daemon.sock"
 
 #: What a daemon takes from its configuration once, when it starts; a reload does not change it.
 AT_START: Final = (

@@ -5,20 +5,41 @@ path or a process is the same for both.
 """
 
 import enum
+import math
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
 from rootwrap_daemon.analysis.load import Source, definition
+from rootwrap_daemon.escape import printable
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
-from rootwrap_daemon.filters.values import Match, Options, Request
+from rootwrap_daemon.filters.values import (
+    Beneath,
+    ExecPlan,
+    FixedPath,
+    Match,
+    Options,
+    ProcessOf,
+    Program,
+    ReadPlan,
+    Request,
+    SignalPlan,
+)
 
 _FACTS: Final = (
     *("kind", "program", "arguments", "run_as", "pid", "signal", "path", "sets"),
     *(part.name for part in fields(Options)),
 )
+
+
+_KINDS: Final[dict[type, str]] = {
+    ExecPlan: "runs a program",
+    SignalPlan: "sends a signal",
+    ReadPlan: "reads a file",
+}
 
 
 class Kind(enum.Enum):
@@ -108,7 +129,10 @@ def shifts(old: Source, new: Source, requests: Iterable[Request]) -> Iterator[Sh
         was, now = (source.policy.ruleset.match(request) for source in (old, new))
         if isinstance(was, Match) and isinstance(now, Match):
             if differing := [name for name, value in _facts(was).items() if value != _facts(now)[name]]:
-                shown = (", ".join(f"{name} {_facts(one)[name]}" for name in differing) for one in (was, now))
+                shown = (
+                    ", ".join(f"{name} {_said(name, _facts(one)[name])}" for name in differing)
+                    for one in (was, now)
+                )
                 yield Shift(Direction.OTHERWISE, request.argv, *shown)
         elif isinstance(now, Match):
             yield Shift(Direction.ALLOWED, request.argv, "denied", _short(now))
@@ -118,7 +142,7 @@ def shifts(old: Source, new: Source, requests: Iterable[Request]) -> Iterator[Sh
 
 def _facts(match: Match) -> dict[str, object]:
     """All that decides how a command runs, but for the name of the filter."""
-    facts: dict[str, object] = {"kind": type(match.plan).__name__}
+    facts: dict[str, object] = {"kind": _KINDS[type(match.plan)]}
     for one in (match.plan, match.options):
         for part in fields(one):
             facts.setdefault(part.name, getattr(one, part.name))
@@ -126,6 +150,35 @@ def _facts(match: Match) -> dict[str, object]:
     facts["env"] = sorted(match.options.env)
     facts["sets"] = getattr(match.plan, "env", ())
     return {name: facts.get(name) for name in _FACTS}
+
+
+def _said(name: str, value: object) -> str:
+    """A value in words."""
+    if value is None:
+        return "as the daemon has it"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    if name in ("umask", "create") and isinstance(value, int):
+        return f"{value:04o}"
+    if name in ("signal", "signals") and isinstance(value, int):
+        return signal.Signals(value).name if value in set(signal.Signals) else str(value)
+    if isinstance(value, float):
+        return "without limit" if math.isinf(value) else f"{value:g}"
+    if isinstance(value, Beneath):
+        return f"{value.path} beneath {value.base}"
+    if isinstance(value, ProcessOf):
+        return f"process {value.pid} of {value.program}"
+    if isinstance(value, Program):
+        return value.name
+    if isinstance(value, FixedPath):
+        return value.path
+    if isinstance(value, frozenset):
+        return ", ".join(_said(name, one) for one in sorted(value)) or "none"
+    if isinstance(value, tuple | list):
+        return " ".join(_said(name, one) for one in value) or "none"
+    return printable(str(value))
 
 
 def _short(match: Match) -> str:

@@ -1,56 +1,176 @@
-"""The arguments that say which policy, and the way from root to a user who can change nothing."""
+"""Define the arguments that name an instance, a policy or a log, once for every command.
+
+Promises: without one, the only instance that is installed is meant. Root becomes a user who can change
+nothing before it looks at the words of others.
+"""
 
 import argparse
 import logging
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from rootwrap_daemon.analysis import load
+from rootwrap_daemon import DEFAULT_SOCKET
+from rootwrap_daemon.analysis import audit_log, load
 from rootwrap_daemon.analysis.load import Source
+from rootwrap_daemon.errors import ConfigurationError, Unreadable, Usage
+from rootwrap_daemon.openstack import SOCKET_VARIABLE
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.settings import Settings
+from rootwrap_daemon.usage import did_you_mean
 
-DEFAULT_CONFIG = "/etc/rootwrap-daemon/rootwrap-daemon.conf"
+#: Where the configurations of instances are, each NAME.conf.
+CONFIG_DIR = "/etc/rootwrap-daemon"
+#: What can stand for a log, in help texts.
+LOGS = "audit files (also compressed, or what journalctl -o json wrote), `journal`, or - for standard input"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--config-file and --filters, one or the other."""
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A configured daemon of this host."""
+
+    name: str
+    config_file: str
+
+    @property
+    def unit(self) -> str:
+        """Its service."""
+        return f"rootwrap-daemon@{self.name}.service"
+
+    def settings(self) -> Settings:
+        """What its configuration says. Raises ConfigurationError or Unreadable."""
+        found = load.configuration(self.config_file)
+        if found.settings is None:
+            raise ConfigurationError("\n".join(map(str, found.errors)))
+        return found.settings
+
+    def logs(self) -> list[audit_log.Source]:
+        """Its audit log, with the rotated files. Raises as `settings`."""
+        file = self.settings().audit_file
+        if file in ("", audit_log.JOURNAL):
+            return [audit_log.Source(audit_log.JOURNAL, self.unit)]
+        return [audit_log.Source(name) for name in audit_log.rotated(file)]
+
+
+def instances() -> list[Instance]:
+    """The installed instances by name."""
+    try:
+        names = sorted(os.listdir(CONFIG_DIR))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Unreadable(f"{CONFIG_DIR}: {error.strerror}") from error
+    return [
+        Instance(name.removesuffix(".conf"), f"{CONFIG_DIR}/{name}")
+        for name in names
+        if name.endswith(".conf") and not name.startswith(".")
+    ]
+
+
+def instance(name: str | None) -> Instance:
+    """The instance of that name; without one, that of ROOTWRAP_DAEMON_SOCKET, or the only one.
+
+    Raises Unreadable or Usage.
+    """
+    found = instances()
+    if name is not None:
+        for one in found:
+            if one.name == name:
+                return one
+        hint = did_you_mean(name, (one.name for one in found))
+        raise Unreadable(f"no instance {name} is installed in {CONFIG_DIR}{hint}")
+    if path := os.environ.get(SOCKET_VARIABLE):
+        for one in found:
+            if one.settings().socket_path == path:
+                return one
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise Unreadable(f"no instance is installed in {CONFIG_DIR}: name a configuration or filter files")
+    raise Usage(f"say which one with --instance: {', '.join(one.name for one in found)}")
+
+
+def add_instance(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup") -> None:
+    """--instance."""
+    parser.add_argument(
+        "--instance",
+        metavar="NAME",
+        help="an installed instance (default: the only one)",
+    )
+
+
+def add_policy(parser: argparse.ArgumentParser, before: str = "") -> None:
+    """--instance, --config-file or --filters. `before`: text in front of their help."""
     which = parser.add_mutually_exclusive_group()
+    add_instance(which)
     which.add_argument(
-        "--config-file",
-        metavar="FILE",
-        help=f"the daemon's configuration, which names its filters (default: {DEFAULT_CONFIG})",
+        "--config-file", metavar="FILE", help=f"{before}a daemon's configuration, which names its filters"
     )
     which.add_argument(
         "--filters",
         metavar="PATH",
         action="append",
-        help="a filter file, or a directory of them, without any configuration; may be repeated",
+        help=f"{before}a filter file, or a directory of them; may be repeated",
     )
 
 
-def chosen(args: argparse.Namespace) -> Source:
-    """The policy that the arguments name. Raises ConfigurationError or Unreadable."""
+def add_daemon(parser: argparse.ArgumentParser) -> None:
+    """--instance or --socket."""
+    which = parser.add_mutually_exclusive_group()
+    add_instance(which)
+    which.add_argument(
+        "--socket",
+        metavar="PATH",
+        help=f"where the daemon listens (default: ${SOCKET_VARIABLE}, or the instance's)",
+    )
+
+
+def socket_path(args: argparse.Namespace) -> str:
+    """Where the daemon listens that the arguments of `add_daemon` mean. Raises as `instance`."""
+    if args.socket:
+        path: str = args.socket
+        return path
+    if not args.instance:
+        if path := os.environ.get(SOCKET_VARIABLE, ""):
+            return path
+        if not instances():
+            return DEFAULT_SOCKET
+    return instance(args.instance).settings().socket_path
+
+
+def is_named(args: argparse.Namespace) -> bool:
+    """Do the arguments of `add_policy` name a policy?"""
+    return bool(args.filters or args.config_file or args.instance)
+
+
+def policy(args: argparse.Namespace) -> Source:
+    """The policy that the arguments of `add_policy` mean. Raises ConfigurationError, Unreadable or Usage."""
     if args.filters:
         return named(*args.filters)
-    path: str = args.config_file or DEFAULT_CONFIG
-    _quiet()
-    return load.from_config(path)
+    quiet()
+    return load.from_config(args.config_file or instance(args.instance).config_file)
 
 
 def named(*paths: str) -> Source:
-    """The policy of a configuration file, or of filter files and directories. Raises as `chosen`."""
-    _quiet()
+    """The policy of a configuration file, or of filter files and directories. Raises as `policy`."""
+    quiet()
     if len(paths) == 1 and paths[0].endswith(".conf") and not os.path.isdir(paths[0]):
         return load.from_config(paths[0])
     return load.from_files(paths)
 
 
-def _quiet() -> None:
-    # What the loader would write to the daemon's log stands in the policy's findings.
+def logs(names: Iterable[str]) -> list[audit_log.Source]:
+    """The logs that a command line names."""
+    return [audit_log.Source(name) for name in names]
+
+
+def quiet() -> None:
+    """Log nothing of what the loader would: it stands in the policy's findings."""
     logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
 
 
 def drop_privileges(found: Source | None) -> str:
-    """Become a user who can change nothing, if this is root; what is to be said of it, empty if nothing.
+    """Become a user who can change nothing, if this is root; return a note about who looked at this host.
 
     That user is the first one whom the configuration allows, else nobody. Irrevocable: setresuid(2) from root
     takes all capabilities along (capabilities(7)).

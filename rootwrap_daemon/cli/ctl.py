@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Final
 
 from rootwrap_daemon.errors import Error, Unreadable, Usage
+from rootwrap_daemon.escape import printable
 from rootwrap_daemon.usage import Parser, did_you_mean
 
 #: The modules in `commands` that are commands; one is called as its module, with `-` for `_`. It has
@@ -29,6 +30,7 @@ COMMANDS: Final[tuple[str, ...]] = (
     "diff",
     "from-sudoers",
     "list",
+    "instances",
     "install",
     "uninstall",
     "status",
@@ -77,8 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, code: int) -> int:
     line = "; ".join(message.splitlines())
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    print(f"rootwrapctl: {shown}", file=sys.stderr)
+    print(f"rootwrapctl: {printable(line)}", file=sys.stderr)
     return code
 
 

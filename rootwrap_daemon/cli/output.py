@@ -1,4 +1,4 @@
-"""Explanations as text for a terminal or a pipe, and as JSON."""
+"""Write explanations as text for a terminal or a pipe, and as JSON."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,6 +48,10 @@ def explanation(out: Console, source: Source, found: Explanation, most: int | No
         what.append(f": {found.detail}", "")
     out.print(what)
     out.print(f"    {quoted(found.argv)}")
+    if not found.allowed and (place := wrong_place(found)) is not None:
+        before = sum(len(_quoted(word)) + 1 for word in found.argv[:place])
+        wide = len(_quoted(found.argv[place])) if place < len(found.argv) else 1
+        out.print(Text(f"    {' ' * before}{'^' * wide}", _BAD))
     for unseen in found.unseen:
         out.print(Text(f"not certain: could not see {unseen}", "yellow"))
     if found.effect is not None:
@@ -56,6 +60,17 @@ def explanation(out: Console, source: Source, found: Explanation, most: int | No
             out.print(f"    {line}")
     for text in lines(source, found, most):
         out.print(text)
+
+
+def wrong_place(found: Explanation) -> int | None:
+    """The place of the first word that the nearest filter does not take."""
+    trace = found.traces[0] if found.traces else None
+    while trace is not None and not trace.matches:
+        for step in trace.steps:
+            if not step.ok:
+                return step.place
+        trace = trace.inner[0] if trace.inner else None
+    return None
 
 
 def lines(source: Source, found: Explanation, most: int | None) -> Iterator[Text]:
@@ -81,11 +96,13 @@ def _trace_lines(
     yield Text(f"{indent}    {definition(source.entry(one))}", _DIM)
     words = [_quoted(step.word) if step.word is not None else "(nothing)" for step in trace.steps]
     width = min(40, max(map(len, words), default=0))
+    wrong = next((step for step in trace.steps if not step.ok), None)
     for step, word in zip(trace.steps, words, strict=True):
         wanted = step.wanted or "no more words"
         yield Text.assemble(
             f"{indent}    ",
-            ("ok  ", _GOOD) if step.ok else ("NO  ", _BAD),
+            # Behind the first wrong word, what a filter would want is a guess.
+            ("ok  ", _GOOD) if step.ok else ("NO  ", _BAD) if step is wrong else ("    ", _DIM),
             f"{step.place:>2}  {word:<{width}}  {wanted}",
         )
     if trace.stopped:

@@ -1,36 +1,55 @@
-"""Applies the edits of findings that change no verdict.
+"""Apply the edits of findings that change no verdict.
 
 Promises: a file is replaced whole or not at all, and only if the same filters come out of it.
 """
 
+import difflib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from rootwrap_daemon.lint.finding import Edit, Finding
 from rootwrap_daemon.lint.subject import is_config, read_filters
 
 
 def fix(findings: Iterable[Finding]) -> dict[str, int]:
-    """Mend what can be mended in each file; how many findings, by file. Raises OSError."""
+    """Correct each file; return how many findings, by file. Raises OSError."""
+    done = {}
+    for file, _, after, count in _corrected(findings, {}):
+        _replace(file, after)
+        done[file] = count
+    return done
+
+
+def diff(findings: Iterable[Finding], texts: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a unified diff that `fix` would make. `texts`: those that are no files, by name."""
+    for file, before, after, _ in _corrected(findings, texts):
+        old, new = (text.splitlines(keepends=True) for text in (before, after))
+        for line in difflib.unified_diff(old, new, file, file):
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def _corrected(findings: Iterable[Finding], texts: Mapping[str, str]) -> Iterator[tuple[str, str, str, int]]:
+    """Each file that can be corrected: its name, its text before and after, of how many findings."""
     by_file: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.problem.edits:
             by_file.setdefault(finding.location.file, []).append(finding)
-    done = {}
-    for file, mendable in by_file.items():
-        # As bytes would be: no line end is changed on the way.
-        with open(file, encoding="utf-8", newline="") as stream:
-            before = stream.read()
-        text, count = mend(before, mendable)
-        if count and _same_filters(before, text, file):
-            _replace(file, text)
-            done[file] = count
-    return done
+    for file, fixable in by_file.items():
+        before = texts[file] if file in texts else _read(file)
+        after, count = corrected(before, fixable)
+        if count and _same_filters(before, after, file):
+            yield file, before, after, count
 
 
-def mend(text: str, findings: Iterable[Finding]) -> tuple[str, int]:
+def _read(file: str) -> str:
+    # As bytes would be: no line end is changed on the way.
+    with open(file, encoding="utf-8", newline="") as stream:
+        return stream.read()
+
+
+def corrected(text: str, findings: Iterable[Finding]) -> tuple[str, int]:
     """The text with the edits of these findings, and of how many. What overlaps waits for the next time."""
     rows = text.split("\n")
     taken: list[Edit] = []

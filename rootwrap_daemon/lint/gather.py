@@ -1,13 +1,12 @@
-"""From the paths of a command line to subjects: which files, which configuration, which host.
+"""Read the files that a command line names into subjects: filters, configuration, host.
 
-Promises: what cannot be read raises; what is wrong in it is a finding.
+Promises: what cannot be read raises an error; what is wrong in a file is a finding.
 """
 
-import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
@@ -29,23 +28,30 @@ from rootwrap_daemon.settings import MAX_FILE, Settings
 _EXEC_DIRS: Final = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
 
 
+#: The path that stands for standard input.
+STDIN: Final = "-"
+
+
 class NotRead(ValueError):
     """A file that is not what it was given as. `args`: the file, what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a command line asks for. `host`: look at this host too; a configuration implies it."""
+    """What a command line asks for. `host`: look at this host too; a configuration implies it.
+
+    `used`: the names of filters in audit logs. `texts`: what was read from standard input, by name.
+    """
 
     paths: tuple[str, ...]
     config_file: str | None = None
     host: bool = False
-    audit_log: str | None = None
+    used: frozenset[str] | None = None
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def gather(wanted: Wanted) -> list[Subject]:
     """The subjects, one a directory: its files are one policy. Raises OSError and NotRead."""
-    used = None if wanted.audit_log is None else used_filters(wanted.audit_log)
     configs: tuple[ConfigText, ...] = ()
     paths, host = wanted.paths, None
     if wanted.config_file is not None:
@@ -63,9 +69,9 @@ def gather(wanted: Wanted) -> list[Subject]:
             every.files += group.files
             every.misnamed += group.misnamed
         groups = [every]
-    subjects = [_subject(group) for group in groups]
+    subjects = [_subject(group, wanted.texts) for group in groups]
     subjects[0] = replace(subjects[0], configs=(*configs, *subjects[0].configs))
-    return [replace(one, used=used, host=_loaded(host, one, whole)) for one in subjects]
+    return [replace(one, used=wanted.used, host=_loaded(host, one, whole)) for one in subjects]
 
 
 @dataclass(slots=True)
@@ -93,11 +99,11 @@ def _groups(paths: Iterable[str]) -> list[_Group]:
     return list(groups.values())
 
 
-def _subject(group: _Group) -> Subject:
+def _subject(group: _Group, texts: dict[str, str]) -> Subject:
     files: list[FilterText] = []
     configs: list[ConfigText] = []
     for name in group.files:
-        data = _read(name)
+        data = _read(name) if name != STDIN else _standard_input(texts)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
@@ -108,6 +114,16 @@ def _subject(group: _Group) -> Subject:
         else:
             files.append(read_filters(text, name))
     return Subject(tuple(files), tuple(configs), misnamed=tuple(group.misnamed))
+
+
+def _standard_input(texts: dict[str, str]) -> bytes:
+    """Read once, and kept: a second look has the same text."""
+    if STDIN not in texts:
+        data = sys.stdin.buffer.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise NotRead(STDIN, f"longer than {MAX_FILE} bytes")
+        texts[STDIN] = data.decode("utf-8", "surrogateescape")
+    return texts[STDIN].encode("utf-8", "surrogateescape")
 
 
 def _read(name: str) -> bytes:
@@ -208,21 +224,3 @@ def _loaded(host: Host | None, subject: Subject, whole: bool) -> Host | None:
         for one in findings
     ]
     return replace(host, findings=tuple(one for one in here if (one.location, one.what) not in told))
-
-
-def used_filters(audit_log: str) -> frozenset[str]:
-    """The names of filters that allowed something, by an audit log. Raises OSError and NotRead."""
-    found: set[str] = set()
-    records = 0
-    for line in Path(audit_log).read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            # A record that was cut off when the disk was full.
-            continue
-        if isinstance(record, dict):
-            records += 1
-            found.update(str(record.get("filter") or "").split("+"))
-    if not records:
-        raise NotRead(audit_log, "not one record: an audit log has a JSON object on each line")
-    return frozenset(found)

@@ -1,5 +1,6 @@
 """`rootwrapctl check` and `rules` as they are called: exit codes, formats, this host, real filter files."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -111,7 +112,7 @@ def test_fix(tmp_path: Path) -> None:
     path = write(tmp_path / "x.filters", INFO)
     done = ctl("check", "--fix", "--fail-on", "info", path)
     assert (done.returncode, path.read_text()) == (0, INFO.replace("^-l$", "-l"))
-    assert done.stderr == f"{path}: 1 mended\n"
+    assert done.stderr == f"{path}: 1 corrected\n"
 
 
 def test_rules() -> None:
@@ -253,3 +254,69 @@ def test_the_whole_corpus_in_one_call() -> None:
     done = ctl("check", "--format", "json", *files)
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["files"] == len(files)
+
+
+TWO = "[Filters]\ndd: CommandFilter, dd, root\nls: RegExpFilter, ls, root, ls, ^-l$\n"
+
+
+def rules_of(done: subprocess.CompletedProcess[str]) -> set[str]:
+    return {line.split(": ")[2] for line in done.stdout.splitlines()}
+
+
+def test_select_and_ignore(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.filters", TWO)
+    every = rules_of(ctl("check", "--format", "concise", path))
+    assert len(every) > 1
+    some = rules_of(ctl("check", "--format", "concise", "--select", "RW301,RW305", path))
+    assert some == every & {"RW301", "RW305"} != set()
+    assert rules_of(ctl("check", "--format", "concise", "--select", "RW3", "--ignore", "RW301", path)) == {
+        rule for rule in every if rule.startswith("RW3") and rule != "RW301"
+    }
+    assert ctl("check", "--ignore", "RW", path).returncode == 0
+    assert ctl("check", "--select", "RW999", path).returncode == 64
+
+
+def of_stdin(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*CTL, "check", *words], cwd=ROOT, input=TWO, capture_output=True, text=True, check=False
+    )
+
+
+def test_standard_input() -> None:
+    done = of_stdin("--format", "concise", "-")
+    assert done.returncode == 1
+    assert "-:2:20: error: RW301" in done.stdout
+    assert "+ls: RegExpFilter, ls, root, ls, -l\n" in of_stdin("--fix", "--diff", "-").stdout
+    assert ctl("check", "--fix", "-").returncode == 64
+
+
+def test_fix_that_only_shows(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.filters", TWO)
+    done = ctl("check", "--fix", "--diff", path)
+    assert f"--- {path}\n+++ {path}\n" in done.stdout
+    assert path.read_text() == TWO
+    assert ctl("check", "--diff", path).returncode == 64
+
+
+def test_a_baseline_leaves_old_findings_out(tmp_path: Path) -> None:
+    path, baseline = write(tmp_path / "x.filters", TWO), tmp_path / "baseline"
+    assert ctl("check", "--write-baseline", baseline, path).returncode == 0
+    again = ctl("check", "--strict", "--baseline", baseline, "--format", "concise", path)
+    assert (again.returncode, again.stdout) == (0, "")
+    # Elsewhere in the file it is the old one; a second one is new.
+    write(path, f"# A comment.\n{TWO}ee: CommandFilter, dd, root\n")
+    more = ctl("check", "--baseline", baseline, "--select", "RW301", "--format", "concise", path)
+    assert more.returncode == 1
+    assert [line.split(":")[1] for line in more.stdout.splitlines()] == ["5"]
+    write(baseline, "[]")
+    assert ctl("check", "--baseline", baseline, path).returncode == 2
+
+
+def test_the_journal_shows_which_filters_are_used(tmp_path: Path) -> None:
+    """A filter that is in use must not be reported as unused, whatever form the log has."""
+    path = write(tmp_path / "x.filters", TWO)
+    record = {"__REALTIME_TIMESTAMP": "1767225600000000", "ROOTWRAP_EVENT": "run", "ROOTWRAP_FILTER": "dd"}
+    log = tmp_path / "log.gz"
+    log.write_bytes(gzip.compress(json.dumps(record).encode()))
+    done = ctl("check", "--audit-log", log, "--select", "RW404", "--format", "concise", path)
+    assert [line.split(":")[1] for line in done.stdout.splitlines()] == ["3"]

@@ -12,7 +12,7 @@ import pytest
 
 from rootwrap_daemon.analysis import load
 from rootwrap_daemon.analysis.explain import explain
-from rootwrap_daemon.cli import ctl, output
+from rootwrap_daemon.cli import arguments, ctl, output
 from tests.real_daemon import Daemon, NewDaemon
 from tests.security.test_attacks import CASES, cases, judge, staged
 
@@ -172,3 +172,35 @@ def test_what_cannot_be_read_is_said(
 ) -> None:
     assert ctl.main(["explain", *words]) == code
     assert text in capsys.readouterr().err
+
+
+def test_no_dashes_are_needed_and_the_wrong_word_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "drop_privileges", lambda found: "as nobody")
+    path = tmp_path / "x.filters"
+    path.write_text("[Filters]\nls: RegExpFilter, ls, root, ls, -l, -a, -n\n")
+    assert ctl.main(["explain", "--filters", str(path), "ls", "-l", "-a", "-n"]) == 0
+    capsys.readouterr()
+    assert ctl.main(["explain", "--filters", str(path), "ls", "-l", "--json", "-x"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("    ls -l --json -x")
+    assert lines[place + 1] == "          ^^^^^^"
+    assert sum("NO " in line for line in lines) == 1
+    assert ctl.main(["explain", "--filters", str(path)]) == 64
+    assert ctl.main(["explain", "--filters", str(path), "--", "-x"]) == 1
+
+
+def test_a_missing_word_and_the_inner_word_of_a_chain_are_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "drop_privileges", lambda found: "as nobody")
+    path = tmp_path / "x.filters"
+    path.write_text("[Filters]\nip: IpNetnsExecFilter, ip, root\nls: RegExpFilter, ls, root, ls, -l\n")
+    for words, marked in (
+        (["ls"], "       ^"),
+        (["ip", "netns", "exec", "n", "ls", "-x"], f"    {' ' * 19}^^"),
+    ):
+        assert ctl.main(["explain", "--filters", str(path), *words]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[lines.index(f"    {' '.join(words)}") + 1] == marked

@@ -297,11 +297,16 @@ OTHERS = {
 @pytest.mark.parametrize("option", Settings.__dataclass_fields__)
 def test_the_tools_load_what_the_daemon_loads(tmp_path: Path, option: str, place: str) -> None:
     path = tmp_path / "daemon.conf"
-    line = f"{option} = {OTHERS[option]}\n"
+    for name in ("filters.d", "other.d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.filters").write_text("[Filters]\nls: CommandFilter, ls, root\n")
+    # Without a filter there is nothing to judge by.
+    start = "" if option == "filters_path" else f"filters_path = {tmp_path}/filters.d\n"
+    line = f"{option} = {OTHERS[option]}\n".replace("/etc/x", f"{tmp_path}/other.d")
     if place == "main file":
-        path.write_text(f"[DEFAULT]\n{line}")
+        path.write_text(f"[DEFAULT]\n{start}{line}")
     else:
-        path.write_text("[DEFAULT]\n")
+        path.write_text(f"[DEFAULT]\n{start}")
         (tmp_path / "daemon.conf.d").mkdir()
         (tmp_path / "daemon.conf.d/10-x.conf").write_text(f"[DEFAULT]\n{line}")
     loaded, _ = config.load(str(path))

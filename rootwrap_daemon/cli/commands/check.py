@@ -1,36 +1,41 @@
-"""Judge filter files: what is wrong, why it matters, what to write instead.
+"""Check filter files: report what is wrong, why it matters, and what to write instead.
 
 Exit code: 0 if nothing is at or above the level, 1 if something is, 2 if something cannot be read.
-May import lint.
 """
 
 import argparse
-import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from rootwrap_daemon.analysis import load
+from rootwrap_daemon.analysis import audit_log, load
+from rootwrap_daemon.cli import arguments
+from rootwrap_daemon.cli.baseline import Baseline
 from rootwrap_daemon.errors import Unreadable, Usage
+from rootwrap_daemon.escape import printable
 from rootwrap_daemon.lint import fix
 from rootwrap_daemon.lint.check import forgiven, judge, known_rules
 from rootwrap_daemon.lint.finding import Finding, Severity
-from rootwrap_daemon.lint.gather import NotRead, Wanted, gather
+from rootwrap_daemon.lint.gather import STDIN, NotRead, Wanted, gather
 from rootwrap_daemon.lint.output import report, sarif
-from rootwrap_daemon.lint.subject import ConfigText, FilterText
+from rootwrap_daemon.lint.subject import Subject
 
-_EPILOG: Final = """examples:
+_EPILOG: Final = """\
+Without PATH, the configuration and the filters of the installed instance.
+
+example:
   rootwrapctl check --strict /etc/neutron/rootwrap.d
-  rootwrapctl check --config-file /etc/rootwrap-daemon/rootwrap-daemon.conf --fail-on warning
-"""
+  rootwrapctl check --instance neutron --fail-on warning
+  rootwrapctl check --format concise --select RW3 - < new.filters"""
 #: More findings than this are summed up by rule.
 _MANY: Final = 5
 #: The rules whose findings narrow filters end.
 _BROAD: Final = frozenset({"RW301", "RW302"})
 _FORMATS: Final = {
     "text": report.plain,
+    "concise": report.concise,
     "json": report.as_json,
     "sarif": sarif.sarif,
     "github": report.github,
@@ -38,10 +43,14 @@ _FORMATS: Final = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG.replace("examples:", "example:", 1)
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="filter files, or directories of them")
+    parser.epilog = _EPILOG
     parser.add_argument(
-        "--config-file", metavar="F", help="judge what this configuration names, on this host"
+        "paths", metavar="PATH", nargs="*", help="filter files, or directories of them; - for standard input"
+    )
+    which = parser.add_mutually_exclusive_group()
+    arguments.add_instance(which)
+    which.add_argument(
+        "--config-file", metavar="FILE", help="check what this configuration names, on this host"
     )
     parser.add_argument(
         "--host", action="store_true", help="look at this host: programs, users, owners, modes"
@@ -49,41 +58,94 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=_FORMATS, default="text", help="default: text")
     levels = [severity.value for severity in reversed(Severity)]
     parser.add_argument(
-        "--fail-on", choices=levels, default="error", help="the least that makes 1 of the exit code"
+        "--fail-on",
+        choices=levels,
+        default="error",
+        help="exit with 1 if a finding is at least this severe (default: error)",
     )
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="warnings count as errors, and on_finding = skip forgives nothing",
+        help="count warnings as errors, and errors that on_finding = skip leaves out, too",
     )
     parser.add_argument(
-        "--fix", action="store_true", help="mend what can be mended without changing a verdict"
+        "--select",
+        metavar="RULE",
+        action="append",
+        default=[],
+        help="only these rules: RW301, or RW3 for all of them",
     )
-    parser.add_argument("--audit-log", metavar="FILE", help="tell filters that this audit log never names")
+    parser.add_argument("--ignore", metavar="RULE", action="append", default=[], help="not these rules")
+    parser.add_argument(
+        "--fix", action="store_true", help="correct what can be corrected without changing a verdict"
+    )
+    parser.add_argument(
+        "--diff", action="store_true", help="with --fix: show the changes, and change nothing"
+    )
+    parser.add_argument(
+        "--audit-log",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help=f"report filters that never appear in this audit log: {arguments.LOGS}; may be repeated",
+    )
+    parser.add_argument(
+        "--baseline", metavar="FILE", help="report only findings that this file does not list"
+    )
+    parser.add_argument(
+        "--write-baseline", metavar="FILE", help="list the findings of now in this file, and succeed"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What came out. `files`: how many were judged. `unread`: why a path that was named was not."""
+
+    findings: tuple[Finding, ...]
+    files: int
+    unread: tuple[str, ...]
 
 
 def run(args: argparse.Namespace) -> int:
-    if not args.paths and args.config_file is None:
-        raise Usage("give a PATH or --config-file")
-    # What the daemon would log about a policy is told by the findings.
-    logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
-    wanted = Wanted(tuple(args.paths), args.config_file, args.host, args.audit_log)
-    findings, files, unread = _judged(wanted, strict=args.strict)
-    if args.fix and (mended := fix.fix(findings)):
-        for file, count in mended.items():
-            print(f"{report.printable(file)}: {count} mended", file=sys.stderr)
-        findings, files, unread = _judged(wanted, strict=args.strict)
-    if args.format == "text" and sys.stdout.isatty():
-        report.coloured(findings, files, sys.stdout)
-    else:
-        _FORMATS[args.format](findings, files, sys.stdout)
-    if args.format == "text" and len(findings) > _MANY:
-        _orient(findings)
+    if args.diff and not args.fix:
+        raise Usage("--diff shows what --fix would change: give both")
+    if args.fix and not args.diff and STDIN in args.paths:
+        raise Usage("--fix writes to files: for standard input give --diff, too")
+    # What the loader would log about a policy stands in the findings.
+    arguments.quiet()
+    config_file = args.config_file
+    if args.instance or not (args.paths or config_file):
+        config_file = arguments.instance(args.instance).config_file
+    used = audit_log.used_filters(arguments.logs(args.audit_log)) if args.audit_log else None
+    wanted = Wanted(tuple(args.paths), config_file, args.host, used)
+    rules = _rules(args.select, args.ignore)
+    found = _judged(wanted, rules, strict=args.strict)
+    if args.fix and args.diff:
+        print(*fix.diff(found.findings, wanted.texts), sep="", end="")
+    elif args.fix and (corrected := fix.fix(found.findings)):
+        for file, count in corrected.items():
+            print(f"{printable(file)}: {count} corrected", file=sys.stderr)
+        found = _judged(wanted, rules, strict=args.strict)
+    if args.write_baseline:
+        Baseline.of(found.findings).write(args.write_baseline)
+        return 0
+    findings = found.findings if args.baseline is None else Baseline.read(args.baseline).new(found.findings)
+    if not (args.fix and args.diff):
+        _show(findings, found.files, args.format)
     least = Severity(args.fail_on).rank
     failed = any(finding.severity.rank >= least for finding in findings)
-    if unread and not failed:
-        raise Unreadable("; ".join(unread))
+    if found.unread and not failed:
+        raise Unreadable("; ".join(found.unread))
     return int(failed)
+
+
+def _show(findings: Sequence[Finding], files: int, form: str) -> None:
+    if form == "text" and sys.stdout.isatty():
+        report.coloured(findings, files, sys.stdout)
+    else:
+        _FORMATS[form](findings, files, sys.stdout)
+    if form == "text" and len(findings) > _MANY:
+        _orient(findings)
 
 
 def _orient(findings: Sequence[Finding]) -> None:
@@ -96,8 +158,24 @@ def _orient(findings: Sequence[Finding]) -> None:
         print("`rootwrapctl suggest --filters PATH --tests FILE` proposes filters that allow just that.")
 
 
-def _judged(wanted: Wanted, *, strict: bool) -> tuple[Sequence[Finding], int, Sequence[str]]:
-    """Findings, the number of files, and which paths hold nothing to judge."""
+def _rules(select: Iterable[str], ignore: Iterable[str]) -> frozenset[str]:
+    """The ids of the rules that are asked for. Raises Usage."""
+    every = frozenset(known_rules())
+    chosen = _named(select, every) if select else every
+    return chosen - _named(ignore, every)
+
+
+def _named(texts: Iterable[str], every: frozenset[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for word in (part.strip() for text in texts for part in text.split(",")):
+        some = {rule for rule in every if word and rule.startswith(word)}
+        if not some:
+            raise Usage(f"there is no rule {word!r}: `rootwrapctl rules` lists them")
+        found |= some
+    return frozenset(found)
+
+
+def _judged(wanted: Wanted, rules: frozenset[str], *, strict: bool) -> _Judged:
     try:
         subjects = gather(wanted)
     except NotRead as error:
@@ -107,19 +185,29 @@ def _judged(wanted: Wanted, *, strict: bool) -> tuple[Sequence[Finding], int, Se
         settings = None if subject.host is None else subject.host.settings
         skips = settings is not None and settings.on_finding == "skip"
         for finding in judge(subject):
+            if finding.rule not in rules:
+                continue
             if strict and finding.severity is Severity.WARNING:
                 finding = replace(finding, severity=Severity.ERROR)
             elif skips and not strict:
                 finding = forgiven(finding)
             findings.append(finding)
-    texts: list[FilterText | ConfigText] = []
-    for subject in subjects:
-        texts += (*subject.files, *subject.configs)
-    judged = {os.path.normpath(os.path.dirname(file.name)) for file in texts}
-    directories = [path for path in wanted.paths if os.path.isdir(path)]
-    unread = [load.no_filters_in(path) for path in directories if os.path.normpath(path) not in judged]
-    if not wanted.paths and not any(one.files for one in subjects):
-        configured = [one.host.settings for one in subjects if one.host and one.host.settings]
-        named = sorted({path for one in configured for path in one.filters_path})
-        unread.append(f"{wanted.config_file}: no filter file in {', '.join(named) or 'filters_path'}")
-    return findings, len(texts), unread
+    files = sum(len(subject.files) + len(subject.configs) for subject in subjects)
+    return _Judged(tuple(findings), files, tuple(_unread(wanted, subjects)))
+
+
+def _unread(wanted: Wanted, subjects: Sequence[Subject]) -> Iterable[str]:
+    judged = {
+        os.path.normpath(os.path.dirname(name))
+        for subject in subjects
+        for name in (*(one.name for one in subject.files), *(one.name for one in subject.configs))
+    }
+    for path in wanted.paths:
+        if os.path.isdir(path) and os.path.normpath(path) not in judged:
+            yield load.no_filters_in(path)
+    if not wanted.paths and not any(subject.files for subject in subjects):
+        settings = [
+            one.host.settings for one in subjects if one.host is not None and one.host.settings is not None
+        ]
+        named = sorted({path for one in settings for path in one.filters_path})
+        yield f"{wanted.config_file}: no filter file in {', '.join(named) or 'filters_path'}"

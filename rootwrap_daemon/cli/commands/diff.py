@@ -15,7 +15,7 @@ from rootwrap_daemon.analysis.diff import Change, Direction, Kind, Shift
 from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.testing import suite_file
 from rootwrap_daemon.cli import arguments, output
-from rootwrap_daemon.errors import Unreadable
+from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.values import Request
 
@@ -38,14 +38,15 @@ _STYLE = {
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     what = "a filter file, a directory of them, or a configuration (its name ends in .conf)"
-    parser.add_argument("old", metavar="OLD", help=what)
+    parser.add_argument("old", metavar="OLD", nargs="?", help=f"{what}; default: what the instance uses")
+    arguments.add_instance(parser)
     parser.add_argument("new", metavar="NEW", help="the same, after the change")
     parser.add_argument(
         "--audit-log",
         metavar="FILE",
         action="append",
         default=[],
-        help="compare the verdicts on what was asked in this log; may be repeated",
+        help=f"compare the verdicts on what was asked in this log: {arguments.LOGS}; may be repeated",
     )
     parser.add_argument(
         "--tests",
@@ -58,9 +59,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    old, new = (_whole(arguments.named(path), path) for path in (args.old, args.new))
+    if args.old and args.instance:
+        raise Usage("name the old policy by OLD or by --instance")
+    before = args.old or arguments.instance(args.instance).config_file
+    old, new = (_whole(arguments.named(path), path) for path in (before, args.new))
     requests = list(_requests(args))
-    notes = [f"{path}: {note}" for path, one in ((args.old, old), (args.new, new)) for note in one.notes]
+    notes = [f"{path}: {note}" for path, one in ((before, old), (args.new, new)) for note in one.notes]
     arguments.drop_privileges(None)
     changes = diff.changes(old, new)
     shifts = list(diff.shifts(old, new, requests))
@@ -96,7 +100,7 @@ def _whole(found: Source, path: str) -> Source:
 
 def _requests(args: argparse.Namespace) -> Iterator[Request]:
     # A log has the names of variables, not their values.
-    yield from (Request(record.argv) for record in audit_log.read(args.audit_log).records)
+    yield from (Request(record.argv) for record in audit_log.read(arguments.logs(args.audit_log)).records)
     for path in args.tests:
         try:
             suite = suite_file.read(path)

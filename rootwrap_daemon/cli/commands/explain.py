@@ -14,14 +14,14 @@ _EPILOG = """\
 exit code: 0 allowed, 1 refused, 2 or more: no verdict
 
 example:
-  rootwrapctl explain --filters /etc/neutron/rootwrap.d -- ip netns exec ns1 sh -c id"""
+  rootwrapctl explain --instance neutron ip netns exec ns1 sh -c id"""
 #: Filters to show; those after them have little to do with the request.
 _MOST = 5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    arguments.add_arguments(parser)
+    arguments.add_policy(parser)
     parser.add_argument(
         "--env",
         metavar="NAME=VALUE",
@@ -32,14 +32,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stdin", action="store_true", help="the request comes with input")
     parser.add_argument("--all", action="store_true", help=f"show every filter, not {_MOST}")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("argv", metavar="ARGV", nargs="+", help="the command and its words, after --")
+    parser.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER, help="the command and its words")
 
 
 def run(args: argparse.Namespace) -> int:
+    # A command that begins with a dash comes after `--`.
+    argv = tuple(args.argv[1:] if args.argv[:1] == ["--"] else args.argv)
+    if not argv:
+        raise Usage("give the command and its words, after the options")
     env = tuple(_variable(text) for text in args.env)
-    source = arguments.chosen(args)
+    source = arguments.policy(args)
     notes = [*source.notes, arguments.drop_privileges(source)]
-    found = explain(source, tuple(args.argv), env, stdin=args.stdin)
+    found = explain(source, argv, env, stdin=args.stdin)
     if args.json:
         print(json.dumps({**output.as_json(source, found), "notes": notes}, indent=2))
     else:

@@ -1,4 +1,4 @@
-"""List what a user may run here, by the daemon's configuration and filters. Runs nothing.
+"""List what a user may run here, by the configuration and the filters of a daemon. Runs nothing.
 
 A summary to read; `explain` gives the verdict on a command.
 """
@@ -9,10 +9,14 @@ import os
 import pwd
 from dataclasses import asdict, dataclass
 
+from rich.text import Text
+
 from rootwrap_daemon.analysis import inventory
 from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.cli.tables import table
 from rootwrap_daemon.errors import Unreadable
+from rootwrap_daemon.escape import printable
 
 _EPILOG = """\
 exit code: 0 listed, 1 this user may not use the daemon, 2 or more: trouble
@@ -23,7 +27,7 @@ example:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    arguments.add_arguments(parser)
+    arguments.add_policy(parser)
     parser.add_argument("--user", metavar="NAME", help="another user than the one who asks")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -41,7 +45,7 @@ class _User:
 def run(args: argparse.Namespace) -> int:
     user = _user(args.user)
     try:
-        found = arguments.chosen(args)
+        found = arguments.policy(args)
     except Unreadable as error:
         if os.geteuid() == 0:
             raise
@@ -83,11 +87,14 @@ def _print(found: Source, user: _User, admitted: bool | None, notes: list[str]) 
     items = inventory.items(found)
     unknown = ", if its daemon admits this user" if admitted is None else ""
     out.print(f"{who} may run{unknown}:" if items else f"{who} may run nothing: there are no filters")
-    for item in items:
-        out.print(f"{item.name}  as {item.run_as}  {item.place}")
-        out.print(f"    {item.command}")
-        for line in (item.path, item.problem, *item.options):
-            if line:
-                out.print(f"        {line}")
+    rows = [
+        (item.name, item.run_as, item.path or item.problem or "-", item.place, item.command) for item in items
+    ]
+    head, *shown = table(("filter", "runs as", "program", "where", "command"), rows)
+    out.print(Text(head, "bold"))
+    for line, item in zip(shown, items, strict=True):
+        out.print(Text(line, "yellow" if item.problem else ""))
+        for option in item.options:
+            out.print(f"    {printable(option)}")
     for note in notes:
         out.print(f"note: {note}")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rootwrap_daemon.cli.commands import status
+from rootwrap_daemon.cli import arguments
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import ConfigurationError, Error, Usage
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _EPILOG = (
     "example:\n"
-    "  rootwrapctl metrics --socket /run/rootwrap-daemon/neutron.sock \\\n"
+    "  rootwrapctl metrics --instance neutron \\\n"
     "      --output /var/lib/prometheus/node-exporter/rootwrap-daemon-neutron.prom\n"
     "\n"
     "A timer that runs this every minute keeps the file current."
@@ -30,7 +30,7 @@ _EPILOG = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    status.add_socket(parser)
+    arguments.add_daemon(parser)
     parser.add_argument("--output", metavar="FILE", help="a file, its name ending in .prom; default: print")
 
 
@@ -41,14 +41,15 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"{error}: install prometheus-client, e.g. as rootwrap-daemon[metrics]"
         ) from error
+    path = arguments.socket_path(args)
     failed: Error | None = None
     report: dict[str, Any] | None = None
     try:
-        report = Client(args.socket).status()
+        report = Client(path).status()
     except Error as error:
         failed = error
     registry = CollectorRegistry()
-    registry.register(_Collector(_name(args.socket), report))
+    registry.register(_Collector(_name(path), report))
     if args.output is None:
         sys.stdout.write(generate_latest(registry).decode())
     else:

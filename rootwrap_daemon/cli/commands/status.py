@@ -5,24 +5,25 @@ Promises: whatever the daemon says, what is printed is printable. Imports the cl
 
 import argparse
 import json
-import pwd
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from rootwrap_daemon.cli import arguments
+from rootwrap_daemon.cli.tables import span, user_name
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import DaemonUnavailable, Error
+from rootwrap_daemon.escape import printable
 
-DEFAULT_SOCKET: Final = "/run/rootwrap-daemon/rootwrap-daemon.sock"
 _HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
 
-_EPILOG = "example:\n  rootwrapctl status --socket /run/rootwrap-daemon/neutron.sock --watch"
+_EPILOG = "example:\n  rootwrapctl status --instance neutron --watch"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    add_socket(parser)
+    arguments.add_daemon(parser)
     parser.add_argument("--json", action="store_true", help="as the daemon says it, one object a line")
     parser.add_argument(
         "--watch",
@@ -34,20 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_socket(parser: argparse.ArgumentParser) -> None:
-    """The argument that says which daemon is meant."""
-    parser.add_argument(
-        "--socket", metavar="PATH", default=DEFAULT_SOCKET, help="where the daemon listens (%(default)s)"
-    )
-
-
 def run(args: argparse.Namespace) -> int:
+    path = arguments.socket_path(args)
     if args.watch is None:
-        print(_shown(Client(args.socket).status(), as_json=args.json))
+        print(_shown(Client(path).status(), as_json=args.json))
         return 0
     while True:
         try:
-            text = _shown(Client(args.socket).status(), as_json=args.json)
+            text = _shown(Client(path).status(), as_json=args.json)
         except DaemonUnavailable as error:
             # It may be on its way up again.
             text = json.dumps({"error": str(error)}) if args.json else str(error)
@@ -85,7 +80,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for one in commands:
         pid = one["pid"] or "-"
         yield (
-            f"  {span(one['age_seconds']):>10}  {user(one['uid']):<12} {pid:>8}  {one['on_stop']:<7}"
+            f"  {span(one['age_seconds']):>10}  {user_name(one['uid']):<12} {pid:>8}  {one['on_stop']:<7}"
             f"  {one['filter']}"
         )
     if (more := running["now"] - len(commands)) > 0:
@@ -95,28 +90,3 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             f"{count}" if code == event else f"{code} {count}" for code, count in codes.items()
         )
         yield f"{event:<12} {counts}"
-
-
-def span(seconds: float) -> str:
-    """A time that people can take in: `3.2 s`, `12 min`, `3 h 12 min`, `9 d 4 h`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = int(seconds) // 60
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
-
-
-def user(uid: int) -> str:
-    """The name of a user where there is one."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def printable(text: str) -> str:
-    """Nothing in it can move a terminal's cursor, or turn the line around."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

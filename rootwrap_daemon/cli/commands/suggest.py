@@ -16,10 +16,11 @@ from rootwrap_daemon.analysis.testing import suite_file
 from rootwrap_daemon.analysis.testing.suite import ALLOW, MATCH
 from rootwrap_daemon.cli import arguments, output
 from rootwrap_daemon.errors import Denied, Unreadable, Usage
+from rootwrap_daemon.escape import printable
 from rootwrap_daemon.filters.values import Match, Request
 
 _EPILOG = """\
-Without --filters or --config-file there is no policy to compare with: all that was allowed gets a line.
+Without a policy (--filters, --config-file, --instance) all that was allowed gets a line.
 With one, what narrow filters allowed keeps its filter, and only broad ones are replaced.
 Where no daemon has run yet there is no log: write down the commands that must go on working as policy tests.
 
@@ -34,8 +35,8 @@ _MOST = 3
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
-    arguments.add_arguments(parser)
-    parser.add_argument("audit", metavar="AUDIT", nargs="*", help="audit logs of the daemon")
+    arguments.add_policy(parser)
+    parser.add_argument("audit", metavar="AUDIT", nargs="*", help=f"audit logs: {arguments.LOGS}")
     parser.add_argument(
         "--tests",
         metavar="FILE",
@@ -56,10 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not args.audit and not args.tests:
-        raise Usage("give an audit log, or --tests FILE")
-    log = audit_log.read(args.audit)
-    source = arguments.chosen(args) if args.filters or args.config_file else None
+    source = arguments.policy(args) if arguments.is_named(args) else None
+    log = audit_log.read(_logs(args))
     log.records += _tested(args.tests, source)
     arguments.drop_privileges(source)
     known = {one.name for one in source.policy.ruleset.filters} if source else set(args.filter)
@@ -75,10 +74,18 @@ def run(args: argparse.Namespace) -> int:
     for what, count in log.left_out.items():
         print(f"# not used: {count} {what}")
     for problem in proposal.problems:
-        print(f"# not covered: {_plain(problem)}")
+        print(f"# not covered: {printable(problem)}")
     for line in _file(proposal):
         print(line)
     return 0
+
+
+def _logs(args: argparse.Namespace) -> list[audit_log.Source]:
+    if args.audit or args.tests:
+        return arguments.logs(args.audit)
+    if args.instance:
+        return arguments.instance(args.instance).logs()
+    raise Usage("give an audit log, --tests FILE, or --instance NAME for the log of an instance")
 
 
 def _tested(paths: list[str], source: Source | None) -> Iterator[Record]:
@@ -105,7 +112,7 @@ def _file(proposal: Proposal) -> Iterator[str]:
         yield one.text
     for one in proposal.kept:
         yield ""
-        yield "# kept" + "".join(f"; {_plain(note)}" for note in one.notes)
+        yield "# kept" + "".join(f"; {printable(note)}" for note in one.notes)
         yield one.text
     if proposal.denied:
         yield ""
@@ -127,11 +134,6 @@ def _commented(one: Line) -> Iterator[str]:
     if len(one.examples) > _MOST:
         yield f"#   and {len(one.examples) - _MOST} more"
     for note in one.notes:
-        yield f"# {_plain(note)}"
+        yield f"# {printable(note)}"
     if one.instead_of:
         yield f"# instead of {one.instead_of}"
-
-
-def _plain(text: str) -> str:
-    """The text on one line, whatever the words in it hold."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -34,6 +34,7 @@ _MOST = 2
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("file", metavar="FILE", nargs="+", help="files of tests (YAML)")
+    arguments.add_policy(parser, "in place of the policy that the tests name: ")
     parser.add_argument(
         "--coverage", action="store_true", help="say which filters no test allows, and which none denies"
     )
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         print(*problems, sep="\n", file=sys.stderr)
         return 2
     # All that only root can read, before root is given up.
-    ready = [(one, _texts(one), _configured(one)) for one in suites]
+    given = arguments.policy(args) if arguments.is_named(args) else None
+    ready = [(one, {} if given else _texts(one), given or _configured(one)) for one in suites]
     tally = _Tally()
     configured = [found for _, _, found in ready if found is not None]
     tally.notes.append(arguments.drop_privileges(configured[0] if configured else None))

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Final
 
+from rootwrap_daemon.escape import printable
 from rootwrap_daemon.lint.rules import Rule
 
 _HEAD: Final = """=====
@@ -65,5 +66,5 @@ def _heading(title: str, line: str) -> str:
 
 def _example(example: str) -> str:
     # What nobody could see is written as Python writes it.
-    shown = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in example)
+    shown = printable(example, keep="\n")
     return textwrap.indent(shown.rstrip("\n"), "    ")

@@ -1,4 +1,4 @@
-"""Findings as text, for a person, a terminal, a program or GitHub. SARIF has a module of its own.
+"""Write findings as text, for a person, a terminal, a program or GitHub. SARIF has a module of its own.
 
 Promises: what comes from a file is shown without characters that a terminal would obey.
 """
@@ -8,15 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
 
+from rootwrap_daemon.escape import printable
 from rootwrap_daemon.lint.finding import Finding, Severity
 
 _COLOURS: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 _GITHUB: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "notice"}
-
-
-def printable(text: str) -> str:
-    """The text with every character that is not printable written as Python writes it."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def summary(findings: Sequence[Finding], files: int) -> str:
@@ -25,7 +21,9 @@ def summary(findings: Sequence[Finding], files: int) -> str:
     parts = [
         f"{counted[one]} {_plural(one.value, counted[one])}" for one in (*reversed(Severity),) if counted[one]
     ]
-    return f"{', '.join(parts) or 'nothing found'} in {files} {_plural('file', files)}"
+    fixable = sum(bool(finding.problem.edits) for finding in findings)
+    fix = f"; --fix corrects {fixable}" if fixable else ""
+    return f"{', '.join(parts) or 'nothing found'} in {files} {_plural('file', files)}{fix}"
 
 
 def tally(findings: Sequence[Finding], titles: Mapping[str, str]) -> Iterator[str]:
@@ -41,21 +39,36 @@ def _plural(word: str, count: int) -> str:
     return word if count == 1 or word == "info" else f"{word}s"
 
 
-def _notes(finding: Finding) -> list[tuple[str, str]]:
-    notes = [("why", finding.why), ("instead", finding.problem.instead)]
+def _notes(finding: Finding, explained: set[str]) -> list[tuple[str, str]]:
+    """What to say beside what is wrong; why a rule is there only once, `explained` has those rules."""
+    notes = [("instead", finding.problem.instead)]
+    if finding.rule not in explained:
+        explained.add(finding.rule)
+        notes.insert(0, ("why", finding.why))
     if finding.replacement is not None:
-        notes.append(("write", finding.replacement))
+        notes.append(("write (--fix)" if finding.problem.edits else "write", finding.replacement))
     return [(name, printable(text)) for name, text in notes]
 
 
 def plain(findings: Sequence[Finding], files: int, out: TextIO) -> None:
     """For a pipe: the first line of each finding has file:line:column, as compilers write it."""
+    explained: set[str] = set()
     for finding in findings:
-        head = f"{finding.location}: {finding.severity.value}: {finding.rule}: {finding.problem.what}"
-        out.write(printable(head) + "\n")
-        for name, text in _notes(finding):
+        out.write(f"{_head(finding)}\n")
+        for name, text in _notes(finding, explained):
             out.write(f"    {name}: {text}\n")
     out.write(summary(findings, files) + "\n")
+
+
+def concise(findings: Sequence[Finding], files: int, out: TextIO) -> None:
+    """One line a finding, and nothing else."""
+    for finding in findings:
+        out.write(f"{_head(finding)}{' [--fix]' if finding.problem.edits else ''}\n")
+
+
+def _head(finding: Finding) -> str:
+    head = f"{finding.location}: {finding.severity.value}: {finding.rule}: {finding.problem.what}"
+    return printable(head)
 
 
 def coloured(findings: Sequence[Finding], files: int, out: TextIO) -> None:
@@ -64,6 +77,7 @@ def coloured(findings: Sequence[Finding], files: int, out: TextIO) -> None:
     from rich.text import Text
 
     console = Console(file=out, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    explained: set[str] = set()
     for finding in findings:
         colour = _COLOURS[finding.severity]
         head = Text(printable(str(finding.location)), style="bold")
@@ -76,8 +90,8 @@ def coloured(findings: Sequence[Finding], files: int, out: TextIO) -> None:
             about = printable(finding.text[start : start + length])
             console.print(Text(f"  | {printable(finding.text)}", style="dim"))
             console.print(Text(f"  | {' ' * len(before)}{'^' * max(1, len(about))}", style=colour))
-        for name, text in _notes(finding):
-            note = Text(f"    {name}: ", style="green" if name == "write" else "dim")
+        for name, text in _notes(finding, explained):
+            note = Text(f"    {name}: ", style="green" if name.startswith("write") else "dim")
             console.print(note.append(text, style="" if name == "why" else "default"))
         console.print()
     console.print(Text(summary(findings, files), style="bold"))
@@ -121,7 +135,9 @@ def github(findings: Sequence[Finding], files: int, out: TextIO) -> None:
             "title": finding.rule,
         }
         told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
-        text = "\n".join((finding.problem.what, *(f"{name}: {note}" for name, note in _notes(finding))))
+        text = "\n".join(
+            (finding.problem.what, *(f"{name}: {note}" for name, note in _notes(finding, set())))
+        )
         out.write(f"::{_GITHUB[finding.severity]} {told}::{_data(text)}\n")
 
 

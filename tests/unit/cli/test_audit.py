@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootwrap_daemon.cli import ctl, records
+from rootwrap_daemon.analysis import audit_log
+from rootwrap_daemon.cli import ctl
+from rootwrap_daemon.cli.audit_tables import Command, Summary
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.journal import encode
 from rootwrap_daemon.policy import host
@@ -47,11 +50,11 @@ def ctl_audit(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int 
 
 def test_lines_and_summary(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ctl_audit(capsys, log).splitlines()
-    assert " run      root       ip link show (filter ip, run_as root, id a-0)" in lines[0]
-    assert " end      root       (0.5 ms, code ok, returncode 0, id a-0)" in lines[1]
-    assert " denied   root       rm -rf /x0 (code denied, detail words, id c-0)" in lines[22]
-    assert lines[27] == "records: denied 3, end 11, run 11, unauthorized 1"
-    rest = [" ".join(line.split()) for line in lines[28:]]
+    ran = " run      root       ip link show (0.5 ms, filter ip, run_as root, code ok, returncode 0, id a-0)"
+    assert ran in lines[0]
+    assert " denied   root       rm -rf /x0 (code denied, detail words, id c-0)" in lines[11]
+    assert lines[16] == "records: denied 3, end 11, run 11, unauthorized 1"
+    rest = [" ".join(line.split()) for line in lines[17:]]
     assert "3 root denied: rm -rf: rm -rf /x2" in rest
     assert "1 4294967294 unauthorized: (unauthorized)" in rest
     at = rest.index("1 5000.0 5000.0 5000.0 sleep")
@@ -92,23 +95,65 @@ def test_since(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = {"time": "2020-01-01T12:00:00.000+00:00", "event": "denied", "uid": 0, "argv": ["old"]}
     log.write_text(json.dumps(old) + "\n" + log.read_text())
     assert "denied 4" in ctl_audit(capsys, log)
-    for text in ("1h", "3600s", "60min", "1d", "2020-01-01T13:00+00:00", "2021-01-01"):
+    for text in ("1h", "3600s", "60min", "1d", "5m ago", "-1h 30min", "2020-01-01T13:00+00:00", "2021-01-01"):
         assert "denied 3" in ctl_audit(capsys, "--since", text, log)
     assert "denied 4" in ctl_audit(capsys, "--since", "2020-01-01T11:59:59+00:00", log)
     assert "records: none" in ctl_audit(capsys, "--since", "0s", log)
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2", "-1h", "h", ""])
+@pytest.mark.parametrize("text", ["last week", "2", "h", "", "25:00", "5 parsecs", "99999999y"])
 def test_since_when(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         ctl.main(["audit", f"--since={text}", "x"])
     assert "is no time" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [[], ["--journal", "file"]])
+@pytest.mark.parametrize("words", [["--journal", "file"], ["--instance", "x", "file"]])
 def test_files_or_the_journal(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert ctl.main(["audit", *words]) == 64
-    assert "name audit files, or say --journal" in capsys.readouterr().err
+    assert "name audit files, or the journal, or an instance" in capsys.readouterr().err
+
+
+def test_a_log_without_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log").write_text("no record\n")
+    assert ctl.main(["audit", str(tmp_path / "log")]) == 2
+    assert "no audit record" in capsys.readouterr().err
+
+
+def test_one_request_one_user_one_filter(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*words: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in ctl_audit(capsys, "--json", *words, log).splitlines()]
+
+    (one,) = shown("--id", "b")
+    assert (one["argv"], one["code"], one["returncode"], one["event"]) == (
+        ["sleep", "9"],
+        "timeout",
+        -15,
+        "run",
+    )
+    assert {entry["event"] for entry in shown("--user", "root")} == {"run", "denied"}
+    assert [entry["uid"] for entry in shown("--user", "4294967294")] == [4294967294]
+    assert {entry["filter"] for entry in shown("--filter", "ip")} == {"ip"}
+    assert len(shown("--filter", "ip")) == 10
+    assert shown("--filter", "no such filter") == []
+
+
+def test_refusals_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    minutes = [0, 0, 0, 0, 1, 5]
+    log.write_text(
+        "".join(
+            json.dumps({"time": f"2026-01-01T12:0{minute}:30+00:00", "event": "denied", "uid": 0}) + "\n"
+            for minute in minutes
+        )
+    )
+    assert "4 at most: █▂   ▂" in ctl_audit(capsys, "--summary", log)
+
+
+def test_a_command_that_has_not_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    log.write_text(json.dumps({"event": "run", "uid": 0, "id": "a", "argv": ["sleep", "9"]}) + "\n")
+    assert "sleep 9 (no end yet, id a)" in ctl_audit(capsys, log)
 
 
 def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +172,7 @@ def test_repeated_denials_count(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_what_cannot_be_read_is_counted(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with log.open("ab") as file:
         file.write(b'\n\xff\n{"event": 5}\n[]\n{}\n{"event": "run"\n' + b"[" * 100000 + b"\n")
-    assert "not readable: 6 lines" in ctl_audit(capsys, log)
+    assert "not read: 6 lines that are no record" in ctl_audit(capsys, log)
 
 
 any_json = st.recursive(
@@ -143,19 +188,20 @@ names = st.sampled_from(
 @given(st.dictionaries(names, any_json))
 def test_no_record_breaks_anything(values: dict[str, Any]) -> None:
     """Whatever somebody wrote there: it is shown on one printable line, and summed."""
-    record = records.from_line(json.dumps({"event": "denied", **values}).encode())
-    if record is None:
+    entry = audit_log.parse(json.dumps({"event": "denied", **values}).encode())
+    if entry is None:
         return
-    assert record.line().isprintable()
-    summary = records.Summary()
-    summary.add(record)
-    assert all(line.isprintable() for line in summary.lines(denied_only=False))
+    command = Command(entry)
+    assert command.line().isprintable()
+    assert json.loads(command.json())["event"] == entry.event
+    summary = Summary()
+    summary.add(command)
+    assert all(line.isprintable() for line in summary.lines(Counter(), denied_only=False))
 
 
 @given(st.binary(max_size=200))
 def test_no_line_breaks_anything(line: bytes) -> None:
-    records.from_line(line)
-    records.from_journal(line)
+    audit_log.parse(line)
 
 
 def as_journalctl(record: dict[str, Any]) -> bytes:
@@ -181,7 +227,7 @@ def as_journalctl(record: dict[str, Any]) -> bytes:
 )
 def test_the_journal_says_what_the_file_says(record: dict[str, Any]) -> None:
     record = json.loads(json.dumps(record))
-    found = records.from_journal(as_journalctl(record))
+    found = audit_log.parse(as_journalctl(record))
     assert found is not None
     assert found.time == datetime(2026, 1, 1, tzinfo=UTC)
     assert {"event": found.event, **found.values} == record

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from rootwrap_daemon.analysis import audit_log
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.finding import Finding
 from rootwrap_daemon.lint.gather import Wanted, gather
@@ -34,7 +35,7 @@ def wanted(example: str, directory: Path, *, host: bool) -> Wanted:
     """The example's files below `directory`, and how to judge them."""
     scratch(directory)
     paths: list[str] = []
-    config_file = audit_log = None
+    config_file = used = None
     for name, text in files_of(example).items():
         name = name.removeprefix("config ")
         path = directory / (name if "/" in name else f"private/{name}")
@@ -42,12 +43,12 @@ def wanted(example: str, directory: Path, *, host: bool) -> Wanted:
         path.chmod(0o644)
         if name == "audit.jsonl":
             path = path.rename(directory / name)
-            audit_log = str(path)
+            used = audit_log.used_filters([audit_log.Source(str(path))])
         elif "==> config " in example:
             config_file = str(path)
         else:
             paths.append(str(path if name.endswith(".conf") else path.parent))
-    return Wanted(tuple(paths), config_file, host, audit_log)
+    return Wanted(tuple(paths), config_file, host, used)
 
 
 def findings_of(rule: Rule, example: str, directory: Path, rules: list[Rule]) -> list[Finding]:

@@ -10,7 +10,7 @@ from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.finding import Finding
-from rootwrap_daemon.lint.fix import fix, mend
+from rootwrap_daemon.lint.fix import corrected, diff, fix
 from rootwrap_daemon.lint.subject import Subject, read_config, read_filters
 
 TEXT = """# A comment stays.
@@ -56,7 +56,7 @@ def verdicts(text: str) -> list[str | None]:
 
 
 def test_mended() -> None:
-    text, count = mend(TEXT, judged(TEXT))
+    text, count = corrected(TEXT, judged(TEXT))
     assert text == MENDED
     assert count == 5
     assert not any(finding.problem.edits for finding in judged(text))
@@ -69,13 +69,13 @@ def test_no_verdict_changes() -> None:
 
 def test_line_ends_stay() -> None:
     text = TEXT.replace("\n", "\r\n")
-    assert mend(text, judged(text))[0] == MENDED.replace("\n", "\r\n")
+    assert corrected(text, judged(text))[0] == MENDED.replace("\n", "\r\n")
 
 
 def test_a_file_that_changed_meanwhile_is_left_alone() -> None:
     other = TEXT.replace("add|del", "set")
-    assert "set" in mend(other, [one for one in judged(TEXT) if one.rule == "RW306"])[0]
-    assert "(" not in mend(other, [one for one in judged(TEXT) if one.location.line == 3])[0]
+    assert "set" in corrected(other, [one for one in judged(TEXT) if one.rule == "RW306"])[0]
+    assert "(" not in corrected(other, [one for one in judged(TEXT) if one.location.line == 3])[0]
 
 
 def test_a_file_keeps_its_mode_and_others_are_not_touched(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_file_keeps_its_mode_and_others_are_not_touched(tmp_path: Path) -> Non
 def test_padding_in_a_configuration() -> None:
     text = "[DEFAULT]\nfilters_path=/a,  /b\nexec_dirs = /sbin,/bin\n"
     found = judge(Subject((), (read_config(text, "rootwrap.conf"),)))
-    assert mend(text, found) == (text.replace(",  ", ","), 1)
+    assert corrected(text, found) == (text.replace(",  ", ","), 1)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,16 @@ def test_padding_in_a_configuration() -> None:
 )
 def test_what_would_change_a_verdict_is_not_mended(line: str) -> None:
     text = f"[Filters]\n{line}\n"
-    assert mend(text, judged(text)) == (text, 0)
+    assert corrected(text, judged(text)) == (text, 0)
+
+
+def test_a_diff_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.filters"
+    path.write_text(TEXT)
+    found = judge(Subject((read_filters(TEXT, str(path)),)))
+    lines = list(diff(found, {}))
+    assert path.read_text() == TEXT
+    assert lines[:2] == [f"--- {path}\n", f"+++ {path}\n"]
+    changed = [line[1:] for line in lines[2:] if line[0] == "+"]
+    assert changed and all(line in MENDED.splitlines(keepends=True) for line in changed)
+    assert list(diff(found, {str(path): MENDED})) == []

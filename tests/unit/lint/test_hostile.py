@@ -60,7 +60,7 @@ def test_findings_and_no_exception(text: str, has_filters: bool) -> None:
         assert finding.problem.instead
     for form in (report.plain, report.as_json, report.github, sarif):
         form(found, 1, io.StringIO())
-    mended, _ = fix.mend(text, [one for one in found if one.location.file == "x.filters"])
+    mended, _ = fix.corrected(text, [one for one in found if one.location.file == "x.filters"])
     after = judge(Subject((read_filters(mended, "x.filters"),)))
     before = [one.filter for one in subject.files[0].lines if one.filter is not None]
     left = [one.filter for one in read_filters(mended, "x.filters").lines if one.filter is not None]

@@ -49,8 +49,8 @@ def test_plain_has_a_line_that_compilers_write() -> None:
     lines = shown(report.plain, findings()).splitlines()
     heads = [line for line in lines if not line.startswith("    ")]
     assert heads[0].startswith(f"{NAME}:2:40: warning: RW306: add|del ")
-    assert heads[-1] == "1 error, 2 warnings, 2 info in 1 file"
-    assert "    write: ip: RegExpFilter, ip, root, ip, netns, (add|del)" in lines
+    assert heads[-1] == "1 error, 2 warnings, 2 info in 1 file; --fix corrects 4"
+    assert "    write (--fix): ip: RegExpFilter, ip, root, ip, netns, (add|del)" in lines
     assert not any("^^" in line or "\x1b" in line for line in lines)
 
 
@@ -244,3 +244,17 @@ def test_sarif_names_files_by_uris() -> None:
         document = json.loads(shown(sarif, findings(name=name)))
         location = document["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
         assert location["artifactLocation"]["uri"] == uri
+
+
+def test_why_is_said_once_a_rule() -> None:
+    text = "[Filters]\na: CommandFilter, dd, root\nb: CommandFilter, dd, root\n"
+    for form in (report.plain, report.coloured):
+        out = shown(form, findings(text))
+        assert out.count("why: ") == len({one.rule for one in findings(text)})
+
+
+def test_concise_is_a_line_a_finding() -> None:
+    lines = shown(report.concise, findings()).splitlines()
+    assert len(lines) == len(findings())
+    assert lines[0].startswith(f"{NAME}:2:40: warning: RW306: add|del ")
+    assert lines[0].endswith(" [--fix]")

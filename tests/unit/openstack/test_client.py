@@ -2,8 +2,9 @@
 
 import pytest
 
+from rootwrap_daemon import DEFAULT_SOCKET
 from rootwrap_daemon.errors import DaemonUnavailable
-from rootwrap_daemon.openstack import DEFAULT_SOCKET, SOCKET_VARIABLE, socket_path
+from rootwrap_daemon.openstack import SOCKET_VARIABLE, socket_path
 from rootwrap_daemon.openstack.client import Client
 from tests.real_daemon import Daemon, NewDaemon
 
