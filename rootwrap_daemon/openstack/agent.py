@@ -1,7 +1,7 @@
-"""`execute`, `create_process`, `kill_process` and the like, as OpenStack agents already call them.
+"""Offer `execute`, `create_process`, `kill_process` and the like as OpenStack agents already call them.
 
 Promises: argv lists alone, no shell; variables from a list; nothing stops a hub, patched or not; messages
-hold no input and no environment. Imports the client, names of variables, and neutron-lib if it is there.
+hold no input and no environment.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""`rootwrap-bridge`: unchanged users of oslo.rootwrap's daemon mode reach this daemon through it.
+"""Let unchanged users of oslo.rootwrap's daemon mode reach this daemon: `rootwrap-bridge`.
 
 Promises: runs as the service, serves processes of its user alone, ends with its parent; executes and shuts
-down, nothing else; reads no frame before its length is in bounds, unpickles none. Imports the client.
+down, nothing else; reads no frame before its length is in bounds, unpickles none.
 """
 
 import base64

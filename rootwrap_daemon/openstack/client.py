@@ -1,7 +1,6 @@
-"""The class that takes the place of `oslo_rootwrap.client.Client`.
+"""Take the place of `oslo_rootwrap.client.Client`.
 
 Promises: its interface without its lock, its restart and its second run of a command.
-Imports what the client does.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""What keeps a hub of eventlet's going, patched or not, while something else takes its time.
+"""Run blocking work without stopping an eventlet hub, monkey-patched or not.
 
-Promises: right in each native thread that has a hub of its own, where eventlet.tpool knows but one.
-Imports eventlet only where the process has done so already.
+Promises: right in each native thread that has a hub of its own, where eventlet.tpool knows but one. Loads
+eventlet only where the process has done so already.
 """
 
 import contextlib

@@ -1,1 +1,1 @@
-"""What daemon and client say to each other, as values and bytes; no I/O at all."""
+"""Define what daemon and client say to each other, as values and bytes; no I/O at all."""

@@ -65,9 +65,10 @@ def _large_result(body: "bytes | bytearray | memoryview", kinds: Mapping[int, ty
         begin = at + 1 + _LENGTH_BYTES[view[at]]
         at = begin + int.from_bytes(view[at + 1 : begin], "big")
         output.append(view[begin:at])
-    if at != len(view):
+    cause = msgpack.unpackb(view[at : at + _SMALL], raw=False, max_map_len=0, max_array_len=0, max_ext_len=0)
+    if len(view) - at > _SMALL:
         return None
-    return kinds[Result.TYPE](*(request_id, returncode, *map(bytes, output)))
+    return kinds[Result.TYPE](*(request_id, returncode, *map(bytes, output), cause))
 
 
 def decode_plainly(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M:

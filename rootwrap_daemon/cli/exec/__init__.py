@@ -1,1 +1,1 @@
-"""The command line rootwrap-exec."""
+"""Run a command through the daemon from a shell: `rootwrap-exec`."""

@@ -439,6 +439,20 @@ def test_a_large_frame_is_judged_as_the_plain_way_does(
     assert verdict(decode, body, kinds) == verdict(decode_plainly, body, kinds)
 
 
+@pytest.mark.parametrize("cause", ["", "stopping"])
+@pytest.mark.parametrize(("out", "err"), [(bytes(8_000_000), b"e"), (b"", bytes(8_000_000))])
+def test_large_output_is_copied_once(out: bytes, err: bytes, cause: str) -> None:
+    message = Result("r-1", 0, out, err, cause)
+    body = bytearray(encode(message)[HEADER.size :])
+    tracemalloc.start()
+    try:
+        assert decode(memoryview(body), ANSWERS) == message
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * len(body)
+
+
 @pytest.mark.parametrize("step", [1, 5000, 70_000, 200_000])
 @pytest.mark.parametrize("before", [b"", encode(HELLO)])
 def test_read_into_one_buffer(step: int, before: bytes) -> None:
