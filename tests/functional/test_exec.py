@@ -128,12 +128,21 @@ class TestStreams:
         data = os.urandom(5_000_000)
         assert run(daemon, "cat", input=data, text=False).stdout == data
 
-    def test_what_the_daemon_does_itself(self, daemon: Daemon, tmp_path: Path) -> None:
+    def test_what_the_daemon_does_itself(self, new_daemon: NewDaemon, tmp_path: Path) -> None:
+        daemon = new_daemon(
+            "[Filters]\nhostname: ReadFileFilter, /etc/hostname\nk: KillFilter, root, sleep, -9\n"
+        )
         hostname = Path("/etc/hostname").read_text()
         assert run(daemon, "cat", "/etc/hostname").stdout == hostname
         with (tmp_path / "out").open("w") as file:
             assert run(daemon, "cat", "/etc/hostname", capture_output=False, stdout=file).returncode == 0
         assert (tmp_path / "out").read_text() == hostname
+        with open("/dev/full", "w") as full:
+            done = run(daemon, "cat", "/etc/hostname", capture_output=False, stdout=full)
+            assert done.returncode == 74
+        done = run(daemon, "kill", "-9", "2147483647")
+        assert (done.returncode, done.stdout) == (99, "")
+        assert done.stderr.startswith("rootwrap-exec: kill: the process has ended (request ")
 
     @pytest.mark.parametrize("file", [False, True])
     def test_input_that_goes_on_keeps_nobody(self, daemon: Daemon, file: bool) -> None:
@@ -331,10 +340,10 @@ class TestCopies:
     """A stream that the daemon does not take is copied, and what goes wrong in that is an error."""
 
     def test_output_that_cannot_be_written(self, daemon: Daemon) -> None:
-        for words, code in ((["sh", "-c", "echo out"], 74), (["cat", "/etc/hostname"], 74)):
+        for words in (["sh", "-c", "echo out"], ["cat", "/etc/hostname"]):
             with open("/dev/full", "w") as full:
                 done = run(daemon, *words, capture_output=False, stdout=full, stderr=subprocess.PIPE)
-            assert done.returncode == code
+            assert done.returncode == 74
             assert done.stderr == "rootwrap-exec: standard output: No space left on device\n"
 
     def test_output_that_cannot_be_written_while_it_runs(self, daemon: Daemon) -> None:

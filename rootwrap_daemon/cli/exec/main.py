@@ -119,7 +119,6 @@ class Conversation:
         start = wire.start(self._argv, options.env, streams.slots, options.timeout)
         self._runs = True
         kind, fields = self._ask(start, streams.ends)
-        streams.started()
         if kind == wire.RESULT:
             # The daemon did it itself.
             streams.write(1, fields[2])
@@ -127,6 +126,7 @@ class Conversation:
             return self._returncode(fields)
         if kind != wire.STARTED:
             raise self._wrong()
+        streams.started()
         self._started, self._signals = True, fields[2]
         return self._returncode(self._attend(streams))
 
