@@ -45,6 +45,7 @@ Code = Literal[
     "account",
     "unusable",
     "replaceable",
+    "foreign_links",
 ]
 
 

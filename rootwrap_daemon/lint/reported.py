@@ -33,6 +33,7 @@ RULE_OF: Final[dict[Code, str]] = {
     "account": "RW203",
     "file": "RW205",
     "replaceable": "RW204",
+    "foreign_links": "RW209",
     "unusable": "RW208",
     "configuration": "RW207",
     "any_word": "RW302",

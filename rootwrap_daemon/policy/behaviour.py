@@ -35,6 +35,21 @@ ANYTHING: Final = frozenset(("privsep-helper",))
 _RESOLVING_OPTIONS: Final = {"readlink": re.compile(r"-(?!-?\Z)"), "sed": re.compile("--fo")}
 
 
+#: Words with which a program makes links as it finds them, instead of what they lead to.
+_COPIES_LINKS: Final = {
+    "cp": re.compile(r"-[a-zA-Z]*[adPRr]|--archive|--no-dereference|--preserve|--recursive"),
+    "mv": re.compile(""),
+    "rsync": re.compile(""),
+    "tar": re.compile(r"-?[a-zA-Z]*x|--ex|--get"),
+}
+
+
+def copies_links(program: str, words: Iterable[str]) -> bool:
+    """True if a program makes or moves links that somebody else has made."""
+    option = _COPIES_LINKS.get(program)
+    return option is not None and any(map(option.match, words))
+
+
 def problem(program: str, words: Iterable[str], *, opens_paths: bool) -> str | None:
     """Why a program may not be given a path that somebody not trusted can change, None if it may.
 

@@ -5,6 +5,7 @@ what is not there yet is judged at the request alone.
 """
 
 import re
+import stat
 from typing import Final
 
 from rootwrap_daemon.filters.argv import ArgvFilter
@@ -25,13 +26,15 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
 
     Raises Fault if the filter cannot be used. No fault has a location.
     """
-    bases, literals = _declared(one)
+    bases, words = _declared(one)
+    literals = _paths(one, words)
     program = _program(one)
     resolves = program in behaviour.RESOLVES
     if one.options.opens_paths and resolves:
         raise Fault("unusable", f"opens_paths = yes, and {program} resolves links itself", "take it out")
     found = []
     seen = host.Seen()
+    others = fixed = ""
     for path in (*bases, *literals):
         is_base = path in bases
         if is_base and places.is_in(path, ("/proc",)):
@@ -44,10 +47,14 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
             walked = places.walk(path, owners, seen)
         except (host.UntrustedPath, host.Unsure):
             continue
-        if walked.place is None or program in behaviour.ANYTHING:
+        if walked.place is None:
+            if walked.status is None or stat.S_ISDIR(walked.status.st_mode):
+                fixed = fixed or path
+            continue
+        if program in behaviour.ANYTHING:
             continue
         others = f"others can change what is in {walked.place}"
-        if why := behaviour.problem(program, literals, opens_paths=one.options.opens_paths):
+        if why := behaviour.problem(program, words, opens_paths=one.options.opens_paths):
             remedy = "give it to root, or use another program"
             if not resolves:
                 remedy += "; opens_paths = yes if this one only opens what it is given"
@@ -55,16 +62,19 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
         if is_base and walked.path != walked.place:
             what = f"others can put another directory in the place of {path}: {others}"
             found.append(Fault("replaceable", what, f"name {walked.place}, or give it to root"))
+    if others and fixed and behaviour.copies_links(program, words or [""]):
+        what = f"{program} can bring links of others into {fixed}, where they are followed: {others}"
+        found.append(Fault("foreign_links", what, "use cp without -a, -d, -P and -r, or another target"))
     return found
 
 
 def has_place(one: Filter, owners: frozenset[int]) -> bool:
     """True if a command of this filter runs in a mount namespace of its own, as far as its words show."""
-    bases, literals = _declared(one)
+    bases, words = _declared(one)
     seen = host.Seen()
     if _program(one) in behaviour.ANYTHING:
         return False
-    for path in (*bases, *literals):
+    for path in (*bases, *_paths(one, words)):
         try:
             if places.walk(path, owners, seen).place is not None:
                 return True
@@ -79,7 +89,7 @@ def _program(one: Filter) -> str:
 
 
 def _declared(one: Filter) -> tuple[list[str], list[str]]:
-    """The bases of a filter's paths, and the paths in its literal words and in beginnings of its patterns."""
+    """The bases of a filter's paths, and its literal words and the beginnings of its patterns."""
     bases: list[str] = []
     words: list[str] = []
     if isinstance(one, PathFilter):
@@ -94,8 +104,11 @@ def _declared(one: Filter) -> tuple[list[str], list[str]]:
         words = [_beginning(pattern) for pattern in one.patterns[1:]]
     elif isinstance(one, EnvFilter):
         words = [_beginning(pattern) for pattern in one.patterns]
-    cwd = one.options.cwd or "/"
-    return sorted(set(bases)), [path for word in dict.fromkeys(words) for path in places.paths_in(word, cwd)]
+    return sorted(set(bases)), list(dict.fromkeys(words))
+
+
+def _paths(one: Filter, words: list[str]) -> list[str]:
+    return [path for word in words for path in places.paths_in(word, one.options.cwd or "/")]
 
 
 def _beginning(pattern: Pattern) -> str:

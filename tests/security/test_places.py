@@ -288,6 +288,28 @@ def test_the_attacks_would_find_a_program_that_resolves(daemon: Daemon, place: P
         assert client.run([str(script), str(place / "f")]).stdout == SECRET.encode()
 
 
+def test_an_inner_command_sees_its_own_proc_and_sys(daemon: Daemon) -> None:
+    """What the daemon would find below /proc and /sys is of its own namespaces."""
+    (daemon.directory / "filters.d/proc.filters").write_text(
+        "[Filters]\nd: ReadFileFilter, /proc/net/dev\np: PathFilter, cat, root, /proc/net\n"
+        "s: PathFilter, cat, root, /proc/sys/net/ipv4/conf\nm: ReadFileFilter, /sys/class/net/only/mtu\n"
+    )
+    assert daemon.reload()
+    inside = ["ip", "netns", "exec", NETNS]
+    subprocess.run(["ip", "-n", NETNS, "link", "add", "only", "type", "veth", "peer", "other"], check=True)
+    for path in (
+        "/proc/net/dev",
+        "/proc/net/route",
+        "/proc/sys/net/ipv4/conf/only/forwarding",
+        "/sys/class/net/only/mtu",
+    ):
+        wanted = subprocess.run([*inside, "cat", path], capture_output=True, check=True).stdout
+        with daemon.client() as client:
+            assert client.run([*inside, "cat", path]).stdout == wanted, path
+    (daemon.directory / "filters.d/proc.filters").unlink()
+    assert daemon.reload()
+
+
 def test_what_is_mounted_meanwhile_is_not_seen() -> None:
     """An agent can mount (fusermount(1)) while a command runs; nothing of that has nosymfollow."""
     with daemons() as new:

@@ -156,6 +156,8 @@ def replaceable(subject: Subject) -> Iterator[Problem]:
             with contextlib.suppress(Fault):
                 # The loader tells of what cannot be used.
                 for fault in declared.check(one, owners):
+                    if fault.code != "replaceable":
+                        continue
                     yield Problem(one.location, fault.what, fault.remedy, len(line.entry.name))
 
 
@@ -295,3 +297,25 @@ def refused_here(subject: Subject) -> Iterator[Problem]:
         capabilities = CAP_NET_ADMIN
     """
     return reported.of_host(subject, "RW208")
+
+
+@rule("RW209", Severity.WARNING)
+def foreign_links(subject: Subject) -> Iterator[Problem]:
+    """A filter that can bring links of others into a directory of root's.
+
+    Who can write where the command takes its files from can have a link there, to anything. In a directory
+    that trusted owners alone can change, commands follow it: what they are given there is not protected.
+
+    Found::
+
+        ==> private/x.filters <==
+        [Filters]
+        move: ArgvFilter, mv, root, {path=/scratch/shared}, {path=/scratch/private}
+
+    Fine::
+
+        ==> private/x.filters <==
+        [Filters]
+        copy: ArgvFilter, cp, root, --, {path=/scratch/shared}, {path=/scratch/private}
+    """
+    return reported.of_host(subject, "RW209")

@@ -107,3 +107,31 @@ def test_whose_command_it_is(tree: Path) -> None:
     assert not load(tree, f"x: PathFilter, my-tool, nobody, {home}")
     assert load(tree, f"x: PathFilter, my-tool, nobody, {home}", "[x]", "no_new_privs = no")
     assert load(tree, f"x: PathFilter, my-tool, nobody, {home}", "[x]", "group = daemon")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("mv, root, {path={tree}/open}, {path={tree}/plain}", True),
+        ("mv, root, -t, {tree}/plain, {path={tree}/open}", True),
+        ("cp, root, -a, {path={tree}/open}, {path={tree}/plain}", True),
+        ("cp, root, -vr, {tree}/open/x, {tree}/plain/new", True),
+        ("rsync, root, -rl, {path={tree}/open}, {path={tree}/plain}", True),
+        ("tar, root, -xf, {path={tree}/open}, -C, {path={tree}/plain}", True),
+        ("cp, root, --, {path={tree}/open}, {path={tree}/plain}", False),
+        ("cp, root, -a, {path={tree}/open}, {path={tree}/open}", False),
+        ("cp, root, -a, {tree}/plain/f, {path={tree}/open}", False),
+        ("tar, root, -cf, {path={tree}/plain}, -C, {path={tree}/open}, .", False),
+        ("install, root, {path={tree}/open}, {path={tree}/plain}", False),
+    ],
+)
+def test_links_of_others_in_a_directory_of_ours(tree: Path, line: str, told: bool) -> None:
+    found = load(tree, f"x: ArgvFilter, {line}")
+    assert [one.code for one in found] == ["foreign_links"] * told
+
+
+def test_an_option_that_resolves_links(tree: Path) -> None:
+    for words in ("readlink, root, -f", "sed, root, -i, --follow-symlinks"):
+        (found,) = load(tree, f"x: ArgvFilter, {words}, {{path={{tree}}/open}}")
+        assert "resolves links itself" in found.what
+    assert not load(tree, "x: ArgvFilter, readlink, root, --, {path={tree}/open}")
