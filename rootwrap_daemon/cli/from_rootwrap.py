@@ -1,6 +1,6 @@
-"""An existing rootwrap.conf -> what of it goes into an instance's configuration, and what does not.
+"""Take the options of an existing rootwrap.conf over into the configuration of an instance.
 
-Promises: what is taken over is valid; whatever is not is named, with what to do. Imports config and policy.
+Promises: what is taken over is valid; whatever is not is named, with what to do.
 """
 
 import configparser
@@ -18,10 +18,12 @@ from rootwrap_daemon.policy.policy import load
 
 #: Set by the installation itself.
 _OWN: Final = frozenset(("socket_path", "socket_mode", "socket_group", "allowed_users", "allowed_groups"))
-#: oslo.rootwrap's, and what takes their place.
-_GONE: Final = {
+#: What would do harm or nothing here, and why.
+_LEFT: Final = {
     "use_syslog": "the daemon writes to the journal",
     "syslog_log_facility": "the journal has fields instead",
+    # ERROR in every file that OpenStack ships: it would mute a daemon that is new here.
+    "syslog_log_level": "the log of a new daemon is worth reading; set it again when it runs well",
 }
 
 
@@ -33,8 +35,8 @@ class Taken:
     missed: tuple[str, ...]
 
 
-def take_over(path: str) -> Taken:
-    """Read a rootwrap.conf. Raises ConfigurationError."""
+def take_over(path: str, own_filters: str) -> Taken:
+    """Read a rootwrap.conf. `own_filters`: a directory to read after its own. Raises ConfigurationError."""
     parser = configparser.RawConfigParser(strict=False)
     try:
         with open(host.open_owned(path, host.base_owners()), encoding="utf-8") as file:
@@ -43,15 +45,17 @@ def take_over(path: str) -> Taken:
         raise ConfigurationError(
             f"{path}: {error}: it must be a rootwrap.conf that only root can write"
         ) from error
-    known = {option.dest for option in (*OPTS, *LOG_OPTS)} - _OWN
+    known = {option.dest for option in (*OPTS, *LOG_OPTS)} - _OWN - _LEFT.keys()
     lines, missed = [], []
-    for name, value in parser.defaults().items():
+    given = {name: " ".join(value.split()) for name, value in parser.defaults().items()}
+    # Filters that are written for the daemon stand beside what is taken over.
+    given["filters_path"] = ", ".join(filter(None, (given.get("filters_path", "").rstrip(", "), own_filters)))
+    for name, value in given.items():
         if name in known:
-            # A continued line is one again.
-            lines.append(f"{name} = {' '.join(value.split())}")
+            lines.append(f"{name} = {value}")
         else:
             reason = "set by the installation" if name in _OWN else "not an option of rootwrap-daemon"
-            missed.append(f"{name}: {_GONE.get(name, reason)}")
+            missed.append(f"{name}: {_LEFT.get(name, reason)}")
     missed += [f"[{section}]: there is one section, [DEFAULT]" for section in parser.sections()]
     if not any(line.startswith("on_finding ") for line in lines):
         # Filters that are not safe are left out, and the rest works: as this is for.
@@ -59,10 +63,10 @@ def take_over(path: str) -> Taken:
     return Taken(tuple(lines), tuple(missed))
 
 
-def judge(text: str, say: Callable[[str], None]) -> int:
+def judge(text: str, own_filters: str, say: Callable[[str], None]) -> int:
     """Load a configuration's text with its filters; say each finding. The number of filters in force.
 
-    Raises ConfigurationError.
+    `own_filters` may not be there yet. Raises ConfigurationError.
     """
     # What the daemon would log is said here.
     logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
@@ -71,6 +75,8 @@ def judge(text: str, say: Callable[[str], None]) -> int:
         raise ConfigurationError("\n".join(map(str, found.errors)))
     policy = load(found.settings, generation=1)
     for finding in policy.findings:
+        if finding.location.file == own_filters and finding.severity is Severity.WARNING:
+            continue
         what = "left out" if finding.severity is Severity.ERROR else "note"
         say(f"{what}: {finding}")
     return len(policy.ruleset.filters)

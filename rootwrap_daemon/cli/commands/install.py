@@ -1,13 +1,15 @@
-"""Put the units, the configuration and the filter directory of an instance in place."""
+"""Install an instance: its units, its configuration and its directory of filters."""
 
 import argparse
+import grp
 import os
+import pwd
 import re
 import subprocess
 import sys
 from typing import Final
 
-from rootwrap_daemon.cli import data_files, from_rootwrap
+from rootwrap_daemon.cli import arguments, data_files, from_rootwrap
 from rootwrap_daemon.cli.installation import Placer
 from rootwrap_daemon.errors import ConfigurationError, SelfCheckError, Usage
 
@@ -20,7 +22,7 @@ _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", re.ASCII)
 _PLAIN: Final = re.compile(r"/[A-Za-z0-9_./+-]+", re.ASCII)
 
 UNITS: Final = "/etc/systemd/system"
-CONFIG: Final = "/etc/rootwrap-daemon"
+CONFIG: Final = arguments.CONFIG_DIR
 
 #: What the unit starts must be safe to start: the very check that the daemon makes, by the same interpreter.
 _CHECK: Final = (
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     group = _group_of(args.user, placer)
     python = _interpreter()
     text = _config(instance, args)
-    filters = from_rootwrap.judge(text, print) if args.from_rootwrap else 0
+    filters = from_rootwrap.judge(text, filters_of(instance), print) if args.from_rootwrap else 0
     # Only now: systemd-sysusers is yet to make it.
     text += "status_group = rootwrap-daemon\n"
     service = data_files.text("systemd/rootwrap-daemon@.service").replace("/usr/bin/python3", python)
@@ -93,7 +95,7 @@ def filters_of(instance: str) -> str:
 def _config(instance: str, args: argparse.Namespace) -> str:
     lines = [f"socket_path = /run/rootwrap-daemon/{instance}.sock", f"allowed_users = {args.user}"]
     if args.from_rootwrap:
-        taken = from_rootwrap.take_over(args.from_rootwrap)
+        taken = from_rootwrap.take_over(args.from_rootwrap, filters_of(instance))
         for missed in taken.missed:
             print(f"not taken over: {missed}")
         source = f"# Taken over from {os.path.abspath(args.from_rootwrap)}.\n"
@@ -111,6 +113,16 @@ def _group_of(user: str, placer: Placer) -> str:
     """The first group of a user of the system to install into. Raises Usage, or ConfigurationError."""
     if not _USER.fullmatch(user):
         raise Usage(f"--user {user!r} is no name of a user")
+    if placer.real("/") == "/":
+        # As the daemon will: by NSS, which may ask LDAP or systemd.
+        try:
+            number = pwd.getpwnam(user).pw_gid
+        except KeyError:
+            raise Usage(f"there is no user {user!r} here: make one: useradd --system {user}") from None
+        try:
+            return grp.getgrgid(number).gr_name
+        except KeyError:
+            return str(number)
     gid = _look_up(placer.real("/etc/passwd"), 0, user, 3)
     if gid is None:
         where = placer.real("/etc/passwd")

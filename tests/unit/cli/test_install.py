@@ -1,15 +1,21 @@
 """`rootwrapctl install` and `uninstall` below a directory: what they put, keep, and take away."""
 
+import grp
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rootwrap_daemon import config
 from rootwrap_daemon.cli import ctl, from_rootwrap
+from rootwrap_daemon.cli.commands import install as install_command
+from rootwrap_daemon.cli.installation import Placer
+from rootwrap_daemon.errors import Usage
 
 ROOT = Path(__file__).parents[3]
 UNITS = "etc/systemd/system"
@@ -254,21 +260,55 @@ def test_takes_over_what_it_can(tmp_path: Path) -> None:
     old = tmp_path / "rootwrap.conf"
     old.write_text(
         f"[DEFAULT]\nfilters_path={tmp_path}/filters,\n  /nowhere\nexec_dirs=/usr/bin,/bin\nuse_syslog=True\n"
+        "syslog_log_level=ERROR\n"
         "rlimit_nofile=1024\nstrange=1\n[xenapi]\nurl=x\n"
     )
-    taken = from_rootwrap.take_over(str(old))
+    own = "/etc/rootwrap-daemon/x.filters.d"
+    taken = from_rootwrap.take_over(str(old), own)
     assert taken.lines == (
-        f"filters_path = {tmp_path}/filters, /nowhere",
+        f"filters_path = {tmp_path}/filters, /nowhere, {own}",
         "exec_dirs = /usr/bin,/bin",
         "rlimit_nofile = 1024",
         "on_finding = skip",
     )
-    assert [line.split(":")[0] for line in taken.missed] == ["use_syslog", "strange", "[xenapi]"]
+    assert [line.split(":")[0] for line in taken.missed] == [
+        "use_syslog",
+        "syslog_log_level",
+        "strange",
+        "[xenapi]",
+    ]
     said: list[str] = []
     owner = "" if os.geteuid() == 0 else f"trusted_owners = {os.geteuid()}, 0\n"
     text = "[DEFAULT]\nallowed_users = root\n" + owner + "".join(f"{line}\n" for line in taken.lines)
-    assert from_rootwrap.judge(text, said.append) == 1
+    assert from_rootwrap.judge(text, own, said.append) == 1
+    assert not any(own in line for line in said), "it is made after this"
     assert any(line.startswith("left out: ") and "NoSuchFilter" in line for line in said)
+
+
+def test_a_file_without_filters_path(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    old = tmp_path / "rootwrap.conf"
+    old.write_text("[DEFAULT]\nexec_dirs=/bin\n")
+    assert "filters_path = /own" in from_rootwrap.take_over(str(old), "/own").lines
+
+
+def test_users_of_this_host_are_asked_of_nss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LDAP, systemd-userdb: what /etc/passwd does not have."""
+    users = {"ldap": 4711, "lonely": 4712}
+
+    def user(name: str) -> SimpleNamespace:
+        return SimpleNamespace(pw_gid=users[name])
+
+    def group(gid: int) -> SimpleNamespace:
+        return SimpleNamespace(gr_name={4711: "staff"}[gid])
+
+    monkeypatch.setattr(pwd, "getpwnam", user)
+    monkeypatch.setattr(grp, "getgrgid", group)
+    here = Placer("/", print, dry=True)
+    assert install_command._group_of("ldap", here) == "staff"
+    assert install_command._group_of("lonely", here) == "4712"
+    with pytest.raises(Usage, match="there is no user 'nobody-here' here"):
+        install_command._group_of("nobody-here", here)
 
 
 def test_the_package_brings_its_files() -> None:
