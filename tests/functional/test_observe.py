@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -187,3 +188,28 @@ def test_audit(used: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     assert "records: denied 1, end 3, run 3" in words
     assert "denied: rm -rf: rm -rf /x" in words
     assert out.splitlines()[-1].split()[0] == "3" and out.splitlines()[-1].split()[-1] == "true"
+
+
+def test_watching_shows_rates(daemon: Daemon) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "rootwrap_daemon.cli.ctl"),
+            *("status", "--watch", "0.1", "--socket", daemon.socket),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        # Two looks at least before it, so that the next one has something to compare with.
+        seen = 0
+        while seen < 2:
+            seen += process.stdout.readline().startswith("rootwrap-daemon ")
+        with daemon.client() as client:
+            for _ in range(3):
+                client.run(["true"])
+        while not re.fullmatch(r"run +[1-3]  \([0-9]+\.[0-9]/s\)\n", line := process.stdout.readline()):
+            assert line, "it ended"
+    finally:
+        process.kill()
+        process.wait()

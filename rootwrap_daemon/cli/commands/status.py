@@ -1,6 +1,6 @@
 """Show how a running daemon does: what runs, by which rules, and how requests ended.
 
-Promises: whatever the daemon says, what is printed is printable. Imports the client's parts and the protocol.
+Promises: whatever the daemon says, what is printed is printable.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=float,
         const=2.0,
-        help="ask again and again, every 2 seconds if not told otherwise",
+        help="ask again and again (default: every 2 seconds)",
     )
 
 
@@ -40,9 +40,12 @@ def run(args: argparse.Namespace) -> int:
     if args.watch is None:
         print(_shown(Client(path).status(), as_json=args.json))
         return 0
+    before: dict[str, Any] | None = None
     while True:
         try:
-            text = _shown(Client(path).status(), as_json=args.json)
+            report = Client(path).status()
+            text = _shown(report, before, as_json=args.json)
+            before = report
         except DaemonUnavailable as error:
             # It may be on its way up again.
             text = json.dumps({"error": str(error)}) if args.json else str(error)
@@ -51,16 +54,17 @@ def run(args: argparse.Namespace) -> int:
         time.sleep(max(0.1, args.watch))
 
 
-def _shown(report: dict[str, Any], *, as_json: bool) -> str:
+def _shown(report: dict[str, Any], before: dict[str, Any] | None = None, *, as_json: bool) -> str:
+    """The report as text. `before`: the one before it, for rates."""
     if as_json:
         return json.dumps(report)
     try:
-        return "\n".join(map(printable, _lines(report)))
+        return "\n".join(map(printable, _lines(report, before)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Error(f"the daemon is of another version, use --json: {error!r}") from error
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def _lines(report: dict[str, Any], before: dict[str, Any] | None) -> Iterator[str]:
     policy, running = report["policy"], report["running"]
     stopping = ", stopping" if report["stopping"] else ""
     uptime = span(report["uptime_seconds"])
@@ -89,4 +93,13 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         counts = ", ".join(
             f"{count}" if code == event else f"{code} {count}" for code, count in codes.items()
         )
-        yield f"{event:<12} {counts}"
+        yield f"{event:<12} {counts}{_rate(event, report, before)}"
+
+
+def _rate(event: str, report: dict[str, Any], before: dict[str, Any] | None) -> str:
+    """How many a second since the report before, of the same process; empty where that is not known."""
+    if before is None or before["pid"] != report["pid"]:
+        return ""
+    seconds = report["uptime_seconds"] - before["uptime_seconds"]
+    now, then = (sum(one["counters"].get(event, {}).values()) for one in (report, before))
+    return f"  ({(now - then) / seconds:.1f}/s)" if seconds > 0 else ""
