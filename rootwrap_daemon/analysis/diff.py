@@ -1,4 +1,4 @@
-"""Two policies -> what changes from one to the other: per filter, and for given requests in both directions.
+"""Compare two policies: what changes per filter, and for given requests in both directions.
 
 Promises: requests are compared by the daemon's own match, and by their words alone: what the host says of a
 path or a process is the same for both.

@@ -1,4 +1,4 @@
-"""A request -> the verdict of the daemon's own `judge`, and how it came; nothing is run or changed.
+"""Explain the verdict of the daemon's own `judge` on a request; run and change nothing.
 
 Promises: the verdict is `judge`'s; what this process was not allowed to see is said.
 """

@@ -1,4 +1,4 @@
-"""What a policy lets a user run here: each filter as the command that it takes.
+"""List what a policy lets a user run here: each filter as the command that it takes.
 
 Promises: a summary to read, not to judge by; `explain` gives verdicts.
 """

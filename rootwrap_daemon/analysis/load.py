@@ -1,4 +1,4 @@
-"""Where filters come from: a daemon's configuration, or files alone -> a Policy, and the text behind it.
+"""Load a policy, with the text behind it, from a daemon's configuration or from filter files alone.
 
 Promises: a configuration is loaded as the daemon loads it; what differs from that stands in `notes`.
 """

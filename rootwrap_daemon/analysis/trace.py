@@ -1,4 +1,4 @@
-"""A filter and the words of a request -> word by word, what was wanted, what came, and where it stopped.
+"""Compare the words of a request with a filter, one by one, up to where it stops to match.
 
 Promises: each word is judged by the filter's own matcher; whether a trace says that the words match is what
 `Filter.match` says, which a test proves. Looks at no host.

@@ -1,7 +1,6 @@
 """Run rootwrapctl: one command for filters, policies or a running daemon.
 
 Promises: a command's module is imported when that command is used, and not before; errors are one line.
-Imports only the standard library and `errors` itself.
 """
 
 import importlib

@@ -1,6 +1,6 @@
-"""The files under etc/ that come with the package: units, drop-ins, samples.
+"""Find the files that come with the package under etc/: units, drop-ins, samples.
 
-Promises: the text of a file that only root can change. Imports policy and errors.
+Promises: the text of a file that only root can change.
 """
 
 import os

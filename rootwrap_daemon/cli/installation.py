@@ -1,7 +1,7 @@
-"""Files of an installation: put in place, recorded, and taken away again.
+"""Put the files of an installation in place, record them, and take them away again.
 
 Promises: a file that an administrator changed is neither replaced nor removed; nothing is written where
-others than root could have prepared a link. Imports policy and errors.
+others than root could have prepared a link.
 """
 
 import hashlib

@@ -1,1 +1,1 @@
-"""The rules that filter files are judged by, and how their findings are shown."""
+"""Check filter files by rules, and show the findings."""

@@ -1,4 +1,4 @@
-"""All rules over one subject: findings in the order of the files, suppressions applied.
+"""Apply all rules to one subject: findings in the order of the files, without those that are suppressed.
 
 Promises: never raises for what is in a file. Importing it registers every rule.
 """

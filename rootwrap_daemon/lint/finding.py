@@ -1,6 +1,6 @@
-"""What `check` gives: findings with a stable id, their severity, and the edits that would mend them.
+"""Define what `check` reports: findings with a stable id, a severity, and the edits that would correct them.
 
-Promises: all are immutable. Imports of this package only what filters take and give.
+Promises: all are immutable.
 """
 
 import enum

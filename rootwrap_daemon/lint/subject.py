@@ -1,4 +1,4 @@
-"""What is judged: the lines of some filter files with what the daemon makes of each, and their surroundings.
+"""Read what is checked: lines of filter files, what the daemon makes of each, and their surroundings.
 
 Promises: text becomes filters by the daemon's own parser and kinds, never by another one.
 """

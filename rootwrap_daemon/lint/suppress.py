@@ -1,4 +1,4 @@
-"""`# rw: ignore RW301 reason`: a comment above a definition that takes findings about it back.
+"""Suppress findings about a definition by a comment above it: `# rw: ignore RW301 reason`.
 
 Promises: reads full-line comments alone; a comment behind a definition is a part of its last field.
 """

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rootwrap_daemon.analysis.subjects import Wanted, gather
 from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.lint.check import judge, known_rules
-from rootwrap_daemon.lint.gather import Wanted, gather
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT.parent / "shared" / "corpus"

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from oslo_config import cfg, generator
 
 from rootwrap_daemon import config
-from rootwrap_daemon.analysis import load
+from rootwrap_daemon.analysis import load, subjects
 from rootwrap_daemon.config_options import OPTS
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.lint import gather
 from rootwrap_daemon.settings import Settings, fit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,7 +310,7 @@ def test_the_tools_load_what_the_daemon_loads(tmp_path: Path, option: str, place
         (tmp_path / "daemon.conf.d/10-x.conf").write_text(f"[DEFAULT]\n{line}")
     loaded, _ = config.load(str(path))
     assert getattr(loaded, option) != getattr(config.default_settings(), option)
-    (subject,) = gather.gather(gather.Wanted((), str(path)))
+    (subject,) = subjects.gather(subjects.Wanted((), str(path)))
     assert subject.host is not None
     assert subject.host.settings == loaded
     assert load.from_config(str(path)).policy.settings == loaded

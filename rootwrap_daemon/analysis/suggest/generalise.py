@@ -1,4 +1,4 @@
-"""Words of many requests -> the shapes that cover them: what is fixed stays, what varies gets its type.
+"""Find the shapes that cover the words of many requests: what is fixed stays, what varies gets its type.
 
 Promises: a shape takes every request that it was made of. An option is never anything but itself; a word is a
 value only by its own form (a number, an address, a path) or by the keyword before it.
@@ -116,7 +116,7 @@ def _merged(found: list[Shape]) -> list[Shape]:
 
 
 def _but(shape: Shape, index: int) -> tuple[object, ...]:
-    """What must be the same for two shapes to be merged at a place, the shape itself where none can."""
+    """The key of shapes that differ only at `index`; unique if the shape cannot be merged there."""
     if index >= len(shape.places):
         return (len(shape.places), *shape.places)
     place = shape.places[index]

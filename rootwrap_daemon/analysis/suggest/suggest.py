@@ -1,4 +1,4 @@
-"""What was asked, by the audit log -> the narrowest filters that cover it, for a person to decide on.
+"""Propose the narrowest filters that cover what an audit log shows, for a person to decide on.
 
 Promises: what was allowed in the log is covered, unless it stands in `problems`; no proposal for it takes
 words that the log shows as denied, unless its notes say so.

@@ -1,1 +1,1 @@
-"""Hold a policy against a file of expectations."""
+"""Test a policy against a file of expectations."""

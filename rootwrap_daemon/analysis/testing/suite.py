@@ -1,4 +1,4 @@
-"""Policy tests: a Suite and a policy -> Results, and which filters they reach.
+"""Run the policy tests of a Suite against a policy: Results, and which filters they reach.
 
 Promises: nothing is run; all that is made lies in the scratch directory of a Stage.
 """

@@ -1,4 +1,4 @@
-"""Policy tests as data: a YAML file -> a Suite.
+"""Read policy tests from a YAML file into a Suite.
 
 Promises: nothing in a file is executed, and what is not understood is a problem with its place. The format:
 doc/source/user/policy-tests.rst.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from rootwrap_daemon.analysis import audit_log, load
+from rootwrap_daemon.analysis.subjects import STDIN, Wanted, gather
 from rootwrap_daemon.cli import arguments
 from rootwrap_daemon.cli.baseline import Baseline
 from rootwrap_daemon.errors import Unreadable, Usage
@@ -18,7 +19,6 @@ from rootwrap_daemon.escape import printable
 from rootwrap_daemon.lint import fix
 from rootwrap_daemon.lint.check import forgiven, judge, known_rules
 from rootwrap_daemon.lint.finding import Finding, Severity
-from rootwrap_daemon.lint.gather import STDIN, NotRead, Wanted, gather
 from rootwrap_daemon.lint.output import report, sarif
 from rootwrap_daemon.lint.subject import Subject
 
@@ -176,10 +176,7 @@ def _named(texts: Iterable[str], every: frozenset[str]) -> frozenset[str]:
 
 
 def _judged(wanted: Wanted, rules: frozenset[str], *, strict: bool) -> _Judged:
-    try:
-        subjects = gather(wanted)
-    except NotRead as error:
-        raise Unreadable(": ".join(error.args)) from error
+    subjects = gather(wanted)
     findings = []
     for subject in subjects:
         settings = None if subject.host is None else subject.host.settings

@@ -1,7 +1,6 @@
 """Print a running daemon's figures for Prometheus, or write them where the node exporter reads text files.
 
 Promises: a file is replaced whole, and says `rootwrap_daemon_up 0` when the daemon does not answer.
-Imports status; prometheus_client when it is used.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The rules as text for a terminal, and as the page of the reference manual.
+"""Write the rules as text for a terminal, and as the page of the reference manual.
 
 Promises: says what the docstrings of the rules say, and nothing else.
 """

@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0 (OASIS), which code-scanning services read.
+"""Write findings as SARIF 2.1.0 (OASIS), which code-scanning services read.
 
 Promises: one run, every rule that can be asked, each result with its rule, place and fix.
 """

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from rootwrap_daemon.analysis import audit_log
+from rootwrap_daemon.analysis.subjects import Wanted, gather
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.finding import Finding
-from rootwrap_daemon.lint.gather import Wanted, gather
 from rootwrap_daemon.lint.rules import Rule
 
 #: How an example with several files names each: as head(1) does.

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon import config
+from rootwrap_daemon.analysis import load
+from rootwrap_daemon.errors import ConfigurationError, Unreadable
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.lint.subject import (
     ConfigText,
@@ -20,20 +22,14 @@ from rootwrap_daemon.lint.subject import (
     read_config,
     read_filters,
 )
-from rootwrap_daemon.policy import files
+from rootwrap_daemon.policy import files, policy
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.settings import MAX_FILE, Settings
 
 #: Where programs are looked for without a configuration; as the daemon's default.
 _EXEC_DIRS: Final = ("/sbin", "/usr/sbin", "/bin", "/usr/bin")
-
-
 #: The path that stands for standard input.
 STDIN: Final = "-"
-
-
-class NotRead(ValueError):
-    """A file that is not what it was given as. `args`: the file, what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ class Wanted:
 
 
 def gather(wanted: Wanted) -> list[Subject]:
-    """The subjects, one a directory: its files are one policy. Raises OSError and NotRead."""
+    """The subjects, one a directory: its files are one policy. Raises Unreadable."""
     configs: tuple[ConfigText, ...] = ()
     paths, host = wanted.paths, None
     if wanted.config_file is not None:
@@ -121,17 +117,17 @@ def _standard_input(texts: dict[str, str]) -> bytes:
     if STDIN not in texts:
         data = sys.stdin.buffer.read(MAX_FILE + 1)
         if len(data) > MAX_FILE:
-            raise NotRead(STDIN, f"longer than {MAX_FILE} bytes")
+            raise Unreadable(f"{STDIN}: longer than {MAX_FILE} bytes")
         texts[STDIN] = data.decode("utf-8", "surrogateescape")
     return texts[STDIN].encode("utf-8", "surrogateescape")
 
 
 def _read(name: str) -> bytes:
-    """Raises OSError, and NotRead for what the daemon would not read whole either."""
+    """Raises Unreadable, also for what the daemon would not read whole either."""
     with open(name, "rb") as file:
         data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
-        raise NotRead(name, f"longer than {MAX_FILE} bytes")
+        raise Unreadable(f"{name}: longer than {MAX_FILE} bytes")
     return data
 
 
@@ -139,7 +135,7 @@ def _decode(name: str) -> str:
     try:
         return _read(name).decode()
     except UnicodeDecodeError as error:
-        raise NotRead(name, "not UTF-8") from error
+        raise Unreadable(f"{name}: not UTF-8") from error
 
 
 def _not_utf8(name: str, before: bytes) -> FilterText:
@@ -151,17 +147,12 @@ def _not_utf8(name: str, before: bytes) -> FilterText:
 
 def _text_findings(text: str, name: str) -> tuple[Finding, ...]:
     """What the daemon's loader says of one configuration file's text; nothing of a template."""
-    # It loads the oslo libraries, which takes longer than all else here.
-    from rootwrap_daemon import config
-
     return () if "{{" in text or "{%" in text else config.look_at(text, name).findings
 
 
 def _configuration(config_file: str) -> tuple[tuple[ConfigText, ...], Settings | None]:
-    """The files of a configuration as a daemon of root reads them. Raises OSError and NotRead."""
-    from rootwrap_daemon import config
-
-    found = config.look(os.path.abspath(config_file), looks.base_owners(0))
+    """The files of a configuration as a daemon of root reads them. Raises Unreadable."""
+    found = load.configuration(config_file)
     shown = {os.path.abspath(config_file): config_file}
     texts = []
     for path in dict.fromkeys((*found.files, *(one.location.file for one in found.findings))):
@@ -179,8 +170,6 @@ def _configuration(config_file: str) -> tuple[tuple[ConfigText, ...], Settings |
 
 def _configured(config_file: str, settings: Settings | None) -> Host:
     """The host as a daemon with this configuration sees it, or why it cannot be used."""
-    from rootwrap_daemon.policy import policy
-
     default = Host(_EXEC_DIRS, looks.base_owners(0))
     if settings is None:
         return default
