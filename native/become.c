@@ -86,8 +86,9 @@ static long nosymfollow(const char *directory) {
     /* struct mount_attr: set, clear, propagation, userns_fd; MOUNT_ATTR_NOSYMFOLLOW. The flags that it has stay. */
     uint64_t attributes[4] = {0x00200000, 0, 0, 0};
     long result = unshared++ ? 0 : CALL(unshare, CLONE_NEWNS, 0, 0, 0, 0);
+    /* Private, not slave: what somebody mounts below it meanwhile (fusermount(1)) would lack the flag. */
     if (!result && unshared == 1)
-        result = CALL(mount, NULL, "/", NULL, MS_REC | MS_SLAVE, NULL);
+        result = CALL(mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
     if (!result)
         result = CALL(mount, directory, directory, NULL, MS_BIND, NULL);
     return result ? result : CALL(mount_setattr, AT_FDCWD, directory, 0, attributes, sizeof attributes);
