@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from rootwrap_daemon.filters.argv_syntax import NO_WORDS, Parser, Pattern, Place
 from rootwrap_daemon.filters.argv_types import Choice, Typed
-from rootwrap_daemon.filters.base import Filter, Warn, basename, program_of, run_as_of
+from rootwrap_daemon.filters.base import Filter, Warn, basename, program_of, run_as_of, warn_of_argv0
 from rootwrap_daemon.filters.finding import Fault, Location
 from rootwrap_daemon.filters.ini import Entry
 from rootwrap_daemon.filters.patterns import Clock
@@ -33,6 +33,7 @@ class ArgvFilter(Filter):
             what = f"{program!r} is not a program"
             raise Fault("field", what, f"write `{cls.FORM}`", entry.fields[1].location)
         text, locations = _characters(entry)
+        warn_of_argv0(program, entry.fields[3:4], warn)
         head = text.split(",", 3)
         if len(head) == 3:
             pattern = NO_WORDS
@@ -82,6 +83,8 @@ _VERBS: Final = frozenset(
 _FREE: Final = frozenset(("any", "ifname", "name", "netns"))
 # Objects of ip whose verbs take a name, and no keyword instead of it.
 _WITHOUT_KEYWORDS: Final = frozenset(("netns", "vrf"))
+# Types of which ip takes some words behind `netns` for the id of a process: {netns} has no numbers.
+_NUMBERS_TOO: Final = frozenset(("any", "ifname", "int", "name"))
 
 
 def _warn_of_words(program: str, places: list[Place], warn: Warn) -> None:
@@ -92,6 +95,13 @@ def _warn_of_words(program: str, places: list[Place], warn: Warn) -> None:
             what = "this word may be anything but an option"
             warn(Fault("any_word", what, "give it a type", found.location))
         if (
+            program == "ip"
+            and found.matcher.name in _NUMBERS_TOO
+            and any("netns" in words for _, words in _literals_before(places, place))
+        ):
+            what = "ip reads a number here as the id of a process, and takes the namespace of that"
+            warn(Fault("keyword", what, "write {netns}, or {pid=PROGRAM}", found.location))
+        elif (
             program in _READ_KEYWORDS
             and found.matcher.name in _FREE
             and any(

@@ -219,6 +219,10 @@ class Parser:
             raise Fault("pattern", "dots that repeat nothing", remedy, part.location)
         if not part.text and self._next in ("", ",", "]"):
             raise Fault("fields", "an empty field", "take the comma out", part.location)
+        if "*" in part.text:
+            what = f"{part.text} is compared as it stands: * is not a pattern here"
+            remedy = f"use a type or a RegExpFilter, or write {{={part.text}}} if the sign is meant"
+            self.warn(Fault("literal", what, remedy, part.location))
         return Choice(frozenset((part.text,)))
 
     def _braces(self) -> Matcher:

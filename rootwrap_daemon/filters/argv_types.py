@@ -107,7 +107,7 @@ _PLAIN: Final[dict[str, Callable[[str], bool]]] = {
     "ipv6": _is_ipv6,
     "mac": _spelled("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}"),
     "name": _is_name,
-    "netns": ip.is_namespace,
+    "netns": ip.is_namespace_anywhere,
     "uuid": _spelled("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
 }
 

@@ -90,6 +90,13 @@ def is_normal_path(path: str) -> bool:
     return path.startswith("/") and not any(part in ("", ".", "..") for part in path[1:].split("/"))
 
 
+def warn_of_argv0(program: str, first: tuple[Field, ...], warn: Warn) -> None:
+    """Warn of a kind whose words begin behind argv[0], and whose first word is the program again."""
+    if first and first[0].text in (program, basename(program)):
+        what = f"the first word behind {basename(program)} is {first[0].text} again"
+        warn(Fault("literal", what, "take it out: argv[0] has no field in this kind", first[0].location))
+
+
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
 
 

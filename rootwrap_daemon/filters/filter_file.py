@@ -116,6 +116,9 @@ class _Reader:
             self._add(Severity.ERROR, fault.at(entry.location), entry.key)
             return None
         for part in entry.fields:
+            if len(part.text) > 1 and part.text[0] in "\"'" and part.text[0] == part.text[-1]:
+                what = f"the quotes of {part.text} belong to the word"
+                self._warn(Fault("literal", what, "take them out", part.location))
             if _TEMPLATE.search(part.text):
                 what = "this may be a template that was not rendered"
                 self._warn(Fault("template", what, "write the word that is meant", part.location))

@@ -36,6 +36,7 @@ Code = Literal[
     "keyword",
     "variable",
     "never",
+    "literal",
     # The options of a filter.
     "option",
     # The host, or the configuration.

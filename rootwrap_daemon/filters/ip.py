@@ -1,10 +1,11 @@
-"""How ip(8) reads its words, as far as a filter must know it to refuse what gives root away.
+"""Read the words of ip(8) as it does, as far as a filter must to refuse what runs programs or reads files.
 
 Promises: a word that any released iproute2 could read as something dangerous is refused, also where the one
 installed reads it otherwise. Source: ip.c, utils.c (matches), ipnetns.c, ipvrf.c, ipmonitor.c, iplink_xdp.c.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 # matches(): a word stands for every keyword that it is a beginning of; ip takes the first in its table.
@@ -47,9 +48,18 @@ _OBJECTS: Final = frozenset(
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}")
 
 
+# As strtol(3) with base 0 reads a number, which is the id of a process to `ip link set ... netns`.
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]+|0[bB][01]+", re.ASCII)
+
+
 def is_namespace(word: str) -> bool:
     """True if this can only be the name of a namespace in /run/netns: no slash, no dots alone, no blank."""
     return _NAMESPACE.fullmatch(word) is not None
+
+
+def is_namespace_anywhere(word: str) -> bool:
+    """True for the name of a namespace that ip never reads as the id of a process."""
+    return is_namespace(word) and _NUMBER.fullmatch(word) is None
 
 
 def could_mean(word: str, keyword: str) -> bool:
@@ -109,41 +119,95 @@ def is_harmless(words: tuple[str, ...]) -> bool:
         return False
     if start == len(words):
         return True
-    kind, rest = words[start], words[start + 1 :]
-    if not kind or not any(could_mean(kind, known) for known in _OBJECTS):
+    word, rest = words[start], words[start + 1 :]
+    objects = [known for known in _OBJECTS if could_mean(word, known)] if word else []
+    if not objects or (rest and not rest[0]):
         return False
-    verb = rest[0] if rest else None
-    if verb == "":
+    # Paths are taken by `type` (link_X.so), `netns`, `link-netns`, `object`, `file` and beginnings of them.
+    if any(word in (".", "..") or ("/" in word and not _VALUE.fullmatch(word)) for word in rest):
         return False
-    if could_mean(kind, "netns"):
-        # Whatever follows a verb is a name, a process number or an identifier; a path is setns to any file.
-        if verb is not None and could_mean(verb, "exec"):
-            return False
-        if any("/" in word or word in (".", "..") or word.startswith("-") for word in rest):
-            return False
-    if could_mean(kind, "vrf") and verb is not None and could_mean(verb, "exec"):
-        return False
-    # `ip monitor file F`, `ip xfrm monitor file F`, and the same through an alias of either.
-    if any(could_mean(word, "monitor") for word in words[start : start + 2]) and any(
-        could_mean(word, "file") for word in rest
-    ):
-        return False
-    if any(word in (".", "..") or ("/" in word and not _ADDRESS.fullmatch(word)) for word in rest):
-        return False
-    return not any(map(_names_code, rest, (*rest[1:], "")))
+    return not any(_gives_away(known, rest) for known in objects)
 
 
-# An address with its length, a mark with its mask: all that has a slash and is no path. Whatever else has one
-# could be opened: by `type` (link_X.so), `netns`, `link-netns`, `object`, and beginnings of them.
-_ADDRESS = re.compile(
-    r"(?:[0-9.]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*|0x[0-9A-Fa-f]+)/(?:[0-9]{1,3}|0x[0-9A-Fa-f]+)", re.ASCII
+# An address with its length or mask, a mark with its mask, labels of MPLS, next hops with their weights: all
+# that has a slash and is no path.
+_VALUE = re.compile(
+    r"(?:[0-9.]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)/(?:[0-9]{1,3}|[0-9]+(?:\.[0-9]+){3})"
+    r"|0x[0-9A-Fa-f]+/(?:0x)?[0-9A-Fa-f]+|[0-9]+/0x[0-9A-Fa-f]+|[0-9]+(?:[,/][0-9]+)+",
+    re.ASCII,
 )
-_ENCAPSULATIONS: Final = frozenset("mpls ip ip6 ila seg6 rpl ioam6 xfrm".split())
+#: Objects and the verb by which they run a program.
+_RUNS: Final = {"netns": "exec", "vrf": "exec"}
+#: Keywords that take exactly the next word as their value, which then is no keyword. All releases read it so
+#: or end with an error. What is not here may take a value or not; what follows is looked at both ways.
+_VALUED: Final = {
+    "link": frozenset(
+        "dev name link master group alias address broadcast mtu txqueuelen qlen type netns".split()
+    ),
+    "route": frozenset(
+        "dev oif via table proto protocol scope metric priority preference src encap mode segs action "
+        "nh4 nh6".split()
+    ),
+    "nexthop": frozenset("dev via id group encap mode segs action nh4 nh6".split()),
+    "monitor": frozenset(("dev",)),
+    "xfrm": frozenset(),
+}
+#: Words that stand alone, and are no keyword that matters.
+_ALONE: Final = {
+    "link": frozenset(("up", "down")),
+    "route": frozenset("default all any nexthop onlink blackhole unreachable prohibit throw".split()),
+    "nexthop": frozenset(("blackhole", "onlink", "fdb")),
+    "monitor": frozenset("all link address route mroute neigh netconf rule nexthop stats".split()),
+    "xfrm": frozenset(),
+}
+_SHOWS: Final = frozenset("show sh list lst ls".split())
+_XDP: Final = ("xdp", "xdpgeneric", "xdpdrv", "xdpoffload")
+#: What behind `encap` only says how packets are wrapped. The others load eBPF object files.
+_ENCAPSULATIONS: Final = frozenset("mpls ip ip6 ila seg6 rpl ioam6 xfrm seg6local".split())
 
 
-def _names_code(word: str, value: str) -> bool:
-    """True if `word value` makes ip load a program into the kernel."""
-    if word.startswith("xdp"):  # an eBPF object file, or one pinned in bpffs
-        return value != "off"
+def _gives_away(known: str, rest: tuple[str, ...]) -> bool:
+    """True if ip could read the words behind this object as a program, or as a file to read or load."""
+    verb = rest[0] if rest else ""
+    if known in _RUNS and verb and could_mean(verb, _RUNS[known]):
+        return True
+    if known == "netns":
+        # A name, a process number or an identifier follows each verb.
+        return any("/" in word or word.startswith("-") for word in rest)
+    if (known == "xfrm" and not could_mean(verb, "monitor")) or (known == "link" and verb in _SHOWS):
+        return False
+    return known in _VALUED and any(_loads(known, rest, place) for place in _keyword_places(known, rest))
+
+
+def _keyword_places(known: str, rest: tuple[str, ...]) -> Iterator[int]:
+    """The places where ip could read a keyword: all but a verb, and what is certainly a value."""
+    valued, alone = _VALUED[known], _ALONE[known]
+    # Can this word be a keyword, can it be a value?
+    keyword, value = True, False
+    for place, word in enumerate(rest):
+        if not place and known != "monitor":
+            continue
+        if keyword:
+            yield place
+        # An address or a number has no value behind it.
+        plain = word in alone or _NUMBER_FIRST.match(word) is not None
+        keyword, value = value or (keyword and word not in valued), keyword and not plain
+
+
+_NUMBER_FIRST: Final = re.compile(r"[0-9:]|[0-9A-Fa-f]*:", re.ASCII)
+
+
+def _loads(known: str, rest: tuple[str, ...], place: int) -> bool:
+    """True if ip could read `rest[place]` as a keyword that makes it open the file behind it."""
+    word, behind = rest[place], rest[place + 1] if place + 1 < len(rest) else ""
+    if known == "link":
+        # An eBPF object file, or one pinned in bpffs.
+        return any(could_mean(word, one) for one in _XDP) and behind != "off"
+    if known in ("monitor", "xfrm"):
+        return could_mean(word, "file")
+    if word != "encap":
+        return False
     # encap bpf in obj FILE, encap seg6local ... endpoint obj FILE
-    return word == "encap" and value not in _ENCAPSULATIONS
+    return behind not in _ENCAPSULATIONS or (
+        behind == "seg6local" and any(could_mean(word, "endpoint") for word in rest[place + 2 :])
+    )

@@ -25,6 +25,7 @@ from rootwrap_daemon.filters.base import (
     program_of,
     run_as_of,
     signal_number,
+    warn_of_argv0,
 )
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
 from rootwrap_daemon.filters.finding import Fault
@@ -94,6 +95,7 @@ class PathFilter(Filter):
     @classmethod
     def parse(cls, entry: Entry, options: Options, warn: Warn) -> "PathFilter":
         program, run_as, *arguments = expect(entry, cls.FORM, 3)
+        warn_of_argv0(program_of(program), tuple(arguments[:1]), warn)
         words = tuple(_base(part) if part.text.startswith("/") else part.text for part in arguments)
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, words)
 

@@ -30,6 +30,7 @@ RULE_OF: Final[dict[Code, str]] = {
     "signal": "RW115",
     "misnamed": "RW117",
     "template": "RW118",
+    "literal": "RW119",
     "account": "RW203",
     "file": "RW205",
     "replaceable": "RW204",

@@ -329,7 +329,7 @@ def keyword(subject: Subject) -> Iterator[Problem]:
     """A free word that the program could read as a keyword.
 
     ip, tc and bridge take a word for a keyword wherever one may stand: a device called `netns` makes the next
-    word a namespace.
+    word a namespace. Behind `netns`, ip takes a number for the id of a process.
 
     Found::
 

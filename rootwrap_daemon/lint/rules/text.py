@@ -360,3 +360,29 @@ def bad_signal(subject: Subject) -> Iterator[Problem]:
         kill: KillFilter, root, /usr/sbin/dnsmasq, -9, -HUP
     """
     return reported.of_text(subject, "RW115")
+
+
+@rule("RW119", Severity.WARNING)
+def literal(subject: Subject) -> Iterator[Problem]:
+    """A word that is compared as it stands, and looks as if it were not.
+
+    A `*` is no pattern in an ArgvFilter, quotes belong to the word, and argv[0] has no field of its own in an
+    ArgvFilter or a PathFilter: the filter allows nothing that its author wanted.
+
+    Found::
+
+        restart: ArgvFilter, ls, root, *.service
+
+    Found::
+
+        link: ArgvFilter, ls, root, ls, -l
+
+    Found::
+
+        ls: RegExpFilter, "ls", root, "ls", -l
+
+    Fine::
+
+        restart: ArgvFilter, ls, root, {=*.service}, {name}
+    """
+    return reported.of_text(subject, "RW119")

@@ -321,6 +321,51 @@ def test_where_ip_would_read_a_keyword(pattern: str, columns: list[int]) -> None
     assert _warnings(f"x: ArgvFilter, ipset, root, {pattern}") == []
 
 
+@pytest.mark.parametrize("kind", ["name", "any", "int", "int=1-9", "ifname"])
+def test_where_ip_would_read_the_id_of_a_process(kind: str) -> None:
+    line = f"x: ArgvFilter, ip, root, link, set, dev, {{ifname}}, netns, {{{kind}}}"
+    assert "ip reads a number here as the id of a process" in [text[:45] for _, text in _warnings(line)]
+    assert _warnings(line.replace(f"{{{kind}}}", "{netns}")) == []
+    assert _warnings(line.replace(f"{{{kind}}}", "{pid=dnsmasq}")) == []
+    assert _warnings(line.replace(f"{{{kind}}}", "ns1")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        ("x: ArgvFilter, ip, root, ip, link", 26),
+        ("x: ArgvFilter, /usr/sbin/ip, root, ip", 36),
+        ("x: ArgvFilter, /usr/sbin/ip, root, /usr/sbin/ip, [link]", 36),
+        ("x: PathFilter, cat, root, cat, /etc/x", 27),
+        ("x: ArgvFilter, systemctl, root, restart, *.service", 42),
+        ("x: ArgvFilter, ls, root, [.*]", 27),
+        ("x: ArgvFilter, ls, root, a*b", 26),
+        ('x: CommandFilter, "ip", root', 19),
+        ('x: ArgvFilter, ls, root, "-l"', 26),
+        ('x: RegExpFilter, ls, root, ls, "a b"', 32),
+        ('x: PathFilter, ls, root, "pass"', 26),
+    ],
+)
+def test_a_word_that_looks_as_if_it_were_not_compared(line: str, column: int) -> None:
+    found = read(line)
+    assert {one.code for one in found.findings} <= {"literal", "line", "field"}
+    assert [one.location.column for one in found.findings if one.code == "literal"] == [column]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x: ArgvFilter, ip, root, link, ip",
+        "x: ArgvFilter, systemctl, root, restart, {=*.service}",
+        'x: ArgvFilter, ls, root, "',
+        "x: RegExpFilter, ls, root, ls, .*",
+        "x: PathFilter, cat, root, concat",
+    ],
+)
+def test_a_word_that_is_compared(line: str) -> None:
+    assert [one for one in read(line.replace("\\", "")).findings if one.code == "literal"] == []
+
+
 def test_other_warnings() -> None:
     assert _warnings("x: ArgvFilter, rm, root, -f, {any}") == [(30, ANY)]
     assert _warnings("x: ArgvFilter, rm, root, [{any}]...") == [(27, ANY)]

@@ -99,6 +99,15 @@ def _is_text(word: str) -> bool:
     return 0 < len(word) <= 4096 and not any(category[0] in "CZ" for category in categories)
 
 
+def _is_number(word: str) -> bool:
+    """As strtol(3) reads one to its end, with any base."""
+    digits = word.lower()
+    for base, known in (("0x", HEX), ("0b", "01"), ("", "0123456789")):
+        if digits.startswith(base) and digits != base:
+            return all(sign in known.lower() for sign in digits.removeprefix(base))
+    return False
+
+
 ORACLES: dict[tuple[str, str | None], Callable[[str], bool]] = {
     ("any", None): lambda word: _is_text(word) and word[0] != "-",
     ("cidr", None): _is_cidr,
@@ -112,7 +121,7 @@ ORACLES: dict[tuple[str, str | None], Callable[[str], bool]] = {
     ("ipv6", None): _is_ipv6,
     ("mac", None): _is_mac,
     ("name", None): _within(ALNUM + "_", ALNUM + "_.-", 64),
-    ("netns", None): _within(ALNUM + "_", ALNUM + "_.:@+-", 255),
+    ("netns", None): lambda word: _within(ALNUM + "_", ALNUM + "_.:@+-", 255)(word) and not _is_number(word),
     ("path", "/srv"): lambda word: _is_text(word) and word[0] == "/",
     ("pid", "/usr/sbin/dnsmasq"): lambda word: _is_int(word) and 0 < int(word) <= 2147483647,
     ("user", "nova|cinder"): lambda word: word in ("nova", "cinder"),
@@ -158,7 +167,7 @@ WORDS: dict[tuple[str, str | None], st.SearchStrategy[str]] = {
     ("ipv6", None): _v6.filter(_is_ipv6),
     ("mac", None): st.lists(st.text(HEX, min_size=2, max_size=2), min_size=6, max_size=6).map(":".join),
     ("name", None): _spelled(ALNUM + "_", ALNUM + "_.-", 64),
-    ("netns", None): _spelled(ALNUM + "_", ALNUM + "_.:@+-", 255),
+    ("netns", None): _spelled(ALNUM + "_", ALNUM + "_.:@+-", 255).filter(lambda word: not _is_number(word)),
     ("path", "/srv"): st.text(_printable).map("/{}".format),
     ("pid", "/usr/sbin/dnsmasq"): st.integers(1, 2**31 - 1).map(str),
     ("user", "nova|cinder"): st.sampled_from(("nova", "cinder")),
@@ -298,8 +307,12 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
         ["x" * 16, *". .. a/b / a:b : a%d % eth% a\x7f \x01".split(" ")],
     ),
     "netns": (
-        ["x" * 255, *"ns1 0 qrouter-01234567-89ab-cdef-0123-456789abcdef a.b:c@d+e-f_g a..".split()],
-        ["x" * 256, *". .. .x ../x a/b / @x +x :x a%b".split()],
+        [
+            "x" * 255,
+            *"ns1 0a 1_0 0xg 0x 0b2 1e3 1.0".split(),
+            *"qrouter-01234567-89ab-cdef-0123-456789abcdef a.b:c@d+e-f_g a..".split(),
+        ],
+        ["x" * 256, *"0 1 4711 007 0x1f 0X1F 0b1 0B10".split(), *". .. .x ../x a/b / @x +x :x a%b".split()],
     ),
     "name": (
         ["x" * 64, *"a _ 0 vm-1.example_2 a..b A-".split()],

@@ -95,6 +95,32 @@ HARMLESS = lines("""
     route add 10.0.0.0/8 encap mpls 100 via inet 10.0.0.1
     netns | netns list | netns show | net add ns1 | netns delete ns1 | netns pids ns1 | netns identify 1
     -n ns1 link show | vrf | vrf show | vrf identify 1 | monitor link | monitor all
+    -4 route get 10.0.0.1 | -j -d link | -j -d -s link show dev eth0 | -br a | -6 neigh show proxy | -c link
+    rule | rule show | rule del pref 100 | rule add iif lo fwmark 16/0xff lookup 10 | rule add to ::/0 table 5
+    tunnel add t1 mode gre remote 10.0.0.1 local 10.0.0.2 ttl 64 | tunnel show | -6 tunnel add t2 mode ip6ip6
+    macsec add macsec0 rx port 11 address 02:00:00:00:00:01 | macsec show
+    macsec add macsec0 tx sa 0 pn 1 on key 01 81818181818181818181818181818181
+    addr add 10.0.0.1/255.255.255.0 dev lo | route add 10.0.0.0/255.0.0.0 via 10.1.0.1 | addr del 10.0.0.1/0
+    route add ::ffff:10.0.0.0/104 dev lo | route add 100/200 dev lo | route show to exact 10.0.0.0/8
+    route add 10.0.0.0/8 encap mpls 100/200 via inet 10.0.0.1 dev eth0
+    route add 10.0.0.0/8 encap ip id 1 dst 10.9.0.1 dev vxlan0
+    -6 route add fc00::/64 encap seg6 mode encap segs fc00::1,fc00::2 dev eth0
+    -6 route add fc00::/64 encap seg6 mode inline segs fc00::1 dev eth0
+    -6 route add fc00::1 encap seg6local action End.DT4 vrftable 10 dev vrf0
+    -6 route add fc00::1 encap seg6local action End.X nh6 fc00::9 dev eth0
+    route add default dev encap | route add default nexthop via 10.0.0.1 dev a nexthop via 10.0.0.2 dev b
+    nexthop add id 10 group 1,20/2,3 | nexthop add id 10 group 1/2 type resilient | nexthop show id 1
+    nexthop add id 1 via 10.0.0.1 dev eth0 encap mpls 100 | nexthop replace id 1 blackhole
+    l2tp add tunnel tunnel_id 1 peer_tunnel_id 2 encap udp local 10.0.0.1 remote 10.0.0.2 udp_sport 1
+    l2tp add tunnel tunnel_id 1 peer_tunnel_id 2 encap ip local 10.0.0.1 remote 10.0.0.2 | l2tp show tunnel
+    link set dev xdpbr0 up | link set xdpbr0 up | link add xdp1 type bridge | link set a master xdpbr0
+    link set dev xdp up | link set dev x name xdp | link add name xdp type dummy | link set dev e xdp off
+    link show xdp | link show dev x | link del xdpbr0 | link add link xdp name b.100 type vlan id 100
+    link add v type vxlan id 42 dev eth0 remote 10.0.0.1 dstport 4789 | link set a alias file | link set f up
+    monitor link dev f | monitor dev file | xfrm state add src 10.0.0.1 dst 10.0.0.2 proto esp spi 0x1
+    xfrm policy add src 10.0.0.0/24 dst 10.1.0.0/255.255.0.0 dir out | mptcp endpoint add 10.0.0.1 dev eth0
+    fou add port 5555 ipproto 4 | sr tunsrc set fc00::1 | token set ::1/64 dev eth0 | maddr show | ntable
+    stats show | tcp_metrics show 10.0.0.1 | ioam namespace show | netconf show dev lo | mroute show
 """)
 
 
@@ -129,10 +155,21 @@ DANGERS = {
         route add 1.1.1.1 encap seg6local action End.BPF endpoint object-file x section s dev lo
         link add a type ../../x | link add a type /x | link show type a/b | link add x kind ../x
         link add a ty /x | link help ../x
+        link set name dev xdp obj x | link set dev dev xdp obj x | link set dev a name name xdp obj x
+        link set up xdp obj x | link set a up xdpgeneric pinned x | link set a mtu 1500 xdp obj x
+        link set a x x
+        link add a type veth peer xdp obj x | link set id xdp obj x | link set altname xdp obj x
+        link set vrf xdp obj x | link set a vf 0 xdp obj x | link change a xdp obj x | li s a xdpd obj x
+        route add default dev a encap bpf in obj x | route add default dev dev encap bpf in obj x
+        route add default nexthop encap bpf in obj x | route add default via inet6 encap bpf in obj x
+        route add fc00::1 encap seg6local action End.BPF e obj x | r c default encap bpf out obj x
+        nexthop add id 1 dev a encap bpf in obj x | nexthop add group 1,2 encap bpf in obj x
+        -6 route add fc00::/64 encap seg6 mode encap encap bpf in obj x
     """,
     "opens a file": """
         monitor file /x | mon f /x | m fi /x | monitor link file /x | mo all file x | -t monitor file x
         xfrm monitor file /x | x m f x | xfrm mon all file x
+        monitor dev a file x | monitor dev dev file x | monitor label file x | mon f x
     """,
 }
 
