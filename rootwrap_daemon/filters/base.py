@@ -138,27 +138,16 @@ def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:
 
 def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Clock, options: Options) -> bool:
     """True if there are as many words as patterns, and each matches. Raises OutOfTime."""
-    count = len(patterns)
-    if count != len(words):
+    if len(patterns) != len(words):
         return False
-    longest = options.max_word
-    timed: list[tuple[Pattern, str]] = []
-    # What needs a clock comes after all else, and the last word first: where filters of one command differ is
-    # seldom the beginning.
-    for place in range(count - 1, -1, -1):
-        pattern, word = patterns[place], words[place]
-        if pattern.literal is not None:
-            if word != pattern.literal:
-                return False
-        elif len(word) <= longest and len(word) <= pattern.untimed_up_to and clock.untimed:
-            clock.untimed -= 1
-            if pattern.untimed(word) is None:
-                return False
-            if not pattern.exact:
-                timed.append((pattern, word))
-        else:
-            timed.append((pattern, word))
-    return not timed or all(pattern.matches(word, clock, longest) for pattern, word in timed)
+    pairs = list(zip(patterns, words, strict=True))
+    if any(pattern.literal is not None and pattern.literal != word for pattern, word in pairs):
+        return False
+    # What takes time comes after all words, the last first: filters of one command seldom differ in front.
+    return all(
+        pattern.literal is not None or pattern.matches(word, clock, options.max_word)
+        for pattern, word in reversed(pairs)
+    )
 
 
 def literals_of(patterns: tuple[Pattern, ...]) -> dict[int, tuple[str, ...]]:

@@ -1,7 +1,7 @@
-"""Regular expressions of filters: compiled at load, matched whole, in ASCII, within a time.
+"""Compile the regular expressions of filters, and match words with them: whole, in ASCII, within a time.
 
-Promises: what `re` and `regex` would read differently is refused at load. `regex` can stop on time and lets
-other threads run meanwhile; `re` can do neither, and is asked only where few steps are proved to be enough.
+Promises: what `re` and `regex` would read differently is refused at load. `regex` matches: it can stop on
+time, and lets other threads run meanwhile. `re`, which can do neither, sees no word of a request.
 """
 
 import re
@@ -11,7 +11,6 @@ from typing import Final
 
 import regex
 
-from rootwrap_daemon.filters import effort
 from rootwrap_daemon.filters.finding import Fault
 
 #: Characters of a word that may reach a pattern, unless its filter says otherwise. PATH_MAX is 4096 too.
@@ -19,8 +18,6 @@ MAX_SUBJECT: Final = 4096
 #: Seconds that all patterns together may take on one request. A match takes microseconds; a request
 #: that needs longer was made to.
 REQUEST_SECONDS: Final = 0.2
-#: How often one request may ask the engine that has no clock, each time for at most 0.1 ms.
-UNTIMED: Final = 4096
 
 
 class OutOfTime(Exception):
@@ -28,17 +25,15 @@ class OutOfTime(Exception):
 
 
 class Clock:
-    """The processor time that one request may spend in patterns, in the thread that asks.
+    """The processor time that one request may spend in patterns, in its thread.
 
-    Not time of day: a busy machine would turn allowed requests into denied ones. `untimed`: how many matches
-    that end by themselves need not be timed.
+    Not time of day: a busy machine would turn allowed requests into denied ones.
     """
 
-    __slots__ = ("_left", "untimed")
+    __slots__ = ("_left",)
 
     def __init__(self, seconds: float = REQUEST_SECONDS) -> None:
         self._left = seconds
-        self.untimed = UNTIMED
 
     def spend(self, seconds: float) -> None:
         """Take so much. Raises OutOfTime when there is none left."""
@@ -53,7 +48,10 @@ _LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
 _FLAGS = re.compile(r"\(\?[a-zA-Z]*[uLx]")
 # Most patterns are words: comparing them is fifty times faster.
 _LITERAL = re.compile(r"[A-Za-z0-9_/=:,@%-]+", re.ASCII)
-_POSIX_CLASS = re.compile(r"\[[:.=]")
+# The end of a class like [a[:alpha:]], which `re` reads as [a[:alph] and a bracket behind it. In front, as in
+# [[:alpha:]], `re` warns of it.
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
+_POSIX_CLASS = re.compile(r"\[:[^\]]+:\]")
 #: Seconds of processor time of all threads after which the engine gives up, whatever the clock of the request
 #: says.
 _ENGINE_SECONDS: Final = 0.5
@@ -62,12 +60,10 @@ _ENGINE_SECONDS: Final = 0.5
 class Pattern:
     """One compiled pattern.
 
-    `text`: as the file has it. `literal`: the one word that it matches, if so. `untimed`: a match that ends
-    by itself, for words of at most `untimed_up_to` characters (-1: for none), each counted in the clock;
-    where it is not `exact`, words that it takes may still not match.
+    `text`: as the file has it. `literal`: the one word that it matches, if so.
     """
 
-    __slots__ = ("_compiled", "exact", "literal", "text", "untimed", "untimed_up_to")
+    __slots__ = ("_compiled", "literal", "text")
 
     def __init__(self, text: str) -> None:
         """Raises Fault, without a location."""
@@ -82,11 +78,10 @@ class Pattern:
                 raise Fault("pattern", f"bad regular expression: {error}", "correct the pattern") from error
         if "(?#" in text:
             raise Fault("pattern", "a comment inside a pattern", "write it on a line of its own, after #")
-        if _POSIX_CLASS.search(text):
-            raise Fault(
-                "pattern", "`[:`, which engines read differently", r"write the characters, or \[ before the :"
-            )
-        outside = _without_classes(text)
+        outside, classes = _split(text)
+        if any(map(_POSIX_CLASS.search, classes)):
+            remedy = r"write the characters, or \[ before the :"
+            raise Fault("pattern", "`[:`, which engines read differently", remedy)
         if _FLAGS.search(outside):
             raise Fault("pattern", "one of the flags u, L and x", "take the flag out")
         if brace := _LITERAL_BRACE.search(outside):
@@ -100,11 +95,8 @@ class Pattern:
         except (regex.error, ValueError, OverflowError, RecursionError) as error:
             raise Fault("pattern", f"bad regular expression: {error}", "correct the pattern") from error
         if (plain.fullmatch("") is None) != (self._compiled.fullmatch("") is None):
-            raise Fault("pattern", r"\B, which engines read differently at an empty word", "write it without")
-        bounded = effort.bounded(text)
-        self.untimed = plain.fullmatch if bounded is None else re.compile(bounded.text, re.ASCII).fullmatch
-        self.untimed_up_to = -1 if bounded is None else min(bounded.longest, MAX_SUBJECT)
-        self.exact = bounded is not None and bounded.exact
+            what = r"\B, which engines read differently at an empty word"
+            raise Fault("pattern", what, "write it without")
 
     def matches(self, word: str, clock: Clock, longest: int = MAX_SUBJECT) -> bool:
         """True if the whole word matches; one of more than `longest` characters does not.
@@ -124,10 +116,11 @@ class Pattern:
         return found is not None
 
 
-def _without_classes(text: str) -> str:
-    """The pattern with escapes and the content of [...] blanked, so that what is left is syntax."""
+def _split(text: str) -> tuple[str, list[str]]:
+    """The pattern with escapes and classes blanked, and what is in each class with its closing bracket."""
     out: list[str] = []
-    inside = False
+    classes: list[str] = []
+    start = 0
     index = 0
     while index < len(text):
         char = text[index]
@@ -135,14 +128,14 @@ def _without_classes(text: str) -> str:
             out.append("__")
             index += 2
             continue
-        if inside:
+        if start:
             # `]` right after `[` or `[^` is itself.
-            inside = not (char == "]" and out[-1] != "[" and out[-2:] != ["[", "^"])
-            out.append("_" if inside else "]")
-            if char == "^" and out[-2] == "[":
-                out[-1] = "^"
+            if char == "]" and index > start + (text[start] == "^"):
+                classes.append(_ESCAPE.sub("__", text[start : index + 1]))
+                start = 0
+            out.append("_" if start else "]")
         else:
-            inside = char == "["
+            start = index + 1 if char == "[" else 0
             out.append(char)
         index += 1
-    return "".join(out)
+    return "".join(out), classes

@@ -58,6 +58,16 @@ def matches(pattern: str, word: str) -> bool:
         pytest.param("a(?=b)b", ["ab"], ["a", "ac"], id="look ahead"),
         pytest.param(r"(?!\.\.)[a-z.]+", ["a.."], ["..a"], id="look ahead, negative"),
         pytest.param(r"[0-9a-z:./-\[\]\%]+", ["1a:./[]%"], ["-a b"], id="an accidental range"),
+        pytest.param("a[.]b", ["a.b"], ["axb"], id="dot in a class"),
+        pytest.param("[:0-9a-f]+", ["fe80::1"], ["g"], id="colon first in a class"),
+        pytest.param("[^:.]+", ["a"], [":", "."], id="colon first in a negated class"),
+        pytest.param("[.=:]*[=]", ["=", ".:="], ["a="], id="signs of POSIX classes"),
+        pytest.param("[a[:x]", ["a", "[", ":", "x"], ["]"], id="bracket and colon in a class"),
+        pytest.param("[a[.x.]+", ["a[.x"], ["]"], id="bracket and dots in a class"),
+        pytest.param("[a[=x=]+", ["a[=x"], ["]"], id="bracket and equals signs in a class"),
+        pytest.param("[:alpha:]+", ["alph:"], ["b"], id="a class that only looks like a POSIX one"),
+        pytest.param(r"[a\[:alpha:]", ["[", ":"], ["b"], id="an escaped bracket before a colon"),
+        pytest.param(r"\[:[a]:\]", ["[:a:]"], ["a"], id="an escaped bracket outside"),
         pytest.param(r"echo '((.|\n)*)' > /.*", ["echo 'a\nb' > /x"], ["echo 'a' > /x\n"], id="(.|\\n)*"),
     ],
 )
@@ -101,6 +111,8 @@ def test_words(pattern: str, allowed: list[str], refused: list[str]) -> None:
         pytest.param("a(?#[)(?:b){e}", "comment", id="a comment that hides the rest"),
         pytest.param("[a[:alpha:]]", "[:", id="POSIX class behind another member"),
         pytest.param("[^a[:alpha:]]", "[:", id="POSIX class, negated"),
+        pytest.param("[]a[:^digit:]]", "[:", id="negated POSIX class"),
+        pytest.param("[ab[:alpha:]+", "[:", id="POSIX class that ends the class for one"),
         pytest.param(r"\B", "empty word", id="not a boundary"),
         pytest.param(r"a|(?:b*\B)", "empty word", id="not a boundary, deep"),
         pytest.param("a{", "splits the repetition", id="a brace at the end"),
@@ -194,6 +206,7 @@ ATOMS = st.sampled_from(
     [
         *("a", "b", "A", "1", "_", " ", "-", "/", r"\.", r"\-", r"\/", r"\\", r"\x41", r"\n", "."),
         *(r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", r"\b", r"\B", "^", "$", r"\A", r"\Z"),
+        *("[:a]", "[.]", "[=.:]", "[a[:]", "[^.:]", "[a[.b.]"),
         *("[ab]", "[^ab]", "[a-z0-9._-]", r"[^\d/]", r"[\w.]", "[]a]", "[^]a]", r"[\]a]", "[-a]", "[a-]"),
     ]
 )
@@ -218,7 +231,7 @@ flags = st.sampled_from(["", "", "", "(?i)", "(?s)", "(?m)"])
 
 @given(
     st.tuples(flags, patterns).map("".join),
-    st.lists(st.text(st.sampled_from("abAB12_ -./\\\n[]"), max_size=6), min_size=1, max_size=8),
+    st.lists(st.text(st.sampled_from("abAB12_ -./\\\n[]:="), max_size=6), min_size=1, max_size=8),
 )
 def test_both_engines_agree(pattern: str, words: list[str]) -> None:
     try:

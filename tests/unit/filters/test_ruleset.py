@@ -1,14 +1,13 @@
 """filters/ruleset.py: order, index, chains, option sections, environments, doubles; and matching is pure."""
 
 import math
-import time
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import filter_file, patterns
+from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.patterns import Clock
@@ -121,25 +120,7 @@ def test_only_filters_with_a_word_of_the_request_are_asked(
     assert len(asked) == count
 
 
-def test_patterns_that_are_proved_to_end_need_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = rules(*(rf"f{number}: RegExpFilter, x, root, x, \d+, [a-z]+{number}" for number in range(60)))
-    monkeypatch.setattr(time, "thread_time", lambda: pytest.fail("a match that was timed"))
-    assert names(found, "x", "17", "name59") == ["f59"]
-    # What is too long for the proof is timed.
-    with pytest.raises(pytest.fail.Exception):
-        names(found, "x", "1" * 4096, "name59")
-
-
-def test_matches_without_a_clock_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patterns, "UNTIMED", 10)
-    found = rules(*(rf"f{number}: RegExpFilter, x, root, x, [a-z]+{number}" for number in range(10, 60)))
-    timed: list[float] = []
-    monkeypatch.setattr(Clock, "spend", lambda clock, spent: timed.append(spent))
-    assert names(found, "x", "name59") == ["f59"]
-    assert len(timed) == 40
-
-
-def test_max_word_holds_for_patterns_without_a_clock() -> None:
+def test_max_word_is_the_longest_word_that_a_pattern_sees() -> None:
     found = rules("x: RegExpFilter, x, root, x, [a-z]+", "[x]", "max_word = 3")
     assert names(found, "x", "abc") == ["x"]
     assert names(found, "x", "abcd") == []
