@@ -11,13 +11,15 @@ from rootwrap_daemon.errors import BY_CODE, BadRequest, TooLarge
 #: The version that this code speaks. Raised when an old peer could misunderstand a new one.
 VERSION: Final = 1
 
-#: Words in an argv. Linux counts bytes, not words; no command of the filter corpus has more than 200.
-MAX_WORDS: Final = 4096
 #: Bytes in one word or variable: MAX_ARG_STRLEN of execve(2), less its terminating NUL.
 MAX_WORD_BYTES: Final = 128 * 1024 - 1
-#: Bytes in argv and environment together: half of the 2 MiB that execve(2) allows under the usual
-#: 8 MiB stack limit, so that what the daemon adds always fits.
-MAX_ARGUMENT_BYTES: Final = 1024 * 1024
+#: Bytes in argv and environment together, as execve(2) counts them: 2 MiB under the usual stack limit of
+#: 8 MiB, less what the daemon adds.
+MAX_ARGUMENT_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
+#: Bytes that a word takes beside its own: its NUL, and a pointer to it.
+WORD_OVERHEAD: Final = 9
+#: Words in an argv: there is no other bound than their bytes.
+MAX_WORDS: Final = MAX_ARGUMENT_BYTES // WORD_OVERHEAD
 #: Variables in a request. The longest EnvFilter in the corpus has 4.
 MAX_VARIABLES: Final = 64
 #: Bytes of inline standard input: an `iptables-restore` of 100,000 rules is about 8 MiB.
@@ -90,8 +92,8 @@ def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]
         if name in names:
             raise BadRequest("a variable is given twice")
         names.add(name)
-    size = sum(map(len, argv)) + sum(len(name) + len(value) for name, value in env)
-    if size > MAX_ARGUMENT_BYTES:
+    size = sum(map(len, argv)) + sum(len(name) + 1 + len(value) for name, value in env)
+    if size + WORD_OVERHEAD * (len(argv) + len(env)) > MAX_ARGUMENT_BYTES:
         raise TooLarge(f"argv and environment are longer than {MAX_ARGUMENT_BYTES} bytes together")
 
 

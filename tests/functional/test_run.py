@@ -19,6 +19,7 @@ from rootwrap_daemon.errors import (
     OutputLimit,
     TooLarge,
 )
+from rootwrap_daemon.protocol.messages import MAX_ARGUMENT_BYTES, MAX_WORD_BYTES, WORD_OVERHEAD
 from tests.real_daemon import ROOT, Daemon, NewDaemon, is_alive, wait_for
 
 
@@ -270,3 +271,13 @@ def test_audit_tells_who_what_and_how_it_ended(client: Client, daemon: Daemon) -
     assert text.isascii()
     assert not {"hunter2", "abc", "s3cret", "\x1b"} & set(text.replace('"', " ").split())
     assert denied["env"] == ["SECRET_VALUE"]
+
+
+@pytest.mark.parametrize("size", [0, 20, MAX_WORD_BYTES], ids=["empty", "short", "longest"])
+def test_as_many_words_as_the_system_takes(client: Client, size: int) -> None:
+    """The bounds are those of execve(2): what is let in runs, whatever the daemon adds."""
+    count = MAX_ARGUMENT_BYTES // (size + WORD_OVERHEAD) - 2
+    words = ["true", *["x" * size] * count]
+    assert client.run(words).returncode == 0
+    with pytest.raises(TooLarge):
+        client.run([*words, *["x" * MAX_WORD_BYTES] * 3])

@@ -20,6 +20,7 @@ from rootwrap_daemon.protocol.messages import (
     MAX_WORD_BYTES,
     MAX_WORDS,
     REQUESTS,
+    WORD_OVERHEAD,
     Check,
     Failure,
     Hello,
@@ -42,14 +43,17 @@ def variables(count: int) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def words(size: int) -> tuple[bytes, ...]:
-    """An argv of so many bytes in all."""
-    full, rest = divmod(size, MAX_WORD_BYTES)
-    return (b"x" * MAX_WORD_BYTES,) * full + (b"x" * rest,)
+    """An argv of so many bytes in all, as execve(2) counts them."""
+    full, rest = divmod(size, MAX_WORD_BYTES + WORD_OVERHEAD)
+    return (b"x" * MAX_WORD_BYTES,) * full + (b"x" * (rest - WORD_OVERHEAD),)
 
 
 #: (at the limit, one past it)
 LENGTHS: dict[str, tuple[Callable[[], Message], Callable[[], Message]]] = {
-    "words": (lambda: Check((b"x",) * MAX_WORDS), lambda: Check((b"x",) * (MAX_WORDS + 1))),
+    "words": (
+        lambda: Check((b"x", *[b""] * (MAX_WORDS - 1))),
+        lambda: Check((b"x", *[b""] * MAX_WORDS)),
+    ),
     "word": (lambda: Check((b"x" * MAX_WORD_BYTES,)), lambda: Check((b"x" * (MAX_WORD_BYTES + 1),))),
     "variables": (
         lambda: Run((b"x",), variables(MAX_VARIABLES)),
@@ -65,8 +69,8 @@ LENGTHS: dict[str, tuple[Callable[[], Message], Callable[[], Message]]] = {
     ),
     "argv": (lambda: Check(words(MAX_ARGUMENT_BYTES)), lambda: Check(words(MAX_ARGUMENT_BYTES + 1))),
     "argv and environment": (
-        lambda: Run(words(MAX_ARGUMENT_BYTES - 3), ((b"n", b"vv"),)),
-        lambda: Run(words(MAX_ARGUMENT_BYTES - 2), ((b"n", b"vv"),)),
+        lambda: Run(words(MAX_ARGUMENT_BYTES - 13), ((b"n", b"vv"),)),
+        lambda: Run(words(MAX_ARGUMENT_BYTES - 12), ((b"n", b"vv"),)),
     ),
     "stdin": (
         lambda: Run((b"x",), (), b"x" * MAX_INPUT_BYTES),
@@ -86,13 +90,10 @@ def test_lengths(what: str) -> None:
 
 
 def test_the_largest_request_fits_into_a_frame() -> None:
-    largest = Run((b"x",) * MAX_WORDS, variables(MAX_VARIABLES), b"x" * MAX_INPUT_BYTES, MAX_TIMEOUT * 1000)
-    left = MAX_ARGUMENT_BYTES - MAX_WORDS - sum(len(name) for name, _ in largest.env)
-    argv = [*largest.argv]
-    for index in range(left // (MAX_WORD_BYTES - 1)):
-        argv[index] = b"x" * MAX_WORD_BYTES
-    frame = encode(Run(tuple(argv), largest.env, largest.stdin, largest.timeout_ms))
-    assert len(frame) - HEADER.size <= MAX_REQUEST_FRAME
+    # Many short words have the most framing, few long ones the most bytes.
+    for argv in (words(MAX_ARGUMENT_BYTES), (b"x", *[b""] * (MAX_WORDS - 1))):
+        frame = encode(Run(argv, (), b"x" * MAX_INPUT_BYTES, MAX_TIMEOUT * 1000))
+        assert len(frame) - HEADER.size <= MAX_REQUEST_FRAME
 
 
 #: Build, the lowest and the highest number allowed.
