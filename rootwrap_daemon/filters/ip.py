@@ -201,8 +201,8 @@ def _loads(known: str, rest: tuple[str, ...], place: int) -> bool:
     """True if ip could read `rest[place]` as a keyword that makes it open the file behind it."""
     word, behind = rest[place], rest[place + 1] if place + 1 < len(rest) else ""
     if known == "link":
-        # An eBPF object file, or one pinned in bpffs.
-        return any(could_mean(word, one) for one in _XDP) and behind != "off"
+        # An eBPF object file, or one pinned in bpffs. An empty word alone names neither.
+        return any(could_mean(word, one) for one in _XDP) and behind != "off" and bool(word or behind)
     if known in ("monitor", "xfrm"):
         return could_mean(word, "file")
     if word != "encap":

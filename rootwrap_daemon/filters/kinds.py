@@ -242,7 +242,7 @@ def is_printable(value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EnvFilter(Filter):
-    """`env NAME=value ... program argument ...`; the daemon sets the variables, env(1) never runs.
+    """`[env] NAME=value ... program argument ...`; the daemon sets the variables, env(1) never runs.
 
     Each NAME exactly once, in any order. A value in the definition must be given so; `NAME=` admits any
     printable one. Arguments in the definition are patterns, one a word; without any, all arguments are

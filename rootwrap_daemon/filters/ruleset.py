@@ -10,6 +10,7 @@ from operator import itemgetter
 
 from rootwrap_daemon.filters.base import Filter, basename
 from rootwrap_daemon.filters.chains import ChainingFilter
+from rootwrap_daemon.filters.kinds import EnvFilter
 from rootwrap_daemon.filters.options import chained
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
 from rootwrap_daemon.filters.values import (
@@ -68,6 +69,10 @@ class RuleSet:
             for command in (*one.commands, *others):
                 index.setdefault(command, []).append(one)
         self._index = {command: _ByWord(found) for command, found in index.items()}
+        #: Variables that a command may begin with where the word `env` is left out.
+        self._variables = {
+            name for one in self.filters if isinstance(one, EnvFilter) for name, _ in one.variables
+        }
 
     def match(self, request: Request) -> Match | Denied:
         """The first filter that allows these words, or why none does."""
@@ -91,7 +96,13 @@ class RuleSet:
         yield Denied(reason, tuple(refused_matches))
 
     def _matches(self, argv: tuple[str, ...], clock: Clock, *, chains: bool) -> Iterator[Match]:
-        for one in self._candidates(argv):
+        candidates = self._candidates(argv)
+        name, equals, _ = argv[0].partition("=")
+        if equals and chains and name in self._variables and not candidates:
+            # As oslo.rootwrap: `A=1 program` is `env A=1 program` for an EnvFilter.
+            argv = ("env", *argv)
+            candidates = [one for one in self._candidates(argv) if isinstance(one, EnvFilter)]
+        for one in candidates:
             # By another path of the same program, it is as if by its own, or by its name.
             ways: tuple[tuple[str, ...], ...] = (argv,)
             if argv[0] not in one.commands:

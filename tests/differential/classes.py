@@ -31,6 +31,7 @@ _LETTERS: Final = {name[0]: name for name in "family netns resolve human stats d
 _NETNS: Final = ("net", "netn", "netns")
 _EXEC: Final = ("e", "ex", "exe", "exec")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]{0,254}")
+_XDP: Final = ("xdp", "xdpgeneric", "xdpdrv", "xdpoffload")
 _ADDRESS: Final = re.compile(
     r"([0-9.]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*|0x[0-9A-Fa-f]+)/([0-9]{1,3}|0x[0-9A-Fa-f]+)", re.ASCII
 )
@@ -81,9 +82,9 @@ def _object_problems(words: Argv) -> set[str]:
     if any(word in (".", "..") or ("/" in word and not _ADDRESS.fullmatch(word)) for word in rest):
         found.add("file")
     for word, value in zip(rest, (*rest[1:], ""), strict=False):
-        if word.startswith("xdp") and value != "off":
+        if any(one.startswith(word) for one in _XDP) and value != "off":
             found.add("code")
-        if word == "encap" and value not in ("mpls", "ip", "ip6", "ila", "seg6", "rpl", "ioam6", "xfrm"):
+        if word == "encap":
             found.add("code")
     return found
 
@@ -183,7 +184,8 @@ def b23_names_with_a_path(way: OsloWay) -> bool:
 
 def b23_files_and_code(way: OsloWay) -> bool:
     """IpFilter: words that make ip open a file of the caller's choice, or load code into the kernel."""
-    return not _ip(way).isdisjoint({"file", "code"})
+    # Whether such a word can be a keyword in its place, tests/unit/filters/test_ip.py has by itself.
+    return not _ip(way).isdisjoint({"file", "code"}) and not ip.is_harmless(way.inner[1:])
 
 
 def a5_inner_program_elsewhere(way: OsloWay) -> bool:
@@ -367,11 +369,6 @@ def d0004_field_that_nothing_looks_at(way: OsloWay) -> bool:
     return type(way.last) is oslo.CommandFilter and way.last.args != ()
 
 
-def d0004_without_the_word_env(way: OsloWay) -> bool:
-    """`NAME=value program`: argv[0] is not the program that the filter names."""
-    return way.leaf is None and isinstance(way.last, oslo.EnvFilter) and way.argv[0] != "env"
-
-
 def d0004_control_characters(way: OsloWay) -> bool:
     """`NAME=` admits a value without control characters."""
     env = _assignments(way.inner) if isinstance(way.last, oslo.EnvFilter) else {}
@@ -468,7 +465,6 @@ OSLO_ALONE: Final[tuple[Callable[[OsloWay], bool], ...]] = (
     d0002_long_words,
     d0003_kill_in_a_chain,
     d0004_field_that_nothing_looks_at,
-    d0004_without_the_word_env,
     d0004_control_characters,
 )
 

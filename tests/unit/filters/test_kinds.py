@@ -343,6 +343,7 @@ def test_refused_at_load(line: str, column: int, what: str) -> None:
                 ("env", "B=2", "A=", "/bin/echo", "C=3"): program(
                     "/bin/echo", "C=3", env=(("B", "2"), ("A", ""))
                 ),
+                ("B=2", "A=1", "echo", "A=3"): program("/bin/echo", "A=3", env=(("B", "2"), ("A", "1"))),
                 ("env", "A=x=y z", "B=2", "echo"): program("/bin/echo", env=(("A", "x=y z"), ("B", "2"))),
                 ("env", "A=\udcff", "B=2", "echo"): program("/bin/echo", env=(("A", "\udcff"), ("B", "2"))),
             },
@@ -350,7 +351,9 @@ def test_refused_at_load(line: str, column: int, what: str) -> None:
                 *words(
                     "env",
                     "echo",
-                    "A=1 B=2 echo",
+                    "A=1 B=2",
+                    "A=1 echo",
+                    "C=1 A=1 B=2 echo",
                     "env A=1 B=2",
                     "env A=1 echo",
                     "env echo",
