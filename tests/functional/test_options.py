@@ -138,6 +138,19 @@ def test_a_service_as_its_own_user_with_what_it_needs(new_daemon: NewDaemon) -> 
 
 
 @pytest.mark.root
+def test_a_daemon_with_few_capabilities_changes_user_and_limits(new_daemon: NewDaemon) -> None:
+    filters = "[Filters]\nsh: CommandFilter, sh, nobody\nbash: CommandFilter, bash, root\n"
+    filters += "[bash]\nno_new_privs = yes\nlimits = nofile=99\n"
+    daemon = new_daemon(filters, capabilities="CAP_SETUID, CAP_SETGID, CAP_KILL")
+    script = "id -u; grep CapPrm /proc/self/status; ulimit -n"
+    with daemon.client() as client:
+        said = client.run(["sh", "-c", script], text=True).stdout.split()
+        assert said[:3] == ["65534", "CapPrm:", "0" * 16]
+        said = client.run(["bash", "-c", script], text=True).stdout.split()
+        assert said == ["0", "CapPrm:", f"{1 << 5 | 1 << 6 | 1 << 7:016x}", "99"]
+
+
+@pytest.mark.root
 def test_group_takes_the_place_of_the_first(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("[Filters]\nid: CommandFilter, id, nobody\n[id]\ngroup = daemon\n")
     with daemon.client() as client:
