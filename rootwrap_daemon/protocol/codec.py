@@ -32,8 +32,22 @@ M = TypeVar("M", bound=Message)
 
 def encode(message: Message) -> bytes:
     """One message as a frame."""
+    if isinstance(message, Result) and len(message.stdout) + len(message.stderr) >= _LARGE:
+        return _encode_large(message)
     body: bytes = msgpack.packb((message.TYPE, *message))
     return HEADER.pack(len(body)) + body
+
+
+def _encode_large(message: Result) -> bytes:
+    """As `encode`, where each byte of output is copied once."""
+    parts: list[bytes] = [bytes((0x90 | 1 + len(message.NAMES),)), msgpack.packb(message.TYPE)]
+    for value in message:
+        if not isinstance(value, str | int) and len(value) >= 2**16:
+            # bin 32.
+            parts += (struct.pack(">BI", 0xC6, len(value)), value)
+        else:
+            parts.append(msgpack.packb(value))
+    return b"".join((HEADER.pack(sum(map(len, parts))), *parts))
 
 
 def decode(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M:

@@ -295,7 +295,8 @@ class Result(Fields):
         _check_text(self.request_id, "request_id")
         _check_text(self.cause, "cause")
         _check_int(self.returncode, "returncode", -64, 255)
-        if not isinstance(self.stdout, bytes) or not isinstance(self.stderr, bytes):
+        # A bytearray is what the daemon collected: it is not copied to be sent.
+        if not isinstance(self.stdout, bytes | bytearray) or not isinstance(self.stderr, bytes | bytearray):
             raise BadRequest("stdout and stderr must be bytes")
 
 

@@ -3,33 +3,35 @@
 Promises: the memory in use is that of the bytes, and an eighth more at most, however small the writes are.
 """
 
-from typing import Final
-
-#: Bytes from which on a read is kept as the object that it is: what the object itself takes is 1 % then.
-_LARGE: Final = 4096
+from typing import cast
 
 
 class Output:
-    """Bytes in the order in which they were read; joined once."""
+    """Bytes in the order in which they were read."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes | bytearray] = []
+        self._first = b""
+        # Grows in place where it is large: realloc(3) moves its pages, not its bytes.
+        self._all: bytearray | None = None
 
     def add(self, data: bytes) -> None:
         """Keep these bytes behind the others."""
-        pieces = self._pieces
-        if len(data) >= _LARGE:
-            pieces.append(data)
-        elif pieces and isinstance(pieces[-1], bytearray):
-            pieces[-1] += data
+        if self._all is not None:
+            self._all += data
+        elif self._first:
+            self._all = bytearray(self._first)
+            self._first = b""
+            self._all += data
         else:
-            # The first is the only one, mostly, and then is the output as it is.
-            pieces.append(bytearray(data) if pieces else data)
+            # The only one, mostly, and then the output as it is.
+            self._first = data
 
     def clear(self) -> None:
         """Forget everything."""
-        self._pieces.clear()
+        self._first, self._all = b"", None
 
-    def joined(self) -> bytes:
-        """Return all of it."""
-        return b"".join(self._pieces)
+    def taken(self) -> bytes:
+        """Return all of it, which this then forgets: a bytearray, to be read alone, if it is large."""
+        found = self._first if self._all is None else cast(bytes, self._all)
+        self.clear()
+        return found

@@ -182,7 +182,7 @@ class _Run:
             return Ended(self.ended.error, child.returncode)
         if (failure := child.failure()) is not None:
             return Ended(failure, child.returncode)
-        stdout, stderr = (one.joined() for one in self.output.values()) if self.output else (b"", b"")
+        stdout, stderr = (one.taken() for one in self.output.values()) if self.output else (b"", b"")
         return Finished(child.reaped(), stdout, stderr, self.cause)
 
     def _has_ended(self) -> bool:

@@ -17,9 +17,8 @@ def test_bytes_in_order() -> None:
         output = Output()
         for part in parts:
             output.add(part)
-        assert output.joined() == b"".join(parts)
-        output.clear()
-        assert output.joined() == b""
+        assert output.taken() == b"".join(parts)
+        assert output.taken() == b""
 
 
 @pytest.mark.parametrize("sizes", [(1,), (1, 4096), (100, 1, 5000), (4095,)], ids=str)

@@ -474,3 +474,14 @@ def test_read_into_one_buffer(step: int, before: bytes) -> None:
     assert found == [*([HELLO] if before else []), message]
     assert decoder.partial
     assert decoder.missing == 1
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+@pytest.mark.parametrize(
+    ("out", "err"), [(65535, 0), (65535, 1), (65536, 255), (0, 65536), (70_000, 70_000), (1 << 20, 3)]
+)
+def test_a_large_frame_is_encoded_as_the_plain_way_does(kind: type[bytes], out: int, err: int) -> None:
+    for cause in ("", "cancelled"):
+        result = Result("abc-1", -9, kind(out), kind(err), cause)
+        body = msgpack.packb((Result.TYPE, *result))
+        assert encode(result) == HEADER.pack(len(body)) + body
