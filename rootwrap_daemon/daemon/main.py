@@ -25,7 +25,7 @@ from typing import Final, NoReturn
 
 from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, Door, Handover, Line
-from rootwrap_daemon.daemon.record.log import prefixed, write
+from rootwrap_daemon.daemon.record.log import Collected, prefixed, write
 from rootwrap_daemon.daemon.start import client_started, sockets, surroundings, systemd
 from rootwrap_daemon.daemon.start.read import read
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
@@ -90,12 +90,14 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         text = f"dropped from the environment: {', '.join(bootstrap.DROPPED)}"
         line = Line(bootstrap.MODULE, logging.INFO, time.time(), text)
         configured = replace(configured, lines=(line, *configured.lines))
-    nofile = surroundings.settle(settings.rlimit_nofile, by_another=by_another)
-    door = control or _door(said, configured, check=arguments.check)
+    with Collected() as collected:
+        nofile = surroundings.settle(settings.rlimit_nofile, by_another=by_another)
+        door = control or _door(said, configured, check=arguments.check)
+    configured = replace(configured, lines=(*configured.lines, *collected.lines))
     if settings.capabilities is not None:
         surroundings.keep_capabilities(settings.capabilities)
     return Handover(
-        configured=_for_check(configured) if arguments.check else configured,
+        configured=configured,
         config_file=config_file,
         socket=socket_path,
         version=metadata.version("rootwrap-daemon"),
@@ -127,12 +129,6 @@ def _door(said: systemd.Said, configured: Configured, *, check: bool) -> Door | 
         sockets.check(configured.settings, owners)
         return None
     return sockets.bound(configured.settings, owners)
-
-
-def _for_check(configured: Configured) -> Configured:
-    """What is to be logged goes to standard error, wherever it would go otherwise."""
-    log = replace(configured.log, stderr=True, file="", syslog="", journal=False)
-    return replace(configured, log=log)
 
 
 def _go_on(given: Handover, argv: Sequence[str]) -> NoReturn:

@@ -27,6 +27,7 @@ class Loaded:
     #: Folded names of sections that are no filter's in their file.
     unmatched: set[str] = field(default_factory=set)
     kept: frozenset[str] | None = None
+    has: frozenset[str] | None = None
     #: Can the commands of other users be run?
     as_root: bool = True
     #: Why no command may have a path in which others can change something, None if one may.
@@ -41,13 +42,15 @@ def load(
     kept: frozenset[str] | None,
     *,
     as_root: bool | None = None,
+    has: frozenset[str] | None = None,
 ) -> Loaded:
     """Read every filter file. Never raises for what is in them or how they lie: that is a finding.
 
     `kept`: the capabilities that the daemon keeps, None for all that it has. `as_root`: judge filters as root
-    would; by default as this user.
+    would; by default as this user. `has`: the capabilities of the process that
+    will run them, None if there is none.
     """
-    loaded = Loaded(kept=kept, as_root=os.geteuid() == 0 if as_root is None else as_root)
+    loaded = Loaded(kept=kept, has=has, as_root=os.geteuid() == 0 if as_root is None else as_root)
     loaded.no_places = host.hard_links_problem()
     if (as_root is None and not host.can_mount()) or not (kept is None or "CAP_SYS_ADMIN" in kept):
         loaded.no_places = "the daemon has no CAP_SYS_ADMIN"
@@ -136,6 +139,13 @@ def _check(loaded: Loaded, one: Filter, owners: frozenset[int]) -> list[Fault]:
     if lacking := sorted(_needed(one, identity) - loaded.kept) if loaded.kept is not None else []:
         what = f"the daemon gives up {', '.join(lacking)}, which this needs"
         raise Fault("unusable", what, "add it to capabilities")
+    if missing := sorted(_needed(one, identity) - loaded.has) if loaded.has is not None else []:
+        # A warning: as root's own affair (a signal to a process of root's) it may work without.
+        what = (
+            f"the daemon was started without {', '.join(missing)}: this may be denied for that reason alone"
+        )
+        fault = Fault("unusable", what, "start it with these capabilities")
+        _add(loaded, Severity.WARNING, one.location.file, fault.at(one.location))
     return found
 
 

@@ -147,10 +147,18 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
     return Refused(reason.error, _MESSAGES[reason.error], str(reason), match.name, shown_to_all(matched))
 
 
-def load(settings: Settings, generation: int, *, as_root: bool | None = None) -> Policy:
+def load(
+    settings: Settings,
+    generation: int,
+    *,
+    as_root: bool | None = None,
+    capabilities: frozenset[int] | None = None,
+) -> Policy:
     """Read the filters and resolve every name. Raises ConfigurationError with all that is wrong.
 
-    `as_root`: as root would, whoever loads it and will run nothing; by default as this user.
+    `as_root`: as root would, whoever loads it and will run nothing; by default as this user. `capabilities`:
+    numbers of those that this process has, None if it will run nothing: filters that need others are warned
+    of.
     """
     owners = users.owners(settings)
     allowed_uids, allowed_gids = users.allowed(settings, owners)
@@ -163,7 +171,12 @@ def load(settings: Settings, generation: int, *, as_root: bool | None = None) ->
     kept = None if settings.capabilities is None else frozenset(settings.capabilities)
     if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
         raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")
-    loaded = files.load(settings.filters_path, owners, kept, as_root=as_root)
+    has = (
+        None
+        if capabilities is None
+        else frozenset(name for number, name in enumerate(CAPABILITIES) if number in capabilities)
+    )
+    loaded = files.load(settings.filters_path, owners, kept, as_root=as_root, has=has)
     exec_dirs = _exec_dirs(settings, owners, loaded.findings)
     _report(settings, loaded.findings)
     return Policy(

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.daemon.start import client_started
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, is_alive, wait_for
+from tests.security.test_hostile_descriptors import lingering
 
 NOBODY = 65534
 PATH = {"PATH": os.environ["PATH"]}
@@ -253,3 +254,146 @@ def test_a_control_socket_that_its_maker_makes_block(new_daemon: NewDaemon) -> N
             assert process.wait(20) == 0
         finally:
             process.kill()
+
+
+#: Becomes the command after it with keys, priorities and places of its own.
+PECULIAR = """
+import ctypes, os, sys
+call = ctypes.CDLL(None).syscall
+assert call(250, 1, b"rootwrap-test-ring") > 0
+assert call(251, 1, 0, 3 << 13) == 0
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+with open("/proc/self/oom_score_adj", "w") as file:
+    file.write("777")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+#: What a process has of that: its I/O priority, policy, processors, weight.
+TELL = """
+import ctypes, os
+print(ctypes.CDLL(None).syscall(252, 1, 0) >> 13, os.sched_getscheduler(0), len(os.sched_getaffinity(0)),
+      open("/proc/self/oom_score_adj").read().strip())
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
+def test_nothing_else_of_a_caller_of_sudo_stays(new_daemon: NewDaemon) -> None:
+    """What decision 0012 says of scheduling, memory and keys; the cgroup alone is the caller's."""
+    daemon = new_daemon("[Filters]\npython3: CommandFilter, /usr/bin/python3, root\n", start=False)
+    processors = len(os.sched_getaffinity(1))
+
+    def told() -> list[str]:
+        daemon.start()
+        with daemon.client() as client:
+            done = client.run(["/usr/bin/python3", "-I", "-c", TELL], check=True, text=True)
+        # A keyring is there as long as a process has it; commands have their own.
+        kept = "rootwrap-test-ring" in Path("/proc/keys").read_text()
+        daemon.stop()
+        (daemon.directory / "log").write_text("")
+        return [*done.stdout.split(), "theirs" if kept else "own"]
+
+    daemon.inside = [sys.executable, "-c", PECULIAR]
+    # Root's own choice stays, and the test sees it.
+    assert told() == ["3", str(os.SCHED_IDLE), "1", "777", "theirs"]
+    daemon.environ = {"SUDO_UID": str(NOBODY)}
+    assert told() == ["0", str(os.SCHED_OTHER), str(processors), "0", "own"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("audit", ["required", "best_effort"])
+def test_required_records_do_not_go_to_a_caller_of_sudo(new_daemon: NewDaemon, audit: str) -> None:
+    """Whose standard error may be /dev/null, or a file that is taken away."""
+    daemon = started_by_nobody(new_daemon)
+    daemon.configure(audit_file="", audit=audit)
+    for more in ([], ["--check"]):
+        with subprocess.Popen(
+            [*words(daemon), *more], env={**PATH, **daemon.environ}, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            if audit == "required":
+                assert "audit_file: " in process.stderr.read()
+                assert process.wait(30) == 78
+            elif more:
+                assert process.wait(30) == 0
+            else:
+                wait_for(lambda: os.path.exists(daemon.socket))
+                process.terminate()
+
+
+@contextlib.contextmanager
+def launched(daemon: Daemon) -> Iterator[tuple[socket.socket, "subprocess.Popen[bytes]"]]:
+    """A daemon that serves the other end of this socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(20)
+    with ours, subprocess.Popen(words(daemon), stdin=theirs.fileno()) as process:
+        theirs.close()
+        try:
+            yield ours, process
+        finally:
+            process.kill()
+
+
+def test_sockets_that_linger_do_not_hold_it(new_daemon: NewDaemon) -> None:
+    """Sent over descriptor 0 they are closed by the daemon, for as long as their sender says: socket(7)."""
+    with contextlib.ExitStack() as held, launched(new_daemon(start=False)) as (ours, process):
+        mine = [held.enter_context(lingering()) for _ in range(5)]
+        for one in mine:
+            socket.send_fds(ours, [b"c"], [one])
+            # The last copy is the daemon's.
+            os.close(one)
+        for _ in mine:
+            word, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+            assert word == b"+"
+            os.close(descriptors[0])
+        last = held.enter_context(lingering())
+        socket.send_fds(ours, [b"c"], [last])
+        os.close(last)
+        ours.close()
+        assert process.wait(20) == 0
+
+
+# Less than root has
+
+
+LESS = ["setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("groups", ["--keep-groups", "--groups=0,61111"])
+def test_root_of_a_container_with_one_capability(new_daemon: NewDaemon, groups: str) -> None:
+    """It starts, works, and says which filters may not."""
+    filters = (
+        "[Filters]\ntrue: CommandFilter, true, root\nother: CommandFilter, id, daemon\n"
+        "kill: KillFilter, root, sleep, -9\n"
+    )
+    daemon = new_daemon(filters, start=False)
+    daemon.inside = [*LESS[:1], groups, *LESS[1:]]
+    daemon.start()
+    with daemon.client() as client:
+        assert client.run(["true"]).returncode == 0
+    warned = [line for line in daemon.log.splitlines() if "was started without" in line]
+    assert any(":3:" in line and "CAP_SETUID" in line for line in warned)
+    assert any(":4:" in line and "CAP_SYS_PTRACE" in line for line in warned)
+    assert not any(":2:" in line for line in warned)
+    assert ("groups of the starter that cannot be left here: 61111" in daemon.log) == ("61111" in groups)
+
+
+@pytest.mark.root
+def test_one_that_is_not_root_keeps_its_capabilities(new_daemon: NewDaemon) -> None:
+    """They are ambient: what it goes on as would have none otherwise (capabilities(7))."""
+    daemon = new_daemon("[Filters]\ntrue: CommandFilter, true, daemon\n", start=False)
+    os.chown(daemon.directory, 1, -1)
+    daemon.configure(trusted_owners="0, 1", allowed_users="root", capabilities="CAP_NET_ADMIN")
+    kept = "+net_admin,+setpcap"
+    daemon.inside = [
+        *("setpriv", "--reuid=1", "--regid=1", "--clear-groups"),
+        *(f"--inh-caps={kept}", f"--ambient-caps={kept}"),
+    ]
+    (daemon.directory / "log").touch()
+    daemon.start()
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    assert int(effective.split()[1], 16) == 1 << 12
+    with daemon.client() as client:
+        assert client.run(["true"]).returncode == 0

@@ -13,6 +13,7 @@ import socket
 import sys
 import syslog
 import threading
+from dataclasses import replace
 from logging import handlers
 from types import TracebackType
 from typing import Final, Self
@@ -276,6 +277,13 @@ class Log:
 
 
 _LOST: Final = "%d log lines were lost before this one: their reader did not keep up"
+
+
+def check(settings: LogSettings) -> None:
+    """Try all but the file. Raises ConfigurationError."""
+    Formatter(settings)
+    for handler in _handlers(replace(settings, file="")):
+        handler.close()
 
 
 def _handlers(settings: LogSettings) -> list[logging.Handler]:

@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from rootwrap_daemon.daemon import handover, self_check
-from rootwrap_daemon.daemon.handover import Door, Handover
+from rootwrap_daemon.daemon.handover import Door, Handover, LogSettings
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.log import Log, prefixed, write
 from rootwrap_daemon.daemon.run import spawn
@@ -22,9 +23,10 @@ from rootwrap_daemon.daemon.run.instance import Instance, Reload
 from rootwrap_daemon.daemon.run.registry import Notes, Registry
 from rootwrap_daemon.daemon.serve import reload
 from rootwrap_daemon.daemon.serve.manager import Heart, Manager
+from rootwrap_daemon.daemon.serve.rehearsal import rehearse
 from rootwrap_daemon.daemon.serve.server import Server
 from rootwrap_daemon.daemon.serve.source import source
-from rootwrap_daemon.errors import Error
+from rootwrap_daemon.errors import ConfigurationError, Error
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy, load
@@ -47,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     log: Log | None = None
     try:
         self_check.check_code(host.base_owners())
-        log = Log(given.configured.log)
+        log = Log(_of_a_check(given.configured.log) if given.door is None else given.configured.log)
         log.write(given.configured.lines)
         return _check(given) if given.door is None else _serve(given, given.door)
     except Error as error:
@@ -62,16 +64,28 @@ def main(words: Sequence[str]) -> int:
 
 
 def _check(given: Handover) -> int:
-    """Do what a start does before it serves, and say what came of it."""
+    """Do what a start does before it serves, make nothing, and say what came of it."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handover.SIGNALS)
-    policy = _load(given, given.configured.settings, 1)
+    settings = given.configured.settings
+    policy = _load(given, settings, 1)
+    rehearse(settings, given.configured.log, policy.owners)
     counted = f"{len(policy.ruleset.filters)} filters, {len(policy.findings)} findings"
     print(f"{given.config_file}: {counted}{_whom(policy)}")
     return 0
 
 
+def _of_a_check(settings: LogSettings) -> LogSettings:
+    """To standard error, wherever log lines go otherwise."""
+    return replace(settings, stderr=True, file="", syslog="", journal=False)
+
+
 def _load(given: Handover, settings: Settings, generation: int) -> Policy:
-    return load(fit(settings, given.nofile), generation)
+    if given.by_another and not settings.audit_file and settings.audit == "required":
+        raise ConfigurationError(
+            "audit_file: the records would go to the standard error of the user who started this daemon: "
+            "name a file, or `journal`"
+        )
+    return load(fit(settings, given.nofile), generation, capabilities=self_check.capabilities())
 
 
 def _serve(given: Handover, door: Door) -> int:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from rootwrap_daemon.daemon.handover import Door
 from rootwrap_daemon.daemon.request import Peer, peer_of
+from rootwrap_daemon.daemon.serve.connection import without_waiting
 from rootwrap_daemon.errors import ConfigurationError
 
 #: Connections that may wait to be accepted; the kernel takes the smaller of this and net.core.somaxconn.
@@ -106,8 +107,11 @@ class Launched:
 
     def accept(self) -> Socket:
         """Our end of the next. Raises EOFError when the client is gone, BlockingIOError, OSError."""
-        # Said each time: whoever else has the socket can take O_NONBLOCK away from it.
-        if not self.socket.recv(1, socket.MSG_DONTWAIT):
+        # Descriptors that come with the message are closed as it is read.
+        with without_waiting():
+            # Said each time: whoever else has the socket can take O_NONBLOCK away from it.
+            word = self.socket.recv(1, socket.MSG_DONTWAIT)
+        if not word:
             raise EOFError
         ours: Socket | None = None
         try:

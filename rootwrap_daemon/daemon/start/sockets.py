@@ -12,6 +12,7 @@ import socket
 import stat
 from typing import Final
 
+from rootwrap_daemon.daemon import self_check
 from rootwrap_daemon.daemon.handover import Door
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
@@ -26,7 +27,7 @@ def bound(settings: Settings, owners: frozenset[int]) -> Door:
 
     Raises ConfigurationError.
     """
-    path = check(settings, owners)
+    path = _path(settings, owners)
     group = group_of(settings)
     lock = _lock(path)
     new = f"{path}.new"
@@ -66,8 +67,17 @@ def handed(descriptor: int, settings: Settings, owners: frozenset[int]) -> Door:
     return Door(kind="handed", descriptor=descriptor, place=path)
 
 
-def check(settings: Settings, owners: frozenset[int]) -> str:
-    """The real path of the socket, if one can be put there. Raises ConfigurationError."""
+def check(settings: Settings, owners: frozenset[int]) -> None:
+    """Look whether `bound` would work, and leave nothing. Raises ConfigurationError."""
+    path = _path(settings, owners)
+    try:
+        self_check.can_be_made(os.path.dirname(path))
+    except OSError as error:
+        raise ConfigurationError(f"socket_path: {path}: {error}") from error
+
+
+def _path(settings: Settings, owners: frozenset[int]) -> str:
+    """The real path of the socket, where nothing is in the way. Raises ConfigurationError."""
     path = _in_owned_directory(settings.socket_path, owners)
     if len(os.fsencode(path)) > _LONGEST:
         raise ConfigurationError(f"socket_path: {path}: longer than {_LONGEST} bytes: name a shorter path")

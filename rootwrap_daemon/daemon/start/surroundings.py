@@ -30,6 +30,14 @@ _PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_SET_TIMERSLACK: Final = 29
 #: Nanoseconds: what the first process begins with, and hands on (prctl(2)).
 _TIMERSLACK: Final = 50_000
+_KEYCTL_JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
+#: Numbers of asm/unistd.h; aarch64, riscv64, loongarch64 have the generic ones.
+_GENERIC: Final = {"keyctl": 219, "ioprio_set": 30, "set_mempolicy": 237}
+_SYSTEM_CALLS: Final = {
+    "x86_64": {"keyctl": 250, "ioprio_set": 251, "set_mempolicy": 238},
+    "ppc64le": {"keyctl": 271, "ioprio_set": 273, "set_mempolicy": 261},
+    "s390x": {"keyctl": 280, "ioprio_set": 282, "set_mempolicy": 270},
+}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -50,6 +58,7 @@ def settle(nofile: int, *, by_another: bool) -> int:
     if by_another:
         _lift_limits()
         _keep_time()
+        _keep_place()
         _leave_terminal()
     os.environ.clear()
     os.chdir("/")
@@ -97,10 +106,33 @@ def _keep_time() -> None:
     for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
         # One that is set goes through exec, and would end this process with its commands running on.
         signal.setitimer(timer, 0)
+    # Root of a container may not do all of it; then it may not have been changed much.
     with contextlib.suppress(PermissionError):
-        # Root of a container may not; then it may not have been changed much.
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, os.sched_getaffinity(1))
+    # None of its own: it follows the nice value again (ioprio_set(2)).
+    _system_call("ioprio_set", 1, 0, 0)
+
+
+def _keep_place() -> None:
+    """Have a session keyring of root's, memory from anywhere, and the usual weight when it is short.
+
+    With the starter's keyring a command of root's would look for keys in it (mount.cifs, cryptsetup), and add
+    its own there: session-keyring(7).
+    """
+    _system_call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0)
+    _system_call("set_mempolicy", 0, 0, 0)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("0")
+
+
+def _system_call(name: str, *arguments: int) -> None:
+    """Make a call that the C library has no function for; where it fails there is nothing to leave behind."""
+    numbers = _SYSTEM_CALLS.get(os.uname().machine, _GENERIC)
+    _libc.syscall(ctypes.c_long(numbers[name]), *map(ctypes.c_ulong, arguments))
 
 
 def _leave_terminal() -> None:
@@ -126,10 +158,10 @@ def _own_groups() -> None:
     try:
         os.setgroups(groups)
     except PermissionError:
-        # A user namespace made by a plain user forbids the call for good (user_namespaces(7)).
-        with open("/proc/self/setgroups", encoding="ascii") as file:
-            if file.read().strip() != "deny":
-                raise
+        # Without CAP_SETGID, as in a container; or in a user namespace that a plain user made, which forbids
+        # the call for good (user_namespaces(7)).
+        if more := sorted(set(os.getgroups()) - set(groups)):
+            LOG.warning("groups of the starter that cannot be left here: %s", " ".join(map(str, more)))
 
 
 def _bound_capabilities(kept: Collection[int]) -> None:
