@@ -59,17 +59,16 @@ static _Noreturn void fail(char step, long result) {
         CALL(exit_group, 126, 0, 0, 0, 0);
 }
 
-/* The number that `*text` begins with, and what follows it; -EINVAL in `*result` if there is none. */
+/* The number that `*text` begins with, which then is what follows it; -EINVAL in `*result` if there is none. */
 static uint64_t number(const char **text, unsigned base, long *result) {
     uint64_t value = 0;
     const char *begin = *text;
-    for (;; ++*text) {
-        unsigned digit = **text >= 'a' ? **text - 'a' + 10u : **text <= '9' ? **text - 0u - '0' : base;
+    for (unsigned digit;; ++*text, value = value * base + digit) {
+        digit = **text >= 'a' ? **text - 'a' + 10u : **text <= '9' ? **text - 0u - '0' : base;
         if (digit >= base)
             break;
         if (value > (UINT64_MAX - digit) / base)
             *result = -EINVAL;
-        value = value * base + digit;
     }
     *result = *text == begin ? -EINVAL : *result;
     return value;
@@ -85,9 +84,9 @@ static long nosymfollow(const char *directory) {
     static int unshared;
     /* struct mount_attr: set, clear, propagation, userns_fd; MOUNT_ATTR_NOSYMFOLLOW. The flags that it has stay. */
     uint64_t attributes[4] = {0x00200000, 0, 0, 0};
-    long result = unshared++ ? 0 : CALL(unshare, CLONE_NEWNS, 0, 0, 0, 0);
+    long result = unshared ? 0 : CALL(unshare, CLONE_NEWNS, 0, 0, 0, 0);
     /* Private, not slave: what somebody mounts below it meanwhile (fusermount(1)) would lack the flag. */
-    if (!result && unshared == 1)
+    if (!result && !unshared++)
         result = CALL(mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
     if (!result)
         result = CALL(mount, directory, directory, NULL, MS_BIND, NULL);

@@ -5,6 +5,7 @@ import os
 import platform
 import select
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -347,3 +348,18 @@ def test_a_shim_that_others_can_change_is_not_used(tmp_path: Path, monkeypatch: 
         os.chown(mine, uid, 0)
         mine.chmod(mode)
         assert (shim.native.__wrapped__() is not None) == found
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("G1,x", "G,", "H", "H-1", "H4294967295", "U 1", "L7", "L7=", "L7=1x", "L99=1", "K9", "K", "Z", ""),
+        *("BF", "Bxyz", "B1ffffffffffffffff", "S99", "M/none", "M"),
+    ],
+)
+def test_a_word_that_the_shim_cannot_do_ends_it(way: str, word: str) -> None:
+    become = shim.native()
+    if become is None:
+        pytest.skip("the tools judge their own words")
+    done = subprocess.run([become, word, "--", "/bin/echo", "ran"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (126, b"", b"")

@@ -32,7 +32,7 @@ _KEYCTL: Final = {
     "loongarch64": 219,
     "ppc64le": 271,
     "s390x": 280,
-}
+}.get(os.uname().machine)
 _JOIN_SESSION_KEYRING: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _CAPABILITY_VERSION_3: Final = 0x20080522
@@ -251,8 +251,7 @@ def _join_new_keyring() -> None:
     It is looked at first whenever the kernel needs a key, and what a command of one user puts there must not
     be found by that of another. Raises OSError.
     """
-    number = _KEYCTL.get(os.uname().machine)
-    if number is not None and _libc.syscall(number, _JOIN_SESSION_KEYRING, None) < 0:
+    if _KEYCTL is not None and _libc.syscall(_KEYCTL, _JOIN_SESSION_KEYRING, None) < 0:
         failed = ctypes.get_errno()
         # Not built into this kernel, or kept from this container and so from its commands.
         if failed not in (errno.ENOSYS, errno.EPERM, errno.EACCES):
