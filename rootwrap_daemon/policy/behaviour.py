@@ -27,6 +27,10 @@ RESOLVES: Final = frozenset(
     umount
     """.split()
 )
+#: Programs whose inner command sees another tree: what a path means there cannot be said here.
+OTHER_TREE: Final = frozenset(
+    "bwrap chroot docker lxc-attach machinectl nsenter podman systemd-nspawn unshare".split()
+)
 #: Whatever they are given, they do as the one who gives it says: there is nothing to protect.
 ANYTHING: Final = frozenset(("privsep-helper",))
 

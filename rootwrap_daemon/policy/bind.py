@@ -31,10 +31,6 @@ from rootwrap_daemon.policy import behaviour, executables, host, places
 
 #: Descriptors that are held while one command runs; the daemon needs some itself.
 MAX_DESCRIPTORS: Final = 64
-#: Programs whose inner command sees another tree: what a path means there cannot be said here.
-_OTHER_TREE: Final = frozenset(
-    "bwrap chroot docker lxc-attach machinectl nsenter podman systemd-nspawn unshare".split()
-)
 
 
 class Surroundings(Protocol):
@@ -251,7 +247,7 @@ def _paths(
     on.
     """
     programs = [plan.program.name, *(word.name for word in plan.arguments if isinstance(word, Program))]
-    elsewhere = len(programs) > 1 and places.last(plan.program.name) in _OTHER_TREE
+    elsewhere = len(programs) > 1 and places.last(plan.program.name) in behaviour.OTHER_TREE
     judged = len(plan.arguments) - plan.free
     words: dict[int, str] = {}
     below: dict[str, str] = {}
@@ -310,6 +306,8 @@ def _places(word: str, cwd: str, chained: bool, around: _Around) -> dict[str, st
     found = {}
     for path in places.paths_in(word, cwd):
         if chained and places.is_in(path, places.KERNEL_TREES):
+            # The inner command may see others of these trees; in them no name is somebody's to change.
+            places.check_process(path)
             continue
         walked = places.walk(path, around.owners, around.seen)
         if walked.place is not None:

@@ -23,6 +23,9 @@ KERNEL_TREES: Final = ("/proc", "/sys")
 WITHOUT_LINKS: Final = ("/proc/sys", "/proc/net", "/proc/self/net", "/proc/irq")
 #: Entries of /proc that lead to the process that looks.
 _OF_THE_LOOKER: Final = frozenset(("self", "thread-self", "net", "mounts"))
+#: What below a process is a link that leads where no text says, or has such links.
+_OF_A_PROCESS: Final = frozenset(("cwd", "exe", "fd", "map_files", "ns", "root", "task"))
+_OWN_STREAM = re.compile("/proc/(self|thread-self)/fd/[012]", re.ASCII)
 #: Trees in which the entries of a directory are links that the system made to objects of the same tree.
 _LINK_TREES: Final = ("/dev", "/sys")
 #: Links that every distribution has: another beginning for the same directory.
@@ -81,6 +84,7 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
             continue
         here = f"{real}/{part}"
         if real == "/proc" and part in _OF_THE_LOOKER:
+            check_process(_joined(here, pending))
             return Walked(_joined(here, pending), None, None)
         status = known.get(here) or _lstat(here)
         if status is None:
@@ -95,6 +99,9 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         if not is_link:
             real = here
             continue
+        if real.startswith("/proc/"):
+            # Its text is not where it leads: proc_pid_root(5).
+            raise UntrustedPath(f"{here} leads to what a process has")
         links += 1
         if links > MAX_LINKS:
             raise UntrustedPath("too many links")
@@ -107,11 +114,25 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
     real = real or "/"
     # A program may go into it.
-    is_place = status is not None and stat.S_ISDIR(status.st_mode) and not is_fixed(status, owners)
-    return Walked(real, real if is_place else None, status)
+    if status is not None and stat.S_ISDIR(status.st_mode) and real != "/" and not is_fixed(status, owners):
+        return Walked(real, real, status)
+    return Walked(real, None, status)
+
+
+def check_process(path: str) -> None:
+    """Raise UntrustedPath for a path, as text, through a link to what a process has open, or with `..`.
+
+    Such a link leads past every directory on the way: to what is not looked at, in another tree perhaps.
+    """
+    parts = _parts(path)
+    if ".." in parts or (_OF_A_PROCESS & set(parts[2:]) and not _OWN_STREAM.fullmatch(path)):
+        raise UntrustedPath(f"{path} leads to what a process has")
 
 
 def _below(place: str, path: str, pending: list[str]) -> Walked:
+    if place == "/":
+        # No mount over it is seen by a process that has it as its root already.
+        raise UntrustedPath("others can change what is in /")
     if ".." in pending:
         raise UntrustedPath(f"`..` below {place}, where others can move directories")
     return Walked(_joined(path, pending), place, None)
@@ -240,7 +261,7 @@ def _parts(path: str) -> list[str]:
 
 # A path begins a word, or stands behind a character that no path component usually has (`of=/x`, `-o,dir=/x`,
 # `file:/x`), or behind an option of one letter (`-C/x`).
-_BEGINNING = re.compile(r"(?<![\w./~+%-])/|(?<=^-\w)/", re.ASCII)
+_BEGINNING = re.compile(r"(?<![\w./-])/|(?<=^-)/|(?<=^-\w)/", re.ASCII)
 _END = re.compile(r"[\s,:;=|'\")\]}]")
 
 
@@ -251,21 +272,25 @@ def last(path: str) -> str:
 
 def has_path(word: str) -> bool:
     """True if a program may read an absolute path in `word`."""
-    return _BEGINNING.search(word) is not None
+    return _BEGINNING.search(word) is not None or (word.startswith("-") and "/" in word)
 
 
 def paths_in(word: str, cwd: str) -> Iterator[str]:
     """Every path that a program which starts in `cwd` may read in `word`: rather one too many."""
+    short = word.startswith("-") and not word.startswith("--")
     if "/" in word:
         for beginning in _BEGINNING.finditer(word):
             path = word[beginning.start() :]
             yield path
             if end := _END.search(path):
                 yield path[: end.start()]
+        if short:
+            # Behind several options of one letter: -xf/srv/x.
+            yield word[word.index("/") :]
     elif cwd == "/":
         # A name in /, which root alone makes.
         return
-    for text in (word, word.partition("=")[2]):
+    for text in (word, word.partition("=")[2], word[2:] if short else ""):
         if text and not text.startswith(("/", "-")):
             yield f"{cwd}/{text}"
 

@@ -15,7 +15,7 @@ import pytest
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
-from rootwrap_daemon.policy import executables
+from rootwrap_daemon.policy import executables, places
 from rootwrap_daemon.policy.bind import Bound, BoundExec, BoundRead, BoundSignal, NotBound
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.conftest import StartSleeper
@@ -148,6 +148,12 @@ def test_paths_of_words(tools: Path) -> None:
         ("-C{base}/sub", "-C.*", "base"),
         ("-oa,dir={base}/a", ".*", "base"),
         ("lower={plain},upper={base}/a", ".*", "base"),
+        ("-xf{base}/a", ".*", "base"),
+        ("-Irel,{base}/a", ".*", "base"),
+        ("-C{relative}/a", ".*", "base"),
+        ("%{base}/a", ".*", "base"),
+        ("+{base}/a", ".*", "base"),
+        ("file://{base}/a", ".*", "base"),
         ("{base}:/mnt", ".*", "base"),
         ("host:{base}/a", ".*", "base"),
         ("{tools}/to_base/a", ".*", "base"),
@@ -230,13 +236,58 @@ def test_another_tree_of_an_inner_command(tools: Path) -> None:
         ("PathFilter, cat, root, /proc/net", ["cat", "/proc/net/dev"]),
         ("PathFilter, cat, root, /proc/sys/net", ["cat", "/proc/sys/net/ipv4/conf/x/rp_filter"]),
         ("ArgvFilter, cat, root, {path=/proc/self/net}", ["cat", "/proc/self/net/./dev"]),
-        ("RegExpFilter, cat, root, cat, .*", ["cat", "/proc/self/cwd/x"]),
+        ("RegExpFilter, cat, root, cat, .*", ["cat", "/proc/self/status"]),
+        ("RegExpFilter, cat, root, cat, .*", ["cat", "/proc/self/fd/0"]),
+        ("RegExpFilter, cat, root, cat, .*", ["cat", "/sys/class/net/x/mtu"]),
     ],
 )
 def test_what_depends_on_who_looks_is_handed_on_as_it_is(line: str, words: list[str]) -> None:
     with bound(BoundExec, [NICE, f"x: {line}"], "nice", *words) as found:
         assert found.argv[2:] == tuple(word.replace("/./", "/") for word in words[1:])
         assert found.nosymfollow == ()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("/proc/self/root/etc/x", "/proc/self/cwd/x", "/proc/thread-self/root/x", "/proc/1/root/etc/x"),
+        *("/proc/self/task/1/root/x", "/proc/self/fd/5", "/proc/self/fd/0/x", "/proc/net/../root/x"),
+        *(
+            "/proc/self/../1/root/x",
+            "of=/proc/self/root/x",
+            "-xf/proc/self/root/x",
+            "/dev/fd/5",
+            "//proc/self/root/x",
+        ),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["nice"]])
+def test_no_word_through_what_a_process_has(word: str, words: list[str]) -> None:
+    """It would lead past every directory on the way."""
+    refused(
+        Denied,
+        "leads to what a process has",
+        [NICE, "x: RegExpFilter, cat, root, cat, .*"],
+        *words,
+        "cat",
+        word,
+    )
+
+
+def test_no_inner_word_out_of_a_tree_of_the_kernel(tools: Path) -> None:
+    for tree in ("/proc", "/sys"):
+        lines = [NICE, "x: RegExpFilter, cat, root, cat, .*"]
+        refused(Denied, "leads to", lines, "nice", "cat", f"{tree}/..{tools}/base/a")
+    for word in ("/dev/stdin", "/proc/self/fd/1"):
+        bound(BoundExec, ["x: RegExpFilter, cat, root, cat, .*"], "cat", word).close()
+
+
+def test_the_root_is_no_place(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mount over / is seen by a process that has it as its root already."""
+    monkeypatch.setattr(places, "is_fixed", lambda status, owners: False)
+    monkeypatch.setattr(places, "is_sticky", lambda status, owners: False)
+    for line in ("RegExpFilter, cat, root, cat, .*", f"PathFilter, cat, root, {tools}/base"):
+        refused(Denied, "what is in /$", [f"x: {line}"], "cat", f"{tools}/base/a")
 
 
 @pytest.mark.parametrize("base", ["/proc", "/proc/self", "/proc/1"])
