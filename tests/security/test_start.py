@@ -397,3 +397,21 @@ def test_one_that_is_not_root_keeps_its_capabilities(new_daemon: NewDaemon) -> N
     assert int(effective.split()[1], 16) == 1 << 12
     with daemon.client() as client:
         assert client.run(["true"]).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_no_word_of_a_file_that_root_alone_may_read(new_daemon: NewDaemon, arguments: list[str]) -> None:
+    """Through sudo any file can be named as the configuration, and an error would quote it."""
+    daemon = new_daemon(start=False)
+    for text in ("root:$6$hunter2:19000:\n", "[DEFAULT]\nhunter2 = hunter2\n", "[hunter2]\nx = hunter2\n"):
+        daemon.config.write_text(text)
+        done = subprocess.run(
+            [*words(daemon), *arguments],
+            env={**PATH, "SUDO_UID": str(NOBODY)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 78
+        assert str(daemon.config) in done.stderr
+        assert "hunter2" not in done.stdout + done.stderr

@@ -49,6 +49,8 @@ def main(words: Sequence[str]) -> int:
     log: Log | None = None
     try:
         self_check.check_code(host.base_owners())
+        # Before the first thread, which would keep what is given up here; the log has one.
+        spawn.prepare()
         log = Log(_of_a_check(given.configured.log) if given.door is None else given.configured.log)
         log.write(given.configured.lines)
         return _check(given) if given.door is None else _serve(given, given.door)
@@ -94,7 +96,6 @@ def _serve(given: Handover, door: Door) -> int:
     policy = _load(given, settings, 1)
     audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
     instance = Instance(policy, audit, Registry(_notes(settings, policy.owners)), given.version)
-    spawn.prepare()
     server = Server(source(door), instance)
     manager = Manager(given.notify)
 
