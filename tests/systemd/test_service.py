@@ -118,8 +118,7 @@ def test_broken_filters_at_a_reload(machine: Machine, install: Install) -> None:
     path = "/etc/rootwrap-daemon/netagent.filters.d/test.filters"
     machine.write(path, with_filter("bad: NoSuchFilter, true, root"))
     # Whoever reloads is told, and the daemon has nothing to say of it.
-    with pytest.raises(subprocess.CalledProcessError):
-        machine.systemctl("reload", service)
+    assert machine.run("systemctl", "reload", service, check=False).returncode == 1
     assert machine.show(service, "StatusText") == "Serving: 7 filters of generation 1"
     machine.systemctl("kill", "--kill-whom=main", "-s", "HUP", service)
     kept = "NOT reloaded, the rules of generation 1 stay in force: "
