@@ -14,7 +14,7 @@ from rootwrap_daemon.filters.base import Filter, Warn, basename, program_of, run
 from rootwrap_daemon.filters.finding import Fault, Location
 from rootwrap_daemon.filters.ini import Entry
 from rootwrap_daemon.filters.patterns import Clock
-from rootwrap_daemon.filters.values import ExecPlan, Options, Plan, Program, Request
+from rootwrap_daemon.filters.values import ExecPlan, Options, Plan, ProcessOf, Program, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,10 @@ class ArgvFilter(Filter):
         return found
 
     def uses(self, option: str) -> bool:
+        if option in ("target_user", "started_by", "namespaces"):
+            # Any number shows what is made of it.
+            made = [make("1") for make in self.pattern.makes.values()]
+            return any(isinstance(word, ProcessOf) for word in made)
         return option != "opens_paths" or len(self.pattern.after) > 1
 
     def match(self, request: Request, clock: Clock) -> Plan | None:

@@ -52,6 +52,8 @@ EXECUTES: Final = COMMANDS | CHAINS
 #: Kinds whose words may be paths, each of which they allow or not.
 JUDGED: Final = COMMANDS - {"CommandFilter", "IpFilter"}
 KILL: Final = frozenset(("KillFilter",))
+#: Kinds whose words can be the numbers of processes.
+PROCESSES: Final = KILL | {"ArgvFilter"}
 READ: Final = frozenset(("ReadFileFilter",))
 
 
@@ -255,8 +257,9 @@ OPTIONS: Final = {
         Option(
             "audit", _chosen("audit_argv", {"argv": True, "no-argv": False}), EXECUTES | KILL | READ, "record"
         ),
-        Option("target_user", _name("target_user"), KILL, "bind"),
-        Option("started_by", _chosen("started_by_us", {"self": True, "anybody": False}), KILL, "bind"),
+        Option("target_user", _name("target_user"), PROCESSES, "bind"),
+        Option("started_by", _chosen("started_by_us", {"self": True, "anybody": False}), PROCESSES, "bind"),
+        Option("namespaces", _chosen("any_namespace", {"own": False, "any": True}), PROCESSES, "bind"),
         Option("signals", _signals, EXECUTES, "run"),
         Option("on_stop", _chosen("on_stop_leave", {"end": False, "leave": True}), EXECUTES, "run"),
     )

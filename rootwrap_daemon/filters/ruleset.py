@@ -20,7 +20,6 @@ from rootwrap_daemon.filters.values import (
     Options,
     Reason,
     Request,
-    SignalPlan,
 )
 
 
@@ -145,9 +144,6 @@ def _refusal(options: Options, request: Request) -> Reason | None:
 def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
     """The match with what the options add to its plan."""
     plan, options = match.plan, match.options
-    if isinstance(plan, SignalPlan) and (options.target_user or options.started_by_us):
-        which = replace(plan, target_user=options.target_user, started_by_us=options.started_by_us)
-        return replace(match, plan=which)
     if not isinstance(plan, ExecPlan):
         return match
     if not env and not options.set_env:

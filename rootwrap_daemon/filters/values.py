@@ -78,8 +78,6 @@ class SignalPlan:
     signal: int
     program: Program
     run_as: str
-    target_user: str | None = None
-    started_by_us: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +101,9 @@ class Options:
     what a command of another user has. `limits`: names of prlimit(1) and numbers.
     `opens_paths`: the program opens the paths that it is given, resolves no link itself, mounts nothing.
     `sanitize`: take secrets out of the output. `audit_argv`: do records show the words? `target_user`,
-    `started_by_us`: which processes a KillFilter may hit. `signals`: the numbers of those that a client may
-    send to a command whose descriptors it passed. `on_stop_leave`: does such a command outlive the daemon?
+    `started_by_us`, `any_namespace`: which processes are meant. `signals`: the numbers of those that a
+    client may send to a command whose descriptors it passed. `on_stop_leave`: does such a command outlive
+    the daemon?
     `no_new_privs`: None for every user but root.
     """
 
@@ -126,6 +125,7 @@ class Options:
     audit_argv: bool = True
     target_user: str | None = None
     started_by_us: bool = False
+    any_namespace: bool = False
     signals: frozenset[int] | None = None
     on_stop_leave: bool = False
 

@@ -7,13 +7,13 @@ closed. A question that the host did not answer is InternalError, never a refusa
 import contextlib
 import errno
 import os
-import select
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone, TooLarge
 from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.values import (
     Beneath,
@@ -27,7 +27,7 @@ from rootwrap_daemon.filters.values import (
     SignalPlan,
     Word,
 )
-from rootwrap_daemon.policy import behaviour, executables, host, places
+from rootwrap_daemon.policy import behaviour, executables, host, places, processes
 
 #: Descriptors that are held while one command runs; the daemon needs some itself.
 MAX_DESCRIPTORS: Final = 64
@@ -44,6 +44,7 @@ class Surroundings(Protocol):
     def identities(self) -> dict[tuple[str, str | None], host.Identity]: ...
     @property
     def no_places(self) -> str | None: ...
+    def admits(self, peer: processes.User) -> bool: ...
 
 
 class NotBound(Exception):
@@ -126,6 +127,7 @@ class _Around:
     owners: frozenset[int]
     identities: dict[tuple[str, str | None], host.Identity]
     no_places: str | None
+    may_ask: Callable[[processes.User], bool]
     seen: host.Seen
 
 
@@ -136,7 +138,12 @@ def bind(match: Match, policy: Surroundings, *, seen: host.Seen | None = None) -
     """
     plan = match.plan
     around = _Around(
-        policy.exec_dirs, policy.owners, policy.identities, policy.no_places, seen or host.Seen()
+        policy.exec_dirs,
+        policy.owners,
+        policy.identities,
+        policy.no_places,
+        policy.admits,
+        seen or host.Seen(),
     )
     if isinstance(plan, ExecPlan):
         return _bind_exec(plan, match.options, around)
@@ -171,11 +178,12 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
                 argv.append(_executable(word, around).path)
             elif isinstance(word, ProcessOf):
                 if len(descriptors) == MAX_DESCRIPTORS:
-                    raise NotBound(Denied, f"more than {MAX_DESCRIPTORS} words that are processes")
+                    raise NotBound(TooLarge, f"more than {MAX_DESCRIPTORS} words that are processes")
                 # Held until the command is over: that it is this process can be said of now, that its number
                 # is not given to another before the command uses it cannot; a KillFilter can.
                 program = _executable(Program(word.program), around)
-                descriptors.append(_open_process(word.pid, program, around))
+                wanted = processes.Wanted(program, options, around.owners, around.may_ask)
+                descriptors.append(_open_process(word.pid, wanted, around))
                 opened.callback(os.close, descriptors[-1])
                 argv.append(str(word.pid))
             else:
@@ -332,17 +340,13 @@ def _fixed(word: FixedPath, around: _Around) -> str:
 
 def _bind_signal(plan: SignalPlan, options: Options, around: _Around) -> BoundSignal:
     program = _executable(plan.program, around)
-    pidfd = _open_process(plan.pid, program, around)
+    pidfd = _open_process(plan.pid, processes.Wanted(program, options, around.owners), around)
     try:
-        if plan.target_user and host.user_number(plan.target_user) != host.process_user(plan.pid)[0]:
-            raise NotBound(Denied, f"process {plan.pid} is not {plan.target_user}'s")
-        if plan.started_by_us and not host.is_descendant(plan.pid):
-            raise NotBound(Denied, f"process {plan.pid} was not started here")
         identity = around.identities[plan.run_as, options.group]
         if not identity.is_current and identity.uid not in host.process_user(plan.pid):
             raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")
         # Alive now means that the number meant this process all the while.
-        if _has_ended(pidfd):
+        if processes.has_ended(pidfd):
             raise NotBound(ProcessGone, f"process {plan.pid} ended while it was looked at")
     except ProcessLookupError as error:
         os.close(pidfd)
@@ -356,31 +360,14 @@ def _bind_signal(plan: SignalPlan, options: Options, around: _Around) -> BoundSi
     return BoundSignal((pidfd,), pidfd, plan.pid, plan.signal)
 
 
-def _open_process(pid: int, program: executables.Executable, around: _Around) -> int:
-    """A pidfd of a process that runs this program, and is none that a client may ever name."""
+def _open_process(pid: int, wanted: processes.Wanted, around: _Around) -> int:
+    """A pidfd of a process that is meant, and is none that a client may ever name."""
     try:
-        if pid in around.seen.ancestors():
-            raise NotBound(Denied, f"{pid} is the daemon, an ancestor of it, or pid 1")
-        # From here on the number may be reused; the descriptor stays with the one process.
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError as error:
-        raise NotBound(ProcessGone, f"no process {pid}: {error}") from error
-    except OSError as error:
-        raise _not_bound(error, f"no process {pid}: {error}") from error
-    if not executables.runs_program(pid, program, around.owners):
-        # A zombie runs nothing any more.
-        gone = _has_ended(pidfd)
-        os.close(pidfd)
-        if gone:
-            raise NotBound(ProcessGone, f"process {pid} has ended")
-        raise NotBound(Denied, f"process {pid} does not run {program.path}")
-    return pidfd
-
-
-def _has_ended(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
+        return processes.open_process(pid, wanted, around.seen.ancestors())
+    except (processes.Gone, ProcessLookupError) as error:
+        raise NotBound(ProcessGone, str(error)) from error
+    except (processes.NotMeant, host.Unsure, OSError) as error:
+        raise _not_bound(error, f"process {pid}: {error}") from error
 
 
 def _bind_read(plan: ReadPlan, around: _Around) -> BoundRead:

@@ -18,6 +18,7 @@ from rootwrap_daemon.errors import (
     ExecutableNotFound,
     InternalError,
     ProcessGone,
+    TooLarge,
 )
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
@@ -108,6 +109,7 @@ _MESSAGES = {
     ExecutableNotFound: "the program is not available on this host",
     InternalError: "this host could not be looked at; try again",
     ProcessGone: "the process has ended",
+    TooLarge: "more words that are processes than one command can have",
 }
 
 

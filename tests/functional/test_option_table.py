@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 #: What both filters of a chain must say.
 SAME = ("group", "capabilities", "cwd", "umask", "no_new_privs")
 #: Seen elsewhere: paths in test_options, processes in test_kill, the stop of a daemon in test_popen.
-ELSEWHERE = ("opens_paths", "target_user", "started_by", "on_stop")
+ELSEWHERE = ("opens_paths", "target_user", "started_by", "namespaces", "on_stop")
 PAIRS = [
     (name, kind)
     for name, row in OPTIONS.items()

@@ -207,6 +207,9 @@ class _Policy:
         self.no_places: str | None = None
         self.identities: dict[tuple[str, str | None], host.Identity] = {("root", None): host.identity("root")}
 
+    def admits(self, peer: object) -> bool:
+        return False
+
 
 def test_number_used_again_between_check_and_signal() -> None:
     last = Path("/proc/sys/kernel/ns_last_pid")

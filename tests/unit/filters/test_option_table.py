@@ -45,6 +45,7 @@ VALUES = {
     "audit": "no-argv",
     "target_user": "nobody",
     "started_by": "self",
+    "namespaces": "any",
     "signals": "none",
     "on_stop": "leave",
 }
@@ -54,6 +55,9 @@ USELESS = [
     ("x: EnvFilter, ls, root, A=", "max_word"),
     ("x: EnvFilter, env, root, A=, ls", "opens_paths"),
     ("x: ArgvFilter, rm, root", "opens_paths"),
+    ("x: ArgvFilter, rm, root, {path=/srv}", "target_user"),
+    ("x: ArgvFilter, kill, root, {int}", "started_by"),
+    ("x: ArgvFilter, kill, root", "namespaces"),
 ]
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone, TooLarge
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import executables, places
@@ -368,7 +368,7 @@ def test_as_many_descriptors_as_the_daemon_can_hold(tools: Path, start_sleeper: 
     with bound(BoundExec, lines, "tool", *[pid] * 64) as found:
         assert len(found.descriptors) == 64
     before = os.listdir("/proc/self/fd")
-    refused(Denied, "more than 64 words", lines, "tool", *[pid] * 65)
+    refused(TooLarge, "more than 64 words", lines, "tool", *[pid] * 65)
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -488,7 +488,7 @@ def test_no_signal_to_a_process_that_ended_meanwhile(
         return found
 
     monkeypatch.setattr(executables, "runs_program", end_it)
-    refused(ProcessGone, "ended while it was looked at", KILL, "kill", "-9", str(pid))
+    refused(ProcessGone, "ended", KILL, "kill", "-9", str(pid))
 
 
 def test_no_signal_to_a_thread() -> None:

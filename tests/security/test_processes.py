@@ -1,0 +1,162 @@
+"""Which processes the words of a request can name: no program's name is taken for somebody's identity."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.client import Client
+from rootwrap_daemon.errors import Denied, ProcessGone
+from tests.real_daemon import Daemon, NewDaemon, daemons, wait_for
+
+pytestmark = pytest.mark.root
+
+AGENT = 65534
+TAIL = ["/usr/bin/tail", "-f", "/dev/null"]
+FILTERS = """\
+[Filters]
+show: ArgvFilter, echo, root, {pid=/usr/bin/tail}
+of_agent: ArgvFilter, echo, root, agent, {pid=/usr/bin/tail}
+of_root: ArgvFilter, echo, root, root, {pid=/usr/bin/tail}
+any: ArgvFilter, echo, root, any, {pid=/usr/bin/tail}
+ours: ArgvFilter, echo, root, ours, {pid=/usr/bin/tail}
+kill: KillFilter, root, /usr/bin/tail, -CONT
+kill_any: KillFilter, root, /usr/bin/tail, -URG
+[of_agent]
+target_user = nobody
+[of_root]
+target_user = root
+[any]
+namespaces = any
+target_user = nobody
+[ours]
+started_by = self
+[kill_any]
+namespaces = any
+"""
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with daemons() as new:
+        yield new(FILTERS, allowed_users="root, nobody")
+
+
+@contextlib.contextmanager
+def running(*argv: str, user: int = 0, program: str = "/tail") -> Iterator[int]:
+    """The number of a process, once it has become this program."""
+    process = subprocess.Popen(argv, user=user, group=user, extra_groups=[], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{process.pid}/exe").endswith(program))
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def verdicts(client: Client, pid: int) -> set[str]:
+    """Which of the filters means this process."""
+    found = {}
+    for name, words in (
+        ("show", ["echo"]),
+        ("of_agent", ["echo", "agent"]),
+        ("of_root", ["echo", "root"]),
+        ("any", ["echo", "any"]),
+        ("ours", ["echo", "ours"]),
+        ("kill", ["kill", "-CONT"]),
+        ("kill_any", ["kill", "-URG"]),
+    ):
+        try:
+            found[name] = client.run([*words, str(pid)]).returncode == 0
+        except Denied:
+            found[name] = False
+    return {name for name, meant in found.items() if meant}
+
+
+@pytest.mark.parametrize(
+    ("before", "user", "meant"),
+    [
+        pytest.param([], 0, {"show", "of_root", "kill", "kill_any"}, id="of root"),
+        # Its user can make it do anything, without another namespace, too.
+        pytest.param([], AGENT, {"of_agent", "any", "kill", "kill_any"}, id="of the agent"),
+        pytest.param([], 1, {"show", "kill", "kill_any"}, id="of a third user"),
+        pytest.param(["unshare", "-m"], 0, {"kill", "kill_any"}, id="root's mounts"),
+        pytest.param(["unshare", "-n"], 0, {"show", "of_root", "kill", "kill_any"}, id="another network"),
+        pytest.param(["unshare", "-U"], 0, {"kill_any"}, id="another user namespace, of root"),
+        pytest.param(["unshare", "-Ur"], AGENT, {"any", "kill_any"}, id="another user namespace"),
+        pytest.param(["unshare", "-Urm"], AGENT, {"any", "kill_any"}, id="with mounts of its own"),
+    ],
+)
+def test_whose_process(daemon: Daemon, before: list[str], user: int, meant: set[str]) -> None:
+    with running(*before, *TAIL, user=user) as pid, daemon.client() as client:
+        assert verdicts(client, pid) == meant
+
+
+def test_a_command_does_not_enter_what_the_agent_has_mounted(new_daemon: NewDaemon) -> None:
+    """nsenter into a process of the agent's would run its file as root."""
+    daemon = new_daemon(
+        "[Filters]\nx: ArgvFilter, nsenter, root, -t, {pid=/usr/bin/tail}, -m, uptime\n",
+        allowed_users="root, nobody",
+    )
+    own = daemon.directory / "own"
+    own.write_text("#!/bin/sh\nid -u\n")
+    own.chmod(0o755)
+    script = f"mount --bind {own} /usr/bin/uptime && exec tail -f /dev/null"
+    entered = running("unshare", "-Urm", "sh", "-c", script, user=AGENT)
+    with entered as pid, daemon.client() as client, pytest.raises(Denied):
+        client.run(["nsenter", "-t", str(pid), "-m", "uptime"])
+    with running(*TAIL) as pid, daemon.client() as client:
+        assert b"load average" in client.run(["nsenter", "-t", str(pid), "-m", "uptime"], check=True).stdout
+
+
+@pytest.mark.parametrize("how", ["links", "hard links", "applets"])
+def test_one_file_with_many_names(new_daemon: NewDaemon, how: str) -> None:
+    daemon = new_daemon("[Filters]\n", start=False)
+    base = daemon.directory / "bin"
+    base.mkdir()
+    real = base / ("busybox" if how != "hard links" else "nap")
+    shutil.copy("/usr/bin/sleep", real)
+    for name in ("nap", "doze"):
+        if how == "hard links" and name != "nap":
+            os.link(real, base / name)
+        elif how != "hard links":
+            (base / name).symlink_to(real)
+    daemon.configure(
+        f"[Filters]\nnap: KillFilter, root, {base}/nap, -9\ndoze: KillFilter, root, {base}/doze, -15\n"
+    )
+    daemon.start()
+    words = [str(base / "doze"), "60"] if how != "applets" else ["busybox", "60"]
+    process = subprocess.Popen(words, executable=real)
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{process.pid}/exe") == str(real))
+        with daemon.client() as client:
+            with pytest.raises(Denied):
+                client.run(["kill", "-9", str(process.pid)])
+            if how != "applets":
+                assert client.run(["kill", "-15", str(process.pid)]).returncode == 0
+                assert process.wait() == -15
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_process_that_has_ended(daemon: Daemon) -> None:
+    """Told apart from one that may not be named; a zombie has ended, too."""
+    zombie = subprocess.Popen(["true"])
+    with daemon.client() as client, running(*TAIL) as pid:
+        wait_for(lambda: b") Z " in Path(f"/proc/{zombie.pid}/stat").read_bytes())
+        for words in (["kill", "-CONT", str(zombie.pid)], ["echo", str(zombie.pid)]):
+            with pytest.raises(ProcessGone):
+                client.run(words)
+        zombie.wait()
+        for gone in (zombie.pid, 2**31 - 1):
+            with pytest.raises(ProcessGone):
+                client.run(["kill", "-CONT", str(gone)])
+        assert client.run(["kill", "-CONT", str(pid)]).returncode == 0
+        with pytest.raises(Denied) as caught:
+            client.run(["kill", "-CONT", str(daemon.pid)])
+        assert caught.value.code == "denied"
