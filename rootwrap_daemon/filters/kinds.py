@@ -42,7 +42,7 @@ from rootwrap_daemon.filters.values import (
     SignalPlan,
     Word,
 )
-from rootwrap_daemon.filters.variables import is_dangerous_variable
+from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ class EnvFilter(Filter):
                 what = f"{part.text!r} is not a variable, or names one a second time"
                 raise Fault("field", what, "write NAME= or NAME=value", part.location)
             if is_dangerous_variable(found[1]) and not found[2]:
-                what = f"any value of {found[1]} can run other code"
+                what = f"any value of {found[1]} {danger_of(found[1])}"
                 warn(Fault("variable", what, "write the value", part.location))
             variables[found[1]] = found[2]
         if inner is not None and rest:

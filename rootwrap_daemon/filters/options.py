@@ -14,7 +14,7 @@ from rootwrap_daemon.filters.base import Warn, signal_number
 from rootwrap_daemon.filters.finding import Fault, one_of
 from rootwrap_daemon.filters.ini import Entry, Field
 from rootwrap_daemon.filters.values import Options
-from rootwrap_daemon.filters.variables import is_dangerous_variable, is_printable_ascii
+from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable, is_printable_ascii
 
 #: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
 CAPABILITIES: Final = tuple(
@@ -86,7 +86,7 @@ def read(options: Options, entry: Entry, kind: str | None, warn: Warn) -> Option
     for part in entry.fields if entry.key == "env" else ():
         name = part.text.partition("=")[0]
         if is_dangerous_variable(name):
-            warn(Fault("variable", f"any value of {name} can run other code", "leave it out", part.location))
+            warn(Fault("variable", f"any value of {name} {danger_of(name)}", "leave it out", part.location))
     return replace(options, **changes)
 
 

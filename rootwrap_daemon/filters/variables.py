@@ -13,15 +13,41 @@ DANGEROUS_VARIABLES: Final = frozenset(
     NLSPATH NODE_OPTIONS NODE_PATH OPENSSL_CONF OPENSSL_ENGINES OPENSSL_MODULES PAGER PATH PROMPT_COMMAND PS4
     RES_OPTIONS RESOLV_HOST_CONF SHELL SHELLOPTS BASHOPTS SSLKEYLOGFILE SSH_AUTH_SOCK SYSTEMD_PAGER
     TC_LIB_DIR TERMCAP TERMINFO TERMINFO_DIRS TERMPATH TMPDIR TZDIR VISUAL XTABLES_LIBDIR
-    IPTABLES_LIB_DIR IP6TABLES_LIB_DIR EBTABLES_LIB_DIR http_proxy https_proxy ftp_proxy all_proxy
+    IPTABLES_LIB_DIR IP6TABLES_LIB_DIR EBTABLES_LIB_DIR
+    ANSIBLE_CONFIG APT_CONFIG BORG_PASSCOMMAND BORG_REMOTE_PATH BORG_RSH CARGO_HOME CC CXX DOCKER_CONFIG
+    DOCKER_HOST EXINIT GIO_EXTRA_MODULES GNUPGHOME GTK_MODULES KUBECONFIG LESS LESSEDIT MAILRC MAKEFILES
+    MAKEFLAGS MYSQL_HOME NETRC PGSERVICEFILE PGSYSCONFDIR PSQLRC QT_PLUGIN_PATH RESTIC_PASSWORD_COMMAND
+    RSYNC_RSH RSYNC_CONNECT_PROG SCREENRC SSH_ASKPASS SUDO_ASKPASS SUDO_EDITOR SYSTEMD_EDITOR TAR_OPTIONS TAPE
+    VIMINIT WGETRC XDG_CONFIG_DIRS XDG_CONFIG_HOME XDG_DATA_DIRS XDG_DATA_HOME ZDOTDIR
     """.split()
 )
 DANGEROUS_PREFIXES: Final = ("LD_", "DYLD_", "PYTHON", "PERL", "RUBY", "BASH_FUNC_", "GIT_", "LUA_")
 
 
+#: Variables that name a proxy, in whatever case.
+_PROXIES: Final = frozenset(("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "rsync_proxy"))
+#: Variables whose value, printable ASCII, makes no program do more than to speak another language or to
+#: colour its output; and tags that services give their own processes.
+HARMLESS_VARIABLES: Final = frozenset(
+    "LANG LANGUAGE TERM COLUMNS LINES NO_COLOR PROCESS_TAG NEUTRON_NETWORK_ID DEBIAN_FRONTEND".split()
+)
+
+
+def danger_of(name: str) -> str | None:
+    """What any value of this variable can do, None if that is not known to be much."""
+    if name in DANGEROUS_VARIABLES or name.startswith(DANGEROUS_PREFIXES):
+        return "can run other code"
+    return "can send what a program fetches through another host" if name.lower() in _PROXIES else None
+
+
 def is_dangerous_variable(name: str) -> bool:
-    """True if a value of this variable can make a program run other code or read other files."""
-    return name in DANGEROUS_VARIABLES or name.startswith(DANGEROUS_PREFIXES)
+    """True if a value of this variable can make a program run other code, read other files, or ask others."""
+    return danger_of(name) is not None
+
+
+def is_harmless_variable(name: str) -> bool:
+    """True for a variable that a caller may well set as it likes."""
+    return name in HARMLESS_VARIABLES or name.startswith("LC_")
 
 
 def is_printable_ascii(value: str) -> bool:

@@ -46,7 +46,7 @@ def test_minimal_c(rootwrap_run: Path, daemon: Daemon) -> None:
     assert "denied: no filter allows" in err
     assert len(run("sh", "-c", "head -c 9000000 /dev/zero")[1]) == 9_000_000
     assert run("sh", "-c", "echo $#", "sh", *map(str, range(1000))) == (0, "1000\n", "")
-    code, _, err = run("true", "x" * 130_000, *["y" * 130_000] * 9)
+    code, _, err = run("true", "x" * 130_000, *["y" * 130_000] * 16)
     assert (code, "too_large" in err or "bad_request" in err) == (125, True), err
 
 

@@ -22,6 +22,7 @@ ROUTES: Final = {
     "mount": "puts another tree in the place of the system's",
     "disk": "reads or writes disks and images below all permissions",
     "read": "shows a file that an argument names",
+    "account": "changes accounts, root's too",
     "stop": "can stop or cripple what the host runs",
 }
 #: Routes that end in root on the host; the others give away a part.
@@ -37,6 +38,7 @@ _ROOT: Final = frozenset(
         "kernel",
         "write",
         "own",
+        "account",
         "mount",
         "disk",
     )
@@ -54,6 +56,13 @@ WHOSE_FILE: Final = "its configuration from a directory that root alone can writ
 
 #: What to say where no filter is safe.
 NEVER: Final = "no filter of it is safe: ship a script of root's own for the one job, and filter that"
+
+#: Programs that give nothing away, whatever their arguments: they open no file that an argument names, run
+#: nothing, and change nothing or only what their name says.
+HARMLESS: Final = frozenset(
+    "true false echo yes id groups whoami logname uname arch nproc hostname hostid uptime sync sleep seq "
+    "basename dirname pwd tty test [ getconf lsmod free vmstat clear lsb_release expr factor printenv".split()
+)
 
 # Program names | routes | how | a safer filter, `-` for none; {cmd} is the name, {dir} a path below the
 # service's own directory. An indented line goes on with the one above.
@@ -196,6 +205,88 @@ neutron-keepalived-state-change neutron-ns-metadata-proxy | config write
     | --config-file, --log-file, --pid_file | -
 fuser | stop | -k | -
 gluster | proxy | hooks of volumes | -
+restic | option read | --password-command, --repository-file, restore to any path | -
+borg borgmatic | option write | --rsh, BORG_PASSCOMMAND, extract into any directory | -
+duplicity rdiff-backup rsnapshot rclone bacula bconsole amanda | option config write
+    | --rsh, --remote-schema, a configuration file of the caller's | -
+wg-quick | config | PreUp and PostDown of the file that is named | -
+wg | config read | setconf FILE, showconf shows private keys | ArgvFilter, wg, root, show, {ifname},
+    latest-handshakes
+date | read stop | -f FILE shows it, -s sets the clock | ArgvFilter, date, root, -u
+zcat bzcat xzcat zgrep zless lz4 lzop pigz nl tsort comm join fold paste sha256sum sha1sum b2sum
+    cksum | read
+    | any file, keys and passwords too | ReadFileFilter, /etc/NAME
+fping | read stop | -f FILE shows it, floods | ArgvFilter, fping, root, -c, {int=1-10}, {ip}
+visudo vipw vigr sudoedit mc nvim rvim vimdiff micro joe | escape write | the file that is edited | -
+passwd chpasswd newusers usermod useradd userdel adduser deluser groupadd groupmod groupdel gpasswd
+    chage chsh chfn
+    | account | root's password, uid 0 for anybody | -
+shutdown reboot poweroff halt init telinit runlevel rtcwake pm-suspend | stop | the whole host
+    | ArgvFilter, {cmd}, root
+hostnamectl timedatectl localectl loginctl networkctl resolvectl bootctl coredumpctl | proxy escape
+    | services of root, a pager, `coredumpctl debug` | -
+machinectl systemd-nspawn systemd-analyze systemd-tmpfiles systemd-sysusers | runs config
+    | commands as root, files of the caller's that say what to make | -
+ifconfig route arp iw iwconfig ifup ifdown dhcpcd udhcpc dhcpd nmcli nmtui wpa_supplicant hostapd
+    wpa_cli | config stop
+    | scripts and configuration files, any interface | -
+firewall-cmd ufw fail2ban-client shorewall csf | config stop | actions are commands; any rule | -
+smartctl nvme sg_raw ipmitool megacli storcli perccli ssacli hpssacli arcconf racadm | disk stop
+    | raw commands to devices, firmware | -
+lsof lshw dmidecode | read | what processes have open; -D and --from-dump FILE | -
+apachectl apache2ctl apache2 httpd a2ensite a2enmod lighttpd caddy traefik squid varnishd | config
+    | -f FILE, modules, piped logs | -
+postfix postconf postmap postalias sendmail exim exim4 newaliases doveadm dovecot mailq postsuper |
+    config option
+    | -C FILE, pipes to commands | -
+mysql mysqldump mysqladmin mariadb psql pg_dump pg_ctl pg_ctlcluster createuser sqlite3 redis-cli
+    mongo mongosh
+    influx clickhouse-client | escape write | their ! command and files, COPY ... PROGRAM | -
+puppet chef-client chef-solo ansible ansible-playbook salt salt-call cf-agent terraform nomad consul
+    vault | code
+    | a program in their own language | -
+certbot acme.sh letsencrypt dehydrated lego | option | --pre-hook, --deploy-hook, --config FILE | -
+supervisorctl pm2 monit runit sv rc-service openrc initctl invoke-rc.d chkconfig update-rc.d launchctl
+    rndc unbound-control pdns_control | proxy | services of root's | -
+apt-key apt-cache aptitude add-apt-repository zypper pacman yay apk emerge port brew flatpak pkg
+    opkg dnf5 alien
+    | option config | scripts of packages, hooks by options | -
+npx yarn pnpm composer bundle cargo go mvn gradle pip3 pipx uv conda bower rake | option code
+    | scripts of packages | -
+cmake gcc cc g++ clang ld as ninja scons tcc rustc | option write | plugins, -wrapper, -o FILE | -
+docker-compose docker-machine kubeadm k3s crictl buildah skopeo helm lxd incus runc nsjail firejail bwrap
+    | proxy | a container with the host in it | -
+vagrant VBoxManage qemu-system-x86_64 kvm virt-install xl xm vzctl pct qm | proxy | devices and
+    scripts of a guest | -
+dumpcap tshark wireshark iftop nethogs top htop atop iotop glances | write escape
+    | capture files, a shell or a signal while they run | -
+ddrescue dcfldd pv mbuffer buffer | write read | any file | -
+rename mktemp mkfifo csplit rar unrar ar pax bsdtar star cabextract | write | any file | -
+openvt chvt dtach byobu abduco setarch linux32 catchsegv rlwrap unbuffer with-lock-ex chronic ts
+    torsocks proxychains faketime softlimit setlock envdir setuidgid | runs | the program to start is an
+    argument | -
+taskset chrt cpulimit prlimit numactl renice | runs stop | their operand, any process | -
+update-alternatives update-grub grub-install grub2-mkconfig update-initramfs dracut mkinitcpio dkms depmod
+    modinfo | kernel config | what boots, and files by options | -
+nsupdate dig host nslookup whois | read | -f and -k FILE | ArgvFilter, dig, root, +short, {name}
+asterisk fs_cli freeswitch kamctl | proxy escape | shell commands from their console | -
+gitlab-ctl gitlab-rake gitlab-rails | code | code of their own application as root | -
+aws gsutil gcloud az s3cmd azcopy s5cmd | read write | any file, to any account | -
+ssh-keygen ssh-add ssh-agent sshd sshfs autossh mosh telnet ftp lftp tftp rsh rlogin | option escape
+    | -D PKCS11, ProxyCommand, ! in a session | -
+swapon swapoff zramctl fstrim dmraid lsblk findmnt | disk stop | any device | -
+setenforce semanage semodule setsebool restorecon chcon auditctl aa-disable aa-complain
+    apparmor_parser | kernel
+    | what confines everybody | -
+lpadmin cupsctl lp lpr cancel | proxy read | printers with a command, any file | -
+xauth startx xinit Xorg X gdm lightdm | option | -config, -modulepath, the client to start | -
+svn hg bzr fossil cvs svnadmin | option config | hooks, ssh commands | -
+uwsgi gunicorn celery php-fpm flask django-admin rails jupyter ipython ipython3 | code
+    | modules by name, any configuration | -
+nodejs bun deno lua5.3 guile R Rscript julia octave gnuplot irb pry ghc scala groovy erl iex elixir tsh
+    | code | -e TEXT, a file, standard input | -
+logger wall write mesg | read write | -f FILE to the log, words on every terminal | ArgvFilter,
+    logger, root, -t, {name}, --, {name}
 """
 
 

@@ -28,7 +28,7 @@ def _at(part: Field, what: str, instead: str, **more: object) -> Problem:
     )
 
 
-def _is_open(line: Line) -> bool:
+def is_open(line: Line) -> bool:
     """True for a filter that allows its program any arguments."""
     return line.kind == "CommandFilter" or (line.kind == "EnvFilter" and not line.words)
 
@@ -59,7 +59,7 @@ def any_arguments(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         known = programs.look_up(line.program)
         # What another user runs is that user's.
-        if known is None or line.program_field is None or not _is_open(line):
+        if known is None or line.program_field is None or not is_open(line):
             continue
         severity = Severity.ERROR if known.gives_root and line.run_as == "root" else Severity.WARNING
         what = f"any arguments for {line.program}, which {known.because}"
@@ -312,7 +312,7 @@ def chain_to_shell(subject: Subject) -> Iterator[Problem]:
         exec: IpNetnsExecFilter, ip, root
         arping: RegExpFilter, arping, root, arping, -c, 1, [0-9.]+
     """
-    leaves = [line for line in subject.lines if line.filter is not None and _is_open(line)]
+    leaves = [line for line in subject.lines if line.filter is not None and is_open(line)]
     for line in subject.lines:
         if not isinstance(line.filter, ChainingFilter):
             continue

@@ -1,0 +1,96 @@
+"""RW313 and RW323: what a caller may choose freely, and nothing is known of.
+
+Promises: what is known to be dangerous has the rules of danger.py instead.
+"""
+
+from collections.abc import Iterator
+
+from rootwrap_daemon.filters.ini import Field
+from rootwrap_daemon.filters.variables import is_dangerous_variable, is_harmless_variable
+from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.knowledge import programs
+from rootwrap_daemon.lint.rules import rule
+from rootwrap_daemon.lint.rules.danger import is_open
+from rootwrap_daemon.lint.subject import Line, Subject
+
+
+@rule("RW313", Severity.WARNING)
+def unknown_program(subject: Subject) -> Iterator[Problem]:
+    """Any arguments for a program of which nothing is known here.
+
+    That it is not in the table of dangerous programs says nothing for it. Most programs have an option that
+    names a file to read, to write or to load, or a program to run: look through its manual page.
+
+    Found::
+
+        tool: CommandFilter, frobnicate, root
+
+    Fine::
+
+        hostname: CommandFilter, hostname, root
+
+    Fine::
+
+        tool: ArgvFilter, frobnicate, root, --size, {int}
+    """
+    for line in subject.lines:
+        part, name = line.program_field, line.program
+        # What another user runs is that user's.
+        if part is None or not name or not is_open(line) or line.run_as != "root":
+            continue
+        if name not in programs.HARMLESS and programs.look_up(name) is None:
+            instead = "write its words out in an ArgvFilter, and free ones by their type"
+            what = f"any arguments for {name}, of which nothing is known"
+            yield Problem(part.location, what, instead, len(part.text))
+
+
+def _variables(subject: Subject, line: Line) -> Iterator[tuple[str, Field]]:
+    """The variables of a filter that may have any value, each with the field that says so."""
+    if line.kind == "EnvFilter":
+        for part in line.entry.fields[3:]:
+            name, equals, value = part.text.partition("=")
+            if equals and not value:
+                yield name, part
+    for file in subject.files:
+        if file.name != line.entry.location.file:
+            continue
+        for section in file.document.sections:
+            for entry in section.entries if section.name.lower() == line.entry.key else ():
+                if entry.key == "env":
+                    yield from ((part.text, part) for part in entry.fields if "=" not in part.text)
+
+
+@rule("RW323", Severity.WARNING)
+def free_variable(subject: Subject) -> Iterator[Problem]:
+    """A variable with any value, of which nothing is known.
+
+    Programs read more variables than their manual pages tell: files to load, servers to ask, programs to run.
+    A type says what the value may be.
+
+    Found::
+
+        ls: RegExpFilter, ls, root, ls
+        [ls]
+        env = LS_FLAVOUR
+
+    Found::
+
+        au: EnvFilter, env, root, HORCMINST=, ls, -l
+
+    Fine::
+
+        ls: RegExpFilter, ls, root, ls
+        [ls]
+        env = LANG, LS_FLAVOUR={name}
+    """
+    for line in subject.lines:
+        if line.run_as != "root":
+            continue
+        for name, part in _variables(subject, line):
+            if name and not is_dangerous_variable(name) and not is_harmless_variable(name):
+                instead = (
+                    f"write the value, as in {name}=VALUE"
+                    if part.text.endswith("=")
+                    else f"give it a type, as in {name}={{name}}"
+                )
+                yield Problem(part.location, f"any value of {name}", instead, len(part.text))
