@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import KillFilter
@@ -167,7 +168,7 @@ def _needed(one: Filter, identity: host.Identity) -> frozenset[str]:
         needed |= {"CAP_SETUID", "CAP_SETGID", "CAP_KILL"}
     if one.options.capabilities is not None or one.options.ambient is not None:
         needed |= {"CAP_SETPCAP", *(one.options.ambient or ())}
-    if isinstance(one, KillFilter):
+    if isinstance(one, KillFilter) or (isinstance(one, ArgvFilter) and one.uses("target_user")):
         needed |= {"CAP_KILL", "CAP_SYS_PTRACE"}
     return frozenset(needed)
 

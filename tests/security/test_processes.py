@@ -160,3 +160,17 @@ def test_a_process_that_has_ended(daemon: Daemon) -> None:
         with pytest.raises(Denied) as caught:
             client.run(["kill", "-CONT", str(daemon.pid)])
         assert caught.value.code == "denied"
+
+
+@pytest.mark.parametrize("kind", ["k: KillFilter, root, tail, -9", "k: ArgvFilter, kill, root, {pid=tail}"])
+def test_what_the_daemon_cannot_look_at_is_said_at_load(new_daemon: NewDaemon, kind: str) -> None:
+    """In a container without SYS_PTRACE no process can be looked at."""
+    daemon = new_daemon(
+        f"[Filters]\n{kind}\ntrue: CommandFilter, true, root\n", start=False, on_finding="skip"
+    )
+    without = "-sys_ptrace"
+    daemon.inside = ["setpriv", f"--bounding-set={without}", f"--inh-caps={without}"]
+    daemon.start()
+    assert "the daemon was started without CAP_SYS_PTRACE" in daemon.log
+    with daemon.client() as client:
+        assert client.run(["true"]).returncode == 0
