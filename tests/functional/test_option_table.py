@@ -17,7 +17,7 @@ from tests.unit.filters.test_option_table import VALUES
 pytestmark = pytest.mark.root
 
 #: What both filters of a chain must say.
-SAME = ("group", "capabilities", "cwd", "umask", "no_new_privs")
+SAME = ("ambient", "group", "capabilities", "cwd", "umask", "no_new_privs")
 #: Seen elsewhere: paths in test_options, processes in test_kill, the stop of a daemon in test_popen.
 ELSEWHERE = ("opens_paths", "target_user", "started_by", "namespaces", "on_stop")
 PAIRS = [
@@ -27,6 +27,8 @@ PAIRS = [
     for kind in sorted(row.kinds)
     # The time is looked at between two parts of a file, and no file of a test is so slow.
     if (name, kind) != ("timeout", "ReadFileFilter")
+    # That one is root's, always.
+    if (name, kind) != ("ambient", "IpNetnsExecFilter")
 ]
 SHOW = """#!/bin/sh
 case "$0" in */timeout/*) sleep 60;; */signals/*) cat;; esac
@@ -35,7 +37,7 @@ umask; pwd; id -g; ulimit -c; env
 echo password=hunter2
 """
 WRAPPERS = {"ip": '[ "$1" = netns ] && { shift 3; exec "$@"; }\n', "chain": 'shift; exec "$@"\n'}
-OWN = {"timeout": "1", "cwd": "/usr", "group": "nogroup"}
+OWN = {"timeout": "1", "cwd": "/usr", "group": "nogroup", "ambient": "CAP_NET_BIND_SERVICE"}
 
 
 def value(option: str) -> str:
@@ -47,20 +49,22 @@ def filters(base: Path) -> str:
     lines, sections = ["[Filters]"], []
     for option in OPTIONS:
         here = base / option
+        # Ambient capabilities are for another user than root.
+        user = "nobody" if option == "ambient" else "root"
         lines += [
-            f"leaf_{option}: CommandFilter, {here}/leaf, root",
-            f"CommandFilter_{option}: CommandFilter, {here}/command, root",
-            f"RegExpFilter_{option}: RegExpFilter, {here}/regexp, root, {here}/regexp, [a-z]+",
-            f"PathFilter_{option}: PathFilter, {here}/path, root, pass",
-            f"IpFilter_{option}: IpFilter, {here}/ip, root",
-            f"EnvFilter_{option}: EnvFilter, env, root, A=, {here}/env, [a-z]+",
-            f"ArgvFilter_{option}: ArgvFilter, {here}/argv, root, {{name}}",
+            f"leaf_{option}: CommandFilter, {here}/leaf, {user}",
+            f"CommandFilter_{option}: CommandFilter, {here}/command, {user}",
+            f"RegExpFilter_{option}: RegExpFilter, {here}/regexp, {user}, {here}/regexp, [a-z]+",
+            f"PathFilter_{option}: PathFilter, {here}/path, {user}, pass",
+            f"IpFilter_{option}: IpFilter, {here}/ip, {user}",
+            f"EnvFilter_{option}: EnvFilter, env, {user}, A=, {here}/env, [a-z]+",
+            f"ArgvFilter_{option}: ArgvFilter, {here}/argv, {user}, {{name}}",
             f"IpNetnsExecFilter_{option}: IpNetnsExecFilter, {here}/ip, root",
-            f"ChainingRegExpFilter_{option}: ChainingRegExpFilter, {here}/chain, root, {here}/chain, [a-z]+",
+            f"ChainingRegExpFilter_{option}: ChainingRegExpFilter, {here}/chain, {user}, {here}/chain, .+",
             f"KillFilter_{option}: KillFilter, root, {here}/sleep, -KILL",
             f"ReadFileFilter_{option}: ReadFileFilter, {here}/file",
         ]
-        kinds = set(OPTIONS[option].kinds) if option not in ELSEWHERE else set()
+        kinds = {kind for name, kind in PAIRS if name == option}
         names = {f"{kind}_{option}" for kind in kinds} | ({f"leaf_{option}"} if option in SAME else set())
         sections += [f"[{name}]\n{option} = {value(option)}" for name in sorted(names)]
     return "\n".join((*lines, *sections, ""))
@@ -153,6 +157,7 @@ def observe(daemon: Daemon, client: Client, option: str, words: list[str]) -> No
                 "umask": "0077",
                 "group": "65534",
                 "capabilities": f"CapEff:\t{0:016x}",
+                "ambient": f"CapAmb:\t{1 << 10:016x}",
                 "no_new_privs": "NoNewPrivs:\t1",
                 "limits": "0",
                 "sanitize": "password=***",
