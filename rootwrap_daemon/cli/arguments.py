@@ -159,9 +159,10 @@ def named(*paths: str) -> Source:
     return load.from_files(paths)
 
 
-def logs(names: Iterable[str]) -> list[audit_log.Source]:
-    """The logs that a command line names."""
-    return [audit_log.Source(name) for name in names]
+def logs(names: Iterable[str], of_instance: str | None = None) -> list[audit_log.Source]:
+    """The logs that a command line names; of the journal, only that of an instance where one is named."""
+    unit = instance(of_instance).unit if of_instance else None
+    return [audit_log.Source(name, unit) for name in names]
 
 
 def quiet() -> None:

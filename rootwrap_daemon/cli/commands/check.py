@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     config_file = args.config_file
     if args.instance or not (args.paths or config_file):
         config_file = arguments.instance(args.instance).config_file
-    used = audit_log.used_filters(arguments.logs(args.audit_log)) if args.audit_log else None
+    used = audit_log.used_filters(arguments.logs(args.audit_log, args.instance)) if args.audit_log else None
     wanted = Wanted(tuple(args.paths), config_file, args.host, used)
     rules = _rules(args.select, args.ignore)
     found = _judged(wanted, rules, strict=args.strict)

@@ -100,7 +100,8 @@ def _whole(found: Source, path: str) -> Source:
 
 def _requests(args: argparse.Namespace) -> Iterator[Request]:
     # A log has the names of variables, not their values.
-    yield from (Request(record.argv) for record in audit_log.read(arguments.logs(args.audit_log)).records)
+    log = audit_log.read(arguments.logs(args.audit_log, args.instance))
+    yield from (Request(record.argv) for record in log.records)
     for path in args.tests:
         try:
             suite = suite_file.read(path)

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _logs(args: argparse.Namespace) -> list[audit_log.Source]:
     if args.audit or args.tests:
-        return arguments.logs(args.audit)
+        return arguments.logs(args.audit, args.instance)
     if args.instance:
         return arguments.instance(args.instance).logs()
     raise Usage("give an audit log, --tests FILE, or --instance NAME for the log of an instance")

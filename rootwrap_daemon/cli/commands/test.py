@@ -21,6 +21,7 @@ from rootwrap_daemon.analysis.testing import suite, suite_file
 from rootwrap_daemon.analysis.testing.suite import Coverage, Result, Stage, Suite
 from rootwrap_daemon.analysis.testing.suite_file import Malformed
 from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.lint.output.report import github_data, github_property
 
 _EPILOG = """\
 exit code: 0 all as expected, 1 a test failed (or a gap, with --fail-on-gap), 2 a file cannot be used
@@ -173,21 +174,13 @@ def _github(tally: _Tally, args: argparse.Namespace) -> None:
     """Workflow commands: https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
     for result, _, _ in tally.failed:
         where = result.test.location
-        place = f"file={_property(where.file)},line={where.line},col={where.column}"
-        title = _property(f"policy test: {_title(result)}")
-        print(f"::error {place},title={title}::{_data(result.failure or '')}")
+        place = f"file={github_property(where.file)},line={where.line},col={where.column}"
+        title = github_property(f"policy test: {_title(result)}")
+        print(f"::error {place},title={title}::{github_data(result.failure or '')}")
     for name, file, line, what in tally.gaps:
-        text = _data(f"{what} {name}")
-        print(f"::warning file={_property(file)},line={line},title=policy test coverage::{text}")
+        text = github_data(f"{what} {name}")
+        print(f"::warning file={github_property(file)},line={line},title=policy test coverage::{text}")
     print(f"{len(tally.failed)} failed, {len(tally.results) - len(tally.failed)} passed")
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 _FORMATS: dict[str, Callable[[_Tally, argparse.Namespace], None]] = {

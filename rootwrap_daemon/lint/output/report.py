@@ -134,16 +134,18 @@ def github(findings: Sequence[Finding], files: int, out: TextIO) -> None:
             "endColumn": place.column + finding.problem.length,
             "title": finding.rule,
         }
-        told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items())
+        told = ",".join(f"{name}={github_property(str(value))}" for name, value in properties.items())
         text = "\n".join(
             (finding.problem.what, *(f"{name}: {note}" for name, note in _notes(finding, set())))
         )
-        out.write(f"::{_GITHUB[finding.severity]} {told}::{_data(text)}\n")
+        out.write(f"::{_GITHUB[finding.severity]} {told}::{github_data(text)}\n")
 
 
-def _data(text: str) -> str:
+def github_data(text: str) -> str:
+    """The text of a workflow command, escaped."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def github_property(text: str) -> str:
+    """A property of a workflow command, escaped."""
+    return github_data(text).replace(":", "%3A").replace(",", "%2C")

@@ -129,6 +129,8 @@ def test_the_log_of_an_instance(install: Install, capsys: pytest.CaptureFixture[
     assert "# rm" in run(capsys, "suggest", "--instance", "neutron")[1].replace("#   rm", "# rm")
     (source,) = arguments.instance("nova").logs()
     assert (source.name, source.unit) == ("journal", "rootwrap-daemon@nova.service")
+    assert arguments.logs(["journal"], "nova") == [source]
+    assert arguments.logs(["journal"])[0].unit is None
 
 
 def test_instances_are_listed(install: Install, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
