@@ -173,7 +173,8 @@ def _failure(test: Test, found: Explanation, stage: Stage, *, on_this_host: bool
         by = f" by {found.filter}" if found.filter else ""
         detail = f": {found.detail}" if found.detail else ""
         doubt = "" if found.certain else f" (not certain: could not see {'; '.join(found.unseen)})"
-        missing = test.expect == ALLOW and os.strerror(errno.ENOENT) in detail and not on_this_host
+        gone = any(text in detail for text in (os.strerror(errno.ENOENT), "its base is not there"))
+        missing = test.expect == ALLOW and gone and not on_this_host
         hint = f" ({_HINT})" if missing and any(trace.matches for trace in found.traces) else ""
         return f"expected {test.expect}, got {got}{by}{stage.back(detail)}{stage.back(doubt)}{hint}"
     if test.filter is not None:
