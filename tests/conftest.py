@@ -17,9 +17,10 @@ __all__ = ["client", "daemon", "new_daemon"]
 os.umask(0o022)
 
 # Where pytest makes each test's `tmp_path`, which it keeps for a while.
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-#: The directory for temporary files of this process and all that it starts; as /tmp, for every user.
-TEMPORARY = Path(tempfile.mkdtemp(prefix=os.environ.get("PYTEST_XDIST_WORKER", "rootwrap-")))
+_BASE = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+#: The directory for temporary files of this process and all that it starts; as /tmp, for every user. Its name
+#: is short: a Unix socket's has at most 107 bytes (unix(7)).
+TEMPORARY = Path(tempfile.mkdtemp(prefix="rw-", dir=_BASE))
 TEMPORARY.chmod(0o1777)
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
 

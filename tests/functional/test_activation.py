@@ -149,12 +149,12 @@ def test_reload_is_told_and_a_failed_one_says_so(manager: Systemd) -> None:
     (reloading,) = [message for message in manager.messages if "RELOADING" in message]
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     assert before <= int(reloading["MONOTONIC_USEC"]) <= after
-    manager.daemon.configure("[Filters]\nu: CommandFilter, uname, no-such-user\nv: What, x, root\n")
+    manager.daemon.configure("[Filters]\nv: What, x, root\nu: CommandFilter, uname, no-such-user\n")
     manager.messages.clear()
     assert not manager.daemon.reload()
     wait_for(lambda: manager.heard(READY="1"))
     assert manager.status().startswith("NOT reloaded, the rules of generation 2 stay in force: ")
-    assert "test.filters:3:4: error: 'What' is not a kind of filter" in manager.status()
+    assert "test.filters:2:4: error: 'What' is not a kind of filter" in manager.status()
     assert "\n" not in manager.status()
     with manager.daemon.client() as client:
         assert client.run(["uname"]).returncode == 0
