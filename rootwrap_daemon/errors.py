@@ -1,7 +1,6 @@
 """Every error of the program as one tree: its wire code, its exit code, its message for the caller.
 
 A message holds only what the caller may know; detail belongs in the audit record of the same request id.
-Imports the standard library alone.
 """
 
 import subprocess

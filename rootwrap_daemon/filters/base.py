@@ -1,4 +1,4 @@
-"""What all kinds of filters have in common: the base class, and the fields that more than one of them has.
+"""Define the base class of all kinds of filters, and read the fields that more than one kind has.
 
 Promises: a field that is not understood exactly is a Fault with its location. No I/O.
 """

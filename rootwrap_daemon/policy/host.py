@@ -1,7 +1,6 @@
 """Executables, users, paths and processes of this host; each question is asked once.
 
 Promises: a path called trusted can be changed by trusted owners alone, from / down.
-Imports the standard library alone.
 """
 
 import errno

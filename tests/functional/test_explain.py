@@ -14,7 +14,7 @@ from rootwrap_daemon.analysis import load
 from rootwrap_daemon.analysis.explain import explain
 from rootwrap_daemon.cli import arguments, ctl, output
 from tests.real_daemon import Daemon, NewDaemon
-from tests.security.test_attacks import CASES, cases, judge, staged
+from tests.security.test_attacks import CASES, alike, cases, judge, staged
 
 
 def _by_command(daemon: Daemon, argv: tuple[str, ...]) -> dict[str, Any]:
@@ -22,12 +22,15 @@ def _by_command(daemon: Daemon, argv: tuple[str, ...]) -> dict[str, Any]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        text = io.StringIO()
-        with contextlib.redirect_stdout(text):
-            code = ctl.main(["explain", "--config-file", str(daemon.config), "--json", "--", *argv])
-        answer = {**json.loads(text.getvalue()), "code": code, "uids": os.getresuid()}
-        os.write(writer, json.dumps(answer).encode())
-        os._exit(0)
+        # Whatever is raised here ends the child: it is a copy of this test run.
+        try:
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text):
+                code = ctl.main(["explain", "--config-file", str(daemon.config), "--json", "--", *argv])
+            answer = {**json.loads(text.getvalue()), "code": code, "uids": os.getresuid()}
+            os.write(writer, json.dumps(answer).encode())
+        finally:
+            os._exit(0)
     os.close(writer)
     with open(reader, "rb") as file:
         data = file.read()
@@ -59,35 +62,36 @@ def test_agrees_with_the_daemon_on_every_attack(new_daemon: NewDaemon) -> None:
     )
     counts: Counter[str] = Counter()
     wrong = []
-    for case in cases():
-        with staged(daemon, case) as (scene, loaded):
+    for group in alike(cases()):
+        with staged(daemon, group[0]) as (scene, loaded):
             found = load.from_config(str(daemon.config))
             stops = any("would not start" in note for note in found.notes)
             if stops == loaded:
-                wrong.append((case["id"], "loads", loaded))
-            argv = scene.filled(case["argv"])
-            if not loaded:
-                counts["not loaded"] += 1
-                continue
-            if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
-                # Other types on the wire: nothing that words could be.
-                counts["no words"] += 1
-                continue
-            words = tuple(argv)
-            by_daemon = judge(daemon, argv) == "allow"
-            # As root, in this process: the same eyes, the same verdict.
-            if explain(found, words).allowed != by_daemon:
-                wrong.append((case["id"], "root", by_daemon))
-            counts["compared"] += 1
-            if not words or any("\0" in word for word in words):
-                continue
-            # As the command does it, without root: the same verdict, or that it could not see.
-            answer = _by_command(daemon, words)
-            assert answer["uids"] == [61234, 61234, 61234]
-            assert answer["code"] == (0 if answer["allowed"] else 1)
-            counts["certain" if answer["certain"] else "not certain"] += 1
-            if answer["certain"] and answer["allowed"] != by_daemon:
-                wrong.append((case["id"], "command", by_daemon))
+                wrong.append((group[0]["id"], "loads", loaded))
+            for case in group:
+                argv = scene.filled(case["argv"])
+                if not loaded:
+                    counts["not loaded"] += 1
+                    continue
+                if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+                    # Other types on the wire: nothing that words could be.
+                    counts["no words"] += 1
+                    continue
+                words = tuple(argv)
+                by_daemon = judge(daemon, argv) == "allow"
+                # As root, in this process: the same eyes, the same verdict.
+                if explain(found, words).allowed != by_daemon:
+                    wrong.append((case["id"], "root", by_daemon))
+                counts["compared"] += 1
+                if not words or any("\0" in word for word in words):
+                    continue
+                # As the command does it, without root: the same verdict, or that it could not see.
+                answer = _by_command(daemon, words)
+                assert answer["uids"] == [61234, 61234, 61234]
+                assert answer["code"] == (0 if answer["allowed"] else 1)
+                counts["certain" if answer["certain"] else "not certain"] += 1
+                if answer["certain"] and answer["allowed"] != by_daemon:
+                    wrong.append((case["id"], "command", by_daemon))
     print(dict(counts))
     assert wrong == []
     assert counts["compared"] > 350

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,14 @@ CHOICES = {
 
 def cases() -> list[dict[str, Any]]:
     return [json.loads(line) for line in CASES.read_text().splitlines()]
+
+
+def alike(cases: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Cases of the same filters on the same host together: for them the daemon is reloaded once."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for case in cases:
+        found.setdefault(json.dumps((case["filters"], case.get("setup"))), []).append(case)
+    return list(found.values())
 
 
 class Scene:
@@ -180,14 +188,15 @@ def test_every_case(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("[Filters]\n", exec_dirs="/sbin,/usr/sbin,/bin,/usr/bin", syslog_log_level="INFO")
     counts: Counter[str] = Counter()
     wrong = []
-    for case in cases():
-        with staged(daemon, case) as (scene, loaded):
-            got = judge(daemon, scene.filled(case["argv"])) if loaded else "deny"
-        firm = "firm" if case["firm"] else "choice"
-        as_expected = got == case["expect"]
-        counts[f"{firm} {'as expected' if as_expected else 'otherwise'}"] += 1
-        if as_expected == (case["id"] in CHOICES) or (case["firm"] and not as_expected):
-            wrong.append((case["id"], case["expect"], got, case["why"]))
+    for group in alike(cases()):
+        with staged(daemon, group[0]) as (scene, loaded):
+            for case in group:
+                got = judge(daemon, scene.filled(case["argv"])) if loaded else "deny"
+                firm = "firm" if case["firm"] else "choice"
+                as_expected = got == case["expect"]
+                counts[f"{firm} {'as expected' if as_expected else 'otherwise'}"] += 1
+                if as_expected == (case["id"] in CHOICES) or (case["firm"] and not as_expected):
+                    wrong.append((case["id"], case["expect"], got, case["why"]))
     print(dict(counts))
     assert wrong == []
 
@@ -202,21 +211,22 @@ def test_variables_of_caller_and_starter_never_arrive(new_daemon: NewDaemon) -> 
     daemon.environ = {name: value for name, value in dirty.items() if name not in unusable}
     daemon.start()
     ran = 0
-    for case in scrubbed:
-        with staged(daemon, case) as (scene, loaded):
+    for group in alike(scrubbed):
+        with staged(daemon, group[0]) as (scene, loaded):
             assert loaded
-            old = dict(os.environ)
-            os.environ.update(case["env"])
-            try:
-                with daemon.client() as client:
-                    done = client.run(scene.filled(case["argv"]), text=True)
-            finally:
-                os.environ.clear()
-                os.environ.update(old)
-            child = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-            for name in case["scrub"]:
-                assert child.get(name) in (None, "") or child[name] != case["env"][name], name
-        ran += 1
+            for case in group:
+                old = dict(os.environ)
+                os.environ.update(case["env"])
+                try:
+                    with daemon.client() as client:
+                        done = client.run(scene.filled(case["argv"]), text=True)
+                finally:
+                    os.environ.clear()
+                    os.environ.update(old)
+                child = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+                for name in case["scrub"]:
+                    assert child.get(name) in (None, "") or child[name] != case["env"][name], name
+                ran += 1
     print(f"{ran} run for real")
     assert ran == len(scrubbed) > 30
 

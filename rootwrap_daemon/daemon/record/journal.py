@@ -1,7 +1,7 @@
 """Audit records as fields of the systemd journal, in its native protocol.
 
 Promises: a record is one datagram, taken within the patience given or not at all, and no thread waits for
-another. Imports errors, policy.host and sinks.
+another.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Ends what a daemon that was killed had left running, by the notes that it left.
 
 Promises: whom the notes name is ended only if it is the same process still, which a pidfd and its start time
-say. Imports the standard library alone.
+say.
 """
 
 import logging

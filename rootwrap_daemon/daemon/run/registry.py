@@ -1,7 +1,7 @@
-"""What runs now, and notes of it that a crash of this daemon survives.
+"""Register the commands that run, with notes that survive a crash of this daemon.
 
 Promises: a command is noted before it is started, at the cost of a few writes to a page of memory; no thread
-waits for another. Imports errors, policy.host and leftovers.
+waits for another.
 """
 
 import contextlib

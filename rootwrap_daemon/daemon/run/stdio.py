@@ -1,4 +1,4 @@
-"""Which descriptors of a client may be the stdin, stdout and stderr of a privileged command: anonymous pipes.
+"""Check descriptors that a client passes as a command's stdin, stdout and stderr: its own pipes.
 
 Promises: nothing is asked of a file system that the client may run; a child that opens its /proc/self/fd/N
 again gets nothing that the client could not.

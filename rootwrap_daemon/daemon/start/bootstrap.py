@@ -1,7 +1,7 @@
-"""How the daemon's process begins: by itself, and without the variables of whoever starts it.
+"""Begin the daemon's process on its own terms, without the variables of whoever starts it.
 
 Promises: of the environment only KEPT is left before another module is imported; libraries look for code to
-load as they are imported (OPENSSL_CONF names some). Imports the standard library alone, and little of it.
+load as they are imported (OPENSSL_CONF names some).
 """
 
 import os

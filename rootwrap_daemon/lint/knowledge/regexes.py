@@ -1,4 +1,4 @@
-"""What the words of a regular expression can look like, found by reading it, not by running it.
+"""Tell which words a regular expression can match, by reading it, not by running it.
 
 Promises: time is bounded by the length of the pattern; nothing here decides whether a word matches: that the
 daemon's own Pattern does. Reads the tree of `re`, whose shape 3.11 to 3.13 share.
