@@ -101,6 +101,11 @@ S = TypeVar("S", bound=Message)
 H = TypeVar("H", bound=Message)
 
 
+#: Cancels and Signals that can cross an answer which ends a command in this state. A client cancels once; the
+#: number of its signals is its user's, so some are let pass.
+_LATE: Final = {State.RUNNING: (1, 0), State.STARTING: (1, 0), State.STARTED: (1, 16)}
+
+
 class _Exchange(Generic[S, H]):
     """One side of a connection, which says messages of type S and hears those of type H."""
 
@@ -110,6 +115,8 @@ class _Exchange(Generic[S, H]):
         self._hears = hears
         self._decoder = Decoder(kinds, limit)
         self._greeted = False
+        # How many of each may still come that crossed the answer of the last command.
+        self._late_cancels = self._late_signals = 0
 
     @property
     def missing(self) -> int:
@@ -149,7 +156,8 @@ class _Exchange(Generic[S, H]):
     def _goes_on(self, table: _Table[Any], message: S | H) -> bool:
         """Take the step that this message means; False, and BROKEN, where it may not be said."""
         kind = type(message)
-        after = table.get((self.state, kind))
+        before = self.state
+        after = table.get((before, kind))
         if table is _DAEMON_SAYS:
             if kind is Hello:
                 if self._greeted:
@@ -157,6 +165,14 @@ class _Exchange(Generic[S, H]):
                 self._greeted = True
             elif not self._greeted and kind is not Failure:
                 after = None
+            elif after is State.READY:
+                self._late_cancels, self._late_signals = _LATE.get(before, (0, 0))
+        elif before is State.READY and kind is Cancel:
+            self._late_cancels -= 1
+            after = None if self._late_cancels < 0 else after
+        elif before is State.READY and kind is Signal:
+            self._late_signals -= 1
+            after = None if self._late_signals < 0 else after
         self.state = after or State.BROKEN
         return after is not None
 

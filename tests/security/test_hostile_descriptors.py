@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from rootwrap_daemon.protocol.codec import encode
 from rootwrap_daemon.protocol.messages import (
     MAX_ANSWER_FRAME,
     STDERR,
@@ -294,7 +295,7 @@ def test_no_other_message_brings_descriptors(daemon: Daemon, message: Request, c
             agent.say(hello)
             # The daemon has read it: or the kernel would give both in one read.
             agent.sock.recv(65536)
-            agent.say(agent.exchange.send(message), [reader] * count)
+            agent.say(encode(message), [reader] * count)
         assert_refused(daemon, agent.rest(), before)
     os.close(reader)
     os.close(writer)

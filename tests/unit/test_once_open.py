@@ -136,7 +136,7 @@ def test_sum_of_an_argv_gives_no_secret_away() -> None:
     argv = ("x", "--password", "1234", "y" * 5000)
     record = json.loads(line({"argv": argv}))
     assert record["argv_sha256"] != hashlib.sha256("\0".join(argv).encode()).hexdigest()
-    masked = ("x", "--password", "***", "y" * 5000)
+    masked = ("x", "***", "***", "***")
     assert record["argv_sha256"] == hashlib.sha256("\0".join(masked).encode()).hexdigest()
 
 

@@ -34,7 +34,7 @@ def line(record: dict[str, object], hidden: frozenset[int] = frozenset()) -> byt
             return data
     size = sum(len(word.encode("utf-8", "surrogateescape")) + 1 for word in argv) - 1
     # Without secrets: a short one could be guessed from the sum.
-    whole = "\0".join(secrets.mask_words(argv, size + 1, hidden)).encode("utf-8", "surrogateescape")
+    whole = "\0".join(secrets.mask_whole(argv, hidden)).encode("utf-8", "surrogateescape")
     record = {
         **record,
         "argv_words": len(argv),

@@ -21,8 +21,7 @@ KEYS: Final = tuple(
     migrationsshkey cephmdskey cephmonkey chapsecret
     """.split()
 )
-#: Bytes of an argv up to which patterns look for secrets; beyond it they would hold the interpreter for a
-#: third of a second, and only substrings are looked for.
+#: Characters of an argv up to which patterns look at all of it at once.
 MAX_MASKED: Final = 16 * 1024
 
 # In argv more is a name than in output: words are short, and what is hidden there by mistake costs little.
@@ -82,16 +81,16 @@ def mask_words(argv: tuple[str, ...], room: int, hidden: frozenset[int] = frozen
 
     As many of them, and as much of the last, as `room` characters could hold at most.
     """
-    if sum(map(len, argv)) + len(argv) > MAX_MASKED:
-        return _cut(_coarse(argv, hidden), room)
-    if not hidden and not is_suspect(argv):
+    if not hidden and sum(map(len, argv)) + len(argv) <= MAX_MASKED and not is_suspect(argv):
         return _cut(argv, room)
+    first, rest = _split(argv, room)
+    naming = any(_BARE.fullmatch(word) or _NAMING.fullmatch(word) for word in first[1:])
+    naming = naming or any(map(_has_mark, rest))
     masked: list[str] = []
     # What the next word is: `hide` it whole; `value`: hide it unless it is an option, and then what follows.
     hide = value = False
-    naming = any(_BARE.fullmatch(word) or _NAMING.fullmatch(word) for word in argv[1:])
     options: tuple[str, ...] = ()
-    for place, word in enumerate(argv):
+    for place, word in enumerate(first):
         options = _OPTIONS_OF.get(word.rpartition("/")[2], options)
         if hide or place in hidden:
             masked.append(HIDDEN)
@@ -127,17 +126,27 @@ def is_suspect(argv: tuple[str, ...]) -> bool:
     return any(word.rpartition("/")[2] in _OPTIONS_OF for word in argv)
 
 
-def _coarse(argv: tuple[str, ...], hidden: frozenset[int]) -> list[str]:
-    """Hide each word that has a mark of a secret, and the two after it."""
+def mask_whole(argv: tuple[str, ...], hidden: frozenset[int] = frozenset()) -> list[str]:
+    """Return all words of a long argv: each with a mark of a secret hidden whole, and the two after it."""
     left = 0
     words = []
     for place, word in enumerate(argv):
-        lower = word.lower()
-        if any(mark in lower for mark in _MARKS) or lower.rpartition("/")[2] in _OPTIONS_OF:
+        if _has_mark(word):
             left = 3
         words.append(HIDDEN if left or place in hidden else word)
         left -= left > 0
     return words
+
+
+def _has_mark(word: str) -> bool:
+    lower = word.lower()
+    return any(mark in lower for mark in _MARKS) or lower.rpartition("/")[2] in _OPTIONS_OF
+
+
+def _split(argv: tuple[str, ...], room: int) -> tuple[list[str], tuple[str, ...]]:
+    """The words that `room` has a place for, the last of them cut; and all others."""
+    first = _cut(argv, room)
+    return first, argv[len(first) :]
 
 
 def _cut(argv: Iterable[str], room: int) -> list[str]:

@@ -4,6 +4,9 @@ Promises: nothing runs that was not judged by one policy and written to the audi
 then is in a second record under the same request id.
 """
 
+import logging
+import os
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -31,6 +34,8 @@ from rootwrap_daemon.protocol.messages import (
     Started,
 )
 
+LOG = logging.getLogger(__name__)
+
 
 def no_memory() -> InternalError:
     """What is said of a request, alone, that the system gives no memory for.
@@ -54,19 +59,39 @@ def canonical(
     )
 
 
+def verdict(policy: Policy, request: values.Request) -> Allowed | Refused:
+    """Judge; an exception in there is a refusal like any other, with a record, and no word of the request."""
+    try:
+        return judge(policy, request)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a verdict all the same
+        where = place(error)
+        LOG.error("judging a request failed: %s", where)
+        alone = values.Shown(argv=False)
+        return Refused(InternalError, "the daemon failed at this request", where, shown=alone)
+
+
+def place(error: BaseException) -> str:
+    """Return what an exception is and where it came from, without its text, which may have words in it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{os.path.basename(one.filename)}:{one.lineno}" for one in reversed(frames))
+    return f"{type(error).__name__} at {where}"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The client of a request, as far as running its command needs one.
 
     `room`: bytes that it can take in one answer. `reserve` takes bytes of output out of what the daemon may
-    buffer. `say` sends it a message; False if it is gone.
+    buffer. `say` has a message sent by `client.flush`.
     """
 
     peer: Peer
     room: int
     client: Client
     reserve: Callable[[int], bool]
-    say: Callable[[Answer], bool]
+    say: Callable[[Answer], None]
 
 
 class Command:
@@ -88,12 +113,11 @@ class Command:
         """Judge and run it; what is to be said at its end, None if there is nobody to hear it."""
         if self._instance.drained:
             return Failure(new_request_id(), Stopping.code, "the daemon is stopping")
-        with self._instance.turns.of(self._peer.uid):
-            request = canonical(self._message.argv, self._message.env, stdin=self._has_input)
-            self._records = Records(self._instance.audit, self._peer, request, policy.generation)
-            judged = judge(policy, request)
-            if isinstance(judged, Refused):
-                return self._refused(judged)
+        request = canonical(self._message.argv, self._message.env, stdin=self._has_input)
+        self._records = Records(self._instance.audit, self._peer, request, policy.generation)
+        judged = verdict(policy, request)
+        if isinstance(judged, Refused):
+            return self._refused(judged)
         settings, uid = policy.settings, self._peer.uid
         with ExitStack() as held:
             held.enter_context(judged.bound)
@@ -119,12 +143,13 @@ class Command:
         if options.sanitize and isinstance(self._message, Start) and self._message.slots & (STDOUT | STDERR):
             why = "the output of this command is to be captured, and sanitized"
             return self._refused(Refused(Denied, why, why, allowed.filter, allowed.shown))
+        outcome: Finished | Ended | None = Ended(InternalError("the daemon failed at this command"))
         try:
-            self._records.begin(allowed, bound.identity.name if isinstance(bound, BoundExec) else "root")
-        except InternalError as error:
-            return self._failed(error)
-        outcome: Finished | Ended = Ended(InternalError("the daemon failed at this command"))
-        try:
+            try:
+                self._records.begin(allowed, bound.identity.name if isinstance(bound, BoundExec) else "root")
+            except InternalError as error:
+                outcome = None
+                return self._failed(error)
             # What was bound is the executor's now, which lets go of it as soon as the command has it.
             held.pop_all()
             outcome = self._perform(allowed, policy)
@@ -132,8 +157,14 @@ class Command:
             outcome = Ended(error)
         except MemoryError:
             outcome = Ended(no_memory())
+        except Exception as error:  # noqa: BLE001 - its client alone is to suffer
+            LOG.error("a command failed: %s", place(error))
+            outcome = Ended(InternalError("the daemon failed at this command"))
         finally:
-            self._record_end(outcome)
+            # Whatever happens: who was said to run is said to have ended.
+            self._caller.client.turn.take()
+            if outcome is not None:
+                self._record_end(outcome)
         if isinstance(outcome, Finished):
             return Result(self._records.id, outcome.returncode, outcome.stdout, outcome.stderr, outcome.cause)
         return None if outcome.error is None else self._failed(outcome.error)
@@ -194,6 +225,6 @@ class Command:
             signals=settings.signals if options.signals is None else options.signals,
         )
 
-    def _say_started(self, pid: int, signals: frozenset[int]) -> bool:
+    def _say_started(self, pid: int, signals: frozenset[int]) -> None:
         allowed = sum(1 << number - 1 for number in signals)
-        return self._caller.say(Started(self._records.id, pid, allowed))
+        self._caller.say(Started(self._records.id, pid, allowed))

@@ -6,15 +6,18 @@ Promises: nothing here knows a socket, a session or the server; `policy` is repl
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.run.registry import Registry
 from rootwrap_daemon.policy.policy import Policy
 
-#: Threads of one user that judge at once.
-_JUDGING: Final = 4
+#: Threads of one user that use the interpreter at once.
+_AT_ONCE: Final = 4
 
 
 class Quota:
@@ -47,16 +50,58 @@ class Quota:
                 del self._users[uid]
 
 
+class Turn:
+    """The right of one thread to use the interpreter for its user; a few threads of each have it at once.
+
+    A session has it whenever it does not wait, so that its user pays for all that it makes the daemon do.
+    """
+
+    def __init__(self, free: "SimpleQueue[None]") -> None:
+        self._free = free
+        self._held = False
+
+    def take(self, patience: float | None = None) -> bool:
+        """Wait for it, at most `patience` seconds. False if it did not come."""
+        if not self._held:
+            try:
+                self._free.get(timeout=patience)
+            except Empty:
+                return False
+            self._held = True
+        return True
+
+    def give(self) -> None:
+        """Let another thread of this user have it: this one is about to wait."""
+        if self._held:
+            self._held = False
+            self._free.put(None)
+
+    @contextmanager
+    def given(self) -> Iterator[None]:
+        """Wait in here."""
+        self.give()
+        try:
+            yield
+        finally:
+            self.take()
+
+
 class Turns:
-    """Who may judge now: a few threads of each user, so that one's many leave the processor to others."""
+    """The turns of all users, so that one's many threads leave the processor to others."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        self._users: dict[int, threading.Semaphore] = {}
+        self._users: dict[int, SimpleQueue[None]] = {}
 
-    def of(self, uid: int) -> threading.Semaphore:
-        """To be held while working for this user. Only users who may ask something have one."""
-        return self._users.setdefault(uid, threading.Semaphore(self._at_once))
+    def of(self, uid: int) -> Turn:
+        """Return a turn for a thread that works for this user. Only users who may ask something have one."""
+        free = self._users.get(uid)
+        if free is None:
+            new: SimpleQueue[None] = SimpleQueue()
+            for _ in range(self._at_once):
+                new.put(None)
+            free = self._users.setdefault(uid, new)
+        return Turn(free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +133,7 @@ class Instance:
         self.commands = Quota()
         #: Bytes of requests and output.
         self.buffered = Quota()
-        self.turns = Turns(_JUDGING)
+        self.turns = Turns(_AT_ONCE)
         #: No request is read any more.
         self.stopping = False
         #: No command may start any more: the drain deadline has passed.

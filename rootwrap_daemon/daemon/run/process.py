@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.request import Wish
+from rootwrap_daemon.daemon.run.instance import Turn
 from rootwrap_daemon.daemon.run.output import Output
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.spawn import Child, spawn, spawn_on
@@ -33,6 +34,8 @@ _KILL_PATIENCE: Final = 5.0
 _TRACED: Final = 0.05
 #: Seconds that one poll(2) waits at most: it takes milliseconds as an int, and a deadline may be infinite.
 _LONGEST_POLL: Final = 3600.0
+#: Seconds that a command waits for its user's turn before its deadline is looked at again.
+_TURN_PATIENCE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,15 @@ class Client:
     """The connection that a command runs for.
 
     `listen` is called when `descriptor` is readable, and at once if something was `heard` already; it calls
-    what it is given with each signal that the client wants sent to the main process.
+    what it is given with each signal that the client wants sent to the main process. `flush` writes what the
+    client has not taken yet, without waiting: True once that is all; raises OSError. `turn` is given back
+    while the command is waited for.
     """
 
     descriptor: int
     listen: Callable[[Callable[[int], None]], Wish]
+    flush: Callable[[], bool]
+    turn: Turn
     heard: bool = False
 
 
@@ -107,20 +114,18 @@ def run_on(
     bounds: Bounds,
     client: Client,
     ticket: Ticket,
-    on_start: Callable[[int], bool],
+    on_start: Callable[[int], None],
 ) -> Finished | Ended:
     """Run a command on the client's own descriptors. Raises what `spawn_on` raises.
 
     `stdio` is closed once the command has it, or that would never see the end of its input. `on_start` is
-    told the pid, and says whether there is still somebody to run it for.
+    called with the pid; what it says is sent while the command runs, and no command waits for that.
     """
     with bound, stdio:
         child = spawn_on(bound, ticket, stdio.ends)
     with _held(child):
-        running = _Run(child, b"", bounds, client, ticket)
-        if not on_start(child.pid):
-            running.abandon()
-        return running.to_end()
+        on_start(child.pid)
+        return _Run(child, b"", bounds, client, ticket).to_end()
 
 
 @contextmanager
@@ -152,6 +157,8 @@ class _Run:
         self.traced = False
         self.killed = False
         self.ended: Ended | None = None
+        #: What to wait for from the client; None once there is nobody.
+        self.heeded: int | None = select.POLLIN
         self.poll = select.poll()
         for descriptor in (child.pidfd, bounds.stop, client.descriptor, *child.outputs):
             self.poll.register(descriptor, select.POLLIN)
@@ -161,6 +168,7 @@ class _Run:
     def to_end(self) -> Finished | Ended:
         """Serve the pipes until the main process has ended."""
         child = self.child
+        self._flush()
         if self.client.heard:
             self._look_at_client(0)
         running = True
@@ -171,7 +179,12 @@ class _Run:
             if left <= 0 and not self._late():
                 return Ended(InternalError("the command could not be ended"))
             left = min(left, _TRACED) if self.traced else left
-            for descriptor, event in self.poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000 + 1):
+            self.client.turn.give()
+            ready = self.poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000 + 1)
+            if not self.client.turn.take(_TURN_PATIENCE):
+                # Its user makes the daemon work enough: only what a deadline or a stop needs is done.
+                ready = [one for one in ready if one[0] in (child.pidfd, self.bounds.stop)]
+            for descriptor, event in ready:
                 if descriptor == child.pidfd:
                     running = not self._has_ended()
                 else:
@@ -218,21 +231,42 @@ class _Run:
     def _look_at_client(self, event: int) -> None:
         # POLLHUP: both directions are closed, nobody is there to answer. A client that has only stopped
         # writing, or that we have stopped reading from, still waits.
-        wish = (
-            Wish.GONE
-            if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
-            else self.client.listen(self._signal)
-        )
+        if event & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            self._abandon()
+            return
+        if event & select.POLLOUT:
+            self._flush()
+        if self.heeded is None or (event and not event & select.POLLIN):
+            return
+        wish = self.client.listen(self._signal)
         if wish is Wish.CANCEL:
             self._begin_end("cancelled")
         elif wish is Wish.SILENT:
-            self.poll.modify(self.client.descriptor, 0)
+            self._heed(self.heeded & ~select.POLLIN)
         elif wish is Wish.GONE:
-            self.abandon()
+            self._abandon()
 
-    def abandon(self) -> None:
-        """Nobody is left to work for."""
-        self.poll.unregister(self.client.descriptor)
+    def _heed(self, events: int) -> None:
+        if self.heeded != events:
+            self.heeded = events
+            self.poll.modify(self.client.descriptor, events)
+
+    def _flush(self) -> None:
+        """Write what the client has not taken yet; the rest when it takes more."""
+        if self.heeded is None:
+            return
+        try:
+            done = self.client.flush()
+        except OSError:
+            self._abandon()
+            return
+        self._heed(self.heeded & ~select.POLLOUT if done else self.heeded | select.POLLOUT)
+
+    def _abandon(self) -> None:
+        """Nobody is left to work for: end the command, as any other with its grace."""
+        if self.heeded is not None:
+            self.heeded = None
+            self.poll.unregister(self.client.descriptor)
         self._end(Ended(None))
 
     def _signal(self, number: int) -> None:

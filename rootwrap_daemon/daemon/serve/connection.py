@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.request import Wish
+from rootwrap_daemon.daemon.run.instance import Turn
 from rootwrap_daemon.daemon.run.stdio import is_pipe, let_go
 from rootwrap_daemon.errors import Busy, Error, LocalProtocolError, RemoteProtocolError
 from rootwrap_daemon.protocol.exchange import DaemonExchange
@@ -37,8 +38,9 @@ _LARGE_CHUNK: Final = 1024 * 1024
 _FREE_SIZE: Final = 64 * 1024
 #: Bytes a second that a client must at least read of a large answer.
 _SLOWEST_READER: Final = 1024 * 1024
-#: Reads of _CHUNK bytes until the deadline of the command is looked at again.
-_LOOKS: Final = 16
+#: Bytes to take of what a client says during its command until the deadline is looked at again: hundreds of
+#: messages, where a client has one to say.
+_TALK: Final = 4096
 #: Seconds that the main thread may sleep while it turns a client away: what it costs to accept one.
 _NAP: Final = 0.001
 #: Room for the descriptors of one message. Not CMSG_SPACE, whose padding has room for one more.
@@ -63,8 +65,14 @@ class Connection:
     `request_timeout`: seconds to say hello, to complete a request, to read an answer.
     """
 
-    def __init__(self, sock: socket.socket, share: Share, request_timeout: float) -> None:
+    def __init__(self, sock: socket.socket, share: Share, turn: Turn, request_timeout: float) -> None:
         self._sock = sock
+        #: Had whenever the client is not waited for.
+        self.turn = turn
+        #: What is wrong with what the client said while its command ran.
+        self.fault: RemoteProtocolError | None = None
+        # What it has not taken of what was said meanwhile.
+        self._unsent = b""
         self._share = share
         self._request_timeout = request_timeout
         #: Seconds that a client may be silent between requests; 0: for ever.
@@ -189,7 +197,11 @@ class Connection:
         if missing > _FREE_SIZE and not self._held and not self.hold(missing):
             self.answer(Failure("", Busy.code, "the daemon holds as many bytes as it may"))
             raise Closed
-        data, ancillary, result, _ = self._sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        self.turn.give()
+        try:
+            data, ancillary, result, _ = self._sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        finally:
+            self.turn.take()
         if ancillary or result & socket.MSG_CTRUNC:
             self._keep_descriptors(ancillary, truncated=bool(result & socket.MSG_CTRUNC))
         if not data:
@@ -202,7 +214,7 @@ class Connection:
         They are only looked at: taking them may wait in close(2) for their client's pleasure (a socket with
         SO_LINGER), and the command's deadline must not. Raises as `_read`, and BlockingIOError.
         """
-        data, _, result, _ = self._sock.recvmsg(_CHUNK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        data, _, result, _ = self._sock.recvmsg(_TALK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         if result & socket.MSG_CTRUNC:
             return False
         if not data:
@@ -225,7 +237,8 @@ class Connection:
         if misplaced or truncated or foreign:
             # At once, before a word is said: whatever another session starts meanwhile has them too, and
             # closes them, which takes as long as their file system likes.
-            let_go(self.take_descriptors())
+            with self.turn.given():
+                let_go(self.take_descriptors())
         if full:
             self.answer(Failure("", Busy.code, "the daemon has no descriptor left"))
             raise Closed
@@ -235,25 +248,27 @@ class Connection:
             raise RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
 
     def listen(self, on_signal: Callable[[int], None]) -> Wish:
-        """What the client says while its command runs; all that has come is taken, or it would pile up.
+        """Return what the client says while its command runs, without waiting.
 
-        But no more than a socket holds: one that never stops talking must not keep its command from its end.
+        A little at a time: one that never stops talking must not keep its command from its end.
         """
         wish = Wish.NOTHING
         try:
             wish = self._said(on_signal)
-            for _ in range(_LOOKS):
-                if not self._read_plain():
-                    return Wish.GONE
-                # What was read is heard now: nothing would wake us for it again.
-                if self._said(on_signal) is Wish.CANCEL:
-                    wish = Wish.CANCEL
+            if not self._read_plain():
+                return Wish.GONE
+            # What was read is heard now: nothing would wake us for it again.
+            if self._said(on_signal) is Wish.CANCEL:
+                wish = Wish.CANCEL
         except BlockingIOError:
             pass
         except Closed:
             return Wish.CANCEL if wish is Wish.CANCEL else Wish.SILENT
-        except (RemoteProtocolError, OSError):
+        except RemoteProtocolError as error:
             # A second request in the middle of the first, or no request at all: nobody to go on working for.
+            self.fault = error
+            return Wish.GONE
+        except OSError:
             return Wish.GONE
         return wish
 
@@ -275,18 +290,48 @@ class Connection:
             # The client has said what may not be said meanwhile; there is no one answer to that.
             raise Closed from None
 
+    def say(self, message: Answer) -> None:
+        """Have a message sent by `flush`, while a command runs."""
+        try:
+            self._unsent += self.encoded(message)
+        except Closed:
+            # The client has broken the protocol meanwhile; `listen` will say so.
+            pass
+
+    def flush(self) -> bool:
+        """Write what is left to be sent as far as the client takes it now; True if it was all.
+
+        Raises OSError.
+        """
+        try:
+            while self._unsent:
+                flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+                self._unsent = self._unsent[self._sock.send(self._unsent, flags) :]
+        except BlockingIOError:
+            return False
+        return True
+
     def answer(self, message: Answer) -> None:
         """Encode and send. Raises Closed or OSError."""
         self.send(self.encoded(message))
 
     def send(self, data: bytes) -> None:
         """Write an encoded answer, to a client that takes it in time. Raises OSError."""
+        if self._unsent:
+            data, self._unsent = self._unsent + data, b""
+        try:
+            sent = self._sock.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return
         deadline = time.monotonic() + self._request_timeout + len(data) / _SLOWEST_READER
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL) :]
-            if rest and time.monotonic() > deadline:
-                raise TimeoutError
+        rest = memoryview(data)[sent:]
+        with self.turn.given():
+            while rest:
+                rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL) :]
+                if rest and time.monotonic() > deadline:
+                    raise TimeoutError
 
 
 def turn_away(sock: socket.socket, error: Error) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ LOG = logging.getLogger(__name__)
 
 #: Bytes of stack of a session's thread; the deepest call here needs a tenth of it.
 _STACK: Final = 512 * 1024
+#: Seconds that a thread may use the interpreter while another wants it. A command needs it some thirty times,
+#: and each time as long as this for every busy thread of another user; nothing else was seen to depend on it.
+_SWITCH: Final = 0.0005
 #: Connections to accept before signals are looked at again.
 _BATCH: Final = 64
 #: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
@@ -44,6 +48,7 @@ class Server:
         self._lock = threading.Lock()
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         threading.stack_size(_STACK)
+        sys.setswitchinterval(_SWITCH)
 
     def serve(self, wake: int, on_signal: Callable[[], bool], beat: Callable[[], float]) -> None:
         """Accept until `on_signal`, called when `wake` is readable, says to stop, or nobody can come.

@@ -4,6 +4,7 @@ Promises: every request gets one answer or a closed connection, under the policy
 """
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -14,12 +15,7 @@ from typing import Any, Final
 
 from rootwrap_daemon.daemon.record.records import Records, new_request_id
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.daemon.run.command import (
-    Caller,
-    Command,
-    canonical,
-    no_memory,
-)
+from rootwrap_daemon.daemon.run.command import Caller, Command, canonical, no_memory, place, verdict
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.process import Client
 from rootwrap_daemon.daemon.run.stdio import Stdio
@@ -30,15 +26,15 @@ from rootwrap_daemon.errors import (
     DaemonUnavailable,
     Denied,
     Error,
+    InternalError,
     RemoteProtocolError,
     TooLarge,
     Unauthorized,
 )
-from rootwrap_daemon.policy.policy import Policy, Refused, judge
+from rootwrap_daemon.policy.policy import Policy, Refused
 from rootwrap_daemon.protocol.messages import (
     MAX_REQUEST_FRAME,
     VERSION,
-    Answer,
     Cancel,
     Check,
     Failure,
@@ -52,6 +48,8 @@ from rootwrap_daemon.protocol.messages import (
     Verdict,
 )
 
+LOG = logging.getLogger(__name__)
+
 #: Bytes of an answer beside the output that it carries.
 _ANSWER_OVERHEAD: Final = 4096
 
@@ -63,7 +61,9 @@ class Session:
         self.instance = instance
         self.peer = peer
         share = Share(partial(instance.buffer, peer.uid), partial(instance.buffered.give, peer.uid))
-        self.connection = Connection(sock, share, instance.policy.settings.request_timeout)
+        self.connection = Connection(
+            sock, share, instance.turns.of(peer.uid), instance.policy.settings.request_timeout
+        )
         self.idle_since: float | None = time.monotonic()
         #: True once it was chosen to make room, for its `successor`.
         self.evicted = False
@@ -99,8 +99,13 @@ class Session:
         except OSError:
             # The client is gone, or does not read.
             pass
-        if starved:
-            self._say_last(new_request_id(), no_memory())
+        except Exception as error:  # noqa: BLE001 - its client alone is to suffer
+            LOG.error("a session failed: %s", place(error))
+            self._say_last(new_request_id(), InternalError("the daemon failed at this request"))
+        finally:
+            if starved:
+                self._say_last(new_request_id(), no_memory())
+            self.connection.turn.give()
 
     def _handle(self) -> None:
         # In a call of its own, so that a large request is not kept while the next is waited for.
@@ -117,7 +122,11 @@ class Session:
         self._say_last(request_id, kind(error.message))
 
     def _say_last(self, request_id: str, error: Error) -> None:
-        self._say(Failure(request_id, error.code, error.message))
+        try:
+            self.connection.answer(Failure(request_id, error.code, error.message))
+        except (Closed, OSError):
+            # There is nobody to hear it.
+            pass
 
     def _policy(self) -> Policy:
         """The policy of one request. Raises Closed if a reload has shut this user out since it connected."""
@@ -152,19 +161,14 @@ class Session:
     def check(self, check: Check) -> None:
         """Judge, and run nothing."""
         with self._working():
-            with self.instance.turns.of(self.peer.uid):
-                verdict = self._check(check)
-            self.connection.answer(verdict)
+            self.connection.answer(self._check(check))
 
     def status(self, status: Status) -> None:
         """Tell whoever may know how the daemon does."""
         request_id = new_request_id()
         if self.instance.policy.may_see_status(self.peer):
             with self._working():
-                # As judging: a few of each user at once, so that the processor is left to others.
-                with self.instance.turns.of(self.peer.uid):
-                    answer = Report(request_id, json.dumps(report(self.instance)).encode())
-                self.connection.answer(answer)
+                self.connection.answer(Report(request_id, json.dumps(report(self.instance)).encode()))
             return
         self._policy()
         self.instance.audit.denied(
@@ -177,7 +181,7 @@ class Session:
         policy = self._policy()
         request = canonical(check.argv, check.env, stdin=False)
         records = Records(self.instance.audit, self.peer, request, policy.generation)
-        judged = judge(policy, request)
+        judged = verdict(policy, request)
         if isinstance(judged, Refused):
             records.refuse("check", judged)
             return Verdict(records.id, False, "")
@@ -200,6 +204,8 @@ class Session:
     def _run_encoded(self, message: Run | Start, stdio: Stdio | None) -> bytes:
         policy = self._policy()
         answer = Command(self.instance, self._caller(), message, stdio).answer(policy)
+        if self.connection.fault is not None:
+            raise self.connection.fault
         if answer is None:
             raise Closed
         return self.connection.encoded(answer)
@@ -209,17 +215,16 @@ class Session:
         return Caller(
             self.peer,
             self._client_max_frame - _ANSWER_OVERHEAD,
-            Client(connection.descriptor, connection.listen, heard=connection.partial),
+            Client(
+                connection.descriptor,
+                connection.listen,
+                connection.flush,
+                connection.turn,
+                heard=connection.partial,
+            ),
             connection.output_holder(),
-            self._say,
+            connection.say,
         )
-
-    def _say(self, message: Answer) -> bool:
-        try:
-            self.connection.answer(message)
-        except (Closed, OSError):
-            return False
-        return True
 
     @contextmanager
     def _working(self) -> Iterator[None]:

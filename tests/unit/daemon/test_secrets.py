@@ -12,6 +12,7 @@ from rootwrap_daemon.daemon.record.secrets import (
     MAX_OUTPUT,
     is_suspect,
     mask_text,
+    mask_whole,
     mask_words,
     without_secrets,
 )
@@ -121,7 +122,9 @@ def test_places_that_a_filter_names() -> None:
 def test_a_long_argv_hides_more_and_never_less() -> None:
     rest = ["y"] * 20000
     for argv in (("x", "--key", SECRET), ("x", "-n", "a.password", "-v", SECRET), ("sshpass", "-p", SECRET)):
-        assert SECRET not in mask_words((*argv, *rest), 10**6)
+        assert SECRET not in mask_whole((*argv, *rest))
+        assert SECRET not in mask_words((*argv, *rest), 4096)
+        assert SECRET not in mask_words(("x", "-v", SECRET, *rest, *argv), 4096)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ from rootwrap_daemon.protocol.messages import (
 )
 from tests.unit.protocol.strategies import HELLO, ONE_ANSWER, ONE_REQUEST, answers, requests
 
-READY: Final = "Run Start Check Status Cancel Signal"
+READY: Final = "Run Start Check Status"
+#: After the answer to a command, which a Cancel or a Signal may have crossed.
+ANSWERED: Final = "Run Start Check Status Cancel"
+ENDED: Final = "Run Start Check Status Cancel Signal"
 #: What was said before, by "c"lient and "d"aemon; the state that both are in then; what each may say next.
 SITUATIONS: Final = {
     "nothing": ("", State.NEW, "Hello", "Hello Failure"),
@@ -30,12 +33,24 @@ SITUATIONS: Final = {
     "c:Hello": ("c:Hello", State.READY, READY, "Hello Failure"),
     "both:Hello": ("c:Hello d:Hello", State.READY, READY, "Failure"),
     "the other way round": ("d:Hello c:Hello", State.READY, READY, "Failure"),
-    "late cancel": ("c:Hello c:Cancel", State.READY, READY, "Hello Failure"),
+    "late cancel": ("c:Hello d:Hello c:Run d:Result c:Cancel", State.READY, READY, "Failure"),
     "run": ("c:Hello c:Run", State.RUNNING, "Cancel", "Hello Failure"),
     "run, greeted": ("c:Hello c:Run d:Hello", State.RUNNING, "Cancel", "Result Failure"),
     "greeted, run": ("d:Hello c:Hello c:Run", State.RUNNING, "Cancel", "Result Failure"),
     "run, cancelled": ("c:Hello d:Hello c:Run c:Cancel", State.RUNNING, "Cancel", "Result Failure"),
-    "late signal": ("c:Hello c:Signal", State.READY, READY, "Hello Failure"),
+    "late signal": (
+        "c:Hello d:Hello c:Start d:Started d:Result" + " c:Signal" * 15,
+        State.READY,
+        ENDED,
+        "Failure",
+    ),
+    "more late signals": (
+        "c:Hello d:Hello c:Start d:Started d:Result" + " c:Signal" * 16,
+        State.READY,
+        ANSWERED,
+        "Failure",
+    ),
+    "long ago": ("c:Hello d:Hello c:Run d:Result c:Check d:Verdict", State.READY, READY, "Failure"),
     "start": ("c:Hello c:Start", State.STARTING, "Cancel", "Hello Failure"),
     "start, greeted": ("c:Hello d:Hello c:Start", State.STARTING, "Cancel", "Started Result Failure"),
     "start, cancelled": (
@@ -51,17 +66,17 @@ SITUATIONS: Final = {
         "Cancel Signal",
         "Result Failure",
     ),
-    "started, ended": ("c:Hello d:Hello c:Start d:Started d:Result", State.READY, READY, "Failure"),
-    "started, failed": ("c:Hello d:Hello c:Start d:Started d:Failure", State.READY, READY, "Failure"),
-    "nothing to start": ("c:Hello d:Hello c:Start d:Result", State.READY, READY, "Failure"),
+    "started, ended": ("c:Hello d:Hello c:Start d:Started d:Result", State.READY, ENDED, "Failure"),
+    "started, failed": ("c:Hello d:Hello c:Start d:Started d:Failure", State.READY, ENDED, "Failure"),
+    "nothing to start": ("c:Hello d:Hello c:Start d:Result", State.READY, ANSWERED, "Failure"),
     "status": ("c:Hello d:Hello c:Status", State.ASKING, "", "Report Failure"),
     "status, not greeted": ("c:Hello c:Status", State.ASKING, "", "Hello Failure"),
     "reported": ("c:Hello d:Hello c:Status d:Report", State.READY, READY, "Failure"),
     "check": ("c:Hello c:Check", State.CHECKING, "", "Hello Failure"),
     "check, greeted": ("c:Hello d:Hello c:Check", State.CHECKING, "", "Verdict Failure"),
-    "ran": ("c:Hello d:Hello c:Run d:Result", State.READY, READY, "Failure"),
-    "failed": ("c:Hello d:Hello c:Run d:Failure", State.READY, READY, "Failure"),
-    "failed, not greeted": ("c:Hello c:Run d:Failure", State.READY, READY, "Hello Failure"),
+    "ran": ("c:Hello d:Hello c:Run d:Result", State.READY, ANSWERED, "Failure"),
+    "failed": ("c:Hello d:Hello c:Run d:Failure", State.READY, ANSWERED, "Failure"),
+    "failed, not greeted": ("c:Hello c:Run d:Failure", State.READY, ANSWERED, "Hello Failure"),
     "checked": ("c:Hello d:Hello c:Check d:Verdict", State.READY, READY, "Failure"),
     "check failed": ("c:Hello d:Hello c:Check d:Failure", State.READY, READY, "Failure"),
     "refused at once": ("d:Failure", State.ENDED, "", ""),
@@ -283,13 +298,15 @@ def test_another_version_is_told_and_not_judged() -> None:
     assert client.hello == other
 
 
-def allowed_by_hand(state: State, greeted: bool, message: Message, of_client: bool) -> bool:
+def allowed_by_hand(
+    state: State, greeted: bool, message: Message, of_client: bool, late: dict[str, int]
+) -> bool:
     """The rules once more, in other words than the table's."""
     name = type(message).__name__
     if of_client:
         return {
             State.NEW: name == "Hello",
-            State.READY: name != "Hello",
+            State.READY: late.get(name, 0) > 0 if name in ("Cancel", "Signal") else name != "Hello",
             State.RUNNING: name == "Cancel",
             State.STARTING: name == "Cancel",
             State.STARTED: name in ("Cancel", "Signal"),
@@ -312,9 +329,11 @@ def test_any_conversation(steps: list[tuple[bool, Message, Message]]) -> None:
     """Both sides agree with each other, and with the rules, whatever is tried in whatever order."""
     client, daemon = ClientExchange(), DaemonExchange()
     greeted = False
+    late: dict[str, int] = {}
     for of_client, request, answer in steps:
         message = request if of_client else answer
-        may = allowed_by_hand(client.state, greeted, message, of_client)
+        may = allowed_by_hand(client.state, greeted, message, of_client, late)
+        before = client.state
         try:
             if of_client:
                 assert type(message) in REQUESTS.values()
@@ -331,6 +350,11 @@ def test_any_conversation(steps: list[tuple[bool, Message, Message]]) -> None:
             assert not may
         else:
             assert may
+            if of_client and before is State.READY:
+                late[type(message).__name__] = late.get(type(message).__name__, 0) - 1
+            elif not of_client and before is not State.READY and client.state is State.READY:
+                command = before in (State.RUNNING, State.STARTING, State.STARTED)
+                late = {"Cancel": int(command), "Signal": 16 * (before is State.STARTED)}
         assert client.state is daemon.state
 
 

@@ -1,0 +1,154 @@
+"""One user's flood of any message leaves the daemon to others: who makes it work pays with its own turn."""
+
+import json
+import multiprocessing.sharedctypes
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import c_int
+
+import pytest
+
+from rootwrap_daemon.client import Client
+from rootwrap_daemon.protocol.codec import encode
+from rootwrap_daemon.protocol.messages import STDIN, Cancel, Check, Run, Signal, Start, Status
+from tests.real_daemon import HELLO, Daemon, NewDaemon, frame
+from tests.security.test_hostile_descriptors import AGENT
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+#: What is poured, each as often as the daemon takes it; whether a command of the client's runs meanwhile.
+FLOODS = {
+    "check": ([encode(Check((b"true",), ()))], False),
+    "check, denied": ([encode(Check((b"no-such",), ()))], False),
+    "run": ([encode(Run((b"true",)))], False),
+    "run, denied": ([encode(Run((b"no-such",)))], False),
+    "a large run": ([encode(Run((b"true", b"x" * 100_000)))], False),
+    "a run of many words": ([encode(Run((b"true", *[b"--key=x"] * 2000)))], False),
+    "status": ([encode(Status())], False),
+    "cancel": ([encode(Cancel()) * 500], False),
+    "signal": ([encode(Signal(15)) * 500], False),
+    "hello again": ([HELLO], False),
+    "no message": ([frame([99])], False),
+    "a frame byte by byte": ([bytes((byte,)) for byte in encode(Check((b"true",), ()))], False),
+    "cancels of a command": ([encode(Cancel()) * 500], True),
+    "signals of a command": ([encode(Signal(10)) * 500], True),
+    "signals that may not be sent": ([encode(Signal(19)) * 500], True),
+}
+
+
+#: How a Started begins: an array of four, its type.
+_STARTED = b"\x94\x0a"
+
+
+def connect(daemon: Daemon, running: bool) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(30)
+    connection.connect(daemon.socket)
+    connection.send(HELLO)
+    if running:
+        ends = os.pipe()
+        script = b"trap '' USR1; exec sleep 60"
+        socket.send_fds(connection, [encode(Start((b"sh", b"-c", script), (), STDIN))], [ends[0]])
+        for end in ends:
+            os.close(end)
+        answers = b""
+        while _STARTED not in answers:
+            answers += connection.recv(65536)
+    connection.setblocking(False)
+    return connection
+
+
+def pour(daemon: Daemon, kind: str, count: int, taken: c_int) -> None:
+    """On connections of the agent's, made again when the daemon ends them; for ever."""
+    os.setgroups([])
+    os.setgid(AGENT)
+    os.setuid(AGENT)
+    pieces, running = FLOODS[kind]
+    connections: list[socket.socket | None] = [None] * count
+    while True:
+        for place, one in enumerate(connections):
+            connection = one
+            try:
+                if connection is None:
+                    connections[place] = connection = connect(daemon, running)
+                for piece in pieces:
+                    connection.send(piece)
+                    taken.value += 1
+                connection.recv(1 << 16)
+            except BlockingIOError:
+                pass
+            except OSError:
+                if connection is not None:
+                    connection.close()
+                connections[place] = None
+
+
+@contextmanager
+def flood(daemon: Daemon, kind: str, connections: int) -> Iterator[c_int]:
+    """In a process of its own, so that it takes nothing from who measures but the processor."""
+    context = multiprocessing.get_context("fork")
+    # Writes that the daemon took: that there is a flood at all.
+    # Without a lock, which a process that is killed could take with it.
+    taken = multiprocessing.sharedctypes.RawValue(c_int, 0)
+    process = context.Process(target=pour, args=(daemon, kind, connections, taken))
+    process.start()
+    try:
+        yield taken
+        assert process.is_alive()
+    finally:
+        process.kill()
+        process.join()
+
+
+@contextmanager
+def other_user(daemon: Daemon) -> Iterator[Client]:
+    with daemon.client() as client:
+        client.run(["true"])
+        yield client
+
+
+def served(client: Client, seconds: float) -> list[float]:
+    """How long each of another user's commands took, one after another."""
+    times = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        start = time.monotonic()
+        assert client.run(["true"], timeout=60).returncode == 0
+        times.append(time.monotonic() - start)
+    return times
+
+
+@pytest.fixture
+def daemon(new_daemon: NewDaemon) -> Daemon:
+    return new_daemon(
+        allowed_users=f"root, {AGENT}",
+        max_connections_per_user="600",
+        signals="TERM, USR1",
+        socket_mode="0666",
+    )
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_of_one_user_leaves_others_served(daemon: Daemon, kind: str) -> None:
+    """Shown by counts: while one pours, the other's commands go on, none refused or ended."""
+    with other_user(daemon) as client, flood(daemon, kind, 40) as taken:
+        times = served(client, 2.0)
+    assert taken.value
+    # Without turns it is one command in seconds; a busy machine does tens.
+    assert len(times) >= 5
+    assert "Traceback" not in daemon.log
+
+
+def test_what_may_not_be_said_is_recorded_within_bounds(daemon: Daemon) -> None:
+    with flood(daemon, "cancel", 40):
+        time.sleep(1)
+    daemon.stop()
+    lines = (daemon.directory / "audit.jsonl").read_text().splitlines()
+    found = [record for line in lines if (record := json.loads(line))["event"] == "bad_request"]
+    assert found
+    assert {record["uid"] for record in found} == {AGENT}
+    assert "Cancel" in found[0]["detail"]
+    assert len(lines) < 400
