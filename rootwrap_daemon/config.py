@@ -323,6 +323,10 @@ def _settings(reader: _Reader) -> Settings | None:
             values[name] = _CONVERT[name](plain) if name in _CONVERT else plain
         except Fault as fault:
             reader.unusable(reader.places.get(name, nowhere), f"{name}: {fault.what}", fault.remedy)
+    if values.get("audit_file") == "journal" and values.get("audit") == "required":
+        what = "audit_file: the journal drops records beyond its rate limit, and says that it took them"
+        remedy = "name a file, or write `audit = best_effort`"
+        reader.unusable(reader.places.get("audit_file", nowhere), what, remedy)
     return Settings(**values) if reader.usable else None
 
 

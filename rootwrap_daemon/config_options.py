@@ -55,8 +55,9 @@ OPTS: Final[list[cfg.Opt]] = [
     cfg.StrOpt(
         "audit_file",
         default="",
-        help="File for the audit records, one JSON object a line, opened anew at SIGHUP; or `journal`: the "
-        "systemd journal, as fields ROOTWRAP_*. Default: standard error.",
+        help="File for the audit records, one JSON object a line, opened anew when its name means another; "
+        "or `journal`: the systemd journal, as fields ROOTWRAP_*, which may drop some: only with `audit = "
+        "best_effort`. Default: standard error.",
     ),
     cfg.StrOpt(
         "audit",

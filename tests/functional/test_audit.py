@@ -91,7 +91,7 @@ IN_ITS_PLACE = (
 
 def with_journal(new_daemon: NewDaemon, journal: socket.socket) -> Daemon:
     directory = os.path.dirname(journal.getsockname())
-    daemon = new_daemon(start=False, audit_file="journal", kill_grace="1")
+    daemon = new_daemon(start=False, audit_file="journal", audit="best_effort", kill_grace="1")
     daemon.inside = ["unshare", "--mount", "sh", "-c", IN_ITS_PLACE, directory]
     daemon.start()
     return daemon
@@ -112,20 +112,11 @@ def test_records_in_a_journal(new_daemon: NewDaemon, journal: socket.socket) -> 
 
 
 def test_a_journal_that_takes_nothing(new_daemon: NewDaemon, journal: socket.socket) -> None:
-    """Nothing runs without its record, the answer comes all the same, and all is well once it is read."""
+    """It promises nothing: commands run without their records there, none waits for long."""
     daemon = with_journal(new_daemon, journal)
-    marker = daemon.directory / "marker"
     with daemon.client() as client:
-        for _ in range(100_000):
-            try:
-                client.run(["true"])
-            except InternalError:
-                break
-        else:
-            pytest.fail("the queue never was full")
-        with pytest.raises(InternalError, match="audit log cannot be written"):
-            client.run(["sh", "-c", f"touch {marker}"])
-        assert not marker.exists()
+        while "cannot be written" not in daemon.log:
+            assert client.run(["true"]).returncode == 0
         journal.setblocking(False)
         with pytest.raises(BlockingIOError):
             while True:

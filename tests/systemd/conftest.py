@@ -53,6 +53,9 @@ def install(machine: Machine) -> Iterator[Install]:
         made.append(instance)
         machine.ctl("install", "--instance", instance, "--user", instance, *more)
         machine.write(f"/etc/rootwrap-daemon/{instance}.filters.d/test.filters", filters)
+        # For tests to read; this machine's journal drops nothing.
+        drop_in = f"/etc/rootwrap-daemon/{instance}.conf.d/journal.conf"
+        machine.write(drop_in, "[DEFAULT]\naudit_file = journal\naudit = best_effort\n")
         machine.run("sh", "-c", "systemd-sysusers && systemctl daemon-reload")
         machine.systemctl("enable", "--quiet", "--now", f"rootwrap-daemon@{instance}.socket")
         return f"rootwrap-daemon@{instance}.service"
@@ -66,6 +69,7 @@ def install(machine: Machine) -> Iterator[Install]:
         machine.run("systemctl", "kill", "--kill-whom=all", "--signal=KILL", f"{unit}.service", check=False)
         etc = "/etc/rootwrap-daemon"
         machine.run("rm", "-f", f"{etc}/{instance}.filters.d/test.filters", f"{etc}/{instance}.conf")
+        machine.run("rm", "-rf", f"{etc}/{instance}.conf.d")
         machine.run("systemctl", "reset-failed", check=False)
         machine.ctl("uninstall", "--instance", instance)
     machine.systemctl("daemon-reload")

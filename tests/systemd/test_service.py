@@ -267,6 +267,14 @@ def test_uninstalled_leaves_nothing(machine: Machine) -> None:
     machine.systemctl("daemon-reload")
     machine.systemctl("enable", "--quiet", "--now", "rootwrap-daemon@netagent.socket")
     assert machine.ask("netagent", "true")["returncode"] == 0
+    # Where nothing else is said, records are in a file, which root alone can read.
+    log = "/var/log/rootwrap-daemon/netagent.jsonl"
+    events = [json.loads(line)["event"] for line in machine.run("cat", log).stdout.splitlines()]
+    assert events == ["run", "end"]
+    assert machine.run("stat", "-c", "%a %U", log, "/var/log/rootwrap-daemon").stdout.split() == [
+        *("600", "root"),
+        *("700", "root"),
+    ]
     refused = machine.ctl("uninstall", "--instance", "netagent", check=False)
     assert refused.returncode == 78 and "disable --now" in refused.stderr
     unit = "rootwrap-daemon@netagent"

@@ -174,7 +174,9 @@ def test_a_path_of_a_file(read: Read, option: str) -> None:
 
 
 def test_the_journal_instead_of_a_file(read: Read) -> None:
-    assert read("audit_file = journal").audit_file == "journal"
+    assert read("audit_file = journal", "audit = best_effort").audit_file == "journal"
+    with pytest.raises(ConfigurationError, match=r"audit_file: the journal drops records.*best_effort"):
+        read("audit_file = journal")
     for text in ("Journal", "journal/", "stderr"):
         with pytest.raises(ConfigurationError, match="audit_file"):
             read(f"audit_file = {text}")
@@ -272,7 +274,7 @@ OTHERS = {
     "allowed_groups": "root",
     "trusted_owners": "root, daemon",
     "capabilities": "CAP_NET_ADMIN",
-    "audit_file": "journal",
+    "audit_file": "/var/log/x",
     "audit": "best_effort",
     "state_dir": "/run/state",
     "status_group": "root",

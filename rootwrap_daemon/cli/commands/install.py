@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         f"{UNITS}/rootwrap-daemon@.socket": data_files.text("systemd/rootwrap-daemon@.socket"),
         f"{UNITS}/rootwrap-daemon@{instance}.socket.d/10-access.conf": access,
         "/etc/sysusers.d/rootwrap-daemon.conf": data_files.text("systemd/sysusers.d/rootwrap-daemon.conf"),
+        "/etc/logrotate.d/rootwrap-daemon": data_files.text("logrotate.d/rootwrap-daemon"),
         "/etc/tmpfiles.d/rootwrap-daemon.conf": data_files.text("systemd/tmpfiles.d/rootwrap-daemon.conf"),
         f"{CONFIG}/{instance}.conf": text,
     }
@@ -102,7 +103,10 @@ def _config(instance: str, args: argparse.Namespace) -> str:
         lines = [source.rstrip(), *taken.lines, *lines]
     else:
         lines.append(f"filters_path = {filters_of(instance)}")
-    lines += ["audit_file = journal", f"state_dir = /run/rootwrap-daemon/{instance}"]
+    lines += [
+        f"audit_file = /var/log/rootwrap-daemon/{instance}.jsonl",
+        f"state_dir = /run/rootwrap-daemon/{instance}",
+    ]
     return (
         f"# rootwrap-daemon@{instance}. Every option: oslo-config-generator --namespace rootwrap_daemon\n"
         "[DEFAULT]\n" + "".join(f"{line}\n" for line in lines)

@@ -84,7 +84,10 @@ def test_puts_and_takes_away_just_that(system: Path, capsys: pytest.CaptureFixtu
     assert settings.socket_path == "/run/rootwrap-daemon/netagent.sock"
     assert (settings.allowed_users, settings.allowed_groups) == (("netagent",), ())
     assert settings.filters_path == ("/etc/rootwrap-daemon/netagent.filters.d",)
-    assert (settings.audit_file, settings.status_group) == ("journal", "rootwrap-daemon")
+    assert (settings.audit_file, settings.status_group) == (
+        "/var/log/rootwrap-daemon/netagent.jsonl",
+        "rootwrap-daemon",
+    )
     assert "\nRuntimeDirectory=rootwrap-daemon/%i\n" in unit
     assert settings.state_dir == "/run/rootwrap-daemon/netagent"
     assert "enable rootwrap-daemon@netagent.socket" in capsys.readouterr().out
