@@ -65,6 +65,13 @@ class ArgvFilter(Filter):
             return any(isinstance(word, ProcessOf) for word in made)
         return option != "opens_paths" or len(self.pattern.after) > 1
 
+    @property
+    def has_secrets(self) -> bool:
+        return bool(self.pattern.secrets or self.options.secret)
+
+    def secret(self, argv: tuple[str, ...]) -> frozenset[int]:
+        return self.options.secret | {index + 1 for index in self.pattern.secret(argv[1:])}
+
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = self.pattern.match(request.argv[1:])
         return None if words is None else ExecPlan(Program(self.program), words, self.run_as)

@@ -47,14 +47,28 @@ class Pattern:
     """A compiled pattern: for the beginning (0) and each place, what may follow it.
 
     `makes`: what the plan has in the place of a word, for the places where that is not the word itself.
+    `secrets`: the places of words that no record shows.
     """
 
     after: tuple[_After, ...]
     ends: frozenset[int]
     makes: dict[int, Callable[[str], Word]]
+    secrets: frozenset[int] = frozenset()
 
     def match(self, words: tuple[str, ...]) -> tuple[Word, ...] | None:
         """The words as the plan has them, None if they do not match."""
+        places = self._places(words)
+        if places is None:
+            return None
+        pairs = zip(places, words, strict=True)
+        return tuple(self.makes[place](word) if place in self.makes else word for place, word in pairs)
+
+    def secret(self, words: tuple[str, ...]) -> frozenset[int]:
+        """Which of words that match are secret, by their index."""
+        places = self._places(words) if self.secrets else None
+        return frozenset(index for index, place in enumerate(places or ()) if place in self.secrets)
+
+    def _places(self, words: tuple[str, ...]) -> list[int] | None:
         here = 0
         places = []
         for word in words:
@@ -63,10 +77,7 @@ class Pattern:
             if not here:
                 return None
             places.append(here)
-        if here not in self.ends:
-            return None
-        pairs = zip(places, words, strict=True)
-        return tuple(self.makes[place](word) if place in self.makes else word for place, word in pairs)
+        return places if here in self.ends else None
 
 
 #: The pattern of a definition without words.
@@ -159,7 +170,12 @@ class Parser:
             for number, place in enumerate(self.places)
             if isinstance(place.matcher, Typed) and place.matcher.make is not None
         }
-        return Pattern(after, frozenset(whole.last), makes)
+        secret = frozenset(
+            number
+            for number, place in enumerate(self.places)
+            if isinstance(place.matcher, Typed) and place.matcher.name == "secret"
+        )
+        return Pattern(after, frozenset(whole.last), makes, secret)
 
     @property
     def _here(self) -> Location:

@@ -1,7 +1,8 @@
 """The types of words that an ArgvFilter can ask for, each with its exact alphabet and length.
 
 Promises: no type takes an empty word, a character that is not printable, or a word that begins with `-` (but
-`int` with a range below zero); all but `path` and `any` are ASCII. The table: doc/source/reference/argv.rst.
+`int` with a range below zero); all but `path`, `any` and `secret` are ASCII. The table:
+doc/source/reference/argv.rst.
 """
 
 import ipaddress
@@ -108,6 +109,8 @@ _PLAIN: Final[dict[str, Callable[[str], bool]]] = {
     "mac": _spelled("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}"),
     "name": _is_name,
     "netns": ip.is_namespace_anywhere,
+    # What no record shows; it says nothing else about the word.
+    "secret": lambda word: _is_text(word) and not word.startswith("-"),
     "uuid": _spelled("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
 }
 

@@ -45,6 +45,15 @@ class Filter:
         """The places of argv where one of few words must stand, and which; so that others are not tried."""
         return {}
 
+    @property
+    def has_secrets(self) -> bool:
+        """True if some of the words that it allows are secret."""
+        return bool(self.options.secret)
+
+    def secret(self, argv: tuple[str, ...]) -> frozenset[int]:
+        """The places of words that no record shows, of an argv that matches; argv[0] is 0."""
+        return self.options.secret
+
     def uses(self, option: str) -> bool:
         """False for an option of this kind that does nothing for the words of this filter."""
         return True

@@ -79,6 +79,9 @@ class RegExpFilter(Filter):
         check_first(patterns[0], program_of(program), entry.fields[3])
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns)
 
+    def uses(self, option: str) -> bool:
+        return option != "secret" or max(self.options.secret) < len(self.patterns)
+
     def match(self, request: Request, clock: Clock) -> Plan | None:
         if not all_match(self.patterns, request.argv, clock, self.options):
             return None
@@ -106,6 +109,9 @@ class PathFilter(Filter):
             for place, word in enumerate(self.arguments, 1)
             if word != "pass" and not word.startswith("/")
         }
+
+    def uses(self, option: str) -> bool:
+        return option != "secret" or max(self.options.secret) <= len(self.arguments)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         given = request.argv[1:]

@@ -217,6 +217,24 @@ def _capabilities(option: str) -> Reader:
     return reader
 
 
+def _audit(fields: tuple[Field, ...]) -> dict[str, Any]:
+    names = [part.text for part in fields]
+    for name in names:
+        if name not in ("argv", "no-argv", "refusals") or names.count(name) > 1:
+            raise Fault("option", f"{name!r} is not known", "write argv or no-argv, and refusals")
+    if {"argv", "no-argv"} <= set(names):
+        raise Fault("option", "argv and no-argv at once", "write one of the two")
+    return {"audit_argv": "no-argv" not in names, "audit_runs": "refusals" not in names}
+
+
+def _secret(fields: tuple[Field, ...]) -> dict[str, Any]:
+    for part in fields:
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", part.text, re.ASCII):
+            what = f"{part.text!r} is not the place of a word"
+            raise Fault("option", what, "write e.g. 1 for the first word after the program")
+    return {"secret": frozenset(int(part.text) for part in fields)}
+
+
 def _limits(fields: tuple[Field, ...]) -> dict[str, Any]:
     found: dict[str, int] = {}
     for part in fields:
@@ -254,9 +272,8 @@ OPTIONS: Final = {
         Option("limits", _limits, EXECUTES, "run"),
         Option("opens_paths", _yes_or_no("opens_paths"), JUDGED, "bind"),
         Option("sanitize", _chosen("sanitize", {"none": False, "secrets": True}), EXECUTES, "run"),
-        Option(
-            "audit", _chosen("audit_argv", {"argv": True, "no-argv": False}), EXECUTES | KILL | READ, "record"
-        ),
+        Option("audit", _audit, EXECUTES | KILL | READ, "record"),
+        Option("secret", _secret, EXECUTES, "record"),
         Option("target_user", _name("target_user"), PROCESSES, "bind"),
         Option("started_by", _chosen("started_by_us", {"self": True, "anybody": False}), PROCESSES, "bind"),
         Option("namespaces", _chosen("any_namespace", {"own": False, "any": True}), PROCESSES, "bind"),
@@ -290,6 +307,7 @@ def chained(outer: Options, leaf: Options) -> Options | None:
         limits=tuple(sorted(limits.items())),
         sanitize=outer.sanitize or leaf.sanitize,
         audit_argv=outer.audit_argv and leaf.audit_argv,
+        audit_runs=outer.audit_runs or leaf.audit_runs,
         signals=frozenset.intersection(*signals) if signals else None,
         on_stop_leave=outer.on_stop_leave and leaf.on_stop_leave,
     )

@@ -14,12 +14,14 @@ from rootwrap_daemon.filters.kinds import EnvFilter
 from rootwrap_daemon.filters.options import chained
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
 from rootwrap_daemon.filters.values import (
+    ALL_SHOWN,
     Denied,
     ExecPlan,
     Match,
     Options,
     Reason,
     Request,
+    Shown,
 )
 
 
@@ -67,11 +69,25 @@ class RuleSet:
             others = (same or {}).get(one.program, ()) if one.program in one.commands else ()
             for command in (*one.commands, *others):
                 index.setdefault(command, []).append(one)
+        #: Names of programs that have a filter with secret words.
+        self._secretive = frozenset(
+            name for name, found in index.items() if any(f.has_secrets for f in found)
+        )
         self._index = {command: _ByWord(found) for command, found in index.items()}
         #: Variables that a command may begin with where the word `env` is left out.
         self._variables = {
             name for one in self.filters if isinstance(one, EnvFilter) for name, _ in one.variables
         }
+
+    def shown(self, argv: tuple[str, ...]) -> Shown:
+        """Which words may be shown of a request that no filter allows: a slip of the pen keeps a secret.
+
+        All behind the name of a program some filter of which has secret words are hidden.
+        """
+        for place, word in enumerate(argv if self._secretive else ()):
+            if word in self._secretive:
+                return Shown(secret=frozenset(range(place + 1, len(argv))))
+        return ALL_SHOWN
 
     def match(self, request: Request) -> Match | Denied:
         """The first filter that allows these words, or why none does."""
@@ -111,7 +127,7 @@ class RuleSet:
                     if chains:
                         yield from self._chained(one, way, clock)
                 elif (plan := one.match(Request(way), clock)) is not None:
-                    yield Match(one.name, one.location, plan, one.options)
+                    yield Match(one.name, one.location, plan, one.options, secret=one.secret(way))
                     break
 
     def _candidates(self, argv: tuple[str, ...]) -> Iterable[Filter]:
@@ -128,7 +144,8 @@ class RuleSet:
             if plan is not None:
                 options = chained(outer.options, leaf.options)
                 if options is not None:
-                    yield Match(outer.name, outer.location, plan, options, leaf.filter)
+                    secret = outer.options.secret | {count + place for place in leaf.secret}
+                    yield Match(outer.name, outer.location, plan, options, leaf.filter, secret)
 
 
 def _refusal(options: Options, request: Request) -> Reason | None:

@@ -100,11 +100,11 @@ class Options:
     `capabilities`: all that a command of root keeps, or one with ambient capabilities can gain. `ambient`:
     what a command of another user has. `limits`: names of prlimit(1) and numbers.
     `opens_paths`: the program opens the paths that it is given, resolves no link itself, mounts nothing.
-    `sanitize`: take secrets out of the output. `audit_argv`: do records show the words? `target_user`,
-    `started_by_us`, `any_namespace`: which processes are meant. `signals`: the numbers of those that a
-    client may send to a command whose descriptors it passed. `on_stop_leave`: does such a command outlive
-    the daemon?
-    `no_new_privs`: None for every user but root.
+    `sanitize`: take secrets out of the output. `audit_argv`: do records show the words? `audit_runs`: has
+    each command that is allowed records of its own? `secret`: the places of words that no record shows.
+    `target_user`, `started_by_us`, `any_namespace`: which processes are meant. `signals`: the numbers of
+    those that a client may send to a command whose descriptors it passed. `on_stop_leave`: does such a
+    command outlive the daemon? `no_new_privs`: None for every user but root.
     """
 
     env: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
@@ -123,6 +123,8 @@ class Options:
     opens_paths: bool = False
     sanitize: bool = False
     audit_argv: bool = True
+    audit_runs: bool = True
+    secret: frozenset[int] = frozenset()
     target_user: str | None = None
     started_by_us: bool = False
     any_namespace: bool = False
@@ -156,13 +158,17 @@ def shown_to_all(matches: "Iterable[Match]") -> Shown:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A filter allows these words. `leaf` is the filter that judged the inner command of a chain."""
+    """A filter allows these words. `leaf` is the filter that judged the inner command of a chain.
+
+    `secret`: the places of words that no record shows.
+    """
 
     filter: str
     location: Location
     plan: Plan
     options: Options = field(default_factory=Options)
     leaf: str | None = None
+    secret: frozenset[int] = frozenset()
 
     @property
     def name(self) -> str:
@@ -172,7 +178,9 @@ class Match:
     @property
     def shown(self) -> Shown:
         """Which words a record may show."""
-        return ALL_SHOWN if self.options.audit_argv else Shown(argv=False)
+        if self.options.audit_argv and not self.secret:
+            return ALL_SHOWN
+        return Shown(self.options.audit_argv, self.secret)
 
 
 class Reason(enum.Enum):

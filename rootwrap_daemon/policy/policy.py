@@ -130,7 +130,8 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
                 break
             error = EnvironmentDenied if match.reason is Reason.ENVIRONMENT else Denied
             name = match.matches[0].name if match.matches else None
-            return Refused(error, _MESSAGES[error], match.reason.value, name, shown_to_all(matched))
+            shown = shown_to_all(matched) if matched else policy.ruleset.shown(request.argv)
+            return Refused(error, _MESSAGES[error], match.reason.value, name, shown)
         try:
             shown = shown_to_all((*matched, match)) if matched else match.shown
             return Allowed(match.name, match.options, bind(match, policy, seen=seen), shown)

@@ -146,6 +146,10 @@ def observe(daemon: Daemon, client: Client, option: str, words: list[str]) -> No
         case "audit":
             assert client.run(words).returncode == 0
             assert [one["argv"] for one in daemon.audit() if one["event"] == "run"][-1] == words[:1]
+        case "secret":
+            words = words if words[1:] else [*words, "word"]
+            assert client.run(words).returncode == 0
+            assert [one["argv"] for one in daemon.audit() if one["event"] == "run"][-1][1] == "***"
         case "signals":
             # It lives until its input ends.
             with client.popen(words, stdin=subprocess.PIPE) as running, pytest.raises(Denied):

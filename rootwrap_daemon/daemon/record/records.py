@@ -77,6 +77,8 @@ class Records:
         self._since = monotonic()
         self._allowed = allowed
         self._audit.counters.add("run")
+        if not allowed.options.audit_runs:
+            return
         fragment = f'"filter": "{allowed.filter}", "run_as": "{run_as}"'
         if (line := self._plain(allowed, "run", fragment)) is None:
             values = {**self._values(argv=allowed.shown.argv), "filter": allowed.filter, "run_as": run_as}
@@ -87,6 +89,9 @@ class Records:
         """Record how what was begun has ended; `sizes`: bytes of stdout and stderr."""
         spent = round((monotonic() - self._since) * 1000, 1)
         self._audit.counters.add("end", code)
+        if self._allowed is not None and not self._allowed.options.audit_runs:
+            self._audit.count(self._peer.uid, self._allowed.filter, code)
+            return
         number = "null" if returncode is None else returncode
         if not detail:
             more = "" if sizes is None else f', "stdout_bytes": {sizes[0]}, "stderr_bytes": {sizes[1]}'

@@ -136,3 +136,122 @@ def test_options_of_the_filter_hold_for_refusals(
     (record,) = written(path)
     assert record["argv"] == [request_.argv[0]]
     assert record["filter"] in ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("lines", "argv", "shown"),
+    [
+        pytest.param(
+            ["a: ArgvFilter, cat, root, -u, {name}, {secret}"],
+            ("cat", "-u", "x", "hunter2"),
+            ["cat", "-u", "x", "***"],
+            id="a type",
+        ),
+        pytest.param(
+            ["a: ArgvFilter, cat, root, [-k, {secret}] ..."],
+            ("cat", "-k", "hunter2", "-k", "hunter2"),
+            ["cat", "-k", "***", "-k", "***"],
+            id="a type, repeated",
+        ),
+        pytest.param(
+            ["a: CommandFilter, cat, root", "[a]", "secret = 2, 3"],
+            ("cat", "x", "hunter2", "hunter2", "y"),
+            ["cat", "x", "***", "***", "y"],
+            id="places",
+        ),
+        pytest.param(
+            [
+                "n: ChainingRegExpFilter, nice, root, nice, -n, [0-9]+",
+                "a: ArgvFilter, cat, root, {name}, {secret}",
+            ],
+            ("nice", "-n", "5", "cat", "x", "hunter2"),
+            ["nice", "-n", "5", "cat", "x", "***"],
+            id="inside a chain",
+        ),
+        pytest.param(
+            [
+                "n: ChainingRegExpFilter, nice, root, nice, -n, [0-9]+",
+                "a: CommandFilter, cat, root",
+                *("[n]", "secret = 2", "[a]", "secret = 1"),
+            ],
+            ("nice", "-n", "5", "cat", "hunter2"),
+            ["nice", "-n", "***", "cat", "***"],
+            id="of both filters of a chain",
+        ),
+    ],
+)
+@pytest.mark.parametrize("allowed", [True, False])
+def test_secret_words_are_in_no_record(
+    tmp_path: Path, path: Path, lines: list[str], argv: tuple[str, ...], shown: list[str], allowed: bool
+) -> None:
+    """Neither of one that runs, nor of one that is refused for its input."""
+    where = lines.index("[a]") + 1 if "[a]" in lines else len(lines)
+    more = [] if allowed else (["stdin = no"] if "[a]" in lines else ["[a]", "stdin = no"])
+    policy = things.policy(tmp_path, *lines[:where], *more, *lines[where:])
+    request = Request(argv, stdin=True)
+    judged = judge(policy, request)
+    audit = Audit(str(path), required=True, owners=things.OWNERS)
+    records = Records(audit, PEER, request, policy.generation)
+    if isinstance(judged, Refused):
+        assert not allowed
+        records.refuse("denied", judged)
+    else:
+        assert allowed
+        records.begin(judged, "root")
+        records.end("internal", None, None, "hunter2 is wrong")
+        records.allow(judged)
+        judged.bound.close()
+    audit.close()
+    assert "hunter2" not in path.read_text()
+    assert written(path)[0]["argv"] == shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (("cat", "x", "y z", "hunter2"), ["cat", "***", "***", "***"]),
+        (("nice", "-n", "5", "cat", "hunter2", "-q"), ["nice", "-n", "5", "cat", "***", "***"]),
+        (("other", "x"), ["other", "x"]),
+    ],
+)
+def test_a_slip_of_the_pen_does_not_give_a_secret_away(
+    tmp_path: Path, path: Path, argv: tuple[str, ...], shown: list[str]
+) -> None:
+    """No filter allows these words, so none says which of them is the secret."""
+    policy = things.policy(tmp_path, "a: ArgvFilter, cat, root, {name}, {secret}")
+    judged = judge(policy, Request(argv))
+    assert isinstance(judged, Refused)
+    audit = Audit(str(path), required=True, owners=things.OWNERS)
+    Records(audit, PEER, Request(argv), 1).refuse("denied", judged)
+    audit.close()
+    assert written(path)[0]["argv"] == shown
+
+
+def test_a_filter_that_wants_refusals_alone(tmp_path: Path, path: Path) -> None:
+    policy = things.policy(tmp_path, "a: CommandFilter, cat, root", "[a]", "audit = refusals, no-argv")
+    audit = Audit(str(path), required=True, owners=things.OWNERS)
+    for code in ("ok", "timeout", "ok"):
+        request = Request(("cat", "x"))
+        judged = judge(policy, request)
+        assert isinstance(judged, Allowed)
+        with judged.bound:
+            records = Records(audit, PEER, request, 1)
+            records.begin(judged, "root")
+            records.end(code, 0, (1, 2))
+    assert not path.read_bytes()
+    assert audit.counters.snapshot() == {"run": {"run": 3}, "end": {"ok": 2, "timeout": 1}}
+    request = Request(("cat", "x"), (("A", "1"),))
+    refused = judge(policy, request)
+    assert isinstance(refused, Refused)
+    Records(audit, PEER, request, 1).refuse("denied", refused)
+    audit.close()
+    first, second = written(path)
+    assert (first["event"], first["argv"]) == ("denied", ["cat"])
+    assert {key: second[key] for key in ("event", "of", "uid", "filter", "count", "failed")} == {
+        "event": "repeated",
+        "of": "commands",
+        "uid": PEER.uid,
+        "filter": "a",
+        "count": 3,
+        "failed": 1,
+    }

@@ -43,6 +43,7 @@ VALUES = {
     "opens_paths": "yes",
     "sanitize": "secrets",
     "audit": "no-argv",
+    "secret": "1",
     "target_user": "nobody",
     "started_by": "self",
     "namespaces": "any",
@@ -58,6 +59,7 @@ USELESS = [
     ("x: ArgvFilter, rm, root, {path=/srv}", "target_user"),
     ("x: ArgvFilter, kill, root, {int}", "started_by"),
     ("x: ArgvFilter, kill, root", "namespaces"),
+    ("x: RegExpFilter, true, root, true", "secret"),
 ]
 
 
