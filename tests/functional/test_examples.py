@@ -1,6 +1,7 @@
 """The smaller examples run, with the filters that they come with, as a user without privilege."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -32,9 +33,17 @@ def rootwrap_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_minimal_c(rootwrap_run: Path, daemon: Daemon) -> None:
+    def more() -> None:
+        # So that the kernel takes more from us than the daemon does: execve(2).
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 26, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+
     def run(*words: str) -> "tuple[int, str, str]":
         done = subprocess.run(
-            [rootwrap_run, daemon.socket, *words], capture_output=True, text=True, check=False
+            [rootwrap_run, daemon.socket, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=more,  # noqa: PLW1509: this process has one thread
         )
         return done.returncode, done.stdout, done.stderr
 
