@@ -94,8 +94,7 @@ def test_what_comes_with_a_start_from_a_client_that_leaves(daemon: Daemon, more:
             socket.send_fds(connection, [encode(Start((b"sleep", b"30"), (), STDIN)) + more], [ends[0]])
     for end in ends:
         os.close(end)
-    wait_for(lambda: ended(daemon))
-    assert counts(daemon)["run"] == 20
+    wait_for(lambda: counts(daemon)["run"] == 20 and ended(daemon))
     assert "Traceback" not in daemon.log
 
 

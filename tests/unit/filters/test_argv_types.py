@@ -124,6 +124,7 @@ ORACLES: dict[tuple[str, str | None], Callable[[str], bool]] = {
     ("netns", None): lambda word: _within(ALNUM + "_", ALNUM + "_.:@+-", 255)(word) and not _is_number(word),
     ("path", "/srv"): lambda word: _is_text(word) and word[0] == "/",
     ("pid", "/usr/sbin/dnsmasq"): lambda word: _is_int(word) and 0 < int(word) <= 2147483647,
+    ("secret", None): lambda word: _is_text(word) and word[0] != "-",
     ("user", "nova|cinder"): lambda word: word in ("nova", "cinder"),
     ("uuid", None): _is_uuid,
 }
@@ -170,6 +171,7 @@ WORDS: dict[tuple[str, str | None], st.SearchStrategy[str]] = {
     ("netns", None): _spelled(ALNUM + "_", ALNUM + "_.:@+-", 255).filter(lambda word: not _is_number(word)),
     ("path", "/srv"): st.text(_printable).map("/{}".format),
     ("pid", "/usr/sbin/dnsmasq"): st.integers(1, 2**31 - 1).map(str),
+    ("secret", None): st.text(_printable, min_size=1).filter(lambda word: word[0] != "-"),
     ("user", "nova|cinder"): st.sampled_from(("nova", "cinder")),
     ("uuid", None): st.uuids().map(str) | st.uuids().map(lambda found: str(found).upper()),
 }
@@ -329,6 +331,7 @@ TABLE: dict[str, tuple[list[str], list[str]]] = {
         ["x y", "x ", "é", "x" * 4096, *"x +x /x = a-b \u2013x \U0001f600".split()],
         ["", "-", "--", "-x", "x" * 4097, *UNPRINTABLE],
     ),
+    "secret": (["x y", "é", "x" * 4096, "a=b"], ["", "-x", "x" * 4097, *UNPRINTABLE]),
 }
 
 
@@ -339,7 +342,7 @@ def test_table(kind: str) -> None:
     taken, refused = TABLE[kind]
     assert [word for word in taken if not takes(word)] == []
     assert [word for word in refused if takes(word)] == []
-    assert name in ("any", "path") or [word for word in NEVER if takes(word)] == []
+    assert name in ("any", "path", "secret") or [word for word in NEVER if takes(word)] == []
 
 
 def test_each_type_is_in_the_table() -> None:

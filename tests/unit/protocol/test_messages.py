@@ -212,7 +212,7 @@ def test_bad_stdin(stdin: Any) -> None:
         Run((b"x",), (), stdin)
 
 
-@pytest.mark.parametrize("output", ["x", None, 1, bytearray(b"x")])
+@pytest.mark.parametrize("output", ["x", None, 1, ()])
 def test_bad_output(output: Any) -> None:
     with pytest.raises(BadRequest):
         Result("r", 0, output, b"")
