@@ -113,9 +113,10 @@ class RuleSet:
     def _matches(self, argv: tuple[str, ...], clock: Clock, *, chains: bool) -> Iterator[Match]:
         candidates = self._candidates(argv)
         name, equals, _ = argv[0].partition("=")
+        added = 0
         if equals and chains and name in self._variables and not candidates:
             # As oslo.rootwrap: `A=1 program` is `env A=1 program` for an EnvFilter.
-            argv = ("env", *argv)
+            argv, added = ("env", *argv), 1
             candidates = [one for one in self._candidates(argv) if isinstance(one, EnvFilter)]
         for one in candidates:
             # By another path of the same program, it is as if by its own, or by its name.
@@ -127,7 +128,13 @@ class RuleSet:
                     if chains:
                         yield from self._chained(one, way, clock)
                 elif (plan := one.match(Request(way), clock)) is not None:
-                    yield Match(one.name, one.location, plan, one.options, secret=one.secret(way))
+                    yield Match(
+                        one.name,
+                        one.location,
+                        plan,
+                        one.options,
+                        secret=frozenset(place - added for place in one.secret(way)),
+                    )
                     break
 
     def _candidates(self, argv: tuple[str, ...]) -> Iterable[Filter]:

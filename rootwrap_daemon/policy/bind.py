@@ -8,10 +8,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone, TooLarge
 from rootwrap_daemon.filters.options import CAPABILITIES
@@ -27,7 +25,9 @@ from rootwrap_daemon.filters.values import (
     SignalPlan,
     Word,
 )
+from rootwrap_daemon.filters.variables import is_dangerous_variable
 from rootwrap_daemon.policy import behaviour, executables, host, places, processes
+from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal
 
 #: Descriptors that are held while one command runs; the daemon needs some itself.
 MAX_DESCRIPTORS: Final = 64
@@ -44,7 +44,6 @@ class Surroundings(Protocol):
     def identities(self) -> dict[tuple[str, str | None], host.Identity]: ...
     @property
     def no_places(self) -> str | None: ...
-    def admits(self, peer: processes.User) -> bool: ...
 
 
 class NotBound(Exception):
@@ -59,67 +58,6 @@ class NotBound(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
-    """`descriptors` are open while this is; the context manager closes them."""
-
-    descriptors: tuple[int, ...]
-
-    def close(self) -> None:
-        for descriptor in self.descriptors:
-            os.close(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-@dataclass(frozen=True, slots=True)
-class BoundExec(_Bound):
-    """Execute `path` with `argv` (its first word is the path) and exactly `env`, as `identity`, in `cwd`.
-
-    `umask`: None for the daemon's. `capabilities`: numbers that are left of root's, None for all. `ambient`:
-    numbers that a user other than root has, None for none. `limits`: names of prlimit(1), and what is both
-    soft and hard limit. `nosymfollow`: directories below which no symbolic link is followed, in a mount
-    namespace of its own.
-    """
-
-    path: str
-    argv: tuple[str, ...]
-    env: dict[str, str]
-    identity: host.Identity
-    cwd: str = "/"
-    umask: int | None = None
-    capabilities: frozenset[int] | None = None
-    no_new_privs: bool = False
-    ambient: frozenset[int] | None = None
-    limits: tuple[tuple[str, int], ...] = ()
-    nosymfollow: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BoundSignal(_Bound):
-    """Send `signal` through `pidfd`, which was `pid` when it was judged."""
-
-    pidfd: int
-    pid: int
-    signal: int
-
-
-@dataclass(frozen=True, slots=True)
-class BoundRead(_Bound):
-    """Read the regular file open at `descriptor`, non-blocking."""
-
-    descriptor: int
-
-
-Bound = BoundExec | BoundSignal | BoundRead
-
-
-@dataclass(frozen=True, slots=True)
 class _Around:
     """What is the same for all that one request looks at."""
 
@@ -127,7 +65,6 @@ class _Around:
     owners: frozenset[int]
     identities: dict[tuple[str, str | None], host.Identity]
     no_places: str | None
-    may_ask: Callable[[processes.User], bool]
     seen: host.Seen
 
 
@@ -142,7 +79,6 @@ def bind(match: Match, policy: Surroundings, *, seen: host.Seen | None = None) -
         policy.owners,
         policy.identities,
         policy.no_places,
-        policy.admits,
         seen or host.Seen(),
     )
     if isinstance(plan, ExecPlan):
@@ -182,7 +118,7 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
                 # Held until the command is over: that it is this process can be said of now, that its number
                 # is not given to another before the command uses it cannot; a KillFilter can.
                 program = _executable(Program(word.program), around)
-                wanted = processes.Wanted(program, options, around.owners, around.may_ask)
+                wanted = processes.Wanted(program, options, around.owners, commanded=True)
                 descriptors.append(_open_process(word.pid, wanted, around))
                 opened.callback(os.close, descriptors[-1])
                 argv.append(str(word.pid))
@@ -260,6 +196,8 @@ def _paths(
     words: dict[int, str] = {}
     below: dict[str, str] = {}
     inner = False
+    given = [word for word in plan.arguments if isinstance(word, str)]
+    directories = places.directories_in(given)
     for index, word in enumerate(plan.arguments):
         inner = inner or isinstance(word, Program)
         try:
@@ -269,18 +207,20 @@ def _paths(
                 words[index], place = _named(word, len(programs) > 1, around)
                 if place is not None:
                     below[words[index]] = place
-            elif isinstance(word, str) and index < judged and (cwd != "/" or "/" in word):
+            elif isinstance(word, str) and index < judged and (directories or cwd != "/" or "/" in word):
                 if elsewhere and inner and places.has_path(word):
                     raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
-                below |= _places(word, cwd, len(programs) > 1, around)
+                below |= _places(word, cwd, directories, len(programs) > 1, around)
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             # Whatever depends on a path that the client chose is denied, with one text.
             raise _not_bound(error, _refusal(word, error)) from error
+    below |= _of_variables(plan.env, cwd, around)
     if not below or any(places.last(program) in behaviour.ANYTHING for program in programs):
         return words, ()
     for program in programs:
-        given = [word for word in plan.arguments if isinstance(word, str)]
-        if problem := behaviour.problem(program, given, opens_paths=options.opens_paths):
+        # What a filter says of paths is about its own program, the last of a chain.
+        opens_paths = options.opens_paths and program == programs[-1]
+        if problem := behaviour.problem(program, given, opens_paths=opens_paths):
             path, place = next(iter(below.items()))
             raise NotBound(Denied, f"{problem}, and others can change what is in {place}: {path!a}")
     if around.no_places:
@@ -288,6 +228,9 @@ def _paths(
             Denied, f"others can change what is in {next(iter(below.values()))}, and {around.no_places}"
         )
     for path, place in below.items():
+        if cwd != "/" and places.is_beneath(cwd, place):
+            # The directory is entered before the place is bound over.
+            raise NotBound(Denied, f"cwd {cwd} is in {place}, where others can change what {path!a} names")
         try:
             places.look_below(place, path)
         except (host.UntrustedPath, host.Unsure) as error:
@@ -309,10 +252,29 @@ def _named(word: Beneath | FixedPath, chained: bool, around: _Around) -> tuple[s
     return places.beneath(word.base, word.path, around.owners, around.seen)
 
 
-def _places(word: str, cwd: str, chained: bool, around: _Around) -> dict[str, str]:
+def _of_variables(env: tuple[tuple[str, str], ...], cwd: str, around: _Around) -> dict[str, str]:
+    """The paths in values that lead below a place, each with it. Raises NotBound for one that names code."""
+    found: dict[str, str] = {}
+    for name, value in env:
+        try:
+            below = _places(value, cwd, frozenset(), False, around)
+        except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
+            raise _not_bound(error, f"the variable {name} is refused: {error}") from error
+        if below and is_dangerous_variable(name):
+            place = next(iter(below.values()))
+            raise NotBound(
+                Denied, f"the variable {name} leads into {place}, where others can change what it is"
+            )
+        found |= below
+    return found
+
+
+def _places(
+    word: str, cwd: str, directories: frozenset[str], chained: bool, around: _Around
+) -> dict[str, str]:
     """The paths in a word that lead below a place, each with it."""
     found = {}
-    for path in places.paths_in(word, cwd):
+    for path in places.paths_in(word, cwd, directories):
         if chained and places.is_in(path, places.KERNEL_TREES):
             # The inner command may see others of these trees; in them no name is somebody's to change.
             places.check_process(path)

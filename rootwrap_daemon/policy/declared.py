@@ -4,6 +4,7 @@ Promises: a filter that is refused here would have been refused at every request
 what is not there yet is judged at the request alone.
 """
 
+import itertools
 import re
 import stat
 from typing import Final
@@ -108,7 +109,9 @@ def _declared(one: Filter) -> tuple[list[str], list[str]]:
 
 
 def _paths(one: Filter, words: list[str]) -> list[str]:
-    return [path for word in words for path in places.paths_in(word, one.options.cwd or "/")]
+    # As the words have it plainly: what may be meant by other parts of them is looked at in each request.
+    cwd = one.options.cwd or "/"
+    return [path for word in words for path in itertools.islice(places.paths_in(word, cwd), 1)]
 
 
 def _beginning(pattern: Pattern) -> str:

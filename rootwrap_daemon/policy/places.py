@@ -7,11 +7,12 @@ word of a client is compared, as text, with the base that the filter names befor
 
 import ctypes
 import errno
+import itertools
 import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -275,24 +276,46 @@ def has_path(word: str) -> bool:
     return _BEGINNING.search(word) is not None or (word.startswith("-") and "/" in word)
 
 
-def paths_in(word: str, cwd: str) -> Iterator[str]:
-    """Every path that a program which starts in `cwd` may read in `word`: rather one too many."""
-    short = word.startswith("-") and not word.startswith("--")
-    if "/" in word:
-        for beginning in _BEGINNING.finditer(word):
-            path = word[beginning.start() :]
-            yield path
-            if end := _END.search(path):
-                yield path[: end.start()]
-        if short:
-            # Behind several options of one letter: -xf/srv/x.
-            yield word[word.index("/") :]
-    elif cwd == "/":
-        # A name in /, which root alone makes.
-        return
-    for text in (word, word.partition("=")[2], word[2:] if short else ""):
+#: Words of one request that are taken for directories.
+_MOST_DIRECTORIES: Final = 16
+#: Places of one word at which a path may begin; a word with more is refused.
+_MOST_BEGINNINGS: Final = 1024
+#: Bytes of the longest name of a file (NAME_MAX): a relative path begins no farther before its first slash.
+_LONGEST_NAME: Final = 255
+
+
+def paths_in(word: str, cwd: str, directories: Collection[str] = ()) -> Iterator[str]:
+    """Every path that a program which starts in `cwd` may read in `word`: rather many too many.
+
+    An absolute one may begin at each slash, a relative one at each character before the first: behind
+    letters of options, in a script, after `@`. `directories`: where the program may look, beside `cwd`.
+    Raises UntrustedPath for too many.
+    """
+    first = word.find("/")
+    if first >= 0 and word.count("/") > _MOST_BEGINNINGS:
+        raise UntrustedPath("too many slashes")
+    at = first
+    while at >= 0:
+        path = word[at:]
+        yield path
+        if end := _END.search(path):
+            yield path[: end.start()]
+        at = word.find("/", at + 1)
+    last = len(word) if first < 0 else first
+    # Without a slash, in /: a name that root alone makes.
+    if first >= 0 or cwd != "/":
+        for begin in range(max(0, last - _LONGEST_NAME), last):
+            yield f"{cwd}/{word[begin:]}"
+    short = word[2:] if word.startswith("-") and not word.startswith("--") else ""
+    for text in {word, word.partition("=")[2], short} if directories else ():
         if text and not text.startswith(("/", "-")):
-            yield f"{cwd}/{text}"
+            yield from (f"{directory}/{text}" for directory in directories)
+
+
+def directories_in(words: Iterable[str]) -> frozenset[str]:
+    """Absolute paths in words, from which a program may look for others: `-C /srv`, `--directory=/srv`."""
+    texts = (text for word in words for text in (word, word.partition("=")[2], word[2:]))
+    return frozenset(itertools.islice((text for text in texts if text.startswith("/")), _MOST_DIRECTORIES))
 
 
 def look_below(place: str, path: str) -> None:

@@ -34,7 +34,8 @@ from rootwrap_daemon.filters.values import (
     shown_to_all,
 )
 from rootwrap_daemon.policy import executables, files, host, users
-from rootwrap_daemon.policy.bind import Bound, NotBound, bind
+from rootwrap_daemon.policy.bind import NotBound, bind
+from rootwrap_daemon.policy.bound import Bound
 from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger(__name__)

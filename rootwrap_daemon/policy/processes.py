@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import os
 import select
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,14 +44,14 @@ class User:
 class Wanted:
     """Which processes a filter means: those that run `program`, with what its options say.
 
-    `owners` may replace the file of the program. `may_ask`: those of whom this is true are clients, whose own
-    processes are no others' unless `target_user` says so; None where they need not be told apart.
+    `owners` may replace the file of the program. `commanded`: a command is given the number, and may do more
+    with the process than to end it.
     """
 
     program: Executable
     options: Options
     owners: frozenset[int]
-    may_ask: Callable[[User], bool] | None = None
+    commanded: bool = False
 
 
 def open_process(pid: int, wanted: Wanted, untouchable: frozenset[int]) -> int:
@@ -105,11 +104,12 @@ def _check(pid: int, wanted: Wanted) -> None:
             raise NotMeant(f"there is no user {options.target_user}") from None
         if user.uid != meant:
             raise NotMeant(f"process {pid} is not {options.target_user}'s")
-    elif wanted.may_ask is not None and not user.uids <= wanted.owners and wanted.may_ask(user):
-        raise NotMeant(f"process {pid} is that of a user who may ask: name it by target_user if it is meant")
+    elif wanted.commanded and not options.started_by_us and not user.uids <= wanted.owners:
+        # Its user decides what it runs, and may take it to another namespace after this look.
+        raise NotMeant(f"process {pid} is not that of a trusted owner: target_user if another is meant")
     if options.started_by_us and not host.is_descendant(pid):
         raise NotMeant(f"process {pid} was not started here")
-    if not options.any_namespace and is_foreign(pid, mounts=wanted.may_ask is not None):
+    if not options.any_namespace and is_foreign(pid, mounts=wanted.commanded):
         raise NotMeant(f"process {pid} is in another namespace: namespaces = any if that is meant")
 
 

@@ -24,6 +24,14 @@ def rootwrapctl(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) 
 
 
 @pytest.fixture
+def daemon(new_daemon: NewDaemon) -> Daemon:
+    """One whose counts are those of the test alone: nobody had it before, or gets it after."""
+    found = new_daemon(drain_timeout="29")
+    found.touched = True
+    return found
+
+
+@pytest.fixture
 def used(daemon: Daemon) -> Daemon:
     """A daemon that has run, and denied."""
     with daemon.client() as client:

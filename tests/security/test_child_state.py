@@ -19,7 +19,7 @@ from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.spawn import Child, spawn
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.bind import BoundExec
+from rootwrap_daemon.policy.bound import BoundExec
 from tests.real_daemon import wait_for
 
 pytestmark = pytest.mark.root

@@ -19,6 +19,7 @@ from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.filters.values import Match, Program, SignalPlan
 from rootwrap_daemon.policy import bind, host
+from rootwrap_daemon.policy.bound import BoundSignal
 from tests.real_daemon import Daemon, NewDaemon, wait_for
 
 SECONDS = float(os.environ.get("RACE_SECONDS", "3"))
@@ -219,7 +220,7 @@ def test_number_used_again_between_check_and_signal() -> None:
     wait_for(lambda: os.readlink(f"/proc/{sleeper.pid}/exe").endswith("/sleep"))
     plan = SignalPlan(sleeper.pid, 9, Program("/usr/bin/sleep"), "root")
     bound = bind.bind(Match("k", Location("f", 1, 1), plan), _Policy())
-    assert isinstance(bound, bind.BoundSignal)
+    assert isinstance(bound, BoundSignal)
     sleeper.kill()
     sleeper.wait()
     victim = None

@@ -20,7 +20,7 @@ from rootwrap_daemon.daemon.run.process import Bounds, Client, Ended, Finished
 from rootwrap_daemon.daemon.run.stdio import Stdio
 from rootwrap_daemon.errors import Busy, Denied, Error, InternalError, Stopping
 from rootwrap_daemon.filters import values
-from rootwrap_daemon.policy.bind import BoundExec, BoundRead
+from rootwrap_daemon.policy.bound import BoundExec, BoundRead
 from rootwrap_daemon.policy.policy import Allowed, Policy, Refused, judge
 from rootwrap_daemon.protocol.messages import (
     STDERR,

@@ -23,7 +23,7 @@ from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.spawn import Child, spawn, spawn_on
 from rootwrap_daemon.daemon.run.stdio import Stdio
 from rootwrap_daemon.errors import CommandTimeout, Error, InternalError, OutcomeUnknown, OutputLimit
-from rootwrap_daemon.policy.bind import BoundExec, BoundRead, BoundSignal
+from rootwrap_daemon.policy.bound import BoundExec, BoundRead, BoundSignal
 
 #: Bytes to read or write at once: the default capacity of a pipe (pipe(7)).
 _CHUNK: Final = 65536

@@ -13,7 +13,7 @@ from typing import Final
 
 from rootwrap_daemon.daemon.run import tools
 from rootwrap_daemon.policy import executables, host
-from rootwrap_daemon.policy.bind import BoundExec
+from rootwrap_daemon.policy.bound import BoundExec
 
 #: `make native` builds the first, a package installs the second: native/become.c.
 _NATIVE: Final = (os.path.join(os.path.dirname(__file__), "become"), "/usr/libexec/rootwrap-daemon/become")

@@ -19,7 +19,7 @@ from rootwrap_daemon.daemon.run import shim
 from rootwrap_daemon.daemon.run.posix_spawn import PosixSpawn
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
-from rootwrap_daemon.policy.bind import BoundExec
+from rootwrap_daemon.policy.bound import BoundExec
 
 _NOT_EXECUTABLE: Final = frozenset(
     (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ETXTBSY, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)

@@ -9,7 +9,7 @@ from typing import Final
 
 from rootwrap_daemon.errors import ExecutableNotFound, InternalError
 from rootwrap_daemon.policy import executables, host
-from rootwrap_daemon.policy.bind import BoundExec
+from rootwrap_daemon.policy.bound import BoundExec
 
 #: Where the tools of the system are, whatever `exec_dirs` says.
 _DIRECTORIES: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")

@@ -13,7 +13,7 @@ from rootwrap_daemon.daemon.record.records import Records
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import ExecutableNotFound
 from rootwrap_daemon.filters.values import Options, Request, Shown
-from rootwrap_daemon.policy.bind import BoundRead
+from rootwrap_daemon.policy.bound import BoundRead
 from rootwrap_daemon.policy.policy import Allowed, Refused, judge
 from tests.unit.policy import things
 

@@ -16,7 +16,8 @@ from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalEr
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import executables, places
-from rootwrap_daemon.policy.bind import Bound, BoundExec, BoundRead, BoundSignal, NotBound
+from rootwrap_daemon.policy.bind import NotBound
+from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.conftest import StartSleeper
 from tests.unit.policy.things import EXEC_DIRS, STRANGER, Host, directory, file, link, program

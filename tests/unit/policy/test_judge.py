@@ -9,7 +9,7 @@ import pytest
 from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error, ExecutableNotFound, ProcessGone
 from rootwrap_daemon.filters.values import Reason, Request
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.bind import BoundExec
+from rootwrap_daemon.policy.bound import BoundExec
 from rootwrap_daemon.policy.policy import Allowed, Refused, judge
 from tests.unit.policy.things import directory, file, policy, program
 

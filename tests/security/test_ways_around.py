@@ -1,0 +1,134 @@
+"""Paths in option clusters, scripts, variables, beside a directory and behind a chain lead nowhere else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.errors import Denied, Error
+from tests.real_daemon import Daemon, NewDaemon
+
+AGENT = 61111
+SECRET = "nobody else's\n"
+
+pytestmark = pytest.mark.root
+
+
+class Scene:
+    """A directory of the agent's in which `out` is a link to a file of root's."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.agent = daemon.directory / "agent"
+        self.private = daemon.directory / "private"
+        self.private.mkdir(mode=0o700)
+        self.target = self.private / "file"
+        self.target.write_text(SECRET)
+        self.agent.mkdir()
+        os.symlink(self.target, self.agent / "out")
+        os.lchown(self.agent / "out", AGENT, AGENT)
+        os.chown(self.agent, AGENT, AGENT)
+
+    def filled(self, text: str) -> str:
+        return text.replace("AGENT", str(self.agent)).replace("BARE", str(self.agent)[1:])
+
+    def ask(self, words: list[str]) -> bytes:
+        """What the command says, or the error as the client has it."""
+        with self.daemon.client() as client:
+            try:
+                done = client.run([self.filled(word) for word in words])
+            except Error as error:
+                return str(error).encode()
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def scene(new_daemon: NewDaemon) -> Scene:
+    return Scene(new_daemon(start=False))
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ("sort, root, -uoBARE/out, /etc/hostname", "sort -uoBARE/out /etc/hostname"),
+        ("tar, root, -cfBARE/out, -C, /etc, hostname", "tar -cfBARE/out -C /etc hostname"),
+        ("sed, root, -n, s/a/b/wAGENT/out, /etc/passwd", "sed -n s/a/b/wAGENT/out /etc/passwd"),
+        ("tar, root, -chf, -, -C, AGENT, out", "tar -chf - -C AGENT out"),
+        ("env, root, -C, AGENT, tee, out", "env -C AGENT tee out"),
+    ],
+)
+def test_in_words(scene: Scene, filters: str, words: str) -> None:
+    # Blanks in a field are words' own; a sed script has none.
+    scene.daemon.configure(scene.filled(f"[Filters]\nx: ArgvFilter, {filters}\n"))
+    scene.daemon.start()
+    said = scene.ask(words.split(" "))
+    assert SECRET.encode() not in said
+    assert scene.target.read_text() == SECRET
+
+
+def test_in_a_variable(scene: Scene) -> None:
+    script = scene.daemon.directory / "script"
+    script.write_text('#!/bin/sh\necho hi > "$OUT"\n')
+    script.chmod(0o755)
+    lines = [
+        f"set: ArgvFilter, {script}, root, a",
+        f"env: EnvFilter, env, root, OUT=AGENT/out, {script}, b",
+        "preload: ArgvFilter, id, root, -u",
+        "[set]",
+        "set_env = OUT=AGENT/out",
+        "opens_paths = yes",
+        "[env]",
+        "opens_paths = yes",
+        "[preload]",
+        "set_env = LD_PRELOAD=AGENT/x.so",
+    ]
+    scene.daemon.configure(scene.filled("\n".join(["[Filters]", *lines, ""])))
+    scene.daemon.start()
+    scene.ask([str(script), "a"])
+    scene.ask(["env", "OUT=AGENT/out", str(script), "b"])
+    assert scene.target.read_text() == SECRET
+    with scene.daemon.client() as client, pytest.raises(Denied):
+        client.run(["id", "-u"])
+
+
+def test_what_a_leaf_says_of_paths_is_not_said_of_its_chain(scene: Scene) -> None:
+    outer, leaf = (scene.daemon.directory / name for name in ("outer", "leaf"))
+    for path, text in ((outer, 'exec "$@"'), (leaf, 'echo hi > "$1"')):
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    lines = [
+        f"o: ChainingRegExpFilter, {outer}, root, {outer}",
+        f"l: ArgvFilter, {leaf}, root, {{path=AGENT}}",
+        "[l]",
+        "opens_paths = yes",
+    ]
+    scene.daemon.configure(scene.filled("\n".join(["[Filters]", *lines, ""])))
+    scene.daemon.start()
+    with scene.daemon.client() as client:
+        with pytest.raises(Denied):
+            client.run([str(outer), str(leaf), str(scene.agent / "out")])
+        client.run([str(leaf), str(scene.agent / "new")], check=True)
+    assert scene.target.read_text() == SECRET
+
+
+def test_a_working_directory_in_a_place(scene: Scene) -> None:
+    sticky = scene.daemon.directory / "sticky"
+    own = sticky / "own"
+    own.mkdir(parents=True)
+    sticky.chmod(0o1777)
+    sub = own / "sub"
+    sub.symlink_to(scene.agent)
+    (scene.agent / "in").write_text("x")
+    text = f"[Filters]\nt: ArgvFilter, sort, root, -o, sub/out, {{path={sticky}}}\n[t]\ncwd = {own}\n"
+    scene.daemon.configure(text)
+    scene.daemon.start()
+    scene.ask(["sort", "-o", "sub/out", str(sticky / "x")])
+    assert scene.target.read_text() == SECRET
+
+
+def test_the_secret_of_an_assignment_without_env(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon("[Filters]\ne: EnvFilter, env, root, AA=1, echo, [a-z0-9]+\n[e]\nsecret = 3\n")
+    with daemon.client() as client:
+        client.run(["AA=1", "echo", "hunter2x"], check=True)
+        client.run(["env", "AA=1", "echo", "hunter2x"], check=True)
+    assert "hunter2x" not in Path(daemon.directory / "audit.jsonl").read_text()
