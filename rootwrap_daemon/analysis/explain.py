@@ -130,7 +130,7 @@ def _unbound(policy: Policy, request: Request) -> Iterator[tuple[Match, NotBound
 
 
 def _refusals(found: tuple[Trace, ...], request: Request) -> Iterator[tuple[str, str]]:
-    """What options refuse, though the words match."""
+    """Yield what options refuse, though the words match."""
     for trace in found:
         if not trace.matches:
             continue
@@ -148,7 +148,7 @@ def _refusals(found: tuple[Trace, ...], request: Request) -> Iterator[tuple[str,
 
 
 def _unseen(match: Match, detail: str, policy: Policy) -> Iterator[str]:
-    """What this process could not look at, when it is not root, and a match was refused."""
+    """Yield what this process could not look at, when it is not root, and a match was refused."""
     if os.geteuid() == 0:
         return
     plan = match.plan

@@ -138,7 +138,7 @@ def texts_of(paths: Iterable[str]) -> dict[str, str]:
 
 
 def no_filters_in(directory: str) -> str:
-    """What is wrong with a directory in which no filter file is; it may be one level too high."""
+    """Return what is wrong with a directory in which no filter file is; it may be one level too high."""
     below = sorted(path for path in os.listdir(directory) if _has_filters(f"{directory}/{path}"))
     hint = f": name {os.path.join(directory, below[0])}" if below else ""
     return f"{directory} holds no file whose name ends in .filters{hint}"

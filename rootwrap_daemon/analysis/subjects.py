@@ -146,7 +146,7 @@ def _not_utf8(name: str, before: bytes) -> FilterText:
 
 
 def _text_findings(text: str, name: str) -> tuple[Finding, ...]:
-    """What the daemon's loader says of one configuration file's text; nothing of a template."""
+    """Return what the daemon's loader says of one configuration file's text; nothing of a template."""
     return () if "{{" in text or "{%" in text else config.look_at(text, name).findings
 
 

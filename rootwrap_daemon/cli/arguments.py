@@ -38,7 +38,7 @@ class Instance:
         return f"rootwrap-daemon@{self.name}.service"
 
     def settings(self) -> Settings:
-        """What its configuration says. Raises ConfigurationError or Unreadable."""
+        """Return what its configuration says. Raises ConfigurationError or Unreadable."""
         found = load.configuration(self.config_file)
         if found.settings is None:
             raise ConfigurationError("\n".join(map(str, found.errors)))
@@ -126,7 +126,7 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
 
 
 def socket_path(args: argparse.Namespace) -> str:
-    """Where the daemon listens that the arguments of `add_daemon` mean. Raises as `instance`."""
+    """Return where the daemon listens that the arguments of `add_daemon` mean. Raises as `instance`."""
     if args.socket:
         path: str = args.socket
         return path

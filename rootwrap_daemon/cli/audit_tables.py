@@ -61,7 +61,7 @@ class Command:
 
     @property
     def user(self) -> str:
-        """Who asked."""
+        """Return who asked."""
         uid = self.values.get("uid")
         return user_name(uid) if isinstance(uid, int) and 0 <= uid < 2**32 else "-"
 

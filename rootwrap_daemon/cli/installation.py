@@ -58,7 +58,7 @@ class Placer:
         self.record = self._read_record()
 
     def real(self, path: str) -> str:
-        """Where `path`, absolute inside the root, is from here."""
+        """Return where `path`, absolute inside the root, is from here."""
         return self._root + path
 
     def put_directory(self, path: str, instance: str) -> None:

@@ -16,7 +16,7 @@ _GOOD, _BAD, _DIM = "green", "bold red", "dim"
 
 
 def console() -> Console:
-    """Where to print: colours on a terminal, plain and unwrapped text in a pipe."""
+    """Return where to print: colours on a terminal, plain and unwrapped text in a pipe."""
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
@@ -115,7 +115,7 @@ def _trace_lines(
 
 
 def effect_lines(effect: Effect) -> Iterator[str]:
-    """What would happen, a line each."""
+    """Yield what would happen, a line each."""
     if effect.action == "signal":
         yield f"signal {effect.signal} to process {effect.pid}, sent by the daemon itself"
         return

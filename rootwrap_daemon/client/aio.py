@@ -69,7 +69,7 @@ class AsyncClient:
         return await self._calls.allows(argv, env)
 
     async def status(self) -> dict[str, Any]:
-        """What the daemon says of itself; the reference describes it. Raises an Error, as Denied."""
+        """Return what the daemon says of itself; the reference describes it. Raises an Error, as Denied."""
         return await self._calls.status()
 
     async def popen(

@@ -90,7 +90,7 @@ class Calls:
             raise
 
     async def status(self) -> dict[str, Any]:
-        """What the daemon says of itself. Raises an Error."""
+        """Return what the daemon says of itself. Raises an Error."""
         return core.reported(await self._ask(Status(), self._connect_timeout))
 
     async def start(

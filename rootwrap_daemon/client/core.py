@@ -181,7 +181,7 @@ def _to_text(data: bytes) -> str:
 def completed(
     argv: Sequence[Word], answer: Answer, *, check: bool, text: bool
 ) -> CompletedCommand[bytes] | CompletedCommand[str]:
-    """What `run` returns for this answer, or the error of `errors` that it raises."""
+    """Return what `run` returns for this answer, or the error of `errors` that it raises."""
     if type(answer) is not Result:
         raise failure(answer)
     _, code, stdout, stderr, cause = answer
@@ -214,14 +214,14 @@ def _command_failed(argv: Sequence[Word], result: Result, *, text: bool) -> Comm
 
 
 def decided(answer: Answer) -> Decision:
-    """What `allows` returns for this answer, or the error of `errors` that it raises."""
+    """Return what `allows` returns for this answer, or the error of `errors` that it raises."""
     if not isinstance(answer, Verdict):
         raise failure(answer)
     return Decision(answer.allowed, answer.filter)
 
 
 def reported(answer: Answer) -> dict[str, Any]:
-    """What `status` returns for this answer, or the error of `errors` that it raises."""
+    """Return what `status` returns for this answer, or the error of `errors` that it raises."""
     if not isinstance(answer, Report):
         raise failure(answer)
     import json

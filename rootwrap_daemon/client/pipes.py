@@ -43,7 +43,7 @@ class Waiting(Protocol):
 
 
 def drained(descriptor: int) -> Iterator[bytes]:
-    """What is in a pipe now, and no more: a background child may write for ever."""
+    """Yield what is in a pipe now, and no more: a background child may write for ever."""
     count = array.array("i", [0])
     fcntl.ioctl(descriptor, termios.FIONREAD, count)
     left = count[0]

@@ -244,7 +244,7 @@ class Attempt:
         return answer
 
     def _lost(self, why: str) -> Exception:
-        """What it means that no answer comes any more."""
+        """Return what it means that no answer comes any more."""
         if not self._unwritten:
             if self._runs:
                 return OutcomeUnknown(f"{why}: the command may have run")

@@ -98,7 +98,7 @@ class Client:
         return now(self._calls.allows(argv, env))
 
     def status(self) -> dict[str, Any]:
-        """What the daemon says of itself; the reference describes it. Raises an Error, as Denied."""
+        """Return what the daemon says of itself; the reference describes it. Raises an Error, as Denied."""
         return now(self._calls.status())
 
     def popen(

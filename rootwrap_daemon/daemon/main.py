@@ -121,7 +121,7 @@ def _control(arguments: argparse.Namespace) -> Door | None:
 
 
 def _door(said: systemd.Said, configured: Configured, *, check: bool) -> Door | None:
-    """Where connections will come from; nothing is made for a check. Raises ConfigurationError."""
+    """Return where connections will come from; nothing is made for a check. Raises ConfigurationError."""
     owners = users.owners(configured.settings)
     if said.listening is not None:
         return sockets.handed(said.listening, configured.settings, owners)

@@ -64,7 +64,7 @@ class Pattern:
         return tuple(self.makes[place](word) if place in self.makes else word for place, word in pairs)
 
     def secret(self, words: tuple[str, ...]) -> frozenset[int]:
-        """Which of words that match are secret, by their index."""
+        """Return which of words that match are secret, by their index."""
         places = self._places(words) if self.secrets else None
         return frozenset(index for index, place in enumerate(places or ()) if place in self.secrets)
 

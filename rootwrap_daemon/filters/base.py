@@ -59,7 +59,7 @@ class Filter:
         return True
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
-        """What would run, None if these words are not allowed.
+        """Return what would run, None if these words are not allowed.
 
         `argv[0]` is one of `commands`. Raises OutOfTime.
         """

@@ -287,7 +287,7 @@ _SAME: Final = ("group", "capabilities", "ambient", "cwd", "umask", "no_new_priv
 
 
 def chained(outer: Options, leaf: Options) -> Options | None:
-    """What holds for a leaf's command inside a chain, None if the two contradict each other.
+    """Return what holds for a leaf's command inside a chain, None if the two contradict each other.
 
     The variables are the leaf's, of each limit the smaller holds, and what one forbids is forbidden: a signal
     that only one allows, to outlive the daemon where only one says `leave`. A limit, or signals, that only

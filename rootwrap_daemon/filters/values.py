@@ -148,7 +148,7 @@ ALL_SHOWN: Final = Shown()
 
 
 def shown_to_all(matches: "Iterable[Match]") -> Shown:
-    """What every one of the filters that matched lets a record show."""
+    """Return what every one of the filters that matched lets a record show."""
     argv, secret = True, frozenset[int]()
     for match in matches:
         argv = argv and match.shown.argv
@@ -172,12 +172,12 @@ class Match:
 
     @property
     def name(self) -> str:
-        """What the audit log and a client's Decision call it."""
+        """Return what the audit log and a client's Decision call it."""
         return f"{self.filter}+{self.leaf}" if self.leaf else self.filter
 
     @property
     def shown(self) -> Shown:
-        """Which words a record may show."""
+        """Return which words a record may show."""
         if self.options.audit_argv and not self.secret:
             return ALL_SHOWN
         return Shown(self.options.audit_argv, self.secret)

@@ -34,7 +34,7 @@ HARMLESS_VARIABLES: Final = frozenset(
 
 
 def danger_of(name: str) -> str | None:
-    """What any value of this variable can do, None if that is not known to be much."""
+    """Return what any value of this variable can do, None if that is not known to be much."""
     if name in DANGEROUS_VARIABLES or name.startswith(DANGEROUS_PREFIXES):
         return "can run other code"
     return "can send what a program fetches through another host" if name.lower() in _PROXIES else None

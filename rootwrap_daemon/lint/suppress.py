@@ -41,7 +41,7 @@ class Suppression:
 
 
 def start_of(name: str) -> Location:
-    """Where a file begins."""
+    """Return where a file begins."""
     return Location(name, 1, 1)
 
 

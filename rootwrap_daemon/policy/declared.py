@@ -23,7 +23,7 @@ _LITERALLY: Final = re.compile(r"\^?((?:[\w/=:,@%-]|\\[.,/:=@_-])+)", re.ASCII)
 
 
 def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
-    """What the paths in a filter's words may not mean on this host. `owners`: whom its command trusts.
+    """Return what the paths in a filter's words may not mean on this host. `owners`: whom its command trusts.
 
     Raises Fault if the filter cannot be used. No fault has a location.
     """

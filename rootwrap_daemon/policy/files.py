@@ -116,7 +116,7 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
 
 
 def _check(loaded: Loaded, one: Filter, owners: frozenset[int]) -> list[Fault]:
-    """What a filter may not mean on this host. Raises Fault, without a location."""
+    """Return what a filter may not mean on this host. Raises Fault, without a location."""
     options = one.options
     user = (one.run_as, options.group)
     try:

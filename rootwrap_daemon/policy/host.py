@@ -234,7 +234,7 @@ def in_user_namespace() -> bool:
 
 
 def base_owners(uid: int | None = None) -> frozenset[int]:
-    """Whom the daemon must trust before it has read anything: root, itself, and whom it cannot see.
+    """Return whom the daemon must trust before it has read anything: root, itself, and whom it cannot see.
 
     `uid`: that of the daemon; by default that of this process.
     """

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _name(path: str) -> str:
-    """What tells this daemon's figures from another's on the same host."""
+    """Return what tells this daemon's figures from another's on the same host."""
     return os.path.basename(path).removesuffix(".sock")
 
 

@@ -89,7 +89,7 @@ def _logs(args: argparse.Namespace) -> list[audit_log.Source]:
 
 
 def _tested(paths: list[str], source: Source | None) -> Iterator[Record]:
-    """What policy tests expect, as a log would have it; `source` knows which filter allows it today."""
+    """Yield what policy tests expect, as a log would have it; `source` knows which filter allows it today."""
     for path in paths:
         try:
             suite = suite_file.read(path)

@@ -59,7 +59,7 @@ class StandIn:
 
 
 def _last_program(argv: "list[str]") -> "list[str]":
-    """What `ip netns exec NAME` becomes by execve(2); other commands as they are."""
+    """Return what `ip netns exec NAME` becomes by execve(2); other commands as they are."""
     is_ip = os.path.basename(argv[0]) == "ip"
     return argv[4:] if is_ip and argv[1:3] == ["netns", "exec"] and len(argv) > 4 else argv
 

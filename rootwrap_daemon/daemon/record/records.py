@@ -108,7 +108,7 @@ class Records:
         self._audit.put(self._audit.line("end", frozenset(), values), self.id)
 
     def _values(self, *, argv: bool) -> dict[str, object]:
-        """What every record of a decision says of the request."""
+        """Return what every record of a decision says of the request."""
         peer, request = self._peer, self._request
         return {
             "id": self.id,

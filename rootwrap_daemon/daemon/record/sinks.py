@@ -37,7 +37,7 @@ class Sink(Protocol):
 
 
 def patiently(descriptor: int, patience: float, send: Callable[[], int]) -> int:
-    """What `send`, which must not block, returns once `descriptor` takes something. Raises OSError."""
+    """Return what `send`, which must not block, returns once `descriptor` takes something. Raises OSError."""
     deadline = time.monotonic() + patience
     while True:
         try:

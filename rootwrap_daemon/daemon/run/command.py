@@ -38,7 +38,7 @@ LOG = logging.getLogger(__name__)
 
 
 def no_memory() -> InternalError:
-    """What is said of a request, alone, that the system gives no memory for.
+    """Return what is said of a request, alone, that the system gives no memory for.
 
     Without its cause, whose traceback would hold what there was no memory for.
     """

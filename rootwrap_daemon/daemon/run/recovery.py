@@ -26,7 +26,7 @@ _KILL_PATIENCE: Final = 2.0
 
 
 def boot() -> str:
-    """What process numbers and start times belong to: this boot, this pid namespace."""
+    """Return what process numbers and start times belong to: this boot, this pid namespace."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return f"{file.read().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
 

@@ -273,7 +273,7 @@ class Connection:
         return wish
 
     def _said(self, on_signal: Callable[[int], None]) -> Wish:
-        """What the messages that are held say. Raises RemoteProtocolError."""
+        """Return what the messages that are held say. Raises RemoteProtocolError."""
         wish = Wish.NOTHING
         while (message := self._exchange.next_message()) is not None:
             if isinstance(message, Cancel):

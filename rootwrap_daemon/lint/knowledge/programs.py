@@ -338,7 +338,7 @@ _FAMILY: Final = {
 
 
 def look_up(program: str) -> Program | None:
-    """What is known of a program by its name, a version or file system behind it left out."""
+    """Return what is known of a program by its name, a version or file system behind it left out."""
     name = "python" if program == "python3" else program
     if found := _VERSION.fullmatch(name):
         name = found[1]

@@ -40,7 +40,7 @@ def _plural(word: str, count: int) -> str:
 
 
 def _notes(finding: Finding, explained: set[str]) -> list[tuple[str, str]]:
-    """What to say beside what is wrong; why a rule is there only once, `explained` has those rules."""
+    """Return what to say beside what is wrong; why a rule is there only once, `explained` has those rules."""
     notes = [("instead", finding.problem.instead)]
     if finding.rule not in explained:
         explained.add(finding.rule)

@@ -20,7 +20,7 @@ def _about(line: Line, what: str, instead: str, severity: Severity | None = None
 
 
 def _where(line: Line, other: Line) -> str:
-    """Where `other` stands, seen from `line`."""
+    """Return where `other` stands, seen from `line`."""
     place = other.entry.location
     same = place.file == line.entry.location.file
     return f"line {place.line}" if same else f"{place.file}:{place.line}"
