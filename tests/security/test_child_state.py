@@ -100,6 +100,8 @@ CASES: Final = list(pairwise())
 @pytest.fixture(autouse=True, params=["native", "tools", "native, Popen", "tools, Popen"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With the native shim and posix_spawn(3) where they are, and without."""
+    # As the daemon does at its start: whoever runs the tests may ignore some.
+    spawning.heed_signals()
     if "Popen" in request.param:
         monkeypatch.setattr(spawning, "_POSIX_SPAWN", None)
     if "tools" in request.param:

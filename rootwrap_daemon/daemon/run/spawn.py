@@ -34,6 +34,17 @@ _KEYCTL: Final = {
     "s390x": 280,
 }.get(os.uname().machine)
 _JOIN_SESSION_KEYRING: Final = 1
+#: rt_sigaction(2), by machine; sigaction(3) and the interpreter refuse two signals of glibc's own.
+_RT_SIGACTION: Final = {
+    "x86_64": 13,
+    "aarch64": 134,
+    "riscv64": 134,
+    "loongarch64": 134,
+    "ppc64le": 173,
+    "s390x": 174,
+}.get(os.uname().machine)
+#: SIGCANCEL and SIGSETXID of glibc, which a starter that used posix_spawn(3) leaves ignored: make(1) does.
+_OF_GLIBC: Final = (32, 33)
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _M_MMAP_THRESHOLD: Final = -3
@@ -54,6 +65,7 @@ def prepare() -> None:
     capabilities would reach a command of root beside those of its bounding set; ambient ones end with them:
     capabilities(7). The memory of a large output is given back to the system when it is freed.
     """
+    heed_signals()
     with contextlib.suppress(AttributeError):
         # Otherwise glibc raises the limit after the first, and keeps up to 64 MiB for good: mallopt(3).
         _libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
@@ -66,6 +78,19 @@ def prepare() -> None:
         or _libc.capset(header, _without_inheritable(data.raw)) != 0
     ):
         raise OSError(ctypes.get_errno(), "prctl, capset")
+
+
+def heed_signals() -> None:
+    """Ignore no signal that whoever started this process had ignored: its commands would, too."""
+    for number in signal.valid_signals():
+        # The interpreter itself ignores these two, and `subprocess` sets them right.
+        if number not in (signal.SIGPIPE, signal.SIGXFSZ) and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if _RT_SIGACTION is not None:
+        # A struct sigaction of zeros, longer than any: SIG_DFL.
+        default = ctypes.create_string_buffer(64)
+        for other in _OF_GLIBC:
+            _libc.syscall(_RT_SIGACTION, other, default, None, 8)
 
 
 def _without_inheritable(data: bytes) -> bytes:
