@@ -86,11 +86,15 @@ def heed_signals() -> None:
         # The interpreter itself ignores these two, and `subprocess` sets them right.
         if number not in (signal.SIGPIPE, signal.SIGXFSZ) and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        ignored = next((int(line.split()[1], 16) for line in file if line.startswith("SigIgn:")), 0)
     if _RT_SIGACTION is not None:
         # A struct sigaction of zeros, longer than any: SIG_DFL.
         default = ctypes.create_string_buffer(64)
         for other in _OF_GLIBC:
-            _libc.syscall(_RT_SIGACTION, other, default, None, 8)
+            # Not where glibc has its own handler by now: setuid(2) of a process with threads needs it.
+            if ignored >> (other - 1) & 1:
+                _libc.syscall(_RT_SIGACTION, other, default, None, 8)
 
 
 def _without_inheritable(data: bytes) -> bytes:
