@@ -86,7 +86,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where records are: a file (perhaps compressed), JOURNAL or STDIN.
+    """A source of records: a file (perhaps compressed), JOURNAL or STDIN.
 
     `unit`: of which service, in the journal. `since`: the journal gives no older ones. `follow`: go on with
     new ones for ever, over a rotation of the file.
@@ -129,7 +129,7 @@ def entries(sources: Iterable[Source], left_out: Counter[str]) -> Iterator[Entry
 
 
 def read(sources: Iterable[Source]) -> Log:
-    """What was asked. Raises Unreadable also where there is no record at all: then nothing is known."""
+    """Read what was asked. Raises Unreadable also where there is no record at all: then nothing is known."""
     log, some, sources = Log(), False, list(sources)
     for entry in entries(sources, log.left_out):
         some = True

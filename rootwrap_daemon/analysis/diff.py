@@ -63,7 +63,7 @@ class Change:
 
 
 class Direction(enum.Enum):
-    """What becomes of a request."""
+    """Decide what becomes of a request."""
 
     ALLOWED = "now allowed"
     DENIED = "now denied"

@@ -24,7 +24,7 @@ ALLOWED = "allowed"
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What would happen. `action`: execute, signal or read; only the fields of that one are set.
+    """The effect of a command. `action`: execute, signal or read; only the fields of that one are set.
 
     `argv`: with the path of the program first, without what sets limits. `nosymfollow`: directories below
     which no link is followed. `timeout`: seconds, None for

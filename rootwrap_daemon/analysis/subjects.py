@@ -34,7 +34,7 @@ STDIN: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a command line asks for. `host`: look at this host too; a configuration implies it.
+    """The request of a command line. `host`: look at this host too; a configuration implies it.
 
     `used`: the names of filters in audit logs. `texts`: what was read from standard input, by name.
     """

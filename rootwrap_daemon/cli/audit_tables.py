@@ -28,7 +28,7 @@ _RED, _GREEN, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[0m"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What became of one request: its first record, and its end if it ran and has ended."""
+    """The outcome of one request: its first record, and its end if it ran and has ended."""
 
     entry: Entry
     end: Entry | None = None
@@ -118,7 +118,7 @@ def _word(word: object) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """What was refused most and when, and how long the commands of each filter took."""
+    """Sum up what was refused most and when, and how long the commands of each filter took."""
 
     _events: Counter[str] = field(default_factory=Counter)
     _refused: Counter[tuple[str, str, str]] = field(default_factory=Counter)

@@ -71,7 +71,7 @@ class Default:
 
 @dataclass(slots=True)
 class Sudoers:
-    """What files say, in the order in which sudo reads them; the last rule that matches decides there."""
+    """The rules of files, in the order in which sudo reads them; the last rule that matches decides there."""
 
     rules: list[Rule] = field(default_factory=list)
     defaults: list[Default] = field(default_factory=list)
@@ -85,7 +85,7 @@ class _Raw:
 
 
 def read(path: str, text: str) -> Sudoers:
-    """What this text says; files that it includes are read. `path`: its name. Raises NotRead, OSError."""
+    """Read this text; files that it includes are read. `path`: its name. Raises NotRead, OSError."""
     lines = list(_lines(path, text, 0))
     aliases: dict[tuple[str, str], tuple[_Raw, str]] = {}
     found = Sudoers()

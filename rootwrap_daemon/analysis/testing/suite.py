@@ -46,7 +46,7 @@ _HINT: Final = "the words match: `scratch` and `setup` make what must be there, 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What must come of a command that is allowed; None for what does not matter.
+    """The plan wanted of a command that is allowed; None for what does not matter.
 
     `argv`: all words, the first as the program's name or path. `env`: these variables, among others.
     """
@@ -96,7 +96,7 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a test. `failure`: what is not as expected, None if all is."""
+    """The result of a test. `failure`: what is not as expected, None if all is."""
 
     test: Test
     explanation: Explanation
@@ -105,7 +105,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where directories that a suite moves stand: each path beneath one gets `root` before it."""
+    """The root of directories that a suite moves: each path beneath one gets `root` before it."""
 
     root: str
     moved: tuple[str, ...]
