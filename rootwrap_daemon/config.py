@@ -43,7 +43,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What the files of a configuration say.
+    """The contents of the files of a configuration.
 
     `files`: those that were read, in order. `findings`: what is wrong, each with its place. `settings`: None
     where the text of a file cannot be used. `conf`: oslo.log's options.

@@ -43,7 +43,7 @@ _KINDS: Final[dict[type, str]] = {
 
 
 class Kind(enum.Enum):
-    """How a filter differs."""
+    """The differences of one filter."""
 
     ADDED = "added"
     REMOVED = "removed"

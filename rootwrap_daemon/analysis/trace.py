@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """How a filter took the words. `stopped`: why they do not match, empty if they do.
+    """The comparison of a filter with the words. `stopped`: why they do not match, empty if they do.
 
     `inner`: for a chain, the traces of the inner command by each filter that could take it, nearest first.
     `filter` is the name, with that of the inner filter behind a + where both match.

@@ -23,7 +23,7 @@ def _key(finding: Finding) -> _Key:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """How often each finding was there."""
+    """Count how often each finding was there."""
 
     known: Counter[_Key]
 

@@ -16,7 +16,7 @@ _SHARE: Final = "share/rootwrap-daemon/"
 
 
 def path(name: str) -> str:
-    """Where `name`, relative to etc/ of the source, is: an installation's share, or the checkout's etc/.
+    """Return the path of `name`, relative to etc/ of the source: in an installation's share, or the checkout.
 
     Raises ConfigurationError.
     """

@@ -117,7 +117,7 @@ class AsyncClient:
 
 
 class _Gate:
-    """What one task waits at until it is opened, maybe out of another loop."""
+    """A gate at which one task waits until it is opened, perhaps from another loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -31,7 +31,7 @@ _CONNECT_PAUSE: Final = 0.01
 
 
 class Gate(Protocol):
-    """What one caller waits at until it is granted a connection."""
+    """A gate at which one caller waits until it is granted a connection."""
 
     def open(self) -> None:
         """Let it go on; maybe out of another thread, and more than once."""
@@ -82,7 +82,7 @@ class Calls:
             raise
 
     async def allows(self, argv: Sequence[Word], env: Environ | None) -> Decision:
-        """Whether a command would be allowed. Raises an Error."""
+        """Ask whether a command would be allowed. Raises an Error."""
         try:
             return core.decided(await self._ask(core.check_request(argv, env), None))
         except Error as error:

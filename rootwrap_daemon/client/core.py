@@ -49,7 +49,7 @@ Answer = Result | Started | Verdict | Report | Failure
 
 
 class RunOptions(TypedDict, total=False):
-    """What `run` takes beside `argv` and `text`; `threads.Client.run` describes it."""
+    """The arguments of `run` beside `argv` and `text`; `threads.Client.run` describes them."""
 
     input: bytes | str | None
     env: Environ | None
@@ -74,7 +74,7 @@ class CompletedCommand(Fields, Generic[AnyStr]):
 
 
 class Decision(Fields):
-    """Whether a command would be allowed, and the name of the filter that allows it (empty if none does)."""
+    """The verdict on a command, and the name of the filter that allows it (empty if none does)."""
 
     __slots__ = ()
     allowed: bool

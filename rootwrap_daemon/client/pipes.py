@@ -34,7 +34,7 @@ Stream = int | HasFileno | None
 
 
 class Waiting(Protocol):
-    """How a front end waits."""
+    """The way in which a front end waits."""
 
     def __call__(
         self, readable: Sequence[int], writable: Sequence[int], timeout: float | None, /
@@ -111,7 +111,7 @@ class Writer(io.RawIOBase):
 
 
 class Ends:
-    """Which descriptors `stdin`, `stdout` and `stderr` of `popen` stand for.
+    """Return the descriptors that `stdin`, `stdout` and `stderr` of `popen` stand for.
 
     `ours`: our ends of the pipes made here; who takes one over puts None in its place. `theirs`: the
     command's ends, to be passed to the daemon and then closed where we made them.

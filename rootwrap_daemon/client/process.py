@@ -25,7 +25,7 @@ _LOOK_LONGEST: Final = 24 * 3600.0
 
 
 class Handle:
-    """What a started command is to any front end. `args`: its argv. `pid`: of its main process.
+    """A started command, as every front end has it. `args`: its argv. `pid`: of its main process.
 
     It ends when its handle does: by `close`, or with this process. What ended a command from outside is an
     Error of `rootwrap_daemon.errors` (CommandTimeout, OutcomeUnknown and the like) that each call which waits

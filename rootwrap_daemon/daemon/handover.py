@@ -27,7 +27,7 @@ _MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h; Linux 6.3, and Python has no 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """Where log lines go and what they look like: oslo.log's options as values.
+    """The destination and format of log lines: oslo.log's options as values.
 
     `level`: as in `logging`. `levels`: those of single loggers. `file`: its path, empty for none. `syslog`: a
     facility of syslog(3), empty for no syslog. `prefixed`: standard error leads to the journal, so that lines
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configured:
-    """What a configuration says, and what is to be logged of reading it."""
+    """The values of a configuration, and the log lines about reading it."""
 
     settings: Settings
     log: LogSettings
@@ -68,7 +68,7 @@ class Configured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
-    """Where connections come from.
+    """The source of connections.
 
     `kind`: `bound`: a socket bound to `path` with `.new` appended, `lock` keeps other daemons from it;
     `handed`: a socket of the service manager's; `client`: the control socket of the `peer` that started this

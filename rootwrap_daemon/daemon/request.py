@@ -38,7 +38,7 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 class Wish(enum.Enum):
-    """What a client has said while its command runs."""
+    """The wish that a client has expressed while its command runs."""
 
     NOTHING = enum.auto()
     CANCEL = enum.auto()

@@ -83,7 +83,7 @@ class Fault(ValueError):
 
 
 class Severity(enum.Enum):
-    """What a finding does to the filter it is about."""
+    """The effect of a finding on the filter that it is about."""
 
     ERROR = "error"  # the filter cannot be used
     WARNING = "warning"  # it can, and is perhaps not what was meant

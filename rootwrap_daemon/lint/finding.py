@@ -10,7 +10,7 @@ from rootwrap_daemon.filters.finding import Location
 
 
 class Severity(enum.Enum):
-    """How much a finding matters; in the order of `--fail-on`."""
+    """The importance of a finding; in the order of `--fail-on`."""
 
     INFO = "info"  # worth knowing, nothing to do
     WARNING = "warning"  # works, and is perhaps not what was meant
@@ -36,7 +36,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a rule found: where, over how many characters, what is wrong and what to write instead.
+    """The result of a rule: where, over how many characters, what is wrong and what to write instead.
 
     `replacement`: the definition to write, where it can be computed. `edits`: changes that mend it and change
     no verdict. `severity`: None for that of the rule.
@@ -67,7 +67,7 @@ class Finding:
 
     @property
     def replacement(self) -> str | None:
-        """What to write in the place of the line, or instead of the definition; None if nobody can say."""
+        """Return the text that replaces the line or the definition; None if there is no single answer."""
         if not self.problem.edits:
             return self.problem.replacement
         line = self.text

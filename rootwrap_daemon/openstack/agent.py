@@ -192,7 +192,7 @@ def process_is_running(pid: int | str | None) -> bool:
 
 
 def avoid_blocking_call(f: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `f` returns or raises; in a native thread of its own where a hub would be stopped meanwhile.
+    """Return or raise what `f` does; in a native thread of its own where a hub would be stopped meanwhile.
 
     So too for a call from the main greenlet: other greenthreads are waiting for that one as well.
     """

@@ -152,7 +152,7 @@ class Bridge:
                 sock.close()
 
     def _talk(self, channel: Channel) -> None:
-        """What a manager of multiprocessing's is asked, in as much as oslo.rootwrap's client asks it."""
+        """The subset of a multiprocessing manager's calls that oslo.rootwrap's client makes."""
         name, arguments = channel.receive()
         match name, arguments:
             case "create", ["rootwrap"]:

@@ -41,7 +41,7 @@ def in_hub() -> bool:
 
 
 def aside(call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
-    """What `call` returns or raises; where there is a hub it runs in a native thread of its own meanwhile.
+    """Return or raise what `call` does; where there is a hub it runs in a native thread of its own.
 
     A greenthread that is ended while it waits leaves the call to itself; `undo` gets what that returns.
     """

@@ -41,7 +41,7 @@ def is_unsure(error: Exception) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a path names.
+    """The object that a path names.
 
     `path` holds no symbolic link in any component but, if `status` is None, the missing last.
     """
@@ -52,7 +52,7 @@ class Resolved:
 
 @dataclass(slots=True)
 class Seen:
-    """What one request has found out about the host, so that it is not asked again.
+    """The facts that one request has found out about the host, so that it is not asked again.
 
     `directories`: by their real path, those whose every component `owners` alone can change; nobody else can
     put another one in such a place meanwhile.
@@ -165,7 +165,7 @@ def open_owned(path: str, owners: frozenset[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a command runs as: setgroups(2), setresgid(2), setresuid(2), and the variables that name it."""
+    """The user whom a command runs as: setgroups(2), setresgid(2), setresuid(2), and its variables."""
 
     name: str
     uid: int

@@ -190,7 +190,7 @@ class Decoder(Generic[M]):
         self._filled += len(data)
 
     def room(self) -> memoryview | None:
-        """Where to read the rest of a large frame to, and then to call `filled`; None where `feed` will do.
+        """Return the buffer for the rest of a large frame, then call `filled`; None where `feed` will do.
 
         To be called when `next_message` has none: the length was judged then.
         """

@@ -35,7 +35,7 @@ from rootwrap_daemon.protocol.messages import (
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     # Enum's own is written in Python, and the table is looked up with each message.
     __hash__ = object.__hash__
@@ -189,7 +189,7 @@ class ClientExchange(_Exchange[Request, Answer]):
         self.hello: Hello | None = None
 
     def room(self) -> memoryview | None:
-        """Where to read the rest of a large answer to, then to call `filled`; None where `feed` will do."""
+        """Return the buffer for the rest of a large answer, then call `filled`; None where `feed` will do."""
         return self._decoder.room()
 
     def filled(self, count: int) -> None:

@@ -252,7 +252,7 @@ class Signal(Fields):
 
 
 class Status(Fields):
-    """How does the daemon do? For root and the configured group."""
+    """A question for the daemon's state. For root and the configured group."""
 
     __slots__ = ()
     TYPE = 9

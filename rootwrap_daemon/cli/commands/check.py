@@ -99,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What came out. `files`: how many were judged. `unread`: why a path that was named was not."""
+    """The outcome. `files`: the number of files judged. `unread`: why a named path was not read."""
 
     findings: tuple[Finding, ...]
     files: int

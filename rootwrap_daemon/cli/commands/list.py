@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _User:
-    """Who would ask, as the kernel would say."""
+    """Return the peer as the kernel would describe it."""
 
     name: str
     uid: int

@@ -97,7 +97,7 @@ def _lines(report: dict[str, Any], before: dict[str, Any] | None) -> Iterator[st
 
 
 def _rate(event: str, report: dict[str, Any], before: dict[str, Any] | None) -> str:
-    """How many a second since the report before, of the same process; empty where that is not known."""
+    """Return requests per second since the previous report of the same process; empty without one."""
     if before is None or before["pid"] != report["pid"]:
         return ""
     seconds = report["uptime_seconds"] - before["uptime_seconds"]

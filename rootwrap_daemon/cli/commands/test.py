@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(slots=True)
 class _Tally:
-    """What came of all files."""
+    """The results of all files."""
 
     results: list[tuple[Result, Source, Stage]] = field(default_factory=list)
     gaps: list[tuple[str, str, int, str]] = field(default_factory=list)

@@ -105,7 +105,7 @@ class Conversation:
         self._signals = 0
 
     def checked(self) -> int:
-        """Whether the command would be allowed, as an exit code. Raises Failed."""
+        """Ask whether the command would be allowed; return an exit code. Raises Failed."""
         kind, fields = self._ask(wire.check(self._argv, self._options.env), [])
         if kind != wire.VERDICT:
             raise self._wrong()

@@ -41,7 +41,7 @@ example: rootwrap-exec --timeout 30 --env PGPASSFILE -- ip netns list
 
 
 class Failed(Exception):
-    """What is said on standard error, and the exit code."""
+    """A failure: the line for standard error, and the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)

@@ -57,7 +57,7 @@ class Counters:
 
 @dataclass(slots=True)
 class _Window:
-    """How many records of a kind one user caused since `since` (monotonic seconds): written and counted."""
+    """The number of records of a kind that one user caused since `since` (monotonic seconds)."""
 
     since: float
     written: int = 0

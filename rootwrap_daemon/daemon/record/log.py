@@ -211,7 +211,7 @@ class _Queue(handlers.QueueHandler):
             self._lost += 1
 
     def take_lost(self) -> int:
-        """How many were dropped since the last call."""
+        """Return the number of lines dropped since the last call."""
         self.acquire()
         try:
             lost, self._lost = self._lost, 0

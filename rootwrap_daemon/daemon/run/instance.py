@@ -106,7 +106,7 @@ class Turns:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What came of a reload. `time`: seconds since the epoch; `finding`: why the rules stay as they were."""
+    """The outcome of a reload. `time`: seconds since the epoch; `finding`: why the rules did not change."""
 
     time: float
     finding: str | None = None

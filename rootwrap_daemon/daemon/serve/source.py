@@ -23,7 +23,7 @@ Socket = socket.socket
 
 
 class Source(Protocol):
-    """Where connections come from. `place`: in words; `socket`: readable when there is one."""
+    """The source of connections. `place`: in words; `socket`: readable when there is one."""
 
     place: str
     socket: Socket

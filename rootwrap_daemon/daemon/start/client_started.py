@@ -32,7 +32,7 @@ def control_socket() -> socket.socket | None:
 
 
 def the_peer(control: socket.socket, environ: Mapping[str, str], peer_uid: int | None) -> Peer:
-    """Who the client is: the maker of the socket, or whom a launcher that is root names with `peer_uid`.
+    """Return the client: the maker of the socket, or whom a launcher of root's names with `peer_uid`.
 
     The credentials of a socket can be made to say root, by whoever gets hold of one that a program of root's
     made: so what the setuid program says that became this daemon must agree. Raises ConfigurationError.

@@ -20,7 +20,7 @@ SOCKET_NAME: Final = "rootwrap-daemon"
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the environment says of the service manager.
+    """The service manager's words in the environment.
 
     `listening`: the descriptor of the socket to serve, None to make one. `watchdog`: seconds within which it
     wants a sign of life, None for never. `address`: where it is told, in the form that connect(2) takes.

@@ -16,7 +16,7 @@ _GITHUB: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity
 
 
 def summary(findings: Sequence[Finding], files: int) -> str:
-    """How many of each severity, in one line."""
+    """Return the number of findings of each severity, in one line."""
     counted = Counter(finding.severity for finding in findings)
     parts = [
         f"{counted[one]} {_plural(one.value, counted[one])}" for one in (*reversed(Severity),) if counted[one]
