@@ -12,7 +12,7 @@ VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
 JOBS ?= 4
 
-.PHONY: help native demo check test lint bench docs lowest sample clean modes
+.PHONY: help native demo check test lint bench docs lowest sample sbom clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -24,6 +24,7 @@ help:
 	@echo 'make docs    the documentation as HTML, with Sphinx'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
+	@echo 'make sbom    build/sbom.cdx.json, a bill of materials as CycloneDX, of what is installed'
 	@echo 'make clean   remove what the others made'
 
 # Where it is not built, util-linux does its work (daemon/run/shim.py). A package installs it as
@@ -75,6 +76,11 @@ lowest: .venv-lowest/stamp
 sample: .venv/stamp
 	$(VENV_PYTHON) -c 'from oslo_config.generator import main; main()' --namespace rootwrap_daemon \
 		--output-file etc/rootwrap-daemon/rootwrap-daemon.conf.sample
+
+sbom: .venv/stamp native
+	@mkdir -p build
+	$(VENV_PYTHON) -m tests.proof.sbom > build/sbom.cdx.json
+	@echo build/sbom.cdx.json
 
 # With a umask of 002 a checkout can be written by its group, and so can what Python compiles in it: code that
 # the daemon refuses to run.
