@@ -43,7 +43,8 @@ _TOGETHER = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group what must not run at once, for `pytest --dist loadgroup`; what takes minutes begins first."""
-    grouped, others = [], []
+    grouped: list[pytest.Item] = []
+    others: list[pytest.Item] = []
     for item in items:
         group = next((name for name, places in _TOGETHER.items() if item.nodeid.startswith(places)), None)
         if group:

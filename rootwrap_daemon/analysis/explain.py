@@ -143,7 +143,7 @@ def _refusals(found: tuple[Trace, ...], request: Request) -> Iterator[tuple[str,
             for variable, value in request.env:
                 if variable not in options.env:
                     yield name, f"its options do not allow the variable {variable}"
-                elif not options.env[variable](value):
+                elif not options.takes(variable, value):
                     yield name, f"its options do not allow this value of {variable}"
 
 

@@ -42,7 +42,7 @@ from rootwrap_daemon.filters.values import (
     SignalPlan,
     Word,
 )
-from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable
+from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable, may_hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +325,8 @@ class EnvFilter(Filter):
         for name, value in self.variables:
             given = found.get(name)
             if given is None or (value and given != value) or not is_printable(given):
+                return None
+            if not value and not may_hold(name, given):
                 return None
         free = 0 if self.patterns else len(arguments)
         return ExecPlan(Program(self.inner), arguments, self.run_as, tuple(found.items()), free)

@@ -85,7 +85,8 @@ def read(options: Options, entry: Entry, kind: str | None, warn: Warn) -> Option
         raise Fault("option", f"{entry.name}: {fault.what}", fault.remedy, entry.fields[0].location) from None
     for part in entry.fields if entry.key == "env" else ():
         name = part.text.partition("=")[0]
-        if is_dangerous_variable(name):
+        # A choice of values is its author's.
+        if is_dangerous_variable(name) and "={=" not in part.text:
             warn(Fault("variable", f"any value of {name} {danger_of(name)}", "leave it out", part.location))
     return replace(options, **changes)
 

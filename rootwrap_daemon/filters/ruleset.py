@@ -160,7 +160,7 @@ def _refusal(options: Options, request: Request) -> Reason | None:
     if request.stdin and not options.stdin:
         return Reason.STDIN
     # A variable needs its name in the filter, and a value as the filter says.
-    if not all(name in options.env and options.env[name](value) for name, value in request.env):
+    if not all(options.takes(name, value) for name, value in request.env):
         return Reason.ENVIRONMENT
     return None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.filters.variables import may_hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,10 @@ class Options:
     any_namespace: bool = False
     signals: frozenset[int] | None = None
     on_stop_leave: bool = False
+
+    def takes(self, name: str, value: str) -> bool:
+        """True if a request may bring this variable with this value."""
+        return name in self.env and may_hold(name, value) and self.env[name](value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Tell the environment variables that make a program run other code or read other files."""
 
+import re
 from typing import Final
 
 #: Variables that change how programs load code or find files (ld.so(8), bash(1), environ(7), ...): a filter
@@ -7,6 +8,7 @@ from typing import Final
 DANGEROUS_VARIABLES: Final = frozenset(
     """
     AWKPATH AWKLIBPATH BASH_ENV CDPATH CLASSPATH CURL_HOME DBUS_SESSION_BUS_ADDRESS DBUS_SYSTEM_BUS_ADDRESS
+    DEBCONF_DB_OVERRIDE DEBCONF_DB_REPLACE DEBIAN_FRONTEND
     EDITOR ENV GCONV_PATH GETCONF_DIR GIT_CONFIG GIT_CONFIG_GLOBAL GIT_EXEC_PATH GIT_SSH GIT_SSH_COMMAND
     GLIBC_TUNABLES GOPATH HOME HOSTALIASES IFS INPUTRC IP_LIB_DIR JAVA_TOOL_OPTIONS KRB5_CONFIG KRB5CCNAME
     LESSCLOSE LESSOPEN LOCALDOMAIN LOCPATH LVM_SYSTEM_DIR MALLOC_TRACE MANPAGER MODPROBE_OPTIONS NIS_PATH
@@ -26,11 +28,17 @@ DANGEROUS_PREFIXES: Final = ("LD_", "DYLD_", "PYTHON", "PERL", "RUBY", "BASH_FUN
 
 #: Variables that name a proxy, in whatever case.
 _PROXIES: Final = frozenset(("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "rsync_proxy"))
-#: Variables whose value, printable ASCII, makes no program do more than to speak another language or to
-#: colour its output; and tags that services give their own processes.
+#: Variables whose value, as `may_hold` allows it, makes no program do more than to speak another language or
+#: to colour its output; and tags that services give their own processes.
 HARMLESS_VARIABLES: Final = frozenset(
-    "LANG LANGUAGE TERM COLUMNS LINES NO_COLOR PROCESS_TAG NEUTRON_NETWORK_ID DEBIAN_FRONTEND".split()
+    "LANG LANGUAGE TERM COLORTERM COLUMNS LINES NO_COLOR PROCESS_TAG NEUTRON_NETWORK_ID".split()
 )
+#: Variables from whose value a path is made: locale(7), gettext(3), terminfo(5). With a slash it names a file
+#: of the caller's, whose texts a program gives to printf(3); sudo(8) refuses such values, too.
+_NAMES_OF_FILES: Final = frozenset("LANG LANGUAGE TERM COLORTERM".split())
+_NAME_OF_FILE = re.compile("[A-Za-z0-9_.:@+-]*", re.ASCII)
+#: A zone below /usr/share/zoneinfo, or its rules: tzset(3).
+_TIME_ZONE = re.compile(r"(?!.*\.\.)[A-Za-z0-9_+<,-][A-Za-z0-9_+<>,./:-]*|", re.ASCII)
 
 
 def danger_of(name: str) -> str | None:
@@ -48,6 +56,15 @@ def is_dangerous_variable(name: str) -> bool:
 def is_harmless_variable(name: str) -> bool:
     """True for a variable that a caller may well set as it likes."""
     return name in HARMLESS_VARIABLES or name.startswith("LC_")
+
+
+def may_hold(name: str, value: str) -> bool:
+    """False for a value that a caller may never give this variable, whatever a filter says of its type."""
+    if name in _NAMES_OF_FILES or name.startswith("LC_"):
+        return _NAME_OF_FILE.fullmatch(value) is not None
+    if name == "TZ":
+        return _TIME_ZONE.fullmatch(value) is not None
+    return True
 
 
 def is_printable_ascii(value: str) -> bool:

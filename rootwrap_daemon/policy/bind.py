@@ -31,6 +31,8 @@ from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSigna
 
 #: Descriptors that are held while one command runs; the daemon needs some itself.
 MAX_DESCRIPTORS: Final = 64
+#: The home of users that have none, as Debian names it.
+_NO_HOME: Final = "/nonexistent"
 
 
 class Surroundings(Protocol):
@@ -135,7 +137,7 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
     env = {
         "PATH": ":".join(around.exec_dirs),
         "LANG": "C.UTF-8",
-        "HOME": identity.home,
+        "HOME": _home(identity, around),
         "USER": identity.name,
         "LOGNAME": identity.name,
         **dict(plan.env),
@@ -154,6 +156,17 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
         limits=options.limits,
         nosymfollow=nosymfollow,
     )
+
+
+def _home(identity: host.Identity, around: _Around) -> str:
+    """The home of a user; none where others can change what a command with more rights would load from it."""
+    if identity.is_current:
+        return identity.home
+    try:
+        walked = places.walk(identity.home, around.owners, around.seen)
+    except (host.UntrustedPath, host.Unsure):
+        return _NO_HOME
+    return identity.home if walked.place is None else _NO_HOME
 
 
 def _numbers(capabilities: frozenset[str] | None) -> frozenset[int] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.errors import Denied, Error
+from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error
 from tests.real_daemon import Daemon, NewDaemon
 
 AGENT = 61111
@@ -132,3 +132,24 @@ def test_the_secret_of_an_assignment_without_env(new_daemon: NewDaemon) -> None:
         client.run(["AA=1", "echo", "hunter2x"], check=True)
         client.run(["env", "AA=1", "echo", "hunter2x"], check=True)
     assert "hunter2x" not in Path(daemon.directory / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", ["LANGUAGE", "LC_ALL", "LANG", "TERM", "COLORTERM", "TZ"])
+def test_a_value_that_names_a_file_of_the_agent(new_daemon: NewDaemon, name: str) -> None:
+    # As texts of a translation, what is there would be formats of printf(3) in a process of root's.
+    daemon = new_daemon(
+        f"[Filters]\na: ArgvFilter, printenv, root, {name}\nb: ArgvFilter, printenv, root, {name}, -0\n"
+        f"c: EnvFilter, env, root, {name}=, sh\n"
+        f"[a]\nenv = {name}\n[b]\nenv = {name}={{any}}\n"
+    )
+    with daemon.client() as client:
+        for value in ("../../tmp/l", "/tmp/l", ":/tmp/l", "a/../../l", *(() if name == "TZ" else ("a%s",))):
+            for words in (["printenv", name], ["printenv", name, "-0"]):
+                with pytest.raises(EnvironmentDenied):
+                    client.run(words, env={name: value})
+            with pytest.raises(Denied):
+                client.run(["env", f"{name}={value}", "sh", "-c", f"echo ${name}"])
+        value = "Europe/Berlin" if name == "TZ" else "de_DE.UTF-8@euro"
+        assert client.run(["printenv", name], env={name: value}).stdout == value.encode() + b"\n"
+        done = client.run(["env", f"{name}={value}", "sh", "-c", f"echo ${name}"])
+        assert done.stdout == value.encode() + b"\n"

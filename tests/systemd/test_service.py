@@ -3,10 +3,10 @@
 import json
 import subprocess
 import time
-from pathlib import Path
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 

@@ -468,6 +468,7 @@ def test_a_harmless_variable_is_no_warning(line: str) -> None:
             "TC_LIB_DIR",
             "LVM_SYSTEM_DIR",
             "OPENSSL_CONF",
+            "DEBIAN_FRONTEND",
             "PAGER",
         ),
     ],

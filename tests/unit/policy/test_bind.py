@@ -94,6 +94,24 @@ def test_exec_as_another_user_with_variables(tools: Path) -> None:
         assert found.env["PATH"] == ":".join(EXEC_DIRS)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("option", "home"),
+    [("", "agent"), ("group = root", None), ("ambient = CAP_CHOWN", None), ("no_new_privs = no", None)],
+)
+def test_home_where_others_can_change_what_is_in_it(tools: Path, option: str, home: str | None) -> None:
+    # With more rights than its user has a command would load what the user put there.
+    own = directory(tools / "agent", 0o755)
+    os.chown(own, STRANGER, STRANGER)
+    found = match(
+        rules(f"x: CommandFilter, {tools}/tool, other", *(["[x]", option] if option else [])), "tool"
+    )
+    assert isinstance(found, Match)
+    with module.bind(found, Host(home=str(own))) as made:
+        assert isinstance(made, BoundExec)
+        assert made.env["HOME"] == (str(own) if home else "/nonexistent")
+
+
 def test_the_inner_program_of_a_chain_is_looked_up(tools: Path) -> None:
     lines = [NICE, f"x: CommandFilter, {tools}/tool, root"]
     with bound(BoundExec, lines, "nice", "tool", "x") as found:

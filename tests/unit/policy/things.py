@@ -51,11 +51,12 @@ def _own(path: Path, mode: int, owner: int | None) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What binding needs to know of a policy; `root` is whoever runs the tests."""
+    """What binding needs to know of a policy; `root` is whoever runs the tests, `home` that of `other`."""
 
     exec_dirs: tuple[str, ...] = EXEC_DIRS
     owners: frozenset[int] = OWNERS
     no_places: str | None = None
+    home: str = "/"
 
     def admits(self, peer: object) -> bool:
         return False
@@ -63,8 +64,8 @@ class Host:
     @property
     def identities(self) -> dict[tuple[str, str | None], host.Identity]:
         me = host.Identity("root", os.geteuid(), os.getegid(), (os.getegid(),), "/root")
-        other = host.Identity("other", STRANGER, STRANGER, (STRANGER,), "/")
-        return {("root", None): me, ("other", None): other}
+        other = host.Identity("other", STRANGER, STRANGER, (STRANGER,), self.home)
+        return {("root", None): me, ("other", None): other, ("other", "root"): other}
 
 
 def settings(config_file: Path, **options: str) -> Settings:
