@@ -1,5 +1,6 @@
 """Give every test the `root` marker, hypothesis without a clock, and a directory that stays empty."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -16,12 +17,24 @@ __all__ = ["client", "daemon", "new_daemon"]
 # What a test makes for the daemon must not be writable by the group, as it is with a umask of 002.
 os.umask(0o022)
 
+
+
+def _base() -> str:
+    """A directory of this user's in no sticky one, as /tmp is: links below such a one are not followed."""
+    for parent in ("/var/lib", os.path.expanduser("~/.cache")):
+        with contextlib.suppress(OSError):
+            os.makedirs(f"{parent}/rw", exist_ok=True)
+            if os.access(f"{parent}/rw", os.W_OK):
+                return f"{parent}/rw"
+    return tempfile.gettempdir()
+
+
 # Where pytest makes each test's `tmp_path`, which it keeps for a while.
-_BASE = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-#: The directory for temporary files of this process and all that it starts; as /tmp, for every user. Its name
+_BASE = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _base())
+#: The directory for temporary files of this process and all that it starts, as its user. Its name
 #: is short: a Unix socket's has at most 107 bytes (unix(7)).
 TEMPORARY = Path(tempfile.mkdtemp(prefix="rw-", dir=_BASE))
-TEMPORARY.chmod(0o1777)
+TEMPORARY.chmod(0o755)
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
 
 # A busy machine makes an example slow; that is no finding.

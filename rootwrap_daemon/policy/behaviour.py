@@ -5,9 +5,10 @@ Promises: a program stands in OPENS only if the tests have seen it at work below
 links to use the name that it finds nor has another process use one.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
+
+from rootwrap_daemon.policy.getopt import Options, options
 
 #: Observed: links below the place lead them nowhere.
 OPENS: Final = frozenset(
@@ -35,33 +36,63 @@ OTHER_TREE: Final = frozenset(
 ANYTHING: Final = frozenset(("privsep-helper",))
 
 
-#: Options that make a program of OPENS one of RESOLVES, as a word begins with them.
-_RESOLVING_OPTIONS: Final = {"readlink": re.compile(r"-(?!-?\Z)"), "sed": re.compile("--fo")}
-
-
-#: Words with which a program makes links as it finds them, instead of what they lead to.
-_COPIES_LINKS: Final = {
-    "cp": re.compile(r"-[a-zA-Z]*[adPRr]|--archive|--no-dereference|--preserve|--recursive"),
-    "mv": re.compile(""),
-    "rsync": re.compile(""),
-    "tar": re.compile(r"-?[a-zA-Z]*x|--ex|--get"),
+#: Options that make a program of OPENS one of RESOLVES.
+_RESOLVING: Final = {
+    "readlink": options("-f -e -m --canonicalize --canonicalize-existing --canonicalize-missing"),
+    "sed": options("--follow-symlinks"),
 }
+#: Options with which a program makes links as it finds them, instead of what they lead to; None: it always
+#: does.
+_COPIES_LINKS: Final = {
+    "cp": options("-a -d -P -R -r --archive --no-dereference --preserve --recursive ; -S -t"),
+    "mv": None,
+    "rsync": None,
+    "tar": options("-x --extract --get ; -f -C"),
+    "bsdtar": options("-x --extract ; -f -C"),
+    "cpio": options("-i -p --extract --pass-through ; -D -F -I"),
+    **dict.fromkeys(("patch", "unzip", "7z", "unrar")),
+}
+#: Options with which a program gives links to somebody else.
+_GIVES_LINKS: Final = {"chown": options("-R -h --recursive --no-dereference")}
+#: How a word can say that root is meant.
+_ROOT: Final = frozenset(("root", "root:", "root:root", "0", "0:0"))
+#: Programs that take the letters of options without a dash for their first word.
+_BUNDLED: Final = frozenset(("tar", "bsdtar"))
 
 
-def copies_links(program: str, words: Iterable[str]) -> bool:
+def copies_links(program: str, words: Sequence[str]) -> bool:
     """True if a program makes or moves links that somebody else has made."""
-    option = _COPIES_LINKS.get(program)
-    return option is not None and any(map(option.match, words))
+    return program in _COPIES_LINKS and _has(program, _COPIES_LINKS[program], words)
 
 
-def problem(program: str, words: Iterable[str], *, opens_paths: bool) -> str | None:
+def gives_links(program: str, words: Sequence[str]) -> bool:
+    """True if a program changes whose the links are that somebody else has made."""
+    return program in _GIVES_LINKS and _has(program, _GIVES_LINKS[program], words)
+
+
+def telling_words(program: str) -> frozenset[str]:
+    """The words for which the answers here may differ, each as it is written plainly."""
+    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS)
+    found = (table.get(program) for table in tables)
+    words = frozenset[str]().union(*(one.words for one in found if one is not None))
+    return words | _ROOT if program in _GIVES_LINKS else words
+
+
+def _has(program: str, wanted: Options | None, words: Sequence[str]) -> bool:
+    if wanted is None:
+        return True
+    if program in _BUNDLED and words and not words[0].startswith("-"):
+        words = (f"-{words[0]}", *words[1:])
+    return any(True for word in words for _ in wanted.found(word))
+
+
+def problem(program: str, words: Sequence[str], *, opens_paths: bool) -> str | None:
     """Why a program may not be given a path that somebody not trusted can change, None if it may.
 
     `words`: its arguments. `opens_paths`: what its filter says.
     """
     name = program.rpartition("/")[2]
-    option = _RESOLVING_OPTIONS.get(name)
-    if name in RESOLVES or (option is not None and any(map(option.match, words))):
+    if name in RESOLVES or (name in _RESOLVING and _has(name, _RESOLVING[name], words)):
         return f"{name} resolves links itself, or changes mounts"
     if name in OPENS or name in ANYTHING or opens_paths:
         return None

@@ -4,6 +4,7 @@ Promises: a filter that is refused here would have been refused at every request
 what is not there yet is judged at the request alone.
 """
 
+import contextlib
 import itertools
 import re
 import stat
@@ -14,7 +15,7 @@ from rootwrap_daemon.filters.base import Filter, basename
 from rootwrap_daemon.filters.chains import ChainingRegExpFilter
 from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.kinds import EnvFilter, PathFilter, RegExpFilter
-from rootwrap_daemon.filters.patterns import Pattern
+from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.values import Beneath
 from rootwrap_daemon.policy import behaviour, host, places
 
@@ -63,10 +64,20 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
         if is_base and walked.path != walked.place:
             what = f"others can put another directory in the place of {path}: {others}"
             found.append(Fault("replaceable", what, f"name {walked.place}, or give it to root"))
-    if others and fixed and behaviour.copies_links(program, words or [""]):
+    if others and fixed and behaviour.copies_links(program, words):
         what = f"{program} can bring links of others into {fixed}, where they are followed: {others}"
         found.append(Fault("foreign_links", what, "use cp without -a, -d, -P and -r, or another target"))
+    if others and behaviour.gives_links(program, words) and any(_is_one_of(owners, word) for word in words):
+        what = f"{program} can make links of others root's, which are followed then: {others}"
+        found.append(Fault("foreign_links", what, "take -R and -h out, or name another owner"))
     return found
+
+
+def _is_one_of(owners: frozenset[int], word: str) -> bool:
+    """True if `word` gives a file to one of `owners`, as chown(1) reads it."""
+    with contextlib.suppress(KeyError):
+        return host.user_number(re.split("[:.]", word)[0]) in owners
+    return False
 
 
 def has_place(one: Filter, owners: frozenset[int]) -> bool:
@@ -102,10 +113,21 @@ def _declared(one: Filter) -> tuple[list[str], list[str]]:
         bases = [word.base for word in made if isinstance(word, Beneath)]
         words = [word for after in one.pattern.after for word in after.words]
     elif isinstance(one, RegExpFilter | ChainingRegExpFilter):
-        words = [_beginning(pattern) for pattern in one.patterns[1:]]
+        words = _of_patterns(one, one.patterns[1:])
     elif isinstance(one, EnvFilter):
-        words = [_beginning(pattern) for pattern in one.patterns]
+        words = _of_patterns(one, one.patterns)
     return sorted(set(bases)), list(dict.fromkeys(words))
+
+
+def _of_patterns(one: Filter, patterns: tuple[Pattern, ...]) -> list[str]:
+    """The beginnings of patterns, and what else they allow that makes a difference."""
+    telling = sorted(behaviour.telling_words(_program(one)))
+    clock = Clock()
+    words = [_beginning(pattern) for pattern in patterns]
+    for pattern in patterns:
+        with contextlib.suppress(OutOfTime):
+            words += [word for word in telling if pattern.literal is None and pattern.matches(word, clock)]
+    return words
 
 
 def _paths(one: Filter, words: list[str]) -> list[str]:

@@ -103,6 +103,8 @@ def resolve(
         if stat.S_ISLNK(status.st_mode):
             if status.st_uid not in owners:
                 raise UntrustedPath(f"the link {here} belongs to user {status.st_uid}")
+            if (sticky := sticky_above(directory, known)) is not None:
+                raise UntrustedPath(f"others can make links in {sticky}, and {here} is one")
             links += 1
             if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
@@ -114,6 +116,19 @@ def resolve(
             continue
         real = here
     return Resolved(real or "/", status)
+
+
+def sticky_above(directory: str, known: dict[str, os.stat_result]) -> str | None:
+    """The directory in which others can make names that `directory` is, or lies below: the nearest.
+
+    A link below it counts as theirs, whoever owns it: root makes links of theirs its own (`cp -dR`, `tar -x`,
+    `chown -R`). `known`: those above, of which each is fixed or sticky.
+    """
+    while not known[directory or "/"].st_mode & 0o022:
+        if directory in ("", "/"):
+            return None
+        directory = directory.rpartition("/")[0]
+    return directory or "/"
 
 
 def _check_directory(path: str, status: os.stat_result, owners: frozenset[int]) -> None:

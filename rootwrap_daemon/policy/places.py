@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.policy.host import MAX_LINKS, Seen, Unsure, UntrustedPath, is_unsure
+from rootwrap_daemon.policy.host import MAX_LINKS, Seen, Unsure, UntrustedPath, is_unsure, sticky_above
 
 #: Trees that the kernel makes anew for whoever looks: what a name in them means depends on the process.
 KERNEL_TREES: Final = ("/proc", "/sys")
@@ -100,6 +100,8 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         if not is_link:
             real = here
             continue
+        if (sticky := sticky_above(directory, known)) is not None:
+            return _below(sticky, here, pending)
         if real.startswith("/proc/"):
             # Its text is not where it leads: proc_pid_root(5).
             raise UntrustedPath(f"{here} leads to what a process has")

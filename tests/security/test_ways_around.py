@@ -111,6 +111,28 @@ def test_what_a_leaf_says_of_paths_is_not_said_of_its_chain(scene: Scene) -> Non
     assert scene.target.read_text() == SECRET
 
 
+@pytest.mark.parametrize(
+    "copy", ["cp -dR STICKY/his STICKY/ours", "cp -P STICKY/his/out STICKY/link", "chown -R root STICKY/his"]
+)
+@pytest.mark.parametrize("where", ["ours/out", "link", "his/out"])
+def test_links_that_root_was_made_to_make_in_a_sticky_directory(scene: Scene, copy: str, where: str) -> None:
+    """They are root's then, and lead where the agent wanted."""
+    sticky = scene.daemon.directory / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    scene.agent.rename(sticky / "his")
+    program, *words = copy.replace("STICKY", str(sticky)).split()
+    typed = (f"{{path={sticky}}}" if word.startswith("/") else word for word in words)
+    lines = (
+        f"copy: ArgvFilter, {program}, root, {', '.join(typed)}",
+        f"cat: RegExpFilter, cat, root, cat, {sticky}/.*",
+    )
+    scene.daemon.configure("\n".join(["[Filters]", *lines, ""]))
+    scene.daemon.start()
+    scene.ask([program, *words])
+    assert SECRET.encode() not in scene.ask(["cat", str(sticky / where)])
+
+
 def test_a_working_directory_in_a_place(scene: Scene) -> None:
     sticky = scene.daemon.directory / "sticky"
     own = sticky / "own"

@@ -123,6 +123,18 @@ def test_whose_command_it_is(tree: Path) -> None:
         ("cp, root, -a, {tree}/plain/f, {path={tree}/open}", False),
         ("tar, root, -cf, {path={tree}/plain}, -C, {path={tree}/open}, .", False),
         ("install, root, {path={tree}/open}, {path={tree}/plain}", False),
+        # Any beginning of a long option is the option.
+        ("cp, root, --rec, {path={tree}/open}, {path={tree}/plain}", True),
+        ("cp, root, --no-deref, {path={tree}/open}, {path={tree}/plain}", True),
+        ("cp, root, --pres=mode, {path={tree}/open}, {path={tree}/plain}", True),
+        ("cp, root, -Sa, {path={tree}/open}, {path={tree}/plain}", False),
+        ("tar, root, xf, {path={tree}/open}, -C, {path={tree}/plain}", True),
+        ("tar, root, --extr, -f, {path={tree}/open}, -C, {path={tree}/plain}", True),
+        ("patch, root, -d, {path={tree}/plain}, -i, {path={tree}/open}", True),
+        ("chown, root, -R, root, {path={tree}/open}", True),
+        ("chown, root, --no-d, {=root:root|nobody}, {path={tree}/open}", True),
+        ("chown, root, -R, nobody, {path={tree}/open}", False),
+        ("chown, root, root, {path={tree}/open}", False),
     ],
 )
 def test_links_of_others_in_a_directory_of_ours(tree: Path, line: str, told: bool) -> None:
@@ -130,8 +142,24 @@ def test_links_of_others_in_a_directory_of_ours(tree: Path, line: str, told: boo
     assert [one.code for one in found] == ["foreign_links"] * told
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("cp, root, cp, -[a-z]+, {tree}/open/.*, {tree}/plain/.*", True),
+        ("cp, root, cp, --.*, {tree}/open/.*, {tree}/plain/.*", True),
+        ("cp, root, cp, -[ft], {tree}/open/.*, {tree}/plain/.*", False),
+        ("chown, root, chown, -R, .*, {tree}/open/.*", True),
+        ("chown, root, chown, .*, root, {tree}/open/.*", True),
+        ("chown, root, chown, -R, nobo.*, {tree}/open/.*", False),
+    ],
+)
+def test_options_of_a_pattern(tree: Path, line: str, told: bool) -> None:
+    found = load(tree, f"x: RegExpFilter, {line}")
+    assert [one.code for one in found] == ["foreign_links"] * told
+
+
 def test_an_option_that_resolves_links(tree: Path) -> None:
-    for words in ("readlink, root, -f", "sed, root, -i, --follow-symlinks"):
+    for words in ("readlink, root, -nf", "readlink, root, --canon", "sed, root, -i, --fol"):
         (found,) = load(tree, f"x: ArgvFilter, {words}, {{path={{tree}}/open}}")
         assert "resolves links itself" in found.what
     assert not load(tree, "x: ArgvFilter, readlink, root, --, {path={tree}/open}")

@@ -1,0 +1,52 @@
+"""Find options among the words of a command as getopt_long(3) reads them: clusters, abbreviations, values.
+
+Promises: an option that a program would read is found; one that is found need not be one that it would read
+(a letter in the value of another).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Some options of a program.
+
+    `letters` and `names`: those that are looked for, names with their dashes. `valued`: letters behind which
+    the word is a value.
+    """
+
+    letters: frozenset[str]
+    names: frozenset[str]
+    valued: frozenset[str]
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Each of them as a word of its own."""
+        return self.names | {f"-{letter}" for letter in self.letters}
+
+    def found(self, word: str) -> Iterator[tuple[str, str | None]]:
+        """Those that `word` may be, each with its value where that stands in the same word."""
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name != "--":
+            # Any beginning will do. One that two names have is an error, of programs that look.
+            yield from ((one, value if equals else None) for one in self.names if one.startswith(name))
+        elif name in self.names:
+            yield name, value if equals else None
+        elif word.startswith("-"):
+            for at, letter in enumerate(word[1:], 2):
+                if letter in self.letters:
+                    yield f"-{letter}", word[at:] or None
+                if letter in self.valued or not letter.isalnum():
+                    return
+
+
+def options(text: str) -> Options:
+    """Options as `-a --long -single ; -v`; behind the semicolon those of one letter that have a value."""
+    looked_for, _, valued = text.partition(";")
+    words = looked_for.split()
+    return Options(
+        frozenset(word[1] for word in words if len(word) == 2),
+        frozenset(word for word in words if len(word) > 2),
+        frozenset(word[1] for word in valued.split()),
+    )
