@@ -18,7 +18,6 @@ __all__ = ["client", "daemon", "new_daemon"]
 os.umask(0o022)
 
 
-
 def _base() -> str:
     """A directory of this user's in no sticky one, as /tmp is: links below such a one are not followed."""
     for parent in ("/var/lib", os.path.expanduser("~/.cache")):

@@ -301,7 +301,7 @@ def refused_here(subject: Subject) -> Iterator[Problem]:
 
 @rule("RW209", Severity.WARNING)
 def foreign_links(subject: Subject) -> Iterator[Problem]:
-    """A filter that can bring links of others into a directory of root's.
+    """A filter that can bring links of others into a directory of root's, or give them to root.
 
     Who can write where the command takes its files from can have a link there, to anything. In a directory
     that trusted owners alone can change, commands follow it: what they are given there is not protected.
@@ -311,6 +311,12 @@ def foreign_links(subject: Subject) -> Iterator[Problem]:
         ==> private/x.filters <==
         [Filters]
         move: ArgvFilter, mv, root, {path=/scratch/shared}, {path=/scratch/private}
+
+    Found::
+
+        ==> private/x.filters <==
+        [Filters]
+        own: ArgvFilter, chown, root, --recursive, root, {path=/scratch/shared}
 
     Fine::
 
