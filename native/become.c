@@ -6,7 +6,7 @@
    takes eight times as long as all that is done here.
 
      SNUMBER         the descriptor for what failed, which the program does not get
-     MDIRECTORY      no link below it is followed: a bind mount with nosymfollow, in a mount namespace of its own
+     MDIRECTORY      a bind mount with nosymfollow, noexec, nodev and nosuid, in a mount namespace of its own
      LNUMBER=LIMIT   soft and hard limit of this resource          KOCTAL  umask
      BHEX            what stays in the capability bounding set     N       no_new_privs
      GLIST           supplementary groups, by commas, or none      HNUMBER UNUMBER  group and user: all three of each
@@ -80,10 +80,10 @@ static uint64_t whole(const char *text, unsigned base, long *result) {
     return value;
 }
 
-static long nosymfollow(const char *directory) {
+static long confine(const char *directory) {
     static int unshared;
-    /* struct mount_attr: set, clear, propagation, userns_fd; MOUNT_ATTR_NOSYMFOLLOW. The flags that it has stay. */
-    uint64_t attributes[4] = {0x00200000, 0, 0, 0};
+    /* struct mount_attr: set (MOUNT_ATTR_NOSYMFOLLOW, NOEXEC, NODEV, NOSUID), clear, propagation, userns_fd. */
+    uint64_t attributes[4] = {0x0020000e, 0, 0, 0};
     long result = unshared ? 0 : CALL(unshare, CLONE_NEWNS, 0, 0, 0, 0);
     /* Private, not slave: what somebody mounts below it meanwhile (fusermount(1)) would lack the flag. */
     if (!result && !unshared++)
@@ -157,7 +157,7 @@ static long done(const char *word, const char *following) {
         status = (long)id;
         return CALL(fcntl, status, F_SETFD, FD_CLOEXEC, 0, 0);
     case 'M':
-        return nosymfollow(value);
+        return confine(value);
     case 'L':
         return limit(value);
     case 'K':

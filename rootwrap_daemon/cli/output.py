@@ -124,7 +124,7 @@ def effect_lines(effect: Effect) -> Iterator[str]:
         return
     yield quoted(effect.argv)
     for place in effect.nosymfollow:
-        yield f"no symbolic link below {quoted([place])} is followed"
+        yield f"below {quoted([place])} no symbolic link is followed, and nothing executed"
     groups = ",".join(map(str, effect.groups)) or "none"
     yield f"as {effect.user} (uid {effect.uid}, gid {effect.gid}, groups {groups}) in {effect.cwd}"
     kept = effect.ambient or () if effect.uid else effect.capabilities

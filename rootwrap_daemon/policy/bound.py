@@ -36,8 +36,8 @@ class BoundExec(_Bound):
 
     `umask`: None for the daemon's. `capabilities`: numbers that are left of root's, None for all. `ambient`:
     numbers that a user other than root has, None for none. `limits`: names of prlimit(1), and what is both
-    soft and hard limit. `nosymfollow`: directories below which no symbolic link is followed, in a mount
-    namespace of its own.
+    soft and hard limit. `nosymfollow`: directories below which no symbolic link is followed, no file
+    executed and no device opened, in a mount namespace of its own.
     """
 
     path: str

@@ -22,7 +22,7 @@ FAILED: Final = 126
 #: The word whose work failed, as the audit record has it; X is the exec of the program itself.
 _STEPS: Final = {
     "S": "shim",
-    "M": "nosymfollow",
+    "M": "place",
     "L": "limits",
     "K": "umask",
     "B": "bounding set",

@@ -18,7 +18,8 @@ _DIRECTORIES: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _MOUNT: Final = (
     'mount=$1; shift; while [ "$1" != -- ]; do'
     ' "$mount" --no-canonicalize --bind "$1" "$1" &&'
-    ' "$mount" --no-canonicalize --options-source mtab -o remount,bind,nosymfollow "$1" || exit 126; shift;'
+    ' "$mount" --no-canonicalize --options-source mtab'
+    ' -o remount,bind,nosymfollow,noexec,nodev,nosuid "$1" || exit 126; shift;'
     ' done; shift; exec "$@"'
 )
 #: Names, `--`, the next program: each variable gets back its name. Its value is never evaluated.
