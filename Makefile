@@ -12,7 +12,7 @@ VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
 JOBS ?= 4
 
-.PHONY: help native demo check test lint bench docs lowest sample sbom clean modes
+.PHONY: help native demo check test lint bench docs lowest sample sbom fuzz clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -24,6 +24,7 @@ help:
 	@echo 'make docs    the documentation as HTML, with Sphinx'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
+	@echo 'make fuzz    a minute of fuzzing for each target; FUZZ="--seconds 600 decide frames"'
 	@echo 'make sbom    build/sbom.cdx.json, a bill of materials as CycloneDX, of what is installed'
 	@echo 'make clean   remove what the others made'
 
@@ -76,6 +77,11 @@ lowest: .venv-lowest/stamp
 sample: .venv/stamp
 	$(VENV_PYTHON) -c 'from oslo_config.generator import main; main()' --namespace rootwrap_daemon \
 		--output-file etc/rootwrap-daemon/rootwrap-daemon.conf.sample
+
+# libFuzzer for Python, where it has a wheel; without it inputs are changed at random.
+fuzz: .venv/stamp
+	-$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check 'atheris>=3.0.0'
+	$(VENV_PYTHON) -m tests.proof.fuzz $(FUZZ)
 
 sbom: .venv/stamp native
 	@mkdir -p build

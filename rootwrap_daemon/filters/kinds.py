@@ -80,7 +80,7 @@ class RegExpFilter(Filter):
         return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns)
 
     def uses(self, option: str) -> bool:
-        return option != "secret" or max(self.options.secret) < len(self.patterns)
+        return option != "secret" or max(self.options.secret, default=0) < len(self.patterns)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         if not all_match(self.patterns, request.argv, clock, self.options):
@@ -111,7 +111,7 @@ class PathFilter(Filter):
         }
 
     def uses(self, option: str) -> bool:
-        return option != "secret" or max(self.options.secret) <= len(self.arguments)
+        return option != "secret" or max(self.options.secret, default=0) <= len(self.arguments)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         given = request.argv[1:]

@@ -195,13 +195,16 @@ def _write(one: Translated, command: Command, run_as: str) -> None:
         sample = tuple(example for _, example in fields)
     else:
         patterns = [_pattern(word) for word in words]
-        if any(pattern is None for pattern in patterns):
+        head = [as_pattern(_literal(part)) for part in posixpath.split(path)]
+        if None in (*patterns, *head):
             one.notes.append("a wildcard or a word that no filter can say: write it out")
             return
-        directory, program = posixpath.split(path)
-        head = f"({as_pattern(_literal(directory))}/)?{as_pattern(_literal(program))}"
         one.definition = ", ".join(
-            (f"RegExpFilter, {path}, {run_as}", head, *(one[0] for one in patterns if one))
+            (
+                f"RegExpFilter, {path}, {run_as}",
+                f"({head[0]}/)?{head[1]}",
+                *(one[0] for one in patterns if one),
+            )
         )
         sample = tuple(one[1] for one in patterns if one)
         notes = ["`*` and `?` took anything, blanks and slashes too; here letters, digits and _.@:+-"]
@@ -252,29 +255,40 @@ def _argv_fields(words: Sequence[str]) -> tuple[list[tuple[str, str]] | None, li
 
 def _pattern(word: str) -> tuple[str, str] | None:
     """The word as a pattern of a RegExpFilter and an example; None if it cannot be said."""
-    pattern, example, end = "", "", 0
+    parts: list[str | None] = []
+    example, end = "", 0
     for found in _WILDCARD.finditer(word):
         literal = word[end : found.start()]
-        pattern += as_pattern(_literal(literal)) or "" if literal else ""
+        parts.append(_as_it_is(literal))
         example += literal
         end = found.end()
         sign = found[0]
         if sign.startswith("\\"):
-            pattern += as_pattern(_literal(sign[1])) or ""
+            parts.append(_as_it_is(sign[1]))
             example += sign[1]
         elif sign == "*":
             # A star at the beginning would take an option.
-            pattern += _STAR if example else f"[A-Za-z0-9_]{_STAR}"
+            parts.append(_STAR if example else f"[A-Za-z0-9_]{_STAR}")
             example += "" if example else "x"
         elif sign == "?":
-            pattern, example = pattern + _ONE, example + "x"
+            parts.append(_ONE)
+            example += "x"
         elif re.fullmatch(r"\[[A-Za-z0-9_](?:[A-Za-z0-9_]|-[A-Za-z0-9])*\]", sign):
-            pattern, example = pattern + sign, example + sign[1]
+            parts.append(sign)
+            example += sign[1]
         else:
             return None
-    literal = word[end:]
-    pattern += as_pattern(_literal(literal)) or "" if literal else ""
-    return (pattern, example + literal) if pattern else None
+    parts.append(_as_it_is(word[end:]))
+    known = [part for part in parts if part is not None]
+    # Without a part that cannot be written the pattern would take more.
+    if len(known) < len(parts) or not any(known):
+        return None
+    return "".join(known), example + word[end:]
+
+
+def _as_it_is(literal: str) -> str | None:
+    """The pattern of these characters, None if a filter file cannot have them there."""
+    return as_pattern(_literal(literal)) if literal else ""
 
 
 def text(done: Sequence[Translated], settings: Iterable[str]) -> str:

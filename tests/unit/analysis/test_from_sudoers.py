@@ -131,3 +131,11 @@ def test_sudo_reads_the_same(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{service}: {done.stderr}"
+
+
+@pytest.mark.parametrize("words", ["/bin/x é*", "/bin/x é? a", "/bin/x a\\é*", "/bin/x a*é", "/é/x a*"])
+def test_a_part_that_no_pattern_can_have_is_not_left_out(words: str) -> None:
+    """The filter would take words that the rule does not."""
+    (one,) = write.translate(read.read("s", f"a ALL={words}\n"), ["a"])
+    assert one.definition is None
+    assert "no filter can say" in " ".join(one.notes)

@@ -817,3 +817,11 @@ def test_findings_stand_in_the_order_of_their_places() -> None:
     places = [finding.location for finding in found.findings]
     assert len(places) == 5
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("kind", ["PathFilter, ip, root, a", "RegExpFilter, ip, root, ip"])
+def test_an_error_in_an_option_that_is_used_by_its_value(kind: str) -> None:
+    """`secret` is asked for its places, of which an error leaves none."""
+    found = filter_file.read(f"[Filters]\na: {kind}\n[a]\nsecret = 0\n", "x")
+    assert found.filters == ()
+    assert [one.code for one in found.findings] == ["option"]
