@@ -60,7 +60,8 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
     """Follow an absolute `path` through what `owners` alone can change, and stop where that ends.
 
     `limit`: a directory without links in its path that no link on the way may lead out of. Raises
-    UntrustedPath for `..` below a place, a link that leads out of `limit`, or too many links; Unsure.
+    UntrustedPath for `..` below a place or, without a limit, a directory that not everybody may search; with
+    one, for a link that leads out of it, and too many links; Unsure.
     """
     known = seen.directories
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
@@ -76,6 +77,9 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         if not fixed and not is_sticky(status, owners):
             return _below(directory, real, pending)
         known[directory] = status
+        if limit is None and not status.st_mode & 0o001 and _climbs(reversed(pending)):
+            # Whether it gets out would tell those who may not look what is in there.
+            raise UntrustedPath(f"`..` leads out of {directory}, where not everybody may look")
         part = pending.pop()
         if part == "..":
             real = real.rpartition("/")[0]
@@ -87,7 +91,12 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         if real == "/proc" and part in _OF_THE_LOOKER:
             check_process(_joined(here, pending))
             return Walked(_joined(here, pending), None, None)
-        status = known.get(here) or _lstat(here)
+        try:
+            status = known.get(here) or _lstat(here)
+        except OSError:
+            # A file system of others (fuse(8), NFS), or a directory in which a command may do more than this
+            # process: what is there is theirs to say.
+            return _below(directory, here, pending)
         if status is None:
             if fixed:
                 return Walked(_joined(here, pending), None, None)
@@ -107,7 +116,10 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
             raise UntrustedPath(f"{here} leads to what a process has")
         links += 1
         if links > MAX_LINKS:
-            raise UntrustedPath("too many links")
+            if limit is not None:
+                raise UntrustedPath("too many links")
+            # Nobody finds anything there.
+            return Walked(_joined(here, pending), None, None)
         target = _readlink(here)
         if limit is not None and not is_beneath(os.path.normpath(os.path.join(directory, target)), limit):
             raise UntrustedPath(f"the link {here} leads out of {limit}")
@@ -145,14 +157,22 @@ def _joined(path: str, pending: list[str]) -> str:
     return "/".join((path, *reversed(pending))) or "/"
 
 
+#: What says that nothing is there, for every process alike.
+_NOTHING: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG))
+
+
 def _lstat(path: str) -> os.stat_result | None:
-    """None where nothing is. Raises Unsure."""
+    """None where nothing is. Raises Unsure, or OSError where this process gets no further."""
     try:
         return os.lstat(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         if is_unsure(error):
             raise Unsure(f"{path!a}: {error}") from error
-        # ENOENT; ENAMETOOLONG, EACCES and what no file system can encode: no other process gets further.
+        if error.errno not in _NOTHING:
+            raise
+        return None
+    except ValueError:
+        # No file system can encode it.
         return None
 
 
@@ -250,12 +270,19 @@ def _tail(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[lis
         if not is_beneath(text, base):
             raise UntrustedPath("not beneath its base")
     tail = _parts(text[len(base) :])
+    if _climbs(tail):
+        raise UntrustedPath("`..` leads out of its base")
+    return tail, follow
+
+
+def _climbs(parts: Iterable[str]) -> bool:
+    """True if these components lead, as text, out of the directory that they begin in."""
     depth = 0
-    for part in tail:
+    for part in parts:
         depth += -1 if part == ".." else 1
         if depth < 0:
-            raise UntrustedPath("`..` leads out of its base")
-    return tail, follow
+            return True
+    return False
 
 
 def _parts(path: str) -> list[str]:
@@ -341,6 +368,8 @@ def look_below(place: str, path: str) -> None:
             raise UntrustedPath(f"another file system is mounted below {place}") from error
         if is_unsure(error):
             raise Unsure(f"{path!a}: {error}") from error
+        if error.errno not in (*_NOTHING, errno.ELOOP):
+            raise UntrustedPath(f"what is below {place} cannot be looked at: {error.strerror}") from error
         return
     except ValueError:
         # No name that a file system could have.

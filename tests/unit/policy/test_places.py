@@ -95,11 +95,23 @@ def test_what_a_stranger_owns_is_a_place(tmp_path: Path, path: str, place: str |
 
 
 @pytest.mark.parametrize(
-    "path", ["base/open/..", "base/open/x/../y", "base/sticky/new/..", "base/to_open/../a", "base/loop"]
+    "path", ["base/open/..", "base/open/x/../y", "base/sticky/new/..", "base/to_open/../a"]
 )
 def test_walk_raises(tree: Path, path: str) -> None:
     with pytest.raises(UntrustedPath):
         walk(f"{tree}/{path}")
+
+
+def test_nothing_is_told_of_a_directory_in_which_not_everybody_may_look(tree: Path) -> None:
+    """Whatever is there: the same for a file, a directory, a loop of links and nothing."""
+    private = directory(tree / "private", 0o700)
+    file(private / "file")
+    directory(private / "sub")
+    link(private / "loop", "loop")
+    for name in ("file", "sub", "loop", "missing"):
+        assert walk(f"{private}/{name}/x").place is None
+        with pytest.raises(UntrustedPath, match="may look"):
+            walk(f"{private}/{name}/../../base/open")
 
 
 def test_walk_from_the_root() -> None:
@@ -148,7 +160,8 @@ def test_walk_as_the_kernel(tree: Path, parts: list[str]) -> None:
     try:
         found = walk(path)
     except UntrustedPath:
-        assert "loop" in parts or "sticky" in parts
+        # The directories above are those of pytest, which nobody else may search.
+        assert "sticky" in parts or ".." in parts
         return
     try:
         status = os.stat(path)
@@ -386,6 +399,54 @@ for path in ("/deep", "/deep/x", "/deep/b"):
         check=True,
     )
     assert done.stdout.split() == ["refused"] * 3
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("served", [True, False], ids=["EACCES", "ENOTCONN"])
+def test_what_only_others_see_is_theirs(tree: Path, served: bool) -> None:
+    """An agent's FUSE mount over its own directory hides from root what comes back with the next umount."""
+    script = f"""
+import ctypes, os
+from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy.host import Seen, UntrustedPath, base_owners
+try:
+    device = os.open("/dev/fuse", os.O_RDWR)
+except OSError:
+    raise SystemExit(77)
+options = f"fd={{device}},rootmode=40000,user_id={STRANGER},group_id={STRANGER}".encode()
+place = {str(tree / "base/open")!r}
+if ctypes.CDLL(None, use_errno=True).mount(b"x", place.encode(), b"fuse", 0, options):
+    raise SystemExit(77)
+if not {served}:
+    os.close(device)
+walked = places.walk(place + "/link", base_owners(), Seen())
+print(walked.place)
+try:
+    places.look_below(walked.place, walked.path)
+except UntrustedPath:
+    print("refused")
+"""
+    command = ["unshare", "--mount", sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("needs a mount namespace and /dev/fuse")
+    assert done.stdout.split() == [str(tree / "base"), "refused"], done.stderr
+
+
+@pytest.mark.root
+def test_a_place_that_only_its_user_can_reach(tree: Path) -> None:
+    """A daemon without CAP_DAC_READ_SEARCH gets less far than the command that it starts."""
+    home = directory(tree / "home", 0o700, owner=STRANGER)
+    directory(home / "shared", 0o777)
+    script = f"""
+import os
+from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy.host import Seen
+print(places.walk({str(home / "shared/x")!r}, frozenset((0, {STRANGER})), Seen()).place)
+"""
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(home)]
 
 
 @pytest.mark.parametrize("name", ["EAGAIN", "EINTR"])
