@@ -3,10 +3,11 @@
 import json
 import multiprocessing.sharedctypes
 import os
+import resource
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from ctypes import c_int
 
 import pytest
@@ -63,9 +64,6 @@ def connect(daemon: Daemon, running: bool) -> socket.socket:
 
 def pour(daemon: Daemon, kind: str, count: int, taken: c_int) -> None:
     """On connections of the agent's, made again when the daemon ends them; for ever."""
-    os.setgroups([])
-    os.setgid(AGENT)
-    os.setuid(AGENT)
     pieces, running = FLOODS[kind]
     connections: list[socket.socket | None] = [None] * count
     while True:
@@ -86,21 +84,63 @@ def pour(daemon: Daemon, kind: str, count: int, taken: c_int) -> None:
                 connections[place] = None
 
 
+def connected(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    return connection
+
+
+def reconnect(path: str) -> None:
+    """Connect, say hello, leave; for ever."""
+    while True:
+        with suppress(OSError), connected(path) as connection:
+            connection.send(HELLO)
+            connection.recv(100)
+
+
+def many(path: str, then: Callable[[socket.socket], object] = lambda connection: None) -> None:
+    """Open 1,500 connections, do something with each, and leave them; for ever."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20_000, 20_000))
+    while True:
+        held = []
+        for _ in range(1500):
+            with suppress(OSError):
+                held.append(connected(path))
+                then(held[-1])
+        for one in held:
+            one.close()
+
+
+ARRIVALS: dict[str, Callable[[str], None]] = {"reconnect": reconnect, "many": many}
+
+
 @contextmanager
-def flood(daemon: Daemon, kind: str, connections: int) -> Iterator[c_int]:
-    """In a process of its own, so that it takes nothing from who measures but the processor."""
-    context = multiprocessing.get_context("fork")
-    # Writes that the daemon took: that there is a flood at all.
-    # Without a lock, which a process that is killed could take with it.
-    taken = multiprocessing.sharedctypes.RawValue(c_int, 0)
-    process = context.Process(target=pour, args=(daemon, kind, connections, taken))
+def agents(work: Callable[..., None], *arguments: object) -> Iterator[None]:
+    """The agent does this in a process of its own: it takes nothing from who measures but the processor."""
+
+    def as_agent() -> None:
+        os.setgroups([])
+        os.setgid(AGENT)
+        os.setuid(AGENT)
+        work(*arguments)
+
+    process = multiprocessing.get_context("fork").Process(target=as_agent)
     process.start()
     try:
-        yield taken
+        yield
         assert process.is_alive()
     finally:
         process.kill()
         process.join()
+
+
+@contextmanager
+def flood(daemon: Daemon, kind: str, connections: int) -> Iterator[c_int]:
+    """The number of writes that the daemon took: that there is a flood at all."""
+    # Without a lock, which a process that is killed could take with it.
+    taken = multiprocessing.sharedctypes.RawValue(c_int, 0)
+    with agents(pour, daemon, kind, connections, taken):
+        yield taken
 
 
 @contextmanager
@@ -139,6 +179,21 @@ def test_a_flood_of_one_user_leaves_others_served(daemon: Daemon, kind: str) -> 
     assert taken.value
     # Without turns it is one command in seconds; a busy machine does tens.
     assert len(times) >= 5
+    assert "Traceback" not in daemon.log
+
+
+@pytest.mark.parametrize("kind", ARRIVALS)
+def test_connections_of_one_user_leave_the_door_open_to_others(daemon: Daemon, kind: str) -> None:
+    """Shown by counts: while one comes and goes, another's new connections are served, each at once."""
+    times = 0
+    with agents(ARRIVALS[kind], daemon.socket), agents(ARRIVALS[kind], daemon.socket):
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            with daemon.client() as client:
+                assert client.run(["true"], timeout=60).returncode == 0
+            times += 1
+    # Where a thread waits at the door for each of the first user's, it is one or two.
+    assert times >= 8
     assert "Traceback" not in daemon.log
 
 

@@ -5,9 +5,12 @@ budget. No descriptor that came with a message outlives what was done about it.
 """
 
 import array
+import ctypes
+import functools
 import signal
 import socket
 import struct
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +34,12 @@ from rootwrap_daemon.protocol.messages import (
 )
 
 _TIMEVAL = struct.Struct("ll")
+#: Calls that keep the interpreter's lock.
+_quick = ctypes.PyDLL(None)
+_quick.send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+_quick.close.argtypes = (ctypes.c_int,)
+_quick.shutdown.argtypes = (ctypes.c_int, ctypes.c_int)
+_quick.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 #: Bytes to read at once: a request with its argv; more only while a large one comes in.
 _CHUNK: Final = 16 * 1024
 _LARGE_CHUNK: Final = 1024 * 1024
@@ -41,8 +50,8 @@ _SLOWEST_READER: Final = 1024 * 1024
 #: Bytes to take of what a client says during its command until the deadline is looked at again: hundreds of
 #: messages, where a client has one to say.
 _TALK: Final = 4096
-#: Seconds that the main thread may sleep while it turns a client away: what it costs to accept one.
-_NAP: Final = 0.001
+#: Seconds that the main thread may sleep while it turns a client away: what it costs to accept two.
+_NAP: Final = 0.00005
 #: Room for the descriptors of one message. Not CMSG_SPACE, whose padding has room for one more.
 _ROOM: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
 
@@ -66,7 +75,7 @@ class Connection:
     """
 
     def __init__(self, sock: socket.socket, share: Share, turn: Turn, request_timeout: float) -> None:
-        self._sock = sock
+        self.sock = sock
         #: Had whenever the client is not waited for.
         self.turn = turn
         #: What is wrong with what the client said while its command ran.
@@ -88,7 +97,7 @@ class Connection:
 
     @property
     def descriptor(self) -> int:
-        return self._sock.fileno()
+        return self.sock.fileno()
 
     @property
     def partial(self) -> bool:
@@ -105,18 +114,23 @@ class Connection:
 
     def _shut(self, how: int) -> None:
         try:
-            self._sock.shutdown(how)
+            self.sock.shutdown(how)
         except OSError:
             # The client was faster.
             pass
 
     def turn_away(self, error: Error) -> None:
-        """Say why it is over before it began, and close."""
-        turn_away(self._sock, error)
+        """Say why it is over before it began; it is not waited until the client hears it."""
+        try:
+            self.sock.send(_farewell(error), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+        except OSError:
+            # It does not listen, or has left.
+            pass
 
     def close(self) -> None:
-        """Close the socket and give back what was held."""
-        self._sock.close()
+        """Close the socket and give back what was held, with the turn."""
+        self.turn.give()
+        self.sock.close()
         let_go(self.take_descriptors())
         self._give_back()
 
@@ -149,7 +163,7 @@ class Connection:
     def _set_timeout(self, option: int, seconds: float) -> None:
         whole = int(seconds)
         value = _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))
-        self._sock.setsockopt(socket.SOL_SOCKET, option, value)
+        self.sock.setsockopt(socket.SOL_SOCKET, option, value)
 
     def await_next(self) -> None:
         """From now on the client may be silent for `idle_timeout`."""
@@ -199,7 +213,7 @@ class Connection:
             raise Closed
         self.turn.give()
         try:
-            data, ancillary, result, _ = self._sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, result, _ = self.sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
         finally:
             self.turn.take()
         if ancillary or result & socket.MSG_CTRUNC:
@@ -214,13 +228,13 @@ class Connection:
         They are only looked at: taking them may wait in close(2) for their client's pleasure (a socket with
         SO_LINGER), and the command's deadline must not. Raises as `_read`, and BlockingIOError.
         """
-        data, _, result, _ = self._sock.recvmsg(_TALK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        data, _, result, _ = self.sock.recvmsg(_TALK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         if result & socket.MSG_CTRUNC:
             return False
         if not data:
             raise Closed
         # No more than was looked at: what came meanwhile may bring some.
-        self._exchange.feed(self._sock.recv(len(data), socket.MSG_DONTWAIT))
+        self._exchange.feed(self.sock.recv(len(data), socket.MSG_DONTWAIT))
         return True
 
     def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], *, truncated: bool) -> None:
@@ -306,7 +320,7 @@ class Connection:
         try:
             while self._unsent:
                 flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
-                self._unsent = self._unsent[self._sock.send(self._unsent, flags) :]
+                self._unsent = self._unsent[self.sock.send(self._unsent, flags) :]
         except BlockingIOError:
             return False
         return True
@@ -320,7 +334,7 @@ class Connection:
         if self._unsent:
             data, self._unsent = self._unsent + data, b""
         try:
-            sent = self._sock.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            sent = self.sock.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except BlockingIOError:
             sent = 0
         if sent == len(data):
@@ -329,26 +343,36 @@ class Connection:
         rest = memoryview(data)[sent:]
         with self.turn.given():
             while rest:
-                rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL) :]
+                rest = rest[self.sock.send(rest, socket.MSG_NOSIGNAL) :]
                 if rest and time.monotonic() > deadline:
                     raise TimeoutError
 
 
+@functools.cache
+def _farewell(error: Error) -> bytes:
+    """What an error is on the wire; for those that are made once."""
+    return DaemonExchange().send(Failure("", error.code, error.message))
+
+
 def turn_away(sock: socket.socket, error: Error) -> None:
-    """Say why, without waiting, and close."""
-    try:
-        sock.setblocking(False)
-        sock.send(DaemonExchange().send(Failure("", error.code, error.message)), socket.MSG_NOSIGNAL)
-    except OSError:
-        # It does not listen, or has left.
-        pass
-    with without_waiting():
-        sock.close()
+    """Say why, without waiting, and close; for the main thread.
+
+    It keeps the interpreter's lock: each time that it lets go, every busy thread may come before it.
+    """
+    text, descriptor, count = _farewell(error), sock.detach(), ctypes.c_int()
+    _quick.send(descriptor, text, len(text), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+    # From here on nothing comes to it any more. What has come may hold descriptors.
+    _quick.shutdown(descriptor, socket.SHUT_RDWR)
+    if _quick.ioctl(descriptor, termios.FIONREAD, ctypes.byref(count)) == 0 and not count.value:
+        _quick.close(descriptor)
+    else:
+        with without_waiting():
+            _quick.close(descriptor)
 
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """What sleeps in here is interrupted, again and again: for the main thread, to close a client's socket.
+    """What sleeps in here is interrupted, again and again: for the main thread, to close clients' sockets.
 
     Descriptors that were sent and not read are closed with it, and the close(2) of a socket with SO_LINGER
     waits for as long as its sender likes (socket(7)).

@@ -1,9 +1,11 @@
 """Accept, bounds, idle connections, orderly stop.
 
 Promises: no one user can take what others need; at a bound the answer is immediate; a user's own oldest idle
-connection makes room for its next. Who is not allowed costs one accept and one answer.
+connection makes room for its next. Who is not allowed costs one accept and one answer. The thread that
+accepts only sorts connections by user; all else about them is done by threads of that user, in its turn.
 """
 
+import _thread
 import errno
 import logging
 import os
@@ -12,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -21,7 +24,6 @@ from rootwrap_daemon.daemon.serve.connection import turn_away, without_waiting
 from rootwrap_daemon.daemon.serve.session import Session
 from rootwrap_daemon.daemon.serve.source import Source
 from rootwrap_daemon.errors import Busy, Unauthorized
-from rootwrap_daemon.policy.policy import Policy
 
 LOG = logging.getLogger(__name__)
 
@@ -35,7 +37,24 @@ _BATCH: Final = 64
 #: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
 _TICK: Final = 2.0
 _BACK_OFF: Final = 0.05
+_MANY: Final = Busy("too many connections")
+_STRANGER: Final = Unauthorized(
+    "this user may not use this daemon: its allowed_users or allowed_groups must name it"
+)
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class _User:
+    """One user's connections. `lock`: for `sessions`, but never for the thread that accepts."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        #: All of them, until they are closed.
+        self.sessions: set[Session] = set()
+        #: Those that no thread has looked at yet.
+        self.arrived: deque[Session] = deque()
+        #: True while a thread is about to look at them.
+        self.attended = False
 
 
 class Server:
@@ -44,8 +63,7 @@ class Server:
     def __init__(self, listener: Source, instance: Instance) -> None:
         self.listener = listener
         self.instance = instance
-        self._sessions: set[Session] = set()
-        self._lock = threading.Lock()
+        self._users: dict[int, _User] = {}
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         threading.stack_size(_STACK)
         sys.setswitchinterval(_SWITCH)
@@ -78,20 +96,20 @@ class Server:
         with without_waiting():
             self.listener.close()
         deadline = time.monotonic() + settings.drain_timeout
-        with self._lock:
-            sessions = list(self._sessions)
-        for session in sessions:
+        for session in self._sessions():
             session.connection.end_input()
         if not self._wait(deadline, leave=True):
             LOG.warning("commands are still running after %g s: ending them", settings.drain_timeout)
         self.instance.end_commands()
         if not self._wait(time.monotonic() + settings.kill_grace + 2):
             # What is left waits for a client that does not read.
-            with self._lock:
-                sessions = list(self._sessions)
-            for session in sessions:
+            for session in self._sessions():
                 session.connection.abort()
             self._wait(time.monotonic() + 2)
+
+    def _sessions(self) -> list[Session]:
+        # Each step is one of the interpreter's own: sets change meanwhile.
+        return [one for user in list(self._users.values()) for one in user.sessions.copy()]
 
     def _wait(self, deadline: float, *, leave: bool = False) -> bool:
         """Wait until no session is left. False if the deadline came first.
@@ -99,8 +117,7 @@ class Server:
         `leave`: or only such whose commands may outlive this daemon; those need not end.
         """
         while True:
-            with self._lock:
-                sessions = list(self._sessions)
+            sessions = self._sessions()
             left = deadline - time.monotonic()
             # A session runs one command at a time.
             left_alone = sum(one.leave for one in self.instance.registry.snapshot()) if leave else 0
@@ -134,8 +151,7 @@ class Server:
             os.close(self._spare)
             self._spare = None
             try:
-                connection = self.listener.accept()
-                turn_away(connection, Busy("the daemon has no descriptor left"))
+                turn_away(self.listener.accept(), Busy("the daemon has no descriptor left"))
             except (EOFError, OSError):
                 pass
         try:
@@ -144,6 +160,7 @@ class Server:
             time.sleep(_BACK_OFF)
 
     def _admit(self, connection: socket.socket) -> None:
+        """Leave it to a thread of its user, or send it away."""
         try:
             peer = self.listener.peer_of(connection)
         except OSError:
@@ -153,67 +170,89 @@ class Server:
         policy = self.instance.policy
         if not policy.admits(peer) and not policy.may_see_status(peer):
             self.instance.audit.denied("unauthorized", peer.uid, pid=peer.pid)
-            turn_away(
-                connection,
-                Unauthorized(
-                    "this user may not use this daemon: its allowed_users or allowed_groups must name it"
-                ),
-            )
-        else:
-            self._place(Session(self.instance, connection, peer), policy)
+            turn_away(connection, _STRANGER)
+            return
+        if (user := self._users.get(peer.uid)) is None:
+            user = self._users[peer.uid] = _User()
+        # Those that make room are still there when those come for which they do.
+        if len(user.sessions) >= 2 * policy.settings.max_connections_per_user:
+            try:
+                oldest = user.arrived.popleft()
+            except IndexError:
+                turn_away(connection, _MANY)
+                return
+            user.sessions.discard(oldest)
+            turn_away(oldest.connection.sock, _MANY)
+        session = Session(self.instance, connection, peer)
+        user.sessions.add(session)
+        user.arrived.append(session)
+        if not user.attended:
+            self._have_attended(user)
 
-    def _place(self, session: Session, policy: Policy) -> None:
-        """Start the session, or let it follow this user's oldest idle one, or send it away."""
-        settings, uid = policy.settings, session.peer.uid
-        with self._lock:
-            own = [one for one in self._sessions if one.peer.uid == uid]
+    def _have_attended(self, user: _User) -> None:
+        """Start a thread for what has arrived, if anything has."""
+        user.attended = False
+        # Only now: what comes after this look finds that nobody attends. Two that do so do no harm.
+        if user.arrived:
+            user.attended = True
+            try:
+                # Unlike threading.Thread, this does not wait until the new one has had the interpreter.
+                _thread.start_new_thread(self._attend, (user,))
+            except RuntimeError:
+                user.attended = False
+                self._clear(user)
+
+    def _clear(self, user: _User) -> None:
+        while user.arrived:
+            session = user.arrived.popleft()
+            user.sessions.discard(session)
+            session.turn_away(Busy("the daemon has no thread left"))
+
+    def _attend(self, user: _User) -> None:
+        """Serve one of those that have arrived, when another thread looks at the rest."""
+        while user.arrived:
+            session = user.arrived.popleft()
+            # What is done for a user before the first word is done in its turn as well.
+            session.connection.turn.take()
+            if self._place(session, user):
+                self._have_attended(user)
+                self._serve(session, user)
+                return
+            session.turn_away(_MANY)
+            with user.lock:
+                user.sessions.discard(session)
+        self._have_attended(user)
+
+    def _place(self, session: Session, user: _User) -> bool:
+        """Count the session, or give it the place of this user's oldest idle one. False without either."""
+        settings, uid = self.instance.policy.settings, session.peer.uid
+        victim = None
+        with user.lock:
             room = self.instance.connections.take(
                 uid, 1, settings.max_connections, settings.max_connections_per_user
             )
-            idle = [one for one in own if one.idle_since is not None and not one.evicted]
-            victim = min(idle, key=lambda one: one.idle_since or 0.0, default=None)
-            if room:
-                self._sessions.add(session)
-            elif victim is not None:
-                # Its thread goes on with the new connection: there is never one more than the limit.
-                victim.successor = session
-                victim.evicted = True
-        if room:
-            self._start(session)
-        elif victim is not None:
+            if not room:
+                idle = [one for one in user.sessions.copy() if one.idle_since is not None and not one.evicted]
+                victim = min(idle, key=lambda one: one.idle_since or 0.0, default=None)
+                if victim is not None:
+                    victim.evicted = True
+            session.idle_since = time.monotonic()
+        if victim is not None:
             victim.connection.end_input()
-        else:
-            session.connection.turn_away(Busy("too many connections"))
+        return room or victim is not None
 
-    def _start(self, session: Session) -> None:
+    def _serve(self, session: Session, user: _User) -> None:
         try:
-            threading.Thread(target=self._run, args=(session,), daemon=True).start()
-        except RuntimeError:
-            with self._lock:
-                self._sessions.discard(session)
-            self.instance.connections.give(session.peer.uid, 1)
-            session.connection.turn_away(Busy("the daemon has no thread left"))
-
-    def _run(self, session: Session) -> None:
-        following: Session | None = session
-        while following is not None:
-            session = following
-            try:
-                session.serve()
-            except Exception:
-                # A session's fault ends that session alone.
-                LOG.exception("a session failed")
-            with self._lock:
-                # Nobody is to wait for this thread, unless somebody does already.
-                session.idle_since = None
-            # Counted until then: closing what its client has sent may take as long as the client likes.
-            session.close()
-            with self._lock:
-                self._sessions.discard(session)
-                following = session.successor
-                if following is not None:
-                    self._sessions.add(following)
-                else:
-                    self.instance.connections.give(session.peer.uid, 1)
-            if following is not None and self.instance.stopping:
-                following.connection.end_input()
+            session.serve()
+        except Exception:
+            # A session's fault ends that session alone.
+            LOG.exception("a session failed")
+        with user.lock:
+            # It has no place to give any more.
+            session.idle_since = None
+        # Counted until then: closing what its client has sent may take as long as the client likes.
+        session.close()
+        with user.lock:
+            user.sessions.discard(session)
+            if not session.evicted:
+                self.instance.connections.give(session.peer.uid, 1)

@@ -55,7 +55,10 @@ _ANSWER_OVERHEAD: Final = 4096
 
 
 class Session:
-    """A connection and the thread that serves it. `idle_since`: monotonic seconds, None while it works."""
+    """A connection and the thread that serves it.
+
+    `idle_since`: monotonic seconds, None while it works, and until it has a place.
+    """
 
     def __init__(self, instance: Instance, sock: socket.socket, peer: Peer) -> None:
         self.instance = instance
@@ -64,10 +67,9 @@ class Session:
         self.connection = Connection(
             sock, share, instance.turns.of(peer.uid), instance.policy.settings.request_timeout
         )
-        self.idle_since: float | None = time.monotonic()
-        #: True once it was chosen to make room, for its `successor`.
+        self.idle_since: float | None = None
+        #: True once its place is another's.
         self.evicted = False
-        self.successor: Session | None = None
         self._client_max_frame = 0
         self._over = threading.Event()
 
@@ -79,6 +81,11 @@ class Session:
         """Called once `serve` has returned."""
         self.connection.close()
         self._over.set()
+
+    def turn_away(self, error: Error) -> None:
+        """Say why it is over before it began, without waiting for the client to hear it, and close."""
+        self.connection.turn_away(error)
+        self.close()
 
     def serve(self) -> None:
         """Answer requests until the connection ends."""

@@ -4,6 +4,7 @@ Promises: a socket in the file system appears at its name when the daemon can se
 the end is that socket and nothing else.
 """
 
+import ctypes
 import os
 import socket
 import stat
@@ -17,6 +18,9 @@ from rootwrap_daemon.errors import ConfigurationError
 #: Connections that may wait to be accepted; the kernel takes the smaller of this and net.core.somaxconn.
 _BACKLOG: Final = 4096
 _FLAGS: Final = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+
+_accept4 = ctypes.PyDLL(None, use_errno=True).accept4
+_accept4.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
 
 #: An alias: inside the classes below, `socket` is an attribute.
 Socket = socket.socket
@@ -57,8 +61,15 @@ class Listening:
         self.place = place
 
     def accept(self) -> Socket:
-        """Return the next connection. Raises BlockingIOError, OSError."""
-        return self.socket.accept()[0]
+        """Return the next connection. Raises BlockingIOError, OSError.
+
+        It keeps the interpreter's lock: each time that it lets go, every busy thread may come before it.
+        """
+        descriptor = _accept4(self.socket.fileno(), None, None, socket.SOCK_CLOEXEC)
+        if descriptor < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
 
     def peer_of(self, connection: Socket) -> Peer:
         """Return the kernel's word for who connected. Raises OSError."""
