@@ -54,6 +54,26 @@ _COPIES_LINKS: Final = {
 }
 #: Options with which a program gives links to somebody else.
 _GIVES_LINKS: Final = {"chown": options("-R -h --recursive --no-dereference")}
+#: Options with which a program goes into a process: executes in its namespaces, but for that of the network,
+#: or reads its memory and files as it has them; None: it always does.
+_ENTERS: Final = {
+    "nsenter": options(
+        "-a -m -u -i -p -U -T -C -r -w -W -e --all --mount --uts --ipc --pid --user --time --cgroup --root"
+        " --wd --wdns --env ; -t -S -G -Z"
+    ),
+    "mount": options("-N --namespace ; -t -o -L -U"),
+    "umount": options("-N --namespace ; -t -O"),
+    **dict.fromkeys(
+        """
+        bpftrace criu eu-stack gcore gdb gdbserver lldb ltrace perf pstack py-spy rbspy reptyr strace uftrace
+        """.split()
+    ),
+}
+#: Options with which a program executes another one in another tree.
+_CHANGES_TREE: Final = {
+    "nsenter": options("-a -m -r -w -W --all --mount --root --wd --wdns ; -t -S -G -Z"),
+    "unshare": options("-R -w --root --wd ; -S -G -l"),
+}
 #: How a word can say that root is meant.
 _ROOT: Final = frozenset(("root", "root:", "root:root", "0", "0:0"))
 #: Programs that take the letters of options without a dash for their first word.
@@ -70,9 +90,21 @@ def gives_links(program: str, words: Sequence[str]) -> bool:
     return program in _GIVES_LINKS and _has(program, _GIVES_LINKS[program], words)
 
 
+def enters(program: str, words: Sequence[str]) -> bool:
+    """True if a program goes into the process that it is given, which then decides what is done there."""
+    name = program.rpartition("/")[2]
+    return name in _ENTERS and _has(name, _ENTERS[name], words)
+
+
+def changes_tree(program: str, words: Sequence[str]) -> bool:
+    """True if the command that a program executes sees another tree of files."""
+    name = program.rpartition("/")[2]
+    return name == "chroot" or (name in _CHANGES_TREE and _has(name, _CHANGES_TREE[name], words))
+
+
 def telling_words(program: str) -> frozenset[str]:
     """The words for which the answers here may differ, each as it is written plainly."""
-    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS)
+    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS, _ENTERS)
     found = (table.get(program) for table in tables)
     words = frozenset[str]().union(*(one.words for one in found if one is not None))
     return words | _ROOT if program in _GIVES_LINKS else words

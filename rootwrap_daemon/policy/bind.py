@@ -109,6 +109,9 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
     identity = around.identities[plan.run_as, options.group]
     cwd = _cwd(options.cwd, around) if options.cwd else "/"
     argv = [_executable(plan.program, around).path]
+    given = [word for word in plan.arguments if isinstance(word, str)]
+    names = [plan.program.name, *(word.name for word in plan.arguments if isinstance(word, Program))]
+    entered = any(behaviour.enters(name, given) for name in names)
     with contextlib.ExitStack() as opened:
         descriptors: list[int] = []
         for word in plan.arguments:
@@ -120,7 +123,7 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
                 # Held until the command is over: that it is this process can be said of now, that its number
                 # is not given to another before the command uses it cannot; a KillFilter can.
                 program = _executable(Program(word.program), around)
-                wanted = processes.Wanted(program, options, around.owners, commanded=True)
+                wanted = processes.Wanted(program, options, around.owners, commanded=True, entered=entered)
                 descriptors.append(_open_process(word.pid, wanted, around))
                 opened.callback(os.close, descriptors[-1])
                 argv.append(str(word.pid))
@@ -204,24 +207,22 @@ def _paths(
     on.
     """
     programs = [plan.program.name, *(word.name for word in plan.arguments if isinstance(word, Program))]
-    elsewhere = len(programs) > 1 and places.last(plan.program.name) in behaviour.OTHER_TREE
+    elsewhere = _elsewhere(plan)
     judged = len(plan.arguments) - plan.free
     words: dict[int, str] = {}
     below: dict[str, str] = {}
-    inner = False
     given = [word for word in plan.arguments if isinstance(word, str)]
     directories = places.directories_in(given)
     for index, word in enumerate(plan.arguments):
-        inner = inner or isinstance(word, Program)
         try:
             if isinstance(word, Beneath | FixedPath):
-                if elsewhere:
+                if index >= elsewhere:
                     raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
                 words[index], place = _named(word, len(programs) > 1, around)
                 if place is not None:
                     below[words[index]] = place
             elif isinstance(word, str) and index < judged and (directories or cwd != "/" or "/" in word):
-                if elsewhere and inner and places.has_path(word):
+                if index >= elsewhere and places.has_path(word):
                     raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
                 below |= _places(word, cwd, directories, len(programs) > 1, around)
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
@@ -249,6 +250,20 @@ def _paths(
         except (host.UntrustedPath, host.Unsure) as error:
             raise _not_bound(error, f"the word {path!a} is refused: {error}") from error
     return words, tuple(sorted(set(below.values())))
+
+
+def _elsewhere(plan: ExecPlan) -> int:
+    """The place among the arguments from which on words mean another tree; their number if none do."""
+    none = len(plan.arguments)
+    for index, word in enumerate(plan.arguments):
+        if isinstance(word, Program):
+            return index if places.last(plan.program.name) in behaviour.OTHER_TREE else none
+    given = [word for word in plan.arguments if isinstance(word, str)]
+    if not behaviour.changes_tree(plan.program.name, given):
+        return none
+    # The first word that is no option is the tree, or an option's value; the program stands behind it.
+    own = [index for index, word in enumerate(plan.arguments) if not str(word).startswith("-")]
+    return own[1] + 1 if len(own) > 1 else none
 
 
 def _named(word: Beneath | FixedPath, chained: bool, around: _Around) -> tuple[str, str | None]:

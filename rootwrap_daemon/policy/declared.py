@@ -34,6 +34,10 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
     resolves = program in behaviour.RESOLVES
     if one.options.opens_paths and resolves:
         raise Fault("unusable", f"opens_paths = yes, and {program} resolves links itself", "take it out")
+    _check_entered(one, program, words, owners)
+    if bases and behaviour.changes_tree(program, words):
+        what = f"{program} gives its command another tree: what a path means there cannot be said"
+        raise Fault("unusable", what, "write a filter for the command alone, or whole words without a path")
     found = []
     seen = host.Seen()
     others = fixed = ""
@@ -78,6 +82,20 @@ def _is_one_of(owners: frozenset[int], word: str) -> bool:
     with contextlib.suppress(KeyError):
         return host.user_number(re.split("[:.]", word)[0]) in owners
     return False
+
+
+def _check_entered(one: Filter, program: str, words: list[str], owners: frozenset[int]) -> None:
+    """Raise Fault if the command would go into a process of somebody who is not trusted."""
+    user = one.options.target_user
+    if user is None or not behaviour.enters(program, words):
+        return
+    try:
+        trusted = host.user_number(user) in owners
+    except KeyError:
+        return
+    if not trusted:
+        what = f"{program} would enter a process of {user}, who decides what it finds there"
+        raise Fault("unusable", what, "name a process of root's, or enter the network namespace alone (-n)")
 
 
 def has_place(one: Filter, owners: frozenset[int]) -> bool:

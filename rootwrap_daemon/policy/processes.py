@@ -45,13 +45,14 @@ class Wanted:
     """Which processes a filter means: those that run `program`, with what its options say.
 
     `owners` may replace the file of the program. `commanded`: a command is given the number, and may do more
-    with the process than to end it.
+    with the process than to end it. `entered`: it goes into the process (behaviour.enters).
     """
 
     program: Executable
     options: Options
     owners: frozenset[int]
     commanded: bool = False
+    entered: bool = False
 
 
 def open_process(pid: int, wanted: Wanted, untouchable: frozenset[int]) -> int:
@@ -97,6 +98,9 @@ def _check(pid: int, wanted: Wanted) -> None:
     if not executables.runs_program(pid, program, wanted.owners) or not is_called(pid, program):
         raise NotMeant(f"process {pid} does not run {program.path}")
     user = user_of(pid)
+    if wanted.entered and not user.uids <= wanted.owners:
+        # It may go to another namespace after this look, and put its own files in the place of ours there.
+        raise NotMeant(f"process {pid} is not that of a trusted owner, and the command would enter it")
     if options.target_user is not None:
         try:
             meant = host.user_number(options.target_user)

@@ -174,3 +174,24 @@ def test_what_the_daemon_cannot_look_at_is_said_at_load(new_daemon: NewDaemon, k
     assert "the daemon was started without CAP_SYS_PTRACE" in daemon.log
     with daemon.client() as client:
         assert client.run(["true"]).returncode == 0
+
+
+@pytest.mark.parametrize("words", ["-m", "--mou", "-nm", "-a", "-r"])
+def test_a_process_of_the_agent_is_not_entered(new_daemon: NewDaemon, words: str) -> None:
+    # It can take itself to other namespaces between the look and the command.
+    text = f"[Filters]\nx: ArgvFilter, nsenter, root, -t, {{pid=/usr/bin/tail}}, {words}, uptime\n[x]\n"
+    refused = new_daemon(f"{text}target_user = nobody\n", start=False)
+    with pytest.raises(pytest.fail.Exception, match="would enter a process of nobody"):
+        refused.start()
+    daemon = new_daemon(f"{text}started_by = self\n")
+    with running(*TAIL, user=AGENT) as pid, daemon.client() as client, pytest.raises(Denied):
+        client.run(["nsenter", "-t", str(pid), words, "uptime"])
+
+
+def test_the_network_of_the_agents_process_may_be_entered(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(
+        "[Filters]\nx: ArgvFilter, nsenter, root, -t, {pid=/usr/bin/tail}, -n, uptime\n"
+        "[x]\ntarget_user = nobody\n"
+    )
+    with running(*TAIL, user=AGENT) as pid, daemon.client() as client:
+        assert b"load average" in client.run(["nsenter", "-t", str(pid), "-n", "uptime"], check=True).stdout

@@ -564,3 +564,30 @@ def test_an_exception_inside_closes_too(tools: Path) -> None:
         raise ZeroDivisionError
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(found.descriptor)
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ("chroot, root, TOOLS/plain, cat, {path=TOOLS/plain}", "chroot TOOLS/plain cat TOOLS/plain/x"),
+        (
+            "chroot, root, --skip-chdir, TOOLS/plain, cat, TOOLS/a",
+            "chroot --skip-chdir TOOLS/plain cat TOOLS/a",
+        ),
+        ("chroot, root, TOOLS/plain, cat, --file=TOOLS/a", "chroot TOOLS/plain cat --file=TOOLS/a"),
+        (
+            "unshare, root, --root=TOOLS/plain, true, cat, TOOLS/a",
+            "unshare --root=TOOLS/plain true cat TOOLS/a",
+        ),
+        ("nsenter, root, -t, 1, -m, cat, {path=TOOLS/plain}", "nsenter -t 1 -m cat TOOLS/plain/x"),
+    ],
+)
+def test_paths_of_another_tree(tools: Path, filters: str, words: str) -> None:
+    text, asked = (one.replace("TOOLS", str(tools)) for one in (filters, words))
+    refused(Denied, "another tree", [f"x: ArgvFilter, {text}"], *asked.split())
+
+
+def test_the_tree_itself_is_a_path_of_ours(tools: Path) -> None:
+    words = ["chroot", f"{tools}/plain", "/bin/cat", "x"]
+    with bound(BoundExec, [f"x: ArgvFilter, chroot, root, {tools}/plain, /bin/cat, x"], *words) as found:
+        assert found.argv[1:] == tuple(words[1:])
