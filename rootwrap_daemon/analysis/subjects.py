@@ -36,7 +36,8 @@ STDIN: Final = "-"
 class Wanted:
     """The request of a command line. `host`: look at this host too; a configuration implies it.
 
-    `used`: the names of filters in audit logs. `texts`: what was read from standard input, by name.
+    `used`: the names of filters in audit logs. `texts`: what was read from standard input, by name. `takes`:
+    what the daemon's unit takes from commands.
     """
 
     paths: tuple[str, ...]
@@ -44,6 +45,7 @@ class Wanted:
     host: bool = False
     used: frozenset[str] | None = None
     texts: dict[str, str] = field(default_factory=dict)
+    takes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def gather(wanted: Wanted) -> list[Subject]:
@@ -56,6 +58,8 @@ def gather(wanted: Wanted) -> list[Subject]:
         paths = paths or tuple(path for path in _filters_path(configs, host) if os.path.isdir(path))
     elif wanted.host:
         host = Host(_EXEC_DIRS, looks.base_owners())
+    if host is not None:
+        host = replace(host, takes=wanted.takes)
     groups = _groups(paths)
     whole = wanted.config_file is not None and not wanted.paths
     if whole:

@@ -106,7 +106,8 @@ class Host:
     """This host, where the files are to be used.
 
     `findings`: what the daemon's loader says of the directories, beyond the text of the files. `problem`: the
-    configuration, and why it cannot be used.
+    configuration, and why it cannot be used. `takes`: what the daemon's unit takes from commands, with the
+    directives that do (knowledge/confinement.py).
     """
 
     exec_dirs: tuple[str, ...]
@@ -114,6 +115,7 @@ class Host:
     findings: tuple[Finding, ...] = ()
     settings: Settings | None = None
     problem: tuple[str, str] | None = None
+    takes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

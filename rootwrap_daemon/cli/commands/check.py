@@ -10,15 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from rootwrap_daemon.analysis import audit_log, load
+from rootwrap_daemon.analysis import audit_log, load, unit
 from rootwrap_daemon.analysis.subjects import STDIN, Wanted, gather
-from rootwrap_daemon.cli import arguments
+from rootwrap_daemon.cli import arguments, data_files
 from rootwrap_daemon.cli.baseline import Baseline
 from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.escape import printable
 from rootwrap_daemon.lint import fix
 from rootwrap_daemon.lint.check import forgiven, judge, known_rules
 from rootwrap_daemon.lint.finding import Finding, Severity
+from rootwrap_daemon.lint.knowledge import confinement
 from rootwrap_daemon.lint.output import report, sarif
 from rootwrap_daemon.lint.subject import Subject
 
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if args.instance or not (args.paths or config_file):
         config_file = arguments.instance(args.instance).config_file
     used = audit_log.used_filters(arguments.logs(args.audit_log, args.instance)) if args.audit_log else None
-    wanted = Wanted(tuple(args.paths), config_file, args.host, used)
+    wanted = Wanted(tuple(args.paths), config_file, args.host, used, takes=_taken(config_file, args.host))
     rules = _rules(args.select, args.ignore)
     found = _judged(wanted, rules, strict=args.strict)
     if args.fix and args.diff:
@@ -137,6 +138,14 @@ def run(args: argparse.Namespace) -> int:
     if found.unread and not failed:
         raise Unreadable("; ".join(found.unread))
     return int(failed)
+
+
+def _taken(config_file: str | None, host: bool) -> dict[str, tuple[str, ...]]:
+    """Return what the unit takes from commands: that of the instance, or the one that `install` would put."""
+    if config_file is not None:
+        name = unit.instance_of(config_file)
+        return unit.taken(name) if name else {}
+    return confinement.taken([data_files.text("systemd/rootwrap-daemon@.service")]) if host else {}
 
 
 def _show(findings: Sequence[Finding], files: int, form: str) -> None:

@@ -5,10 +5,13 @@ Reads the filters, gives up root, and only then looks at the words and at the ho
 
 import argparse
 import json
+import os
 
+from rootwrap_daemon.analysis import unit
 from rootwrap_daemon.analysis.explain import explain
 from rootwrap_daemon.cli import arguments, output
 from rootwrap_daemon.errors import Usage
+from rootwrap_daemon.lint.knowledge import confinement
 
 _EPILOG = """\
 exit code: 0 allowed, 1 refused, 2 or more: no verdict
@@ -42,8 +45,12 @@ def run(args: argparse.Namespace) -> int:
         raise Usage("give the command and its words, after the options")
     env = tuple(_variable(text) for text in args.env)
     source = arguments.policy(args)
+    takes = _taken(args)
     notes = [*source.notes, arguments.drop_privileges(source)]
     found = explain(source, argv, env, stdin=args.stdin)
+    if found.effect is not None and found.effect.action == "execute":
+        missed = confinement.missing(os.path.basename(argv[0]), argv[1:], takes)
+        notes += [f"it may fail with EPERM: {missed}; {missed.remedy}"] if missed else []
     if args.json:
         print(json.dumps({**output.as_json(source, found), "notes": notes}, indent=2))
     else:
@@ -52,6 +59,14 @@ def run(args: argparse.Namespace) -> int:
         for note in notes:
             out.print(f"note: {note}")
     return 0 if found.allowed else 1
+
+
+def _taken(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """Return what the instance's unit takes from commands; of filters alone no unit is known."""
+    if args.filters:
+        return {}
+    name = unit.instance_of(args.config_file or arguments.instance(args.instance).config_file)
+    return unit.taken(name) if name else {}
 
 
 def _variable(text: str) -> tuple[str, str]:

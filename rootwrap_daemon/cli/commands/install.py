@@ -12,6 +12,7 @@ from typing import Final
 from rootwrap_daemon.cli import arguments, data_files, from_rootwrap
 from rootwrap_daemon.cli.installation import Placer
 from rootwrap_daemon.errors import ConfigurationError, SelfCheckError, Usage
+from rootwrap_daemon.lint.knowledge import confinement
 
 _EPILOG = "example:\n  rootwrapctl install --instance neutron --user neutron --network-agent"
 
@@ -40,6 +41,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument(
         "--network-agent", action="store_true", help="with less privilege: enough for ip, iptables, dnsmasq"
+    )
+    parser.add_argument(
+        "--with",
+        dest="give_back",
+        metavar="NAME",
+        choices=confinement.NEEDS,
+        action="append",
+        default=[],
+        help=f"give back what the unit takes from commands; may be repeated: {', '.join(confinement.NEEDS)}",
     )
     parser.add_argument(
         "--from-rootwrap",
@@ -73,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
     if args.network_agent:
         drop_in = f"{UNITS}/rootwrap-daemon@{instance}.service.d/50-network-agent.conf"
         files[drop_in] = data_files.text("systemd/network-agent.conf")
+    for name in args.give_back:
+        drop_in = f"{UNITS}/rootwrap-daemon@{instance}.service.d/60-{name}.conf"
+        files[drop_in] = data_files.text(f"systemd/give-back/{name}.conf")
     placer.put_directory(filters_of(instance), instance)
     for path, content in files.items():
         placer.put(path, content, instance)

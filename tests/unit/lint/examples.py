@@ -7,8 +7,10 @@ from rootwrap_daemon.analysis import audit_log
 from rootwrap_daemon.analysis.subjects import Wanted, gather
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.finding import Finding
+from rootwrap_daemon.lint.knowledge import confinement
 from rootwrap_daemon.lint.rules import Rule
 
+ETC = Path(__file__).parents[3] / "etc"
 #: How an example with several files names each: as head(1) does.
 _FILE = re.compile(r"^==> (.+) <==\n", re.MULTILINE)
 
@@ -48,7 +50,8 @@ def wanted(example: str, directory: Path, *, host: bool) -> Wanted:
             config_file = str(path)
         else:
             paths.append(str(path if name.endswith(".conf") else path.parent))
-    return Wanted(tuple(paths), config_file, host, used)
+    takes = confinement.taken([(ETC / "systemd/rootwrap-daemon@.service").read_text()]) if host else {}
+    return Wanted(tuple(paths), config_file, host, used, takes=takes)
 
 
 def findings_of(rule: Rule, example: str, directory: Path, rules: list[Rule]) -> list[Finding]:

@@ -1,0 +1,42 @@
+"""RW210: what the unit of the daemon takes from the programs of the filters.
+
+Promises: judges by words that are written out; what a type or a pattern allows beside them is not guessed.
+"""
+
+from collections.abc import Iterator
+
+from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.knowledge import confinement
+from rootwrap_daemon.lint.rules import rule
+from rootwrap_daemon.lint.rules.danger import is_open
+from rootwrap_daemon.lint.subject import Subject
+
+
+@rule("RW210", Severity.WARNING)
+def confined(subject: Subject) -> Iterator[Problem]:
+    """A program that needs what the daemon's unit takes away.
+
+    The command is allowed, and fails with EPERM, which says nothing of the unit. `rootwrapctl explain` says
+    the same of one command.
+
+    Found::
+
+        clock: ArgvFilter, date, root, -s, {name}
+
+    Found::
+
+        restore: CommandFilter, tar, root
+
+    Fine::
+
+        clock: ArgvFilter, date, root, -u
+    """
+    if subject.host is None or not subject.host.takes:
+        return
+    for line in subject.lines:
+        if line.filter is None or line.program_field is None:
+            continue
+        words = None if is_open(line) else [part.text.strip("[]") for part in line.words]
+        if found := confinement.missing(line.program, words, subject.host.takes):
+            what = f"{line.program}: {found}"
+            yield Problem(line.program_field.location, what, found.remedy, len(line.program_field.text))
