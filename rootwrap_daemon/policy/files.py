@@ -14,6 +14,7 @@ from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import KillFilter
+from rootwrap_daemon.filters.options import CAPABILITIES
 from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.policy import bind, declared, host
 from rootwrap_daemon.settings import MAX_FILE
@@ -29,6 +30,8 @@ class Loaded:
     unmatched: set[str] = field(default_factory=set)
     kept: frozenset[str] | None = None
     has: frozenset[str] | None = None
+    #: The capabilities in the bounding set of the process that will run them.
+    bounding: frozenset[str] = frozenset(CAPABILITIES)
     #: Can the commands of other users be run?
     as_root: bool = True
     #: Why no command may have a path in which others can change something, None if one may.
@@ -55,6 +58,11 @@ def load(
     loaded.no_places = host.hard_links_problem()
     if (as_root is None and not host.can_mount()) or not (kept is None or "CAP_SYS_ADMIN" in kept):
         loaded.no_places = "the daemon has no CAP_SYS_ADMIN"
+    if kept is not None:
+        loaded.bounding = kept
+    elif has is not None:
+        numbers = host.bounding_set()
+        loaded.bounding = frozenset(name for number, name in enumerate(CAPABILITIES) if number in numbers)
     for directory in directories:
         try:
             found = host.resolve_owned(directory, owners)
@@ -137,10 +145,11 @@ def _check(loaded: Loaded, one: Filter, owners: frozenset[int]) -> list[Fault]:
     if loaded.no_places and declared.has_place(one, trusted):
         what = f"others can change paths in its words, and {loaded.no_places}"
         raise Fault("unusable", what, "give the directories to root, or the daemon what it needs")
-    if lacking := sorted(_needed(one, identity) - loaded.kept) if loaded.kept is not None else []:
+    needed = _needed(one, identity, loaded.bounding)
+    if lacking := sorted(needed - loaded.kept) if loaded.kept is not None else []:
         what = f"the daemon gives up {', '.join(lacking)}, which this needs"
         raise Fault("unusable", what, "add it to capabilities")
-    if missing := sorted(_needed(one, identity) - loaded.has) if loaded.has is not None else []:
+    if missing := sorted(needed - loaded.has) if loaded.has is not None else []:
         # A warning: as root's own affair (a signal to a process of root's) it may work without.
         what = (
             f"the daemon was started without {', '.join(missing)}: this may be denied for that reason alone"
@@ -161,13 +170,14 @@ def _check_capabilities(options: Options, identity: host.Identity) -> None:
         raise Fault("unusable", f"ambient, and not in capabilities: {', '.join(more)}", "add it there")
 
 
-def _needed(one: Filter, identity: host.Identity) -> frozenset[str]:
+def _needed(one: Filter, identity: host.Identity, bounding: frozenset[str]) -> frozenset[str]:
     """The capabilities that the daemon's own mechanisms need for a filter: capabilities(7)."""
-    needed = set()
+    needed = set(one.options.ambient or ())
     if not identity.is_current:
         needed |= {"CAP_SETUID", "CAP_SETGID", "CAP_KILL"}
-    if one.options.capabilities is not None or one.options.ambient is not None:
-        needed |= {"CAP_SETPCAP", *(one.options.ambient or ())}
+    left = one.options.ambient if one.options.capabilities is None else one.options.capabilities
+    if left is not None and bounding - left:
+        needed.add("CAP_SETPCAP")
     if isinstance(one, KillFilter) or (isinstance(one, ArgvFilter) and one.uses("target_user")):
         needed |= {"CAP_KILL", "CAP_SYS_PTRACE"}
     return frozenset(needed)

@@ -279,6 +279,13 @@ def can_mount() -> bool:
     return bool(effective >> _CAP_SYS_ADMIN & 1)
 
 
+def bounding_set() -> frozenset[int]:
+    """The numbers of the capabilities that this process and its children can ever have. Raises OSError."""
+    with open("/proc/self/status", "rb") as file:
+        bits = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapBnd:"))
+    return frozenset(number for number in range(bits.bit_length()) if bits >> number & 1)
+
+
 def process_user(pid: int) -> tuple[int, int]:
     """Real and saved uid of a process, which kill(2) compares. Raises OSError."""
     # Bytes: a process chooses its name in there, and the kernel escapes no carriage return of it.

@@ -63,7 +63,8 @@ def native() -> str | None:
 def is_needed(bound: BoundExec) -> bool:
     """True if the command cannot be executed at once; a `umask` alone can be given at its start."""
     return bool(
-        not bound.identity.is_current
+        tools.inherits
+        or not bound.identity.is_current
         or bound.no_new_privs
         or bound.capabilities is not None
         or bound.ambient is not None

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Final
 
-from rootwrap_daemon.daemon.run import shim
+from rootwrap_daemon.daemon.run import shim, tools
 from rootwrap_daemon.daemon.run.posix_spawn import PosixSpawn
 from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError, TooLarge
@@ -63,7 +63,9 @@ def prepare() -> None:
     Whoever loses its parent among our descendants becomes our child, so that a KillFilter with
     `started_by = self` knows what was started here: PR_SET_CHILD_SUBREAPER (prctl(2)). Inheritable
     capabilities would reach a command of root beside those of its bounding set; ambient ones end with them:
-    capabilities(7). The memory of a large output is given back to the system when it is freed.
+    capabilities(7). Only a daemon of another user keeps them, because a shim has them in no other way, and
+    then executes no command without one. The memory of a large output is given back to the system when it is
+    freed.
     """
     heed_signals()
     with contextlib.suppress(AttributeError):
@@ -72,12 +74,12 @@ def prepare() -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     # Effective, permitted, inheritable of the first 32, then of the others.
     data = ctypes.create_string_buffer(24)
-    if (
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0
-        or _libc.capget(header, data) != 0
-        or _libc.capset(header, _without_inheritable(data.raw)) != 0
-    ):
-        raise OSError(ctypes.get_errno(), "prctl, capset")
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 or _libc.capget(header, data) != 0:
+        raise OSError(ctypes.get_errno(), "prctl, capget")
+    without = _without_inheritable(data.raw)
+    tools.inherits = os.geteuid() != 0 and without != data.raw
+    if not tools.inherits and _libc.capset(header, without) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def heed_signals() -> None:

@@ -33,6 +33,8 @@ _OF_SHELLS: Final = ("PWD", "OLDPWD", "SHLVL", "_")
 #: Variables that the daemon sets and that mean nothing to a tool; a tool that is executed as root must not be
 #: told by anybody what to load, or in which language to speak.
 _HARMLESS: Final = frozenset(("PATH", "HOME", "USER", "LOGNAME"))
+#: True in a daemon whose children inherit capabilities (spawn.prepare): no command is executed as it is.
+inherits = False
 
 
 @functools.cache
@@ -93,7 +95,9 @@ def _limits(bound: BoundExec) -> list[str]:
 
 def _privileges(bound: BoundExec) -> list[str]:
     identity, kept, ambient = bound.identity, bound.capabilities, bound.ambient
-    if identity.is_current and kept is None and ambient is None and not bound.no_new_privs:
+    if not (
+        inherits or kept is not None or ambient is not None or bound.no_new_privs or not identity.is_current
+    ):
         return []
     words = [_tool("setpriv")]
     if not identity.is_current:
