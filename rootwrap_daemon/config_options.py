@@ -38,7 +38,8 @@ OPTS: Final[list[cfg.Opt]] = [
     cfg.ListOpt(
         "allowed_users",
         default=["root"],
-        help="Users (names or numbers) that may send requests, whatever the socket's permissions.",
+        help="Users (names or numbers) that may send requests, whatever the socket's permissions. One who is "
+        "not known yet is looked for when somebody connects.",
     ),
     cfg.ListOpt("allowed_groups", default=[], help="Groups whose members may send requests."),
     cfg.ListOpt(

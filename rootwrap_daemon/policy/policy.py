@@ -58,7 +58,8 @@ class Policy:
 
     `exec_dirs`: those of the settings that exist and are trusted. `owners`: uids that may own programs and
     filters. `no_places`: why no command may have a path in which others can change something. `loaded`: when,
-    in seconds since the epoch. `status_gid`: whose members may see the status.
+    in seconds since the epoch. `status_gid`: whose members may see the status. `late`: who else may ask, by
+    names that are looked up when somebody comes (users.py).
     """
 
     settings: Settings
@@ -73,6 +74,7 @@ class Policy:
     no_places: str | None = None
     loaded: float = 0.0
     status_gid: int | None = None
+    late: frozenset[tuple[str, str]] = frozenset()
 
     def admits(self, peer: Credentials) -> bool:
         """May a peer with these credentials send requests at all?"""
@@ -165,7 +167,7 @@ def load(
     of.
     """
     owners = users.owners(settings)
-    allowed_uids, allowed_gids = users.allowed(settings, owners)
+    allowed = users.allowed(settings, owners)
     executables.forget()
     status_gid = (
         None
@@ -190,12 +192,13 @@ def load(
         exec_dirs,
         owners,
         loaded.identities,
-        allowed_uids,
-        allowed_gids,
+        allowed.uids,
+        allowed.gids,
         tuple(loaded.findings),
         loaded=time.time(),
         no_places=loaded.no_places,
         status_gid=status_gid,
+        late=allowed.late,
     )
 
 

@@ -1,17 +1,34 @@
 """Resolve the users and groups that a configuration names.
 
 Promises: whoever may ask owns nothing that is asked for; no number stands for users that this system cannot
-tell apart (user_namespaces(7)).
+tell apart (user_namespaces(7)), or for whoever gets it next.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger(__name__)
+
+#: What systemd gives to a service with DynamicUser= while it runs, and then to another (systemd.exec(5)).
+DYNAMIC: Final = range(61184, 65520)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Who may send requests. `late`: options with names that are looked up whenever somebody else comes.
+
+    Those are names that are not known yet, and those whose number is theirs for a while only.
+    """
+
+    uids: frozenset[int]
+    gids: frozenset[int]
+    late: frozenset[tuple[str, str]]
 
 
 def number(option: str, name: str, look_up: Callable[[str], int]) -> int:
@@ -36,26 +53,68 @@ def owners(settings: Settings) -> frozenset[int]:
     return found
 
 
-def allowed(settings: Settings, trusted: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
+def allowed(settings: Settings, trusted: frozenset[int]) -> Allowed:
     """Users and groups that may send requests. Raises ConfigurationError."""
-    uids = frozenset(number("allowed_users", name, host.user_number) for name in settings.allowed_users)
-    gids = frozenset(number("allowed_groups", name, host.group_number) for name in settings.allowed_groups)
+    late: set[tuple[str, str]] = set()
+    uids = frozenset(_fixed("allowed_users", settings.allowed_users, host.user_number, late))
+    gids = frozenset(_fixed("allowed_groups", settings.allowed_groups, host.group_number, late))
     if both := (trusted & uids) - {0}:
         raise ConfigurationError(
             f"user {min(both)} stands in trusted_owners and in allowed_users: "
             "whoever may ask must not own what is asked for; take it out of one"
         )
-    if not uids and not gids:
+    if not uids and not gids and not late:
         raise ConfigurationError(
             "neither allowed_users nor allowed_groups names anybody: nobody could connect"
         )
+    for option, numbers, overflow in _unmapped():
+        if overflow in (uids, gids)[numbers]:
+            raise ConfigurationError(
+                f"{option}: {overflow} is whoever this user namespace does not map: name one that it maps"
+            )
+    return Allowed(uids, gids, frozenset(late))
+
+
+def _fixed(
+    option: str, names: Iterable[str], look_up: Callable[[str], int], late: set[tuple[str, str]]
+) -> Iterable[int]:
+    """Yield the numbers of names that keep them; the others are `late`."""
+    for name in names:
+        try:
+            found = look_up(name)
+        except KeyError:
+            if not name[:1].isalpha() and not name.startswith("_"):
+                raise ConfigurationError(f"{option}: there is no {name!r} here: name one that is") from None
+            LOG.warning("%s: there is no %r here yet: it is looked for when somebody connects", option, name)
+            late.add((option, name))
+            continue
+        if found in DYNAMIC and not name.isdigit():
+            late.add((option, name))
+        else:
+            yield found
+
+
+def _unmapped() -> Iterable[tuple[str, int, int]]:
+    """Yield options, each with its place and the number of whoever this user namespace does not map."""
     if host.in_user_namespace():
-        for option, numbers, overflow in (
-            ("allowed_users", uids, host.overflow_uid()),
-            ("allowed_groups", gids, host.overflow_gid()),
-        ):
-            if overflow in numbers:
-                raise ConfigurationError(
-                    f"{option}: {overflow} is whoever this user namespace does not map: name one that it maps"
-                )
-    return uids, gids
+        yield "allowed_users", 0, host.overflow_uid()
+        yield "allowed_groups", 1, host.overflow_gid()
+
+
+def late(
+    names: frozenset[tuple[str, str]], trusted: frozenset[int], uid: int, gids: frozenset[int]
+) -> tuple[str, str] | None:
+    """Return which of the late names admits somebody now, None if none does. It may wait for a directory."""
+    if uid in trusted - {0} or any(overflow in ((uid,), gids)[at] for _, at, overflow in _unmapped()):
+        return None
+    for option, name in sorted(names):
+        try:
+            if (
+                host.user_number(name) == uid
+                if option == "allowed_users"
+                else host.group_number(name) in gids
+            ):
+                return option, name
+        except (KeyError, OSError):
+            continue
+    return None

@@ -285,3 +285,38 @@ def test_uninstalled_leaves_nothing(machine: Machine) -> None:
     machine.run("rm", "/etc/rootwrap-daemon/netagent.filters.d/a.filters")
     machine.ctl("uninstall", "--instance", "netagent")
     assert files() == before
+
+
+def test_users_who_come_late(machine: Machine, install: Install) -> None:
+    """A user of a directory that is not there yet, and a DynamicUser= that comes and goes."""
+    service = install()
+    drop_in = "/etc/rootwrap-daemon/netagent.conf.d/late.conf"
+    machine.write(drop_in, "[DEFAULT]\nallowed_users = netagent, comes-later, dynamic\n")
+    everybody = "/etc/systemd/system/rootwrap-daemon@netagent.socket.d/all.conf"
+    machine.write(everybody, "[Socket]\nSocketMode=0666\n")
+    agent = [
+        *("systemd-run", "--quiet", "--wait", "--pipe", "-p", "DynamicUser=yes", "-p", "User=dynamic"),
+        *("-p", "ReadWritePaths=/run/rootwrap-daemon"),
+        *(PYTHON, f"{INSIDE}/tests/systemd/ask.py", "netagent", "30", "id", "-u"),
+    ]
+    try:
+        machine.systemctl("daemon-reload")
+        machine.systemctl("restart", "rootwrap-daemon@netagent.socket")
+        found = machine.ctl("check", "--instance", "netagent", "--format", "concise", check=False).stdout
+        assert "there is no 'comes-later' here yet" in found
+        assert machine.ask("netagent", "id", "-u")["returncode"] == 0
+        assert machine.ask("netagent", "id", "-u", user="second")["error"] == "unauthorized"
+        pid = main_pid(machine, service)
+        for _ in range(2):
+            done = machine.run(*agent)
+            assert json.loads(done.stdout).get("stdout") == "0\n", done
+            # While it is stopped nobody knows its name, and a reload is none the worse for it.
+            assert machine.run("getent", "passwd", "dynamic", check=False).returncode == 2
+            machine.systemctl("reload", service)
+        machine.run("sh", "-c", "echo comes-later:x:61002:61002::/:/bin/false >> /etc/passwd")
+        # Looked for again a second after nobody was found.
+        wait_for(lambda: machine.ask("netagent", "id", "-u", user="second").get("returncode") == 0)
+        assert main_pid(machine, service) == pid
+    finally:
+        machine.run("sed", "-i", "/^comes-later:/d", "/etc/passwd")
+        machine.run("rm", everybody)

@@ -141,7 +141,7 @@ def _log_start(policy: Policy, settings: Settings, place: str) -> None:
 
 def _whom(policy: Policy) -> str:
     """A note for the log if root alone is allowed, the default: the agent would be refused."""
-    if policy.allowed_gids or policy.allowed_uids != {0}:
+    if policy.late or policy.allowed_gids or policy.allowed_uids != {0}:
         return ""
     return "; nobody but root may ask: allowed_users or allowed_groups must name the agent's user"
 

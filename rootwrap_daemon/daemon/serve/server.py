@@ -18,9 +18,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run import spawn
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve.connection import turn_away, without_waiting
+from rootwrap_daemon.daemon.serve.late import Found, Latecomers
 from rootwrap_daemon.daemon.serve.session import Session
 from rootwrap_daemon.daemon.serve.source import Source
 from rootwrap_daemon.errors import Busy, Unauthorized
@@ -64,6 +66,7 @@ class Server:
         self.listener = listener
         self.instance = instance
         self._users: dict[int, _User] = {}
+        self._late = Latecomers()
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         threading.stack_size(_STACK)
         sys.setswitchinterval(_SWITCH)
@@ -76,11 +79,18 @@ class Server:
         poll = select.poll()
         poll.register(self.listener.socket, select.POLLIN)
         poll.register(wake, select.POLLIN)
+        poll.register(self._late.descriptor, select.POLLIN)
         while True:
             for descriptor, _ in poll.poll(min(_TICK, beat()) * 1000 + 1):
                 if descriptor == wake:
                     if on_signal():
                         return
+                elif descriptor == self._late.descriptor:
+                    for connection, peer, found in self._late.looked_up():
+                        if found is None:
+                            self._refuse(connection, peer)
+                        else:
+                            self._receive(connection, peer, found)
                 elif not self._accept_some():
                     return
             self.instance.audit.flush()
@@ -168,14 +178,21 @@ class Server:
                 connection.close()
             return
         policy = self.instance.policy
-        if not policy.admits(peer) and not policy.may_see_status(peer):
-            self.instance.audit.denied("unauthorized", peer.uid, pid=peer.pid)
-            turn_away(connection, _STRANGER)
-            return
+        if policy.admits(peer) or policy.may_see_status(peer):
+            self._receive(connection, peer)
+        elif not self._late.look(connection, peer, policy):
+            self._refuse(connection, peer)
+
+    def _refuse(self, connection: socket.socket, peer: Peer) -> None:
+        self.instance.audit.denied("unauthorized", peer.uid, pid=peer.pid)
+        turn_away(connection, _STRANGER)
+
+    def _receive(self, connection: socket.socket, peer: Peer, late: Found = None) -> None:
+        """Leave a connection to a thread of its user, if he has not too many already."""
         if (user := self._users.get(peer.uid)) is None:
             user = self._users[peer.uid] = _User()
         # Those that make room are still there when those come for which they do.
-        if len(user.sessions) >= 2 * policy.settings.max_connections_per_user:
+        if len(user.sessions) >= 2 * self.instance.policy.settings.max_connections_per_user:
             try:
                 oldest = user.arrived.popleft()
             except IndexError:
@@ -183,7 +200,7 @@ class Server:
                 return
             user.sessions.discard(oldest)
             turn_away(oldest.connection.sock, _MANY)
-        session = Session(self.instance, connection, peer)
+        session = Session(self.instance, connection, peer, late)
         user.sessions.add(session)
         user.arrived.append(session)
         if not user.attended:

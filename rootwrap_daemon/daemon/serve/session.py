@@ -20,6 +20,7 @@ from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.process import Client
 from rootwrap_daemon.daemon.run.stdio import Stdio
 from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
+from rootwrap_daemon.daemon.serve.late import Found
 from rootwrap_daemon.daemon.serve.status import report
 from rootwrap_daemon.errors import (
     BadRequest,
@@ -60,9 +61,11 @@ class Session:
     `idle_since`: monotonic seconds, None while it works, and until it has a place.
     """
 
-    def __init__(self, instance: Instance, sock: socket.socket, peer: Peer) -> None:
+    def __init__(self, instance: Instance, sock: socket.socket, peer: Peer, late: Found = None) -> None:
+        """`late`: the option and the name that admit a user who had to be looked up."""
         self.instance = instance
         self.peer = peer
+        self._late = late
         share = Share(partial(instance.buffer, peer.uid), partial(instance.buffered.give, peer.uid))
         self.connection = Connection(
             sock, share, instance.turns.of(peer.uid), instance.policy.settings.request_timeout
@@ -138,7 +141,7 @@ class Session:
     def _policy(self) -> Policy:
         """The policy of one request. Raises Closed if a reload has shut this user out since it connected."""
         policy = self.instance.policy
-        if not policy.admits(self.peer):
+        if not policy.admits(self.peer) and self._late not in policy.late:
             self.instance.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
             error = Unauthorized("this user may not use this daemon any more")
             self.connection.answer(Failure("", error.code, error.message))

@@ -18,6 +18,7 @@ from rootwrap_daemon.policy import declared, executables
 from rootwrap_daemon.policy import host as looks
 
 _PATHS = ("filters_path", "exec_dirs")
+_WHO = {"allowed_users": looks.user_number, "allowed_groups": looks.group_number}
 
 
 def _program(line: Line) -> Problem | None:
@@ -269,9 +270,25 @@ def bad_config(subject: Subject) -> Iterator[Problem]:
         for finding in config.findings:
             severity = Severity(finding.severity.value)
             yield Problem(finding.location, finding.what, finding.remedy, severity=severity)
+    yield from _late(subject)
     if subject.host is not None and subject.host.problem is not None:
         file, what = subject.host.problem
         yield Problem(start_of(file), what.removeprefix(f"{file}: "), "correct that option")
+
+
+def _late(subject: Subject) -> Iterator[Problem]:
+    """Names of users and groups who may ask, and whom this host does not know now."""
+    for config in subject.configs if subject.host is not None and subject.host.settings is not None else ():
+        for section in config.document.sections:
+            for entry in section.entries if section.name == "DEFAULT" else ():
+                for part in entry.fields if entry.key in _WHO else ():
+                    try:
+                        _WHO[entry.key](part.text)
+                    except KeyError:
+                        what = f"{entry.name}: there is no {part.text!r} here yet"
+                        instead = "make it, if it is not one that comes later: a directory's, or DynamicUser="
+                        severity = Severity.WARNING
+                        yield Problem(part.location, what, instead, len(part.text), severity=severity)
 
 
 @rule("RW208", Severity.ERROR)

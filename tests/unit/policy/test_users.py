@@ -50,15 +50,48 @@ def test_whoever_is_not_mapped_is_nobody(tmp_path: Path, option: str, name: str)
         assert "does not map" not in loaded()
 
 
-@pytest.mark.parametrize("option", ["allowed_users", "allowed_groups", "trusted_owners"])
-def test_names_that_are_not_here(tmp_path: Path, option: str) -> None:
-    given = {"trusted_owners": "0", option: "no-such-name"}
-    settings = things.settings(tmp_path / "daemon.conf", filters_path="/", **given)
-    with pytest.raises(ConfigurationError, match=f"{option}: there is no 'no-such-name'"):
-        users.allowed(settings, users.owners(settings))
+def test_an_owner_who_is_not_here(tmp_path: Path) -> None:
+    settings = things.settings(tmp_path / "daemon.conf", filters_path="/", trusted_owners="no-such-name")
+    with pytest.raises(ConfigurationError, match="trusted_owners: there is no 'no-such-name'"):
+        users.owners(settings)
+
+
+def allowed(tmp_path: Path, **given: str) -> users.Allowed:
+    settings = things.settings(tmp_path / "daemon.conf", filters_path="/", trusted_owners="0", **given)
+    return users.allowed(settings, frozenset({0}))
+
+
+@pytest.mark.parametrize("option", ["allowed_users", "allowed_groups"])
+def test_names_that_are_not_here_are_looked_for_later(
+    tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # root is admitted where nothing else is said.
+    given = {"allowed_users": "61001", option: "no-such-name"}
+    found = allowed(tmp_path, **given)
+    assert found.late == {(option, "no-such-name")}
+    assert f"{option}: there is no 'no-such-name' here yet" in caplog.text
+    assert users.late(found.late, frozenset({0}), 4711, frozenset({4711})) is None
+    looks_up = "user_number" if option == "allowed_users" else "group_number"
+    monkeypatch.setattr(host, looks_up, {"no-such-name": 4711}.__getitem__)
+    assert users.late(found.late, frozenset({0}), 4711, frozenset({4711})) == (option, "no-such-name")
+    assert users.late(found.late, frozenset({0}), 4712, frozenset({4712})) is None
+    # Who owns what is asked for does not ask, whenever he comes.
+    assert users.late(found.late, frozenset({0, 4711}), 4711, frozenset({4711})) is None
+
+
+def test_a_number_for_a_while_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "user_number", lambda name: {"agent": 61200, "61201": 61201}[name])
+    found = allowed(tmp_path, allowed_users="agent, 61201")
+    # A number that is written is meant.
+    assert found == users.Allowed(frozenset({61201}), frozenset(), frozenset({("allowed_users", "agent")}))
+    assert users.late(found.late, frozenset({0}), 61200, frozenset()) == ("allowed_users", "agent")
+    monkeypatch.setattr(host, "user_number", {"agent": 61300}.__getitem__)
+    assert users.late(found.late, frozenset({0}), 61200, frozenset()) is None
 
 
 def test_owners(tmp_path: Path) -> None:
     settings = things.settings(tmp_path / "daemon.conf", filters_path="/", trusted_owners="root, 61111")
     assert users.owners(settings) == {0, 61111}
-    assert users.allowed(settings, frozenset({os.geteuid()})) == (frozenset({0}), frozenset())
+    assert users.allowed(settings, frozenset({os.geteuid()})) == users.Allowed(
+        frozenset({0}), frozenset(), frozenset()
+    )
