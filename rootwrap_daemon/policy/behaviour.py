@@ -74,6 +74,13 @@ _CHANGES_TREE: Final = {
     "nsenter": options("-a -m -r -w -W --all --mount --root --wd --wdns ; -t -S -G -Z"),
     "unshare": options("-R -w --root --wd ; -S -G -l"),
 }
+#: Options of programs of OPENS that name a file of commands for them.
+_OBEYS: Final = {
+    "dnsmasq": options("-C -7 --conf-file --conf-dir --conf-script --dhcp-luascript"),
+    "ip": options("-b -ba -bat -batc -batch"),
+    "sed": options("-f --file ; -e -l"),
+    "tar": options("-T --files-from ; -f -C"),
+}
 #: How a word can say that root is meant.
 _ROOT: Final = frozenset(("root", "root:", "root:root", "0", "0:0"))
 #: Programs that take the letters of options without a dash for their first word.
@@ -102,9 +109,21 @@ def changes_tree(program: str, words: Sequence[str]) -> bool:
     return name == "chroot" or (name in _CHANGES_TREE and _has(name, _CHANGES_TREE[name], words))
 
 
+def obeys(program: str, before: str, word: str) -> bool:
+    """True if a program takes commands from the file that `word` names or, as an option, has as its value.
+
+    `before`: the word before it.
+    """
+    wanted = _OBEYS.get(program.rpartition("/")[2])
+    if wanted is None:
+        return False
+    given = (value for _, value in wanted.found(before))
+    return any(value is None for value in given) or any(value for _, value in wanted.found(word))
+
+
 def telling_words(program: str) -> frozenset[str]:
     """The words for which the answers here may differ, each as it is written plainly."""
-    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS, _ENTERS)
+    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS, _ENTERS, _OBEYS)
     found = (table.get(program) for table in tables)
     words = frozenset[str]().union(*(one.words for one in found if one is not None))
     return words | _ROOT if program in _GIVES_LINKS else words

@@ -26,7 +26,7 @@ from rootwrap_daemon.filters.values import (
     Word,
 )
 from rootwrap_daemon.filters.variables import is_dangerous_variable
-from rootwrap_daemon.policy import behaviour, executables, host, places, processes
+from rootwrap_daemon.policy import behaviour, executables, host, places, processes, wrappers
 from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal
 
 #: Descriptors that are held while one command runs; the daemon needs some itself.
@@ -109,9 +109,6 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
     identity = around.identities[plan.run_as, options.group]
     cwd = _cwd(options.cwd, around) if options.cwd else "/"
     argv = [_executable(plan.program, around).path]
-    given = [word for word in plan.arguments if isinstance(word, str)]
-    names = [plan.program.name, *(word.name for word in plan.arguments if isinstance(word, Program))]
-    entered = any(behaviour.enters(name, given) for name in names)
     with contextlib.ExitStack() as opened:
         descriptors: list[int] = []
         for word in plan.arguments:
@@ -123,7 +120,13 @@ def _bind_exec(plan: ExecPlan, options: Options, around: _Around) -> BoundExec:
                 # Held until the command is over: that it is this process can be said of now, that its number
                 # is not given to another before the command uses it cannot; a KillFilter can.
                 program = _executable(Program(word.program), around)
-                wanted = processes.Wanted(program, options, around.owners, commanded=True, entered=entered)
+                wanted = processes.Wanted(
+                    program,
+                    options,
+                    around.owners,
+                    True,
+                    any(behaviour.enters(*one) for one in wrappers.of_plan(plan)),
+                )
                 descriptors.append(_open_process(word.pid, wanted, around))
                 opened.callback(os.close, descriptors[-1])
                 argv.append(str(word.pid))
@@ -206,35 +209,43 @@ def _paths(
     A word is resolved as far as `around.owners` alone can change what it names, and says itself from there
     on.
     """
-    programs = [plan.program.name, *(word.name for word in plan.arguments if isinstance(word, Program))]
-    elsewhere = _elsewhere(plan)
+    programs = wrappers.of_plan(plan)
+    chained = any(isinstance(word, Program) for word in plan.arguments)
+    elsewhere = wrappers.elsewhere(plan, programs)
     judged = len(plan.arguments) - plan.free
     words: dict[int, str] = {}
     below: dict[str, str] = {}
     given = [word for word in plan.arguments if isinstance(word, str)]
     directories = places.directories_in(given)
+    before = text = ""
     for index, word in enumerate(plan.arguments):
+        before, text = text, wrappers.text_of(word)
         try:
             if isinstance(word, Beneath | FixedPath):
                 if index >= elsewhere:
                     raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
-                words[index], place = _named(word, len(programs) > 1, around)
-                if place is not None:
-                    below[words[index]] = place
+                words[index], place = _named(word, chained, around)
+                found = {words[index]: place} if place is not None else {}
             elif isinstance(word, str) and index < judged and (directories or cwd != "/" or "/" in word):
                 if index >= elsewhere and places.has_path(word):
                     raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
-                below |= _places(word, cwd, directories, len(programs) > 1, around)
+                found = _places(word, cwd, directories, chained, around)
+            else:
+                continue
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             # Whatever depends on a path that the client chose is denied, with one text.
             raise _not_bound(error, _refusal(word, error)) from error
+        if found and any(behaviour.obeys(program, before, text) for program, _ in programs):
+            place = next(iter(found.values()))
+            raise NotBound(Denied, f"{text!a}: a file of commands, and others can change {place}")
+        below |= found
     below |= _of_variables(plan.env, cwd, around)
-    if not below or any(places.last(program) in behaviour.ANYTHING for program in programs):
+    if not below or any(places.last(program) in behaviour.ANYTHING for program, _ in programs):
         return words, ()
-    for program in programs:
+    for number, (program, its) in enumerate(programs, 1):
         # What a filter says of paths is about its own program, the last of a chain.
-        opens_paths = options.opens_paths and program == programs[-1]
-        if problem := behaviour.problem(program, given, opens_paths=opens_paths):
+        opens_paths = options.opens_paths and number == len(programs)
+        if problem := behaviour.problem(program, its, opens_paths=opens_paths):
             path, place = next(iter(below.items()))
             raise NotBound(Denied, f"{problem}, and others can change what is in {place}: {path!a}")
     if around.no_places:
@@ -250,20 +261,6 @@ def _paths(
         except (host.UntrustedPath, host.Unsure) as error:
             raise _not_bound(error, f"the word {path!a} is refused: {error}") from error
     return words, tuple(sorted(set(below.values())))
-
-
-def _elsewhere(plan: ExecPlan) -> int:
-    """The place among the arguments from which on words mean another tree; their number if none do."""
-    none = len(plan.arguments)
-    for index, word in enumerate(plan.arguments):
-        if isinstance(word, Program):
-            return index if places.last(plan.program.name) in behaviour.OTHER_TREE else none
-    given = [word for word in plan.arguments if isinstance(word, str)]
-    if not behaviour.changes_tree(plan.program.name, given):
-        return none
-    # The first word that is no option is the tree, or an option's value; the program stands behind it.
-    own = [index for index, word in enumerate(plan.arguments) if not str(word).startswith("-")]
-    return own[1] + 1 if len(own) > 1 else none
 
 
 def _named(word: Beneath | FixedPath, chained: bool, around: _Around) -> tuple[str, str | None]:

@@ -591,3 +591,60 @@ def test_the_tree_itself_is_a_path_of_ours(tools: Path) -> None:
     words = ["chroot", f"{tools}/plain", "/bin/cat", "x"]
     with bound(BoundExec, [f"x: ArgvFilter, chroot, root, {tools}/plain, /bin/cat, x"], *words) as found:
         assert found.argv[1:] == tuple(words[1:])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nice losetup -f BASE/x",
+        "timeout 5 realpath BASE/x",
+        "setsid -w sh BASE/x",
+        "env LANG=C mount --bind BASE/x /mnt",
+        "flock /run/lock/x python3 BASE/x",
+        "stdbuf -o0 no-such-program BASE/x",
+        "ip netns exec x realpath BASE/x",
+        "find BASE/x -exec losetup {} ;",
+        "env -S cat BASE/x",
+    ],
+)
+def test_a_wrapper_does_not_hide_the_program(tools: Path, words: str) -> None:
+    asked = words.replace("BASE", f"{tools}/base").split()
+    patterns = ", ".join(word.replace("{", r"\{").replace(";", r"\;") for word in asked)
+    refused(
+        Denied, "resolves links|nothing is known", [f"x: RegExpFilter, {asked[0]}, root, {patterns}"], *asked
+    )
+
+
+def test_a_wrapper_before_a_program_that_opens(tools: Path) -> None:
+    words = ["timeout", "5", "cat", f"{tools}/base/a"]
+    with bound(BoundExec, [f"x: ArgvFilter, timeout, root, 5, cat, {{path={tools}/base}}"], *words) as found:
+        assert found.nosymfollow == (f"{tools}/base",)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sed -n -f BASE/x /etc/hostname",
+        "sed --fi=BASE/x /etc/hostname",
+        "sed -nfBASE/x /etc/hostname",
+        "ip -batch BASE/x",
+        "ip -ba BASE/x",
+        "nice ip -b BASE/x",
+        "dnsmasq --conf-file=BASE/x",
+        "dnsmasq -C BASE/x",
+        "tar -c -T BASE/x",
+        "tar --files-f BASE/x -c",
+    ],
+)
+def test_commands_in_a_file_of_somebody_else(tools: Path, words: str) -> None:
+    asked = words.replace("BASE", f"{tools}/base").split()
+    refused(Denied, "a file of commands", [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"], *asked)
+
+
+@pytest.mark.parametrize(
+    "words", ["sed -f /etc/hostname BASE/x", "sed -n -e p BASE/x", "dnsmasq --dhcp-hostsfile=BASE/x"]
+)
+def test_commands_beside_a_file_of_somebody_else(tools: Path, words: str) -> None:
+    asked = words.replace("BASE", f"{tools}/base").split()
+    with bound(BoundExec, [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"], *asked) as found:
+        assert found.nosymfollow == (f"{tools}/base",)

@@ -1,0 +1,175 @@
+"""Find the programs that a command executes: its own, and that behind timeout(1), env(1), nice(1) and so on.
+
+Promises: the words of a wrapper are read as it reads them, or a word that is no program counts as one, of
+which nothing is known.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rootwrap_daemon.filters.values import ExecPlan, ProcessOf, Program, Word
+from rootwrap_daemon.policy import behaviour
+from rootwrap_daemon.policy.getopt import Options, options
+
+#: A shell, in the place of a text that a wrapper has one execute.
+_SHELL: Final = "sh"
+_ASSIGNMENT: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*=")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrapper:
+    """A program that executes another one.
+
+    `operands`: words before that. `valued`: options whose value is the next word. `texts`: options with a
+    text that a shell executes, or that is read as words.
+    """
+
+    operands: int
+    valued: Options
+    texts: Options = options("")  # noqa: RUF009
+
+
+_WRAPPERS: Final = {
+    "catchsegv": _Wrapper(0, options("")),
+    "cgexec": _Wrapper(0, options("-g")),
+    "choom": _Wrapper(0, options("-n --adjust")),
+    "chroot": _Wrapper(1, options("")),
+    "chrt": _Wrapper(1, options("-T -P -D --sched-runtime --sched-period --sched-deadline")),
+    "dbus-run-session": _Wrapper(0, options("--config-file --dbus-daemon")),
+    "env": _Wrapper(0, options("-u -C --unset --chdir"), options("-S --split-string")),
+    "fakeroot": _Wrapper(0, options("-l -s -i -b --lib --faked")),
+    "flock": _Wrapper(1, options("-w -E --timeout --wait --conflict-exit-code"), options("-c --command")),
+    "ionice": _Wrapper(0, options("-c -n --class --classdata")),
+    "linux32": _Wrapper(0, options("")),
+    "linux64": _Wrapper(0, options("")),
+    "nice": _Wrapper(0, options("-n --adjustment")),
+    "nohup": _Wrapper(0, options("")),
+    "nsenter": _Wrapper(0, options("-t -S -G --target --setuid --setgid")),
+    "numactl": _Wrapper(0, options("-i -p -m -N -C -P -w -l")),
+    "prlimit": _Wrapper(0, options("-o --output")),
+    "pkexec": _Wrapper(0, options("--user"), options("-u")),
+    "runuser": _Wrapper(0, options("-u -g -G -s --user --group"), options("-c --command --session-command")),
+    "setarch": _Wrapper(1, options("")),
+    "setpriv": _Wrapper(
+        0,
+        options(
+            "--ambient-caps --inh-caps --bounding-set --ruid --euid --rgid --egid --reuid --regid --groups"
+            " --securebits --pdeathsig --selinux-label --apparmor-profile"
+        ),
+    ),
+    "setsid": _Wrapper(0, options("")),
+    "stdbuf": _Wrapper(0, options("-i -o -e --input --output --error")),
+    "strace": _Wrapper(0, options("-e -o -s -a -E -u -O -S -P -b -I -X")),
+    "sudo": _Wrapper(0, options("-u -g -C -h -p -r -t -T -U -D -R --user --group")),
+    "systemd-run": _Wrapper(0, options("-p -u -M -H -E --unit --property --uid --gid --setenv --slice")),
+    "taskset": _Wrapper(1, options("")),
+    "time": _Wrapper(0, options("-f -o --format --output")),
+    "timeout": _Wrapper(1, options("-k -s --kill-after --signal")),
+    "unshare": _Wrapper(0, options("-R -w -S -G -l --root --wd --setuid --setgid")),
+    "watch": _Wrapper(0, options("-n -q --interval --equexit")),
+    "xargs": _Wrapper(0, options("-a -d -E -I -L -n -P -s --arg-file --delimiter --max-args --max-procs")),
+}
+#: Words of find(1) behind which a program stands.
+_OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
+#: Objects of ip(8) with a verb `exec`, and options with a value or with a file of commands.
+_OF_IP: Final = ("netns", "vrf")
+_IP_VALUED: Final = frozenset("-n -netns -f -family -l -loops -rc -rcvbuf".split())
+
+
+def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """The program and those that it executes, in their order, each with its words; `sh` for a text."""
+    rest = list(words)
+    while True:
+        yield program, rest
+        name = program.rpartition("/")[2]
+        if name == "find":
+            for index, word in enumerate(rest[:-1], 1):
+                if word in _OF_FIND:
+                    yield rest[index], rest[index + 1 :]
+            return
+        if name == "ip":
+            rest = _behind_exec(rest)
+        elif wrapper := _WRAPPERS.get(name):
+            if any(True for word in _own(rest) for _ in wrapper.texts.found(word)):
+                yield _SHELL, []
+            rest = _behind(wrapper, rest)
+            if name == "env":
+                while rest and _ASSIGNMENT.match(rest[0]):
+                    rest.pop(0)
+        else:
+            return
+        if not rest:
+            return
+        program, *rest = rest
+
+
+def _own(words: list[str]) -> Iterator[str]:
+    """The words that can be options: those before `--`."""
+    for word in words:
+        if word == "--":
+            return
+        yield word
+
+
+def _behind(wrapper: _Wrapper, words: list[str]) -> list[str]:
+    """The words from the program on."""
+    left = wrapper.operands
+    index = 0
+    options_end = False
+    while index < len(words):
+        word = words[index]
+        if word == "--" and not options_end:
+            options_end = True
+        elif word.startswith("-") and len(word) > 1 and not options_end:
+            # A value in the same word is no word of its own.
+            index += any(value is None for _, value in wrapper.valued.found(word))
+        elif left:
+            left -= 1
+        else:
+            return words[index:]
+        index += 1
+    return []
+
+
+def _behind_exec(words: list[str]) -> list[str]:
+    index = 0
+    while index < len(words) and words[index].startswith("-"):
+        index += 2 if words[index] in _IP_VALUED else 1
+    what = words[index : index + 3]
+    if len(what) == 3 and any(one.startswith(what[0]) for one in _OF_IP) and "exec".startswith(what[1]):
+        return words[index + 3 :]
+    return []
+
+
+def text_of(word: Word) -> str:
+    """A word of a plan as the client wrote it, or the name of a program."""
+    if isinstance(word, str):
+        return word
+    if isinstance(word, Program):
+        return word.name
+    return str(word.pid) if isinstance(word, ProcessOf) else word.path
+
+
+def of_plan(plan: ExecPlan) -> list[tuple[str, list[str]]]:
+    """The program of a plan and those that it executes, each with its words."""
+    return list(programs(plan.program.name, [text_of(word) for word in plan.arguments]))
+
+
+def elsewhere(plan: ExecPlan, found: list[tuple[str, list[str]]]) -> int:
+    """The place among the arguments from which on words mean another tree; their number if none do.
+
+    `found`: what `of_plan` found.
+    """
+    none = len(plan.arguments)
+    if plan.program.name.rpartition("/")[2] in behaviour.OTHER_TREE:
+        for index, word in enumerate(plan.arguments):
+            if isinstance(word, Program):
+                return index
+    for program, words in found:
+        if behaviour.changes_tree(program, words):
+            # The first word that is no option is the tree, or an option's value; then comes the program.
+            own = [index for index, word in enumerate(words) if not word.startswith("-")]
+            return none - len(words) + own[1] + 1 if len(own) > 1 else none
+    return none
