@@ -1,12 +1,10 @@
-"""Hold the daemon's options as values, and fit its limits to the descriptors that it has.
+"""Hold the daemon's options as values.
 
 Promises: no oslo library is imported, so that policy/ and the process that serves can use it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
-
-from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
 
 #: What the default limits on connections and commands need, and what no program has too little of.
 DEFAULT_NOFILE: Final = 8192
@@ -57,26 +55,3 @@ class Settings:
     kill_grace: float
     drain_timeout: float
     request_timeout: float
-
-
-#: Descriptors of one connection (with those that a client may have passed), of one running command (three
-#: pipes, a pidfd, and four more while it is spawned), and of the daemon itself.
-_PER_CONNECTION: Final = 1 + MAX_DESCRIPTORS
-_PER_COMMAND: Final = 8
-_OWN: Final = 64
-
-
-def fit(settings: Settings, nofile: int) -> Settings:
-    """The settings with connections and commands so bounded that `nofile` descriptors are enough."""
-    room = nofile - _OWN
-    wanted = settings.max_connections * _PER_CONNECTION + settings.max_commands * _PER_COMMAND
-    if wanted <= room:
-        return settings
-    share = max(room, 0) / wanted
-    return replace(
-        settings,
-        max_connections=max(1, int(settings.max_connections * share)),
-        max_connections_per_user=max(1, int(settings.max_connections_per_user * share)),
-        max_commands=max(1, int(settings.max_commands * share)),
-        max_commands_per_user=max(1, int(settings.max_commands_per_user * share)),
-    )

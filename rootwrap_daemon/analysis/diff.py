@@ -16,18 +16,16 @@ from rootwrap_daemon.analysis.load import Source, definition
 from rootwrap_daemon.escape import printable
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
-from rootwrap_daemon.filters.values import (
+from rootwrap_daemon.filters.plan import (
     Beneath,
     ExecPlan,
     FixedPath,
-    Match,
-    Options,
     ProcessOf,
     Program,
     ReadPlan,
-    Request,
     SignalPlan,
 )
+from rootwrap_daemon.filters.values import Match, Options, Request
 
 _FACTS: Final = (
     *("kind", "program", "arguments", "run_as", "pid", "signal", "path", "sets"),

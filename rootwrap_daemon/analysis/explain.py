@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.trace import Trace, traces
 from rootwrap_daemon.errors import BadRequest, TooLarge
-from rootwrap_daemon.filters.options import CAPABILITIES
-from rootwrap_daemon.filters.values import ExecPlan, Match, Options, ProcessOf, Request, SignalPlan
+from rootwrap_daemon.filters.plan import ExecPlan, ProcessOf, SignalPlan
+from rootwrap_daemon.filters.values import CAPABILITIES, Match, Options, Request
 from rootwrap_daemon.policy.bind import NotBound, bind
 from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundSignal
 from rootwrap_daemon.policy.policy import Allowed, Policy, judge

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rootwrap_daemon.analysis.load import Source, definition, where
 from rootwrap_daemon.filters.argv import ArgvFilter
-from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
 from rootwrap_daemon.filters.kinds import (
     CommandFilter,
@@ -18,6 +18,7 @@ from rootwrap_daemon.filters.kinds import (
     ReadFileFilter,
     RegExpFilter,
 )
+from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.policy import executables, host
 
 

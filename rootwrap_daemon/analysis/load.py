@@ -12,12 +12,14 @@ from typing import Final
 from rootwrap_daemon import config
 from rootwrap_daemon.config import Configuration
 from rootwrap_daemon.errors import ConfigurationError, Unreadable
-from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
-from rootwrap_daemon.filters.ini import FILTERS, Document, Entry, parse
-from rootwrap_daemon.policy import host, policy
+from rootwrap_daemon.filters.kinds import AnyFilter
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.read.ini import FILTERS, Document, Entry, parse
+from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.policy.read.policy import load, same_programs
 
 #: Reasons to give why nothing could be judged.
 _MOST: Final = 3
@@ -66,7 +68,7 @@ def from_config(path: str) -> Source:
     for directory in settings.filters_path:
         for file in _filter_files(directory):
             _check_readable(file)
-    loaded = policy.load(replace(settings, on_finding="skip"), 1, as_root=True)
+    loaded = load(replace(settings, on_finding="skip"), 1, as_root=True)
     errors = [finding for finding in loaded.findings if finding.severity is Severity.ERROR]
     if not loaded.ruleset.filters:
         raise _nothing(path, settings.filters_path, loaded.findings)
@@ -154,7 +156,7 @@ def _has_filters(path: str) -> bool:
 def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> Source:
     """The policy of the texts of files, by their names; programs are looked for in `last_exec_dir`, too."""
     settings = config.default_settings()
-    filters: list[Filter] = []
+    filters: list[AnyFilter] = []
     findings: list[Finding] = []
     for file, text in texts.items():
         read = filter_file.read(text, file)
@@ -171,7 +173,7 @@ def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> So
     owners = host.base_owners()
     loaded = Policy(
         settings,
-        policy.rules(filters, exec_dirs, owners),
+        tuple(filters),
         1,
         exec_dirs,
         owners,
@@ -179,6 +181,7 @@ def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> So
         frozenset(),
         frozenset(),
         tuple(findings),
+        same=same_programs(filters, exec_dirs, owners),
     )
     return Source(loaded, {file: parse(text, file) for file, text in texts.items()}, tuple(notes))
 

@@ -22,8 +22,9 @@ from rootwrap_daemon.lint.subject import (
     read_config,
     read_filters,
 )
-from rootwrap_daemon.policy import files, policy
 from rootwrap_daemon.policy import host as looks
+from rootwrap_daemon.policy.read import files
+from rootwrap_daemon.policy.read.policy import load as load_policy
 from rootwrap_daemon.settings import MAX_FILE, Settings
 
 #: Where programs are looked for without a configuration; as the daemon's default.
@@ -180,7 +181,7 @@ def _configured(config_file: str, settings: Settings | None) -> Host:
     default = replace(default, exec_dirs=settings.exec_dirs, settings=settings)
     try:
         # All that is wrong, not only that something is.
-        loaded = policy.load(replace(settings, on_finding="skip"), 0, as_root=True)
+        loaded = load_policy(replace(settings, on_finding="skip"), 0, as_root=True)
     except ConfigurationError as error:
         return replace(default, problem=(config_file, str(error)))
     return replace(default, exec_dirs=loaded.exec_dirs, owners=loaded.owners, findings=loaded.findings)

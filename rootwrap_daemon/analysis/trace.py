@@ -11,9 +11,9 @@ from functools import partial
 from itertools import takewhile
 
 from rootwrap_daemon.filters import ip
-from rootwrap_daemon.filters.argv import ArgvFilter
-from rootwrap_daemon.filters.base import Filter, basename
-from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
+from rootwrap_daemon.filters.argv import After, ArgvFilter
+from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter, chained
 from rootwrap_daemon.filters.kinds import (
     CommandFilter,
     EnvFilter,
@@ -23,7 +23,7 @@ from rootwrap_daemon.filters.kinds import (
     ReadFileFilter,
     RegExpFilter,
 )
-from rootwrap_daemon.filters.options import chained
+from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.values import Request
 
@@ -224,10 +224,9 @@ def _typed(one: ArgvFilter, argv: tuple[str, ...]) -> Iterator[Step]:
     """Up to the first word that has no place: what a later one would be is not known."""
     pattern, here = one.pattern, 0
     for place, word in enumerate(argv[1:], 1):
-        known, takes, other, name = pattern.after[here]
-        wanted = " or ".join([*known, *([f"{{{name}}}"] if name else [])])
-        here = known.get(word) or (other if takes(word) else 0)
-        yield Step(place, word, wanted, ok=bool(here))
+        following = pattern.after[here]
+        here = pattern.next(here, word)
+        yield Step(place, word, _wanted(following), ok=bool(here))
         if not here:
             yield from (
                 Step(after, later, "(not looked at)", ok=False)
@@ -235,9 +234,11 @@ def _typed(one: ArgvFilter, argv: tuple[str, ...]) -> Iterator[Step]:
             )
             return
     if here not in pattern.ends:
-        known, _, _, name = pattern.after[here]
-        wanted = " or ".join([*known, *([f"{{{name}}}"] if name else [])])
-        yield Step(len(argv), None, wanted, ok=False)
+        yield Step(len(argv), None, _wanted(pattern.after[here]), ok=False)
+
+
+def _wanted(after: After) -> str:
+    return " or ".join([*after.words, *([f"{{{after.typed.name}}}"] if after.typed else [])])
 
 
 def _chain(

@@ -14,7 +14,7 @@ from rootwrap_daemon.config_options import LOG_OPTS, OPTS
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.policy import load
+from rootwrap_daemon.policy.read.policy import load
 
 #: Set by the installation itself.
 _OWN: Final = frozenset(("socket_path", "socket_mode", "socket_group", "allowed_users", "allowed_groups"))

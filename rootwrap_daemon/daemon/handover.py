@@ -7,13 +7,19 @@ that reading them calls nothing.
 import fcntl
 import os
 import signal
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import msgpack
 
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.settings import Settings
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.plain_data import from_plain, to_plain
+from rootwrap_daemon.policy.policy import Policy
+
+T = TypeVar("T")
+#: Bytes of values that are handed over; 10,000 filters take three million.
+MOST: Final = 256 * 1024 * 1024
 
 #: Signals that the daemon heeds. A terminal sends SIGQUIT and SIGTSTP, too, for a user who may not: no
 #: command must lose its limits.
@@ -59,9 +65,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configured:
-    """The values of a configuration, and the log lines about reading it."""
+    """The policy of a configuration, and the log lines about reading it."""
 
-    settings: Settings
+    policy: Policy
     log: LogSettings
     lines: tuple[Line, ...] = ()
 
@@ -92,27 +98,26 @@ class Door:
 class Handover:
     """All that the serving program gets.
 
-    `config_file` and `socket` (the path that the command line gave, if any): for a reload. `nofile`: open
-    files that this process may have. `by_another`: a user without rights started it. `door`: None to load,
-    say what is wrong, and serve nobody. `notify`: the address of the service manager; `watchdog`: seconds
-    within which that wants a sign of life, None for never.
+    `config_file` and `socket` (the path that the command line gave, if any): for a reload. `notify`: the
+    address of the service manager; `watchdog`: seconds within which that wants a sign of life, None for
+    never.
     """
 
     configured: Configured
     config_file: str
     socket: str | None
     version: str
-    nofile: int
-    by_another: bool
-    door: Door | None
+    door: Door
     notify: bytes | None
     watchdog: float | None
 
 
 def give(value: Configured | Handover, descriptor: int) -> None:
-    """Write `value` into a memfd, and seal it. Raises OSError."""
-    # Sets are written in order; a path may have bytes that are no UTF-8.
-    data = msgpack.packb(asdict(value), default=sorted, unicode_errors="surrogateescape")
+    """Write `value` into a memfd, and seal it. Raises ConfigurationError, OSError."""
+    # A path may have bytes that are no UTF-8.
+    data = msgpack.packb(to_plain(value), unicode_errors="surrogateescape")
+    if len(data) > MOST:
+        raise ConfigurationError(f"filters: {len(data)} bytes as values, more than {MOST}: write fewer")
     with open(descriptor, "wb", closefd=False) as file:
         file.write(data)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
@@ -128,36 +133,12 @@ def new() -> int:
         return os.memfd_create("rootwrap-daemon", flags)
 
 
-def _take(descriptor: int) -> dict[str, Any]:
-    """Read what was given. Raises ValueError, OSError."""
+def take(kind: type[T], descriptor: int) -> T:
+    """Read a value of this class that was given. Raises ValueError, OSError."""
     if fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
         raise ValueError("the values are not sealed")
-    data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    value = msgpack.unpackb(data, use_list=False, unicode_errors="surrogateescape")
-    if not isinstance(value, dict):
-        raise ValueError("no values")
-    return value
-
-
-def configured(descriptor: int) -> Configured:
-    """Read a Configured. Raises ValueError, TypeError, OSError."""
-    return _configured(_take(descriptor))
-
-
-def handover(descriptor: int) -> Handover:
-    """Read a Handover. Raises ValueError, TypeError, OSError."""
-    value = _take(descriptor)
-    door = value.pop("door")
-    if door is not None:
-        peer = door.pop("peer")
-        door = Door(**door, peer=None if peer is None else Peer(**peer))
-    return Handover(**value | {"configured": _configured(value["configured"]), "door": door})
-
-
-def _configured(value: dict[str, Any]) -> Configured:
-    settings = value["settings"]
-    return Configured(
-        settings=Settings(**settings | {"signals": frozenset(settings["signals"])}),
-        log=LogSettings(**value["log"]),
-        lines=tuple(Line(**line) for line in value["lines"]),
-    )
+    size = os.fstat(descriptor).st_size
+    if size > MOST:
+        raise ValueError(f"{size} bytes of values, more than {MOST}")
+    data = msgpack.unpackb(os.pread(descriptor, size, 0), use_list=False, unicode_errors="surrogateescape")
+    return from_plain(kind, data)

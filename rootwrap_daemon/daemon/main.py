@@ -17,20 +17,21 @@ if __name__ == "__main__":
 import argparse
 import logging
 import signal
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import metadata
 from typing import Final, NoReturn
 
 from rootwrap_daemon.daemon import handover, self_check
-from rootwrap_daemon.daemon.handover import Configured, Door, Handover, Line
+from rootwrap_daemon.daemon.handover import Configured, Door, Handover
 from rootwrap_daemon.daemon.record.log import Collected, prefixed, write
-from rootwrap_daemon.daemon.start import client_started, sockets, surroundings, systemd
-from rootwrap_daemon.daemon.start.read import read
+from rootwrap_daemon.daemon.start import client_started, read, rehearsal, sockets, surroundings, systemd
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
-from rootwrap_daemon.policy import host, users
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import users
+from rootwrap_daemon.settings import Settings
 from rootwrap_daemon.usage import Parser
+
+LOG = logging.getLogger(bootstrap.MODULE)  # not `__main__`
 
 _SERVE: Final = "rootwrap_daemon.daemon.serve.main"
 
@@ -76,7 +77,7 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
     by_another = client_started.by_another(os.environ, maker)
     if not sys.flags.isolated:
         raise SelfCheckError(f"not in isolated mode: start with `python3 -I -m {bootstrap.MODULE}`")
-    self_check.check_interpreter()
+    surroundings.check_interpreter()
     try:
         config_file = os.path.abspath(arguments.config_file)
         socket_path = None if arguments.socket is None else os.path.abspath(arguments.socket)
@@ -84,26 +85,30 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         raise ConfigurationError("the current directory is gone: start in one that is there") from None
     owners = host.base_owners()
     self_check.check_code(owners)
-    configured = read(config_file, owners, socket_path, terse=by_another, prefixed=in_journal)
-    settings = configured.settings
-    if bootstrap.DROPPED:
-        text = f"dropped from the environment: {', '.join(bootstrap.DROPPED)}"
-        line = Line(bootstrap.MODULE, logging.INFO, time.time(), text)
-        configured = replace(configured, lines=(line, *configured.lines))
     with Collected() as collected:
-        nofile = surroundings.settle(settings.rlimit_nofile, by_another=by_another)
-        door = control or _door(said, configured, check=arguments.check)
-    configured = replace(configured, lines=(*configured.lines, *collected.lines))
-    if settings.capabilities is not None:
-        surroundings.keep_capabilities(settings.capabilities)
+        if bootstrap.DROPPED:
+            LOG.info("dropped from the environment: %s", ", ".join(bootstrap.DROPPED))
+        settings, log = read.read(config_file, owners, socket_path, terse=by_another, prefixed=in_journal)
+        if by_another and not settings.audit_file and settings.audit == "required":
+            raise ConfigurationError(
+                "audit_file: the records would go to the standard error of the user who started this daemon: "
+                "name a file, or `journal`"
+            )
+        surroundings.settle(settings.rlimit_nofile, by_another=by_another)
+        door = control or _door(said, settings, check=arguments.check)
+        if settings.capabilities is not None:
+            surroundings.keep_capabilities(settings.capabilities)
+        policy = read.policy(settings, 1)
+    configured = Configured(policy=policy, log=log, lines=tuple(collected.lines))
+    if arguments.check or door is None:
+        sys.stdout.write(f"{config_file}: {rehearsal.rehearse(configured)}\n")
+        sys.exit(0)
     return Handover(
         configured=configured,
         config_file=config_file,
         socket=socket_path,
         version=metadata.version("rootwrap-daemon"),
-        nofile=nofile,
-        by_another=by_another,
-        door=None if arguments.check else door,
+        door=door,
         notify=said.address,
         watchdog=said.watchdog,
     )
@@ -120,15 +125,15 @@ def _control(arguments: argparse.Namespace) -> Door | None:
     return None
 
 
-def _door(said: systemd.Said, configured: Configured, *, check: bool) -> Door | None:
+def _door(said: systemd.Said, settings: Settings, *, check: bool) -> Door | None:
     """Return where connections will come from; nothing is made for a check. Raises ConfigurationError."""
-    owners = users.owners(configured.settings)
+    owners = users.owners(settings)
     if said.listening is not None:
-        return sockets.handed(said.listening, configured.settings, owners)
+        return sockets.handed(said.listening, settings, owners)
     if check:
-        sockets.check(configured.settings, owners)
+        sockets.check(settings, owners)
         return None
-    return sockets.bound(configured.settings, owners)
+    return sockets.bound(settings, owners)
 
 
 def _go_on(given: Handover, argv: Sequence[str]) -> NoReturn:
@@ -137,7 +142,7 @@ def _go_on(given: Handover, argv: Sequence[str]) -> NoReturn:
     try:
         memfd = handover.new()
         handover.give(given, memfd)
-        kept = {0, 1, 2, memfd, *(given.door.descriptors if given.door else ())}
+        kept = {0, 1, 2, memfd, *(given.door.descriptors)}
         for number in map(int, os.listdir("/proc/self/fd")):
             # Whatever the starter left open, too.
             if number not in kept:

@@ -1,4 +1,4 @@
-"""Check that this process can be trusted to go on: its interpreter, and who can change its code."""
+"""Check that nobody but trusted owners can change the code of this process."""
 
 import glob
 import os
@@ -32,26 +32,3 @@ def check_code(owners: frozenset[int]) -> None:
                 f"others can change the code of this daemon: {path}: {error}: "
                 "install it where only root can write"
             ) from error
-
-
-def can_be_made(directory: str) -> None:
-    """Raise OSError if no file can be made in this directory: only a try can tell."""
-    probe = os.path.join(directory, f".rootwrap-daemon-{os.getpid()}")
-    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    os.unlink(probe)
-
-
-def capabilities() -> frozenset[int]:
-    """The numbers of the capabilities that this process has: capabilities(7)."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        for line in file:
-            if line.startswith("CapEff:"):
-                bits = int(line.split()[1], 16)
-                return frozenset(number for number in range(bits.bit_length()) if bits >> number & 1)
-    return frozenset()
-
-
-def check_interpreter() -> None:
-    """Refuse an interpreter that would not take bytes for what they are. Raises SelfCheckError."""
-    if sys.getfilesystemencoding() != "utf-8" or sys.getfilesystemencodeerrors() != "surrogateescape":
-        raise SelfCheckError("file names are not UTF-8 here: start with LC_ALL=C.UTF-8 or python3 -X utf8")

@@ -1,20 +1,100 @@
 """ArgvFilter: allow a program with words that a typed pattern describes, one pattern a word.
 
-Promises: what it warns of at load depends on the text alone. The language is in
-doc/source/reference/argv.rst.
+Promises: each word of a request is looked at once, and one place of the pattern at most can take it. The
+language is in doc/source/reference/argv.rst; what reads it is filters/read/argv_syntax.py.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
-from rootwrap_daemon.filters.argv_syntax import NO_WORDS, Parser, Pattern, Place
-from rootwrap_daemon.filters.argv_types import Choice, Typed
-from rootwrap_daemon.filters.base import Filter, Warn, basename, program_of, run_as_of, warn_of_argv0
-from rootwrap_daemon.filters.finding import Fault, Location
-from rootwrap_daemon.filters.ini import Entry
+from rootwrap_daemon.filters.argv_types import Typed
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.patterns import Clock
-from rootwrap_daemon.filters.values import ExecPlan, Options, Plan, ProcessOf, Program, Request
+from rootwrap_daemon.filters.plan import ExecPlan, Plan, Program, Word
+from rootwrap_daemon.filters.values import Request
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """What may follow a place: words that say which place they are for, and a type for all others.
+
+    `place`: that of a word of the type.
+    """
+
+    words: Mapping[str, int]
+    typed: Typed | None = None
+    place: int = 0
+
+
+def _nothing(word: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A compiled pattern: for the beginning (0) and each place, what may follow it.
+
+    `ends`: the places that may be the last. `makes`: what the plan has in the place of a word, for the places
+    where that is not the word itself. `secrets`: the places of words that no record shows.
+    """
+
+    after: tuple[After, ...]
+    ends: frozenset[int]
+    makes: dict[int, Callable[[str], Word]] = field(init=False, repr=False, compare=False)
+    secrets: frozenset[int] = field(init=False, repr=False, compare=False)
+    _steps: tuple[tuple[Mapping[str, int], Callable[[str], bool], int], ...] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a place that there is not."""
+        places = {0, *self.ends}
+        for one in self.after:
+            places |= {one.place, *one.words.values()}
+        if not all(0 <= place < len(self.after) for place in places):
+            raise ValueError("a pattern that leads nowhere")
+        types = {one.place: one.typed for one in self.after if one.typed is not None}
+        makes = {place: one.make for place, one in types.items() if one.make is not None}
+        object.__setattr__(self, "makes", makes)
+        secrets = frozenset(place for place, one in types.items() if one.name == "secret")
+        object.__setattr__(self, "secrets", secrets)
+        steps = (
+            (one.words, _nothing if one.typed is None else one.typed.takes, one.place) for one in self.after
+        )
+        object.__setattr__(self, "_steps", tuple(steps))
+
+    def match(self, words: tuple[str, ...]) -> tuple[Word, ...] | None:
+        """The words as the plan has them, None if they do not match."""
+        places = self._places(words)
+        if places is None:
+            return None
+        pairs = zip(places, words, strict=True)
+        return tuple(self.makes[place](word) if place in self.makes else word for place, word in pairs)
+
+    def secret(self, words: tuple[str, ...]) -> frozenset[int]:
+        """Return which of words that match are secret, by their index."""
+        places = self._places(words) if self.secrets else None
+        return frozenset(index for index, place in enumerate(places or ()) if place in self.secrets)
+
+    def next(self, here: int, word: str) -> int:
+        """The place of a word behind this place, 0 if it has none."""
+        known, takes, other = self._steps[here]
+        return known.get(word) or (other if takes(word) else 0)
+
+    def _places(self, words: tuple[str, ...]) -> list[int] | None:
+        here = 0
+        places = []
+        for word in words:
+            here = self.next(here, word)
+            if not here:
+                return None
+            places.append(here)
+        return places if here in self.ends else None
+
+
+#: The pattern of a definition without words.
+NO_WORDS: Final = Pattern((After({}),), frozenset((0,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +102,6 @@ class ArgvFilter(Filter):
     """This program, with words as the pattern says; without a pattern, with none."""
 
     pattern: Pattern
-    FORM: ClassVar[str] = "name: ArgvFilter, program, run_as, word, {type}, {=a|b}, [optional, ...], ..."
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ArgvFilter":
-        if len(entry.fields) < 3:
-            raise Fault("fields", "no program or no user", f"write `{cls.FORM}`", entry.location)
-        program, run_as = program_of(entry.fields[1]), run_as_of(entry.fields[2])
-        if set(program) & set("{}[]|\\"):
-            what = f"{program!r} is not a program"
-            raise Fault("field", what, f"write `{cls.FORM}`", entry.fields[1].location)
-        text, locations = _characters(entry)
-        warn_of_argv0(program, entry.fields[3:4], warn)
-        head = text.split(",", 3)
-        if len(head) == 3:
-            pattern = NO_WORDS
-        else:
-            parser = Parser(text, locations, len(text) - len(head[3]), warn)
-            pattern = parser.pattern()
-            _warn_of_words(basename(program), parser.places, warn)
-        return cls(entry.name, entry.location, program, run_as, options, pattern)
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
@@ -58,13 +118,6 @@ class ArgvFilter(Filter):
             here = {number for one in following for number in (*one.words.values(), one.place) if number}
         return found
 
-    def uses(self, option: str) -> bool:
-        if option in ("target_user", "started_by", "namespaces"):
-            # Any number shows what is made of it.
-            made = [make("1") for make in self.pattern.makes.values()]
-            return any(isinstance(word, ProcessOf) for word in made)
-        return option != "opens_paths" or len(self.pattern.after) > 1
-
     @property
     def has_secrets(self) -> bool:
         return bool(self.pattern.secrets or self.options.secret)
@@ -75,58 +128,3 @@ class ArgvFilter(Filter):
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = self.pattern.match(request.argv[1:])
         return None if words is None else ExecPlan(Program(self.program), words, self.run_as)
-
-
-def _characters(entry: Entry) -> tuple[str, list[Location]]:
-    """The definition's value, its lines joined, and where each character and the end stand."""
-    file = entry.location.file
-    locations = []
-    for line, column, text in entry.lines:
-        locations += [Location(file, line, column + offset) for offset in range(len(text) + 1)]
-    return "\n".join(text for _, _, text in entry.lines), locations
-
-
-# Programs that read a word where a value may stand for a keyword first, and what they want done.
-_READ_KEYWORDS: Final = frozenset(("ip", "tc", "bridge"))
-_VERBS: Final = frozenset(
-    "add append change del delete flush get list lst ls prepend replace set show".split()
-)
-_FREE: Final = frozenset(("any", "ifname", "name", "netns"))
-# Objects of ip whose verbs take a name, and no keyword instead of it.
-_WITHOUT_KEYWORDS: Final = frozenset(("netns", "vrf"))
-# Types of which ip takes some words behind `netns` for the id of a process: {netns} has no numbers.
-_NUMBERS_TOO: Final = frozenset(("any", "ifname", "int", "name"))
-
-
-def _warn_of_words(program: str, places: list[Place], warn: Warn) -> None:
-    for place, found in enumerate(places):
-        if not isinstance(found.matcher, Typed):
-            continue
-        if found.matcher.name == "any":
-            what = "this word may be anything but an option"
-            warn(Fault("any_word", what, "give it a type", found.location))
-        if (
-            program == "ip"
-            and found.matcher.name in _NUMBERS_TOO
-            and any("netns" in words for _, words in _literals_before(places, place))
-        ):
-            what = "ip reads a number here as the id of a process, and takes the namespace of that"
-            warn(Fault("keyword", what, "write {netns}, or {pid=PROGRAM}", found.location))
-        elif (
-            program in _READ_KEYWORDS
-            and found.matcher.name in _FREE
-            and any(
-                verb & _VERBS and kind - _WITHOUT_KEYWORDS
-                for before, verb in _literals_before(places, place)
-                for _, kind in _literals_before(places, before)
-            )
-        ):
-            remedy = "write the keyword that takes the value, as in `dev, {ifname}`"
-            what = f"{program} could read this word as one of its keywords"
-            warn(Fault("keyword", what, remedy, found.location))
-
-
-def _literals_before(places: list[Place], place: int) -> Iterator[tuple[int, frozenset[str]]]:
-    for before, found in enumerate(places):
-        if place in found.follow and isinstance(found.matcher, Choice):
-            yield before, found.matcher.words

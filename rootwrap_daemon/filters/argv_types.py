@@ -8,14 +8,13 @@ doc/source/reference/argv.rst.
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from rootwrap_daemon.filters import ip
-from rootwrap_daemon.filters.base import is_normal_path
-from rootwrap_daemon.filters.finding import Fault, one_of
+from rootwrap_daemon.filters.paths import is_normal_path
 from rootwrap_daemon.filters.patterns import MAX_SUBJECT
-from rootwrap_daemon.filters.values import Beneath, ProcessOf, Word
+from rootwrap_daemon.filters.plan import Beneath, ProcessOf, Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +26,6 @@ class Choice:
     def takes(self, word: str) -> bool:
         return word in self.words
 
-
-@dataclass(frozen=True, slots=True)
-class Typed:
-    """A word of a type.
-
-    `make`: what the plan has in the word's place, where only the host can say whether it may stand there.
-    """
-
-    name: str
-    takes: Callable[[str], bool]
-    make: Callable[[str], Word] | None = None
-
-
-Matcher = Choice | Typed
 
 # Eighteen digits fit in 64 bits. Other ways to write a number (+1, 01, 0x1, -0) programs read differently.
 _INT: Final = r"0|-?[1-9][0-9]{0,17}"
@@ -96,8 +81,6 @@ def _is_text(word: str) -> bool:
 
 
 _is_name = _spelled("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-# As a filter's own user. A number would be read as a uid.
-_is_user = _spelled(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _PLAIN: Final[dict[str, Callable[[str], bool]]] = {
     "any": lambda word: _is_text(word) and not word.startswith("-"),
     "cidr": _is_cidr,
@@ -114,44 +97,32 @@ _PLAIN: Final[dict[str, Callable[[str], bool]]] = {
     "uuid": _spelled("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
 }
 
+_Takes = Callable[[str], bool]
+_Make = Callable[[str], Word]
 
-def _int_between(parameter: str) -> Matcher:
+
+def _int_between(parameter: str) -> tuple[_Takes, None]:
     found = _RANGE.fullmatch(parameter)
     if not found or int(found[1]) > int(found[2]):
-        raise Fault("pattern", f"{parameter!r} is not a range", "write {int=LOW-HIGH}, as in {int=1-4094}")
+        raise ValueError(f"{parameter!r} is not a range")
     low, high = int(found[1]), int(found[2])
     is_int = _spelled(_INT)
-    return Typed("int", lambda word: is_int(word) and low <= int(word) <= high)
+    return (lambda word: is_int(word) and low <= int(word) <= high), None
 
 
-def _one_user(parameter: str) -> Matcher:
-    names = parameter.split("|")
-    if not all(map(_is_user, names)):
-        raise Fault(
-            "pattern", f"{parameter!r} does not name users", "write {user=nova} or {user=nova|cinder}"
-        )
-    return Choice(frozenset(names))
-
-
-def _path_beneath(parameter: str) -> Matcher:
-    base = parameter.rstrip("/")
+def _path_beneath(base: str) -> tuple[_Takes, _Make]:
     if not _is_plain_path(base):
-        raise Fault(
-            "pattern", f"{parameter!r} is not a plain absolute path below /", "name the one directory meant"
-        )
-    return Typed(
-        "path", lambda word: _is_text(word) and word.startswith("/"), lambda word: Beneath(base, word)
-    )
+        raise ValueError(f"{base!r} is not a plain absolute path below /")
+    return (lambda word: _is_text(word) and word.startswith("/")), lambda word: Beneath(base, word)
 
 
-def _process_of(parameter: str) -> Matcher:
-    if not _is_plain_path(parameter) and not _is_name(parameter):
-        raise Fault("pattern", f"{parameter!r} is not a program", "write its name or its absolute path")
+def _process_of(program: str) -> tuple[_Takes, _Make]:
+    if not _is_plain_path(program) and not _is_name(program):
+        raise ValueError(f"{program!r} is not a program")
     is_number = _spelled("[1-9][0-9]{0,9}")
-    return Typed(
-        "pid",
+    return (
         lambda word: is_number(word) and int(word) < 2**31,  # pid_t
-        lambda word: ProcessOf(parameter, int(word)),
+        lambda word: ProcessOf(program, int(word)),
     )
 
 
@@ -160,23 +131,39 @@ def _is_plain_path(path: str) -> bool:
     return is_normal_path(path) and path.isprintable() and not set(path) & set("*?[](){}|^$\\+")
 
 
-_WITH_PARAMETER: Final[dict[str, Callable[[str], Matcher]]] = {
+_WITH_PARAMETER: Final[dict[str, Callable[[str], tuple[_Takes, _Make | None]]]] = {
     "int": _int_between,
     "path": _path_beneath,
     "pid": _process_of,
-    "user": _one_user,
 }
+#: Names of types, by whether they can stand alone or have a parameter.
+ALONE: Final = frozenset(_PLAIN)
+WITH_PARAMETER: Final = frozenset(_WITH_PARAMETER)
 
 
-def typed(name: str, parameter: str | None) -> Matcher:
-    """The matcher for `{name}` or `{name=parameter}`. Raises Fault, without a location."""
-    if parameter is None and name in _PLAIN:
-        return Typed(name, _PLAIN[name])
-    if parameter is not None and name in _WITH_PARAMETER:
-        return _WITH_PARAMETER[name](parameter)
-    if name in _WITH_PARAMETER:
-        raise Fault("pattern", f"{name} needs a parameter", f"write {{{name}=...}}")
-    if name in _PLAIN:
-        raise Fault("pattern", f"{name} takes no parameter", f"write {{{name}}}")
-    remedy = f"{one_of(name, sorted({*_PLAIN, *_WITH_PARAMETER}))}, or {{=word}} for a word"
-    raise Fault("pattern", f"there is no type {name!r}", remedy)
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A word of a type.
+
+    `make`: what the plan has in the word's place, where only the host can say whether it may stand there.
+    """
+
+    name: str
+    parameter: str | None = None
+    takes: _Takes = field(init=False, repr=False, compare=False)
+    make: _Make | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a type that there is not, and a parameter that it cannot have."""
+        make = None
+        if self.parameter is None and self.name in _PLAIN:
+            takes = _PLAIN[self.name]
+        elif self.parameter is not None and self.name in _WITH_PARAMETER:
+            takes, make = _WITH_PARAMETER[self.name](self.parameter)
+        else:
+            raise ValueError(f"there is no such type: {self.name}")
+        object.__setattr__(self, "takes", takes)
+        object.__setattr__(self, "make", make)
+
+
+Matcher = Choice | Typed

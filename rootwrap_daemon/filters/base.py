@@ -1,20 +1,16 @@
-"""Define the base class of all kinds of filters, and read the fields that more than one kind has.
+"""Define the base class of all kinds of filters, and match words with more than one pattern.
 
-Promises: a field that is not understood exactly is a Fault with its location. No I/O.
+Promises: matching changes nothing and looks at no host.
 """
 
-import re
-import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
 
-from rootwrap_daemon.filters.finding import Fault, Location
-from rootwrap_daemon.filters.ini import Entry, Field
-from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
-from rootwrap_daemon.filters.values import Options, Plan, Request
-
-Warn = Callable[[Fault], None]
+from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.filters.paths import basename
+from rootwrap_daemon.filters.patterns import Clock, Pattern
+from rootwrap_daemon.filters.plan import Plan
+from rootwrap_daemon.filters.values import Options, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +22,6 @@ class Filter:
     program: str
     run_as: str
     options: Options
-
-    #: What the definition looks like, for messages.
-    FORM: ClassVar[str]
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "Filter":
-        """The filter that a definition describes. Raises Fault."""
-        raise NotImplementedError
 
     @property
     def commands(self) -> frozenset[str]:
@@ -54,95 +42,12 @@ class Filter:
         """The places of words that no record shows, of an argv that matches; argv[0] is 0."""
         return self.options.secret
 
-    def uses(self, option: str) -> bool:
-        """False for an option of this kind that does nothing for the words of this filter."""
-        return True
-
     def match(self, request: Request, clock: Clock) -> Plan | None:
         """Return what would run, None if these words are not allowed.
 
         `argv[0]` is one of `commands`. Raises OutOfTime.
         """
         raise NotImplementedError
-
-
-def basename(path: str) -> str:
-    """The last component of a path."""
-    return path.rpartition("/")[2]
-
-
-def expect(entry: Entry, form: str, least: int, most: int | None = None) -> tuple[Field, ...]:
-    """The fields after the kind's name, if there are as many as `form` has."""
-    rest = entry.fields[1:]
-    if len(rest) < least:
-        raise Fault("fields", f"{len(rest)} fields after the kind", f"write `{form}`", entry.location)
-    if most is not None and len(rest) > most:
-        extra = rest[most]
-        remedy = "take the comma out" if not extra.text else f"write `{form}`"
-        raise Fault("fields", "a field too many, which would be ignored", remedy, extra.location)
-    return rest
-
-
-def program_of(part: Field) -> str:
-    """A bare name or a plain absolute path. Raises Fault."""
-    name = part.text
-    if not name or not basename(name) or basename(name) in (".", "..") or name.startswith("-"):
-        raise Fault("field", f"{name!r} is not a program", "write its name or absolute path", part.location)
-    if "/" in name and not is_normal_path(name):
-        remedy = "write it without `.`, `..` and `//`"
-        raise Fault("field", f"{name!r} is not a plain absolute path", remedy, part.location)
-    return name
-
-
-def is_normal_path(path: str) -> bool:
-    """True for an absolute path without `.`, `..`, `//` and a slash at its end."""
-    return path.startswith("/") and not any(part in ("", ".", "..") for part in path[1:].split("/"))
-
-
-def warn_of_argv0(program: str, first: tuple[Field, ...], warn: Warn) -> None:
-    """Warn of a kind whose words begin behind argv[0], and whose first word is the program again."""
-    if first and first[0].text in (program, basename(program)):
-        what = f"the first word behind {basename(program)} is {first[0].text} again"
-        warn(Fault("literal", what, "take it out: argv[0] has no field in this kind", first[0].location))
-
-
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
-
-
-def run_as_of(part: Field) -> str:
-    """A user's name; whether there is such a user only the host can say. Raises Fault."""
-    if "#" in part.text or ";" in part.text:
-        raise Fault("comment", "a comment after a definition", "put it on a line of its own", part.location)
-    if not _USER.fullmatch(part.text):
-        remedy = "write a name: numbers are ambiguous"
-        raise Fault("field", f"{part.text!r} is not the name of a user", remedy, part.location)
-    return part.text
-
-
-#: As kill(1) takes them, without SIG.
-_SIGNALS: Final = {
-    name.removeprefix("SIG"): number.value for name, number in signal.Signals.__members__.items()
-}
-_SIGNAL_NUMBER = re.compile(r"[1-9][0-9]?", re.ASCII)
-
-
-def signal_number(text: str) -> int | None:
-    """The number of `9`, `KILL` or `SIGKILL`, None if there is no such signal."""
-    if _SIGNAL_NUMBER.fullmatch(text):
-        return int(text) if int(text) < signal.NSIG else None
-    return _SIGNALS.get(text.removeprefix("SIG"))
-
-
-def patterns_of(fields: tuple[Field, ...]) -> tuple[Pattern, ...]:
-    """Each field as a pattern. Raises Fault."""
-    found = []
-    for part in fields:
-        try:
-            found.append(Pattern(part.text))
-        except Fault as fault:
-            fault.at(part.location)
-            raise
-    return tuple(found)
 
 
 def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Clock, options: Options) -> bool:
@@ -166,27 +71,3 @@ def literals_of(patterns: tuple[Pattern, ...]) -> dict[int, tuple[str, ...]]:
         for place, pattern in enumerate(patterns)
         if place and pattern.literal is not None
     }
-
-
-def check_first(pattern: Pattern, program: str, part: Field) -> None:
-    """Raise Fault if the pattern of argv[0] does not match the program's own name or path."""
-    # oslo.rootwrap lets the pattern alone decide, and would run rm for a request of `ls`.
-    clock = Clock()
-    try:
-        matches = any(pattern.matches(name, clock) for name in (program, basename(program)))
-    except OutOfTime as error:
-        raise Fault(
-            "pattern", "a pattern that takes too long", "write it without (a+)+", part.location
-        ) from error
-    if not matches:
-        what = f"the first pattern does not match {program}"
-        raise Fault("first_pattern", what, "write the program's name there", part.location)
-
-
-def ip_of(entry: Entry, form: str) -> tuple[str, str]:
-    """Program and user of a kind that is for ip(8) alone. Raises Fault."""
-    program, run_as = expect(entry, form, 2, 2)
-    if basename(program_of(program)) != "ip":
-        what = f"{program.text!r} is not ip, whose words this kind knows"
-        raise Fault("program_of_kind", what, "use another kind", program.location)
-    return program.text, run_as_of(run_as)

@@ -4,49 +4,19 @@ Promises: the inner command's first word becomes the program of the filter that 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 from rootwrap_daemon.filters import ip
-from rootwrap_daemon.filters.base import (
-    Filter,
-    Warn,
-    all_match,
-    check_first,
-    expect,
-    ip_of,
-    literals_of,
-    patterns_of,
-    program_of,
-    run_as_of,
-)
-from rootwrap_daemon.filters.finding import Fault
-from rootwrap_daemon.filters.ini import Entry
+from rootwrap_daemon.filters.base import Filter, all_match, literals_of
 from rootwrap_daemon.filters.patterns import Clock, Pattern
-from rootwrap_daemon.filters.values import (
-    ExecPlan,
-    FixedPath,
-    Options,
-    Plan,
-    Program,
-    ReadPlan,
-    Request,
-    Word,
-)
+from rootwrap_daemon.filters.plan import ExecPlan, FixedPath, Plan, Program, ReadPlan, Word
+from rootwrap_daemon.filters.values import Options, Request
 
 
 @dataclass(frozen=True, slots=True)
 class ChainingFilter(Filter):
     """A program that runs the rest of its words as a command. By itself it allows nothing."""
-
-    FORM: ClassVar[str] = "name: ChainingFilter, program, run_as"
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ChainingFilter":
-        program, run_as, *_ = expect(entry, cls.FORM, 2)
-        remedy = "use a ChainingRegExpFilter"
-        warn(Fault("never", "a ChainingFilter never allows anything", remedy, entry.location))
-        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options)
 
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:
         """How many words stand before the inner command, None if they are not allowed. Raises OutOfTime."""
@@ -74,14 +44,6 @@ class ChainingRegExpFilter(ChainingFilter):
     """This program with words that match the patterns, then a command that another filter allows."""
 
     patterns: tuple[Pattern, ...]
-    FORM: ClassVar[str] = "name: ChainingRegExpFilter, program, run_as, pattern of argv[0], pattern, ..."
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ChainingRegExpFilter":
-        program, run_as, *_ = expect(entry, cls.FORM, 3)
-        patterns = patterns_of(entry.fields[3:])
-        check_first(patterns[0], program_of(program), entry.fields[3])
-        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns)
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
@@ -96,18 +58,45 @@ class ChainingRegExpFilter(ChainingFilter):
 class IpNetnsExecFilter(ChainingFilter):
     """`ip netns exec NAMESPACE`, then a command that another filter allows."""
 
-    FORM: ClassVar[str] = "name: IpNetnsExecFilter, ip, root"
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "IpNetnsExecFilter":
-        program, run_as = ip_of(entry, cls.FORM)
-        if run_as != "root":
-            what = "entering a namespace needs root"
-            raise Fault("program_of_kind", what, "write root", entry.fields[2].location)
-        return cls(entry.name, entry.location, program, run_as, options)
-
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:
         # No option may stand before: -all would make the inner command the namespace's place.
         if len(argv) < 5 or not ip.is_netns(argv[1]) or not ip.is_namespace(argv[3]):
             return None
         return 4 if argv[2] and ip.could_mean(argv[2], "exec") else None
+
+
+Number = TypeVar("Number", int, float)
+
+#: What must be the same for both filters of a chain: one process has one of each.
+_SAME: Final = ("group", "capabilities", "ambient", "cwd", "umask", "no_new_privs")
+
+
+def chained(outer: Options, leaf: Options) -> Options | None:
+    """Return what holds for a leaf's command inside a chain, None if the two contradict each other.
+
+    The variables are the leaf's, of each limit the smaller holds, and what one forbids is forbidden: a signal
+    that only one allows, to outlive the daemon where only one says `leave`. A limit, or signals, that only
+    one of the two sets hold for both.
+    """
+    if any(getattr(outer, name) != getattr(leaf, name) for name in _SAME):
+        return None
+    limits = dict(outer.limits)
+    signals = [one.signals for one in (outer, leaf) if one.signals is not None]
+    for name, number in leaf.limits:
+        limits[name] = min(number, limits.get(name, number))
+    return replace(
+        leaf,
+        timeout=_smaller(outer.timeout, leaf.timeout),
+        max_output=_smaller(outer.max_output, leaf.max_output),
+        stdin=outer.stdin and leaf.stdin,
+        limits=tuple(sorted(limits.items())),
+        sanitize=outer.sanitize or leaf.sanitize,
+        audit_argv=outer.audit_argv and leaf.audit_argv,
+        audit_runs=outer.audit_runs or leaf.audit_runs,
+        signals=frozenset.intersection(*signals) if signals else None,
+        on_stop_leave=outer.on_stop_leave and leaf.on_stop_leave,
+    )
+
+
+def _smaller(one: Number | None, other: Number | None) -> Number | None:
+    return min((number for number in (one, other) if number is not None), default=None)

@@ -4,11 +4,9 @@ Promises: every fault has a code; its sentence can be reworded and its code stay
 check` are looked up by it.
 """
 
-import difflib
 import enum
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 #: What is wrong, as a program tells it apart. The comments say where it is raised.
 Code = Literal[
@@ -62,26 +60,6 @@ class Location:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-class Fault(ValueError):
-    """Something in a text that cannot be used, or that may not be what its author meant.
-
-    `what` is wrong; `remedy`: what to write instead. `location` is None until somebody knows the place.
-    """
-
-    def __init__(self, code: Code, what: str, remedy: str, location: Location | None = None) -> None:
-        super().__init__(what)
-        self.code, self.what, self.remedy, self.location = code, what, remedy, location
-
-    def at(self, location: Location) -> Self:
-        """The same fault, at this place if it has none yet."""
-        self.location = self.location or location
-        return self
-
-    def __str__(self) -> str:
-        place = "" if self.location is None else f"{self.location}: "
-        return f"{place}{self.what}: {self.remedy}"
-
-
 class Severity(enum.Enum):
     """The effect of a finding on the filter that it is about."""
 
@@ -105,18 +83,3 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.location}: {self.severity.value}: {self.what}: {self.remedy}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The one of the known words that this one is a misspelling of, None if there is none."""
-    folded = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.7)
-    return folded[near[0]] if near else None
-
-
-def one_of(word: str, known: Iterable[str]) -> str:
-    """The remedy for a word that must be one of those known: the nearest one, and all of them."""
-    words = tuple(known)
-    near = nearest(word, words)
-    meant = f"did you mean {near}? " if near else ""
-    return f"{meant}use one of {', '.join(words)}"

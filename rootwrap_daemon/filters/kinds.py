@@ -1,60 +1,29 @@
-"""The ten kinds of oslo.rootwrap: what each makes of a definition, and which words it allows.
+"""The ten kinds of oslo.rootwrap, and ArgvFilter: which words each allows.
 
-Promises: a kind refuses at load what it could not judge exactly; matching changes nothing and looks at no
-host. Where a verdict differs from oslo.rootwrap's, the reason stands beside it.
+Promises: matching changes nothing and looks at no host. Where a verdict differs from
+oslo.rootwrap's, the reason stands beside it.
 """
 
 import re
 import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from rootwrap_daemon.filters import ip
-from rootwrap_daemon.filters.base import (
-    Filter,
-    Warn,
-    all_match,
-    basename,
-    check_first,
-    expect,
-    ip_of,
-    is_normal_path,
-    literals_of,
-    patterns_of,
-    program_of,
-    run_as_of,
-    signal_number,
-    warn_of_argv0,
-)
+from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.base import Filter, all_match, literals_of
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
-from rootwrap_daemon.filters.finding import Fault
-from rootwrap_daemon.filters.ini import Entry, Field
+from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, Pattern
-from rootwrap_daemon.filters.values import (
-    Beneath,
-    ExecPlan,
-    Options,
-    Plan,
-    Program,
-    ReadPlan,
-    Request,
-    SignalPlan,
-    Word,
-)
-from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable, may_hold
+from rootwrap_daemon.filters.plan import Beneath, ExecPlan, Plan, Program, ReadPlan, SignalPlan, Word
+from rootwrap_daemon.filters.values import Request
+from rootwrap_daemon.filters.variables import may_hold
 
 
 @dataclass(frozen=True, slots=True)
 class CommandFilter(Filter):
     """This program, with any arguments."""
-
-    FORM: ClassVar[str] = "name: CommandFilter, program, run_as"
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "CommandFilter":
-        program, run_as = expect(entry, cls.FORM, 2, 2)
-        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = request.argv[1:]
@@ -66,21 +35,10 @@ class RegExpFilter(Filter):
     """This program, each word matching its pattern as a whole; the first pattern is for argv[0]."""
 
     patterns: tuple[Pattern, ...]
-    FORM: ClassVar[str] = "name: RegExpFilter, program, run_as, pattern of argv[0], pattern, ..."
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
         return literals_of(self.patterns)
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "RegExpFilter":
-        program, run_as, *_ = expect(entry, cls.FORM, 3)
-        patterns = patterns_of(entry.fields[3:])
-        check_first(patterns[0], program_of(program), entry.fields[3])
-        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns)
-
-    def uses(self, option: str) -> bool:
-        return option != "secret" or max(self.options.secret, default=0) < len(self.patterns)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         if not all_match(self.patterns, request.argv, clock, self.options):
@@ -93,14 +51,6 @@ class PathFilter(Filter):
     """This program; each word a literal, `pass` for any value but an option, or beneath a directory."""
 
     arguments: tuple[str, ...]
-    FORM: ClassVar[str] = "name: PathFilter, program, run_as, `pass` | /directory | literal, ..."
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "PathFilter":
-        program, run_as, *arguments = expect(entry, cls.FORM, 3)
-        warn_of_argv0(program_of(program), tuple(arguments[:1]), warn)
-        words = tuple(_base(part) if part.text.startswith("/") else part.text for part in arguments)
-        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, words)
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
@@ -109,9 +59,6 @@ class PathFilter(Filter):
             for place, word in enumerate(self.arguments, 1)
             if word != "pass" and not word.startswith("/")
         }
-
-    def uses(self, option: str) -> bool:
-        return option != "secret" or max(self.options.secret, default=0) <= len(self.arguments)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         given = request.argv[1:]
@@ -131,20 +78,6 @@ class PathFilter(Filter):
         return ExecPlan(Program(self.program), words, self.run_as)
 
 
-def _base(part: Field) -> str:
-    base = part.text.rstrip("/")
-    if not base:
-        what = "the base directory / contains everything"
-        raise Fault("whole_tree", what, "name the directory meant", part.location)
-    if set(base) & set("*?[](){}|^$\\+"):
-        what = "a regular expression in a PathFilter, which compares paths"
-        raise Fault("path_pattern", what, "use a RegExpFilter", part.location)
-    if not is_normal_path(base):
-        what = f"{part.text} is not a plain absolute path"
-        raise Fault("field", what, "write it without `..`", part.location)
-    return base
-
-
 _SIGTERM: Final = signal.SIGTERM.value
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9+-]*", re.ASCII)
 # kill(1) and int() take much more for a number: ` 1`, `+1`, `01`, `1_0`, digits of other scripts.
@@ -159,18 +92,6 @@ class KillFilter(Filter):
     """
 
     signals: Mapping[str, int]
-    FORM: ClassVar[str] = "name: KillFilter, run_as, program, -SIGNAL, ..."
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "KillFilter":
-        run_as, program, *signals = expect(entry, cls.FORM, 2)
-        numbers = {}
-        for part in signals:
-            number = signal_number(part.text[1:]) if part.text.startswith("-") else None
-            if number is None:
-                raise Fault("signal", f"{part.text!r} is not a signal", "write -9 or -HUP", part.location)
-            numbers[part.text] = number
-        return cls(entry.name, entry.location, program_of(program), run_as_of(run_as), options, numbers)
 
     @property
     def commands(self) -> frozenset[str]:
@@ -199,16 +120,6 @@ class KillFilter(Filter):
 class ReadFileFilter(Filter):
     """`cat` of exactly this path. There is no cat(1) in it: the daemon reads the file itself."""
 
-    FORM: ClassVar[str] = "name: ReadFileFilter, /path"
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "ReadFileFilter":
-        (path,) = expect(entry, cls.FORM, 1, 1)
-        if not is_normal_path(path.text):
-            what = f"{path.text!r} is not a plain absolute path"
-            raise Fault("field", what, "write one", path.location)
-        return cls(entry.name, entry.location, path.text, "root", options)
-
     @property
     def commands(self) -> frozenset[str]:
         return frozenset(("cat",))
@@ -225,20 +136,11 @@ class ReadFileFilter(Filter):
 class IpFilter(Filter):
     """ip(8), except where it runs programs, reads files of the caller's choice or takes a path."""
 
-    FORM: ClassVar[str] = "name: IpFilter, ip, run_as"
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "IpFilter":
-        return cls(entry.name, entry.location, *ip_of(entry, cls.FORM), options)
-
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = request.argv[1:]
         if not ip.is_harmless(words):
             return None
         return ExecPlan(Program(self.program), words, self.run_as, free=len(words))
-
-
-_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
 
 
 def is_printable(value: str) -> bool:
@@ -258,44 +160,6 @@ class EnvFilter(Filter):
     variables: tuple[tuple[str, str], ...]
     inner: str
     patterns: tuple[Pattern, ...]
-    FORM: ClassVar[str] = "name: EnvFilter, env, run_as, NAME=, ..., program, pattern, ..."
-
-    @classmethod
-    def parse(cls, entry: Entry, options: Options, warn: Warn) -> "EnvFilter":
-        env, run_as, *rest = expect(entry, cls.FORM, 3)
-        program = program_of(env)
-        inner = None
-        if basename(program) != "env":
-            # The other form: the program comes first, and variables alone follow its user.
-            program, inner = "env", program
-        variables: dict[str, str] = {}
-        while rest and "=" in rest[0].text:
-            part = rest.pop(0)
-            found = _VARIABLE.fullmatch(part.text)
-            if not found or found[1] in variables or not is_printable(found[2]):
-                what = f"{part.text!r} is not a variable, or names one a second time"
-                raise Fault("field", what, "write NAME= or NAME=value", part.location)
-            if is_dangerous_variable(found[1]) and not found[2]:
-                what = f"any value of {found[1]} {danger_of(found[1])}"
-                warn(Fault("variable", what, "write the value", part.location))
-            variables[found[1]] = found[2]
-        if inner is not None and rest:
-            raise Fault("program_of_kind", f"{env.text!r} is not env", f"write `{cls.FORM}`", env.location)
-        if inner is None and rest:
-            inner = program_of(rest.pop(0))
-        if not variables or inner is None:
-            what = "no variable, or no program after them"
-            raise Fault("fields", what, f"write `{cls.FORM}`", entry.location)
-        return cls(
-            entry.name,
-            entry.location,
-            program,
-            run_as_of(run_as),
-            options,
-            tuple(variables.items()),
-            inner,
-            patterns_of(tuple(rest)),
-        )
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
@@ -305,9 +169,6 @@ class EnvFilter(Filter):
             given = {f"{name}={value}" for name, value in self.variables}
             words |= dict.fromkeys(range(1, count), given)
         return words
-
-    def uses(self, option: str) -> bool:
-        return option not in ("max_word", "opens_paths") or bool(self.patterns)
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         argv = request.argv
@@ -332,19 +193,17 @@ class EnvFilter(Filter):
         return ExecPlan(Program(self.inner), arguments, self.run_as, tuple(found.items()), free)
 
 
-#: Kind as written in a filter file -> what it makes of its definition.
-KINDS: Final[dict[str, type[Filter]]] = {
-    cls.__name__: cls
-    for cls in (
-        CommandFilter,
-        RegExpFilter,
-        PathFilter,
-        KillFilter,
-        ReadFileFilter,
-        IpFilter,
-        EnvFilter,
-        ChainingFilter,
-        IpNetnsExecFilter,
-        ChainingRegExpFilter,
-    )
-}
+#: All kinds of filters there are.
+AnyFilter = (
+    CommandFilter
+    | RegExpFilter
+    | PathFilter
+    | KillFilter
+    | ReadFileFilter
+    | IpFilter
+    | EnvFilter
+    | ChainingFilter
+    | IpNetnsExecFilter
+    | ChainingRegExpFilter
+    | ArgvFilter
+)

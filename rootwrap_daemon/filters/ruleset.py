@@ -8,21 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 
-from rootwrap_daemon.filters.base import Filter, basename
-from rootwrap_daemon.filters.chains import ChainingFilter
+from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.chains import ChainingFilter, chained
 from rootwrap_daemon.filters.kinds import EnvFilter
-from rootwrap_daemon.filters.options import chained
+from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
-from rootwrap_daemon.filters.values import (
-    ALL_SHOWN,
-    Denied,
-    ExecPlan,
-    Match,
-    Options,
-    Reason,
-    Request,
-    Shown,
-)
+from rootwrap_daemon.filters.plan import ExecPlan
+from rootwrap_daemon.filters.values import ALL_SHOWN, Denied, Match, Options, Reason, Request, Shown
 
 
 class _ByWord:

@@ -1,15 +1,17 @@
-"""Define the values that the filter engine takes and gives: Request, Match | Denied, Plan, Options.
+"""Define the values that the filter engine takes and gives: Request, Options, Match | Denied.
 
 Promises: all are immutable; a Request's words have one canonical type.
 """
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from rootwrap_daemon.filters.argv_types import Matcher
 from rootwrap_daemon.filters.finding import Location
-from rootwrap_daemon.filters.variables import may_hold
+from rootwrap_daemon.filters.plan import Plan
+from rootwrap_daemon.filters.variables import is_printable_ascii, may_hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,78 +26,25 @@ class Request:
     stdin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Beneath:
-    """A word of the plan that must name something beneath `base`; only the host can say."""
-
-    base: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A word of the plan that becomes the path of this program."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class FixedPath:
-    """A word of the plan that is the path of a file, none of whose components a client may change."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessOf:
-    """A word of the plan that is the number of a process, which must run `program`."""
-
-    program: str
-    pid: int
-
-
-Word = str | Beneath | Program | FixedPath | ProcessOf
-
-
-@dataclass(frozen=True, slots=True)
-class ExecPlan:
-    """Run `program` with `arguments` after its name, as `run_as`, with `env` on top of the daemon's own.
-
-    `free`: how many of the last arguments may be anything, or cannot be paths, as their filter says.
-    """
-
-    program: Program
-    arguments: tuple[Word, ...]
-    run_as: str
-    env: tuple[tuple[str, str], ...] = ()
-    free: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SignalPlan:
-    """Send `signal` to `pid` if its executable is `program`, with the rights of `run_as`."""
-
-    pid: int
-    signal: int
-    program: Program
-    run_as: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPlan:
-    """Give the content of the file at `path`, as `cat path` would."""
-
-    path: str
-
-
-Plan = ExecPlan | SignalPlan | ReadPlan
+#: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
+CAPABILITIES: Final = tuple(
+    f"CAP_{name}"
+    for name in """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
+    SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
+    AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
+    PERFMON BPF CHECKPOINT_RESTORE
+    """.split()
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a section named like a filter says of it; None where the daemon's own setting holds.
 
-    `env`: the variables that a request may bring, each with what its value must be. `max_word`: characters of
+    `env`: the variables that a request may bring, each with what its value must be, None for any of printable
+    ASCII. `max_word`: characters of
     a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds,
     infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input? `umask`: a mode.
     `capabilities`: all that a command of root keeps, or one with ambient capabilities can gain. `ambient`:
@@ -108,7 +57,7 @@ class Options:
     command outlive the daemon? `no_new_privs`: None for every user but root.
     """
 
-    env: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
+    env: Mapping[str, Matcher | None] = field(default_factory=dict)
     set_env: tuple[tuple[str, str], ...] = ()
     max_word: int = 4096
     timeout: float | None = None
@@ -134,7 +83,10 @@ class Options:
 
     def takes(self, name: str, value: str) -> bool:
         """True if a request may bring this variable with this value."""
-        return name in self.env and may_hold(name, value) and self.env[name](value)
+        if name not in self.env or not may_hold(name, value):
+            return False
+        matcher = self.env[name]
+        return is_printable_ascii(value) if matcher is None else matcher.takes(value)
 
 
 @dataclass(frozen=True, slots=True)

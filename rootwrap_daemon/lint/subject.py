@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from rootwrap_daemon.filters import filter_file, ini
-from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding
-from rootwrap_daemon.filters.ini import Document, Entry, Field
+from rootwrap_daemon.filters.paths import basename
+from rootwrap_daemon.filters.read import filter_file, ini
+from rootwrap_daemon.filters.read.ini import Document, Entry, Field
 from rootwrap_daemon.settings import Settings
 
 #: Kinds whose fields after the name are user and program, not program and user.

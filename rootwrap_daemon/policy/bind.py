@@ -12,19 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone, TooLarge
-from rootwrap_daemon.filters.options import CAPABILITIES
-from rootwrap_daemon.filters.values import (
+from rootwrap_daemon.filters.plan import (
     Beneath,
     ExecPlan,
     FixedPath,
-    Match,
-    Options,
     ProcessOf,
     Program,
     ReadPlan,
     SignalPlan,
     Word,
 )
+from rootwrap_daemon.filters.values import CAPABILITIES, Match, Options
 from rootwrap_daemon.filters.variables import is_dangerous_variable
 from rootwrap_daemon.policy import behaviour, executables, host, places, processes, wrappers
 from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal

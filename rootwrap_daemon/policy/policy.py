@@ -1,17 +1,13 @@
 """The immutable Policy that a session takes once per request, and the one way to judge a request by it.
 
-Promises: check, explain and run all judge here; a policy that cannot be loaded whole is no policy.
+Promises: check, explain and run all judge here.
 """
 
-import logging
-import os
-import stat
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rootwrap_daemon.errors import (
-    ConfigurationError,
     Denied,
     EnvironmentDenied,
     Error,
@@ -20,9 +16,8 @@ from rootwrap_daemon.errors import (
     ProcessGone,
     TooLarge,
 )
-from rootwrap_daemon.filters.base import Filter
-from rootwrap_daemon.filters.finding import Finding, Location, Severity
-from rootwrap_daemon.filters.options import CAPABILITIES
+from rootwrap_daemon.filters.finding import Finding
+from rootwrap_daemon.filters.kinds import AnyFilter
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import (
     ALL_SHOWN,
@@ -33,12 +28,10 @@ from rootwrap_daemon.filters.values import (
     Shown,
     shown_to_all,
 )
-from rootwrap_daemon.policy import executables, files, host, users
+from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import NotBound, bind
 from rootwrap_daemon.policy.bound import Bound
 from rootwrap_daemon.settings import Settings
-
-LOG = logging.getLogger(__name__)
 
 
 class Credentials(Protocol):
@@ -59,11 +52,12 @@ class Policy:
     `exec_dirs`: those of the settings that exist and are trusted. `owners`: uids that may own programs and
     filters. `no_places`: why no command may have a path in which others can change something. `loaded`: when,
     in seconds since the epoch. `status_gid`: whose members may see the status. `late`: who else may ask, by
-    names that are looked up when somebody comes (users.py).
+    names that are looked up when somebody comes (late.py). `same`: the other paths of programs that filters
+    name by a path.
     """
 
     settings: Settings
-    ruleset: RuleSet
+    filters: tuple[AnyFilter, ...]
     generation: int
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]
@@ -75,6 +69,18 @@ class Policy:
     loaded: float = 0.0
     status_gid: int | None = None
     late: frozenset[tuple[str, str]] = frozenset()
+    same: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ruleset: RuleSet = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ruleset", RuleSet(self.filters, self.same))
+
+    @property
+    def nobody(self) -> str:
+        """A note for whoever starts it if root alone is allowed, the default: the agent would be refused."""
+        if self.late or self.allowed_gids or self.allowed_uids != {0}:
+            return ""
+        return "; nobody but root may ask: allowed_users or allowed_groups must name the agent's user"
 
     def admits(self, peer: Credentials) -> bool:
         """May a peer with these credentials send requests at all?"""
@@ -151,94 +157,3 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
         return Refused(Denied, _MESSAGES[Denied], Reason.WORDS.value)
     match, reason = unbound
     return Refused(reason.error, _MESSAGES[reason.error], str(reason), match.name, shown_to_all(matched))
-
-
-def load(
-    settings: Settings,
-    generation: int,
-    *,
-    as_root: bool | None = None,
-    capabilities: frozenset[int] | None = None,
-) -> Policy:
-    """Read the filters and resolve every name. Raises ConfigurationError with all that is wrong.
-
-    `as_root`: as root would, whoever loads it and will run nothing; by default as this user. `capabilities`:
-    numbers of those that this process has, None if it will run nothing: filters that need others are warned
-    of.
-    """
-    owners = users.owners(settings)
-    allowed = users.allowed(settings, owners)
-    executables.forget()
-    status_gid = (
-        None
-        if settings.status_group is None
-        else users.number("status_group", settings.status_group, host.group_number)
-    )
-    kept = None if settings.capabilities is None else frozenset(settings.capabilities)
-    if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
-        raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")
-    has = (
-        None
-        if capabilities is None
-        else frozenset(name for number, name in enumerate(CAPABILITIES) if number in capabilities)
-    )
-    loaded = files.load(settings.filters_path, owners, kept, as_root=as_root, has=has)
-    exec_dirs = _exec_dirs(settings, owners, loaded.findings)
-    _report(settings, loaded.findings)
-    return Policy(
-        settings,
-        rules(loaded.filters, exec_dirs, owners),
-        generation,
-        exec_dirs,
-        owners,
-        loaded.identities,
-        allowed.uids,
-        allowed.gids,
-        tuple(loaded.findings),
-        loaded=time.time(),
-        no_places=loaded.no_places,
-        status_gid=status_gid,
-        late=allowed.late,
-    )
-
-
-def rules(filters: list[Filter], exec_dirs: tuple[str, ...], owners: frozenset[int]) -> RuleSet:
-    """The rules of these filters on this host: a program that one names by a path is the same by another."""
-    paths = {one.program for one in filters if one.program.startswith("/")}
-    return RuleSet(filters, {path: executables.other_paths(path, exec_dirs, owners) for path in paths})
-
-
-def _exec_dirs(settings: Settings, owners: frozenset[int], findings: list[Finding]) -> tuple[str, ...]:
-    """Those that are there and trusted: they are the PATH of every command too."""
-    found = []
-    for directory in settings.exec_dirs:
-        try:
-            status = host.resolve_owned(directory, owners).status
-            if status is not None and stat.S_ISDIR(status.st_mode):
-                found.append(directory.rstrip("/") or "/")
-        except OSError as error:
-            LOG.info("exec_dirs: %s is left out: %s", directory, os.strerror(error.errno or 0))
-        except host.UntrustedPath as error:
-            findings.append(
-                Finding(
-                    Location(directory, 1, 1),
-                    Severity.ERROR,
-                    "file",
-                    f"in exec_dirs, and {error}",
-                    "give it to root alone, or take it out",
-                )
-            )
-    return tuple(found)
-
-
-def _report(settings: Settings, findings: list[Finding]) -> None:
-    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
-    if errors and settings.on_finding != "skip":
-        raise ConfigurationError("\n".join(map(str, errors)))
-    for finding in findings:
-        if finding.severity is Severity.ERROR:
-            LOG.error("left out: %s", finding)
-        else:
-            LOG.warning("%s", finding)
-    if errors:
-        LOG.error("findings: %d; what they are about is left out, as on_finding = skip says", len(errors))

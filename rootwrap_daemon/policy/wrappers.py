@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.filters.values import ExecPlan, ProcessOf, Program, Word
+from rootwrap_daemon.filters.plan import ExecPlan, ProcessOf, Program, Word
 from rootwrap_daemon.policy import behaviour
 from rootwrap_daemon.policy.getopt import Options, options
 

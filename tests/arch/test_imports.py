@@ -42,6 +42,12 @@ def test_contracts_are_kept() -> None:
         ),
         ("daemon/serve/session", "import oslo_utils.timeutils", "What serves loads no oslo library"),
         ("policy/policy", "import oslo_config.cfg", "What serves loads no oslo library"),
+        ("filters/ruleset", "import rootwrap_daemon.filters.read.ini", "What serves parses no text"),
+        (
+            "daemon/serve/reload",
+            "from rootwrap_daemon.policy.read import files",
+            "What serves parses no text",
+        ),
         ("daemon/serve/session", "import asyncio", "The daemon loads no event loop"),
         ("policy/policy", "import eventlet", "The daemon loads no event loop"),
         ("daemon/serve/session", "import rootwrap_daemon.client", "The daemon loads no event loop"),

@@ -26,7 +26,7 @@ SPAWNS: Final = {
     ("daemon/start/bootstrap.py", "console", "os.execv"),  # `python3 -I` of its own
 }
 #: Which functions turn the text of a filter file into filters.
-READS_FILTERS: Final = {("policy/files.py", "_load_file", "filter_file.read")}
+READS_FILTERS: Final = {("policy/read/files.py", "_load_file", "filter_file.read")}
 #: Handlers of any exception that neither record nor raise.
 SILENT: Final = {
     ("protocol/codec.py", "decode"),  # the plain way says what is wrong

@@ -19,8 +19,9 @@ from typing import Final
 
 from oslo_rootwrap import wrapper
 
-from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.values import Match, Request
 
 NUMBERS: Final = (10, 100, 1_000, 10_000)

@@ -19,24 +19,24 @@ from unittest.mock import patch
 from oslo_rootwrap import filters as oslo
 from oslo_rootwrap import wrapper
 
-from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.finding import Finding, Severity
 from rootwrap_daemon.filters.kinds import EnvFilter
 from rootwrap_daemon.filters.patterns import Clock
-from rootwrap_daemon.filters.values import (
+from rootwrap_daemon.filters.plan import (
     Beneath,
     ExecPlan,
     FixedPath,
-    Match,
     Plan,
     ProcessOf,
     Program,
-    Request,
     SignalPlan,
     Word,
 )
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.values import Match, Request
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
 #: What the corpus has no example of, beside this file.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.finding import Finding, Severity
+from rootwrap_daemon.filters.read import filter_file
 from tests.differential.engines import CORPUS, WHY_SKIPPED, filter_files, text_of
 
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason=WHY_SKIPPED)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.analysis.subjects import Wanted, gather
-from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.lint.check import judge, known_rules
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from examples.netns_agent.observed import Link, Observed, parse_links, parse_namespaces
 from examples.netns_agent.reconcile import plan
 from examples.netns_agent.wanted import End, Helper, Wanted, WantedError, load, parse
-from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.values import Match, Request
 
 ROOT = Path(__file__).resolve().parents[2]

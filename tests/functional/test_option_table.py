@@ -10,7 +10,7 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import CommandTimeout, Denied, EnvironmentDenied, OutputLimit
-from rootwrap_daemon.filters.options import OPTIONS
+from rootwrap_daemon.filters.read.options import OPTIONS
 from tests.real_daemon import Daemon, daemons
 from tests.unit.filters.test_option_table import VALUES
 

@@ -138,7 +138,7 @@ def test_a_reload_that_takes_too_long_changes_nothing(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "slow"))
     before = os.listdir("/proc/self/fd")
     with pytest.raises(ConfigurationError, match=r"not within 0\.2 s"):
-        reload.read("/x", None)
+        reload.read("/x", None, 2)
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -160,7 +160,7 @@ def test_a_reload_is_taken_whole_or_not_at_all(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     before = os.listdir("/proc/self/fd")
     with pytest.raises(ConfigurationError) as raised:
-        reload.read("/x", None)
+        reload.read("/x", None, 2)
     assert what in str(raised.value)
     assert len(str(raised.value)) < 100_000
     assert os.listdir("/proc/self/fd") == before
@@ -168,13 +168,14 @@ def test_a_reload_is_taken_whole_or_not_at_all(
 
 def test_a_reload_reads_what_a_start_reads(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False, max_output="77", syslog_log_level="ERROR")
-    found = reload.read(str(daemon.config), "/run/other")
-    assert found.settings.max_output == 77
-    assert found.settings.socket_path == "/run/other"
+    found = reload.read(str(daemon.config), "/run/other", 7)
+    assert found.policy.generation == 7
+    assert found.policy.settings.max_output == 77
+    assert found.policy.settings.socket_path == "/run/other"
     assert found.log.level == 40
     daemon.configure(max_output="many")
     with pytest.raises(ConfigurationError, match="max_output"):
-        reload.read(str(daemon.config), None)
+        reload.read(str(daemon.config), None, 7)
 
 
 def test_it_leaves_no_process(daemon: Daemon) -> None:

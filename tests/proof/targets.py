@@ -14,10 +14,11 @@ from rootwrap_daemon.analysis.sudoers import write as sudoers_write
 from rootwrap_daemon.daemon.record import audit, lines, secrets
 from rootwrap_daemon.daemon.run.command import canonical
 from rootwrap_daemon.errors import BadRequest, InternalError, LocalProtocolError, RemoteProtocolError
-from rootwrap_daemon.filters import filter_file, options
 from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.plan import ExecPlan
+from rootwrap_daemon.filters.read import filter_file, options
 from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.filters.values import ExecPlan, Match, Options, Request
+from rootwrap_daemon.filters.values import Match, Options, Request
 from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode
 from rootwrap_daemon.protocol.exchange import ClientExchange, DaemonExchange, State
 from rootwrap_daemon.protocol.messages import (
@@ -293,7 +294,13 @@ timeout = none
 """
 
 
-@target("filters.filter_file", "filters.ini", "filters.options", "filters.argv_syntax", seeds=[_FILE])
+@target(
+    "filters.read.filter_file",
+    "filters.read.ini",
+    "filters.read.options",
+    "filters.read.argv_syntax",
+    seeds=[_FILE],
+)
 def filter_text(data: bytes) -> None:
     """Any text gives filters and findings with a place in it; no filter that an error is about is used."""
     text = data.decode("utf-8", "replace")
@@ -367,7 +374,7 @@ _OPTION_LINES: Final = (
 _DEFAULTS: Final = {one.name: getattr(Options(), one.name) for one in fields(Options)}
 
 
-@target("filters.options", "filters.filter_file")
+@target("filters.read.options", "filters.read.filter_file")
 def filter_options(data: bytes) -> None:
     """A filter whose options are not understood exactly is left out; else each of them is one of its kind."""
     source = Source(data)
@@ -395,7 +402,7 @@ def filter_options(data: bytes) -> None:
     assert bool(changed) <= bool(meant)
 
 
-@target("filters.argv", "filters.argv_syntax", "filters.argv_types")
+@target("filters.argv", "filters.read.argv_syntax", "filters.argv_types")
 def argv_syntax(data: bytes) -> None:
     """A pattern takes the words that a search through all its ways finds a way for, and no others."""
     source = Source(data)
@@ -419,7 +426,7 @@ def argv_syntax(data: bytes) -> None:
         "filters.kinds",
         "filters.chains",
         "filters.argv",
-        "filters.argv_syntax",
+        "filters.read.argv_syntax",
         "filters.base",
     ),
     "filters.argv_types",
@@ -449,7 +456,7 @@ def decide(data: bytes) -> None:
         assert got == expected, (got, expected, argv, env, stdin, making.text_of(definitions))
 
 
-@target("filters.ruleset", "filters.variables", "filters.options")
+@target("filters.ruleset", "filters.variables", "filters.read.options")
 def environment(data: bytes) -> None:
     """A variable comes from the filter, or from the request where the filter names it."""
     source = Source(data)

@@ -9,7 +9,8 @@ import pytest
 
 from rootwrap_daemon.analysis.sudoers import write
 from rootwrap_daemon.daemon.record import audit, secrets
-from rootwrap_daemon.filters import argv_syntax, filter_file, options, ruleset
+from rootwrap_daemon.filters import argv, ruleset
+from rootwrap_daemon.filters.read import filter_file, options
 from rootwrap_daemon.protocol import codec, exchange, messages
 from tests.proof.fuzz import mutated
 from tests.proof.targets import SEEDS, TARGETS
@@ -39,7 +40,7 @@ def test_what_was_found_once(path: Path) -> None:
     TARGETS[path.parent.name][0](path.read_bytes())
 
 
-_read, _read_option, _match = filter_file.read, options.read, argv_syntax.Pattern.match
+_read, _read_option, _match = filter_file.read, options.read, argv.Pattern.match
 
 
 def _all_that_was_parsed(text: str, file: str) -> filter_file.FilterFile:
@@ -65,7 +66,7 @@ BREACHES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "filter_text": lambda patch: patch.setattr(filter_file, "read", _all_that_was_parsed),
     "filter_options": lambda patch: patch.setattr(options, "read", _whatever_it_says),
     "argv_syntax": lambda patch: patch.setattr(
-        argv_syntax.Pattern, "match", lambda self, words: _match(self, words) or _match(self, words[:-1])
+        argv.Pattern, "match", lambda self, words: _match(self, words) or _match(self, words[:-1])
     ),
     "decide": lambda patch: patch.setattr(ruleset, "_refusal", lambda options, request: None),
     "environment": lambda patch: patch.setattr(ruleset, "_refusal", lambda options, request: None),

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from rootwrap_daemon.errors import BadRequest
-from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw

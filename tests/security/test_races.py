@@ -17,7 +17,8 @@ import pytest
 from rootwrap_daemon.daemon.run import process
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.finding import Location
-from rootwrap_daemon.filters.values import Match, Program, SignalPlan
+from rootwrap_daemon.filters.plan import Program, SignalPlan
+from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind, host
 from rootwrap_daemon.policy.bound import BoundSignal
 from tests.real_daemon import Daemon, NewDaemon, wait_for

@@ -12,8 +12,9 @@ from oslo_config import cfg, generator
 from rootwrap_daemon import config
 from rootwrap_daemon.analysis import load, subjects
 from rootwrap_daemon.config_options import OPTS
+from rootwrap_daemon.daemon.start.read import fit
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.settings import Settings, fit
+from rootwrap_daemon.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT.parent / "shared/corpus"

@@ -13,8 +13,8 @@ import pytest
 
 from rootwrap_daemon import config_options
 from rootwrap_daemon.cli import ctl
-from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.read import filter_file
 
 ROOT = Path(__file__).parents[2]
 MAN = ROOT / "doc/source/man/rootwrapctl.rst"

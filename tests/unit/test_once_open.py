@@ -12,10 +12,11 @@ from rootwrap_daemon.daemon.record import audit
 from rootwrap_daemon.daemon.record.lines import MAX_RECORD, line
 from rootwrap_daemon.daemon.record.secrets import mask_words
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters import filter_file, ip, options, ruleset
-from rootwrap_daemon.filters.finding import Fault
-from rootwrap_daemon.filters.patterns import Pattern
-from rootwrap_daemon.filters.values import Match
+from rootwrap_daemon.filters import ip, ruleset
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.patterns import compile_pattern
+from rootwrap_daemon.filters.values import CAPABILITIES, Match
 from rootwrap_daemon.policy import bind
 from rootwrap_daemon.policy.bind import NotBound
 from tests.unit.filters.lines import match, rules
@@ -78,7 +79,7 @@ def test_default_section_is_one_finding() -> None:
 )
 def test_pattern_that_engines_read_differently_is_refused(text: str) -> None:
     with pytest.raises(Fault):
-        Pattern(text)
+        compile_pattern(text)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_secret_in_an_odd_place_is_masked(argv: tuple[str, ...]) -> None:
 def test_capabilities_have_the_numbers_of_the_kernel() -> None:
     from oslo_privsep import capabilities
 
-    assert {name: number for number, name in enumerate(options.CAPABILITIES)} == capabilities.CAPS_BYNAME
+    assert {name: number for number, name in enumerate(CAPABILITIES)} == capabilities.CAPS_BYNAME
 
 
 def test_sum_of_a_huge_argv_leaves_out_what_may_be_secret() -> None:

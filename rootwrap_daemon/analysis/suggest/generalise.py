@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from rootwrap_daemon.filters.argv_types import Typed, typed
-from rootwrap_daemon.filters.base import basename, is_normal_path
+from rootwrap_daemon.filters.argv_types import Typed
+from rootwrap_daemon.filters.paths import basename, is_normal_path
+from rootwrap_daemon.filters.read.types import typed
 
 #: Different words in one place up to which they are written out; more are taken for names.
 MOST_WORDS: Final = 6

@@ -14,8 +14,7 @@ from rootwrap_daemon.analysis.load import Source, definition
 from rootwrap_daemon.analysis.suggest import generalise
 from rootwrap_daemon.analysis.suggest.generalise import Shape, Words
 from rootwrap_daemon.errors import Denied
-from rootwrap_daemon.filters import filter_file
-from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter
 from rootwrap_daemon.filters.kinds import (
     CommandFilter,
@@ -25,7 +24,9 @@ from rootwrap_daemon.filters.kinds import (
     ReadFileFilter,
     RegExpFilter,
 )
+from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 

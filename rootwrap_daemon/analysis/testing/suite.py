@@ -23,8 +23,9 @@ from rootwrap_daemon.errors import (
     TooLarge,
     Unreadable,
 )
-from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.filters.paths import basename
 
 #: What a test may expect, besides the codes of errors: it may run; it may not, for whatever reason; a filter
 #: allows the words, whatever this host has to say about them.

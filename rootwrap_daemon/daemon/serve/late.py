@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Final
 
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.policy import users
+from rootwrap_daemon.policy import late
 from rootwrap_daemon.policy.policy import Policy
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Latecomers:
             connection, peer, policy = self._queue.get()
             groups = frozenset((peer.gid, *peer.groups))
             try:
-                found = users.late(policy.late, policy.owners, peer.uid, groups)
+                found = late.find(policy.late, policy.owners, peer.uid, groups)
             except OSError as error:
                 LOG.error("cannot look for users who come late: %s", error)
                 found = None

@@ -1,4 +1,4 @@
-"""Serve: load the policy, let the socket appear, answer until a signal says to stop.
+"""Serve: let the socket appear, answer until a signal says to stop.
 
 Promises: what the start program handed over is all that is taken; a reload that fails changes nothing; no
 oslo library is loaded here.
@@ -11,11 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from rootwrap_daemon.daemon import handover, self_check
-from rootwrap_daemon.daemon.handover import Door, Handover, LogSettings
+from rootwrap_daemon.daemon.handover import Handover
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.log import Log, prefixed, write
 from rootwrap_daemon.daemon.run import spawn
@@ -23,14 +22,13 @@ from rootwrap_daemon.daemon.run.instance import Instance, Reload
 from rootwrap_daemon.daemon.run.registry import Notes, Registry
 from rootwrap_daemon.daemon.serve import reload
 from rootwrap_daemon.daemon.serve.manager import Heart, Manager
-from rootwrap_daemon.daemon.serve.rehearsal import rehearse
 from rootwrap_daemon.daemon.serve.server import Server
 from rootwrap_daemon.daemon.serve.source import source
-from rootwrap_daemon.errors import ConfigurationError, Error
+from rootwrap_daemon.errors import Error
 from rootwrap_daemon.filters.finding import Severity
-from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.policy import Policy, load
-from rootwrap_daemon.settings import AT_START, Settings, fit
+from rootwrap_daemon.policy import executables, host
+from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.settings import AT_START, Settings
 
 LOG = logging.getLogger("rootwrap_daemon.daemon.serve.main")  # not `__main__`, which it is when started
 
@@ -44,16 +42,16 @@ def main(words: Sequence[str]) -> int:
 
     The other words are for whoever looks at the list of processes.
     """
-    given = handover.handover(int(words[0]))
+    given = handover.take(Handover, int(words[0]))
     os.close(int(words[0]))
     log: Log | None = None
     try:
         self_check.check_code(host.base_owners())
         # Before the first thread, which would keep what is given up here; the log has one.
         spawn.prepare()
-        log = Log(_of_a_check(given.configured.log) if given.door is None else given.configured.log)
+        log = Log(given.configured.log)
         log.write(given.configured.lines)
-        return _check(given) if given.door is None else _serve(given, given.door)
+        return _serve(given)
     except Error as error:
         text = f"rootwrap-daemon: {error}"
         if log is not None:
@@ -62,54 +60,30 @@ def main(words: Sequence[str]) -> int:
         return error.exit_code
     finally:
         if log is not None:
-            log.close(None if given.door is None else 0.5)
+            log.close(0.5)
 
 
-def _check(given: Handover) -> int:
-    """Do what a start does before it serves, make nothing, and say what came of it."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, handover.SIGNALS)
-    settings = given.configured.settings
-    policy = _load(given, settings, 1)
-    rehearse(settings, given.configured.log, policy.owners)
-    counted = f"{len(policy.ruleset.filters)} filters, {len(policy.findings)} findings"
-    print(f"{given.config_file}: {counted}{_whom(policy)}")
-    return 0
-
-
-def _of_a_check(settings: LogSettings) -> LogSettings:
-    """To standard error, wherever log lines go otherwise."""
-    return replace(settings, stderr=True, file="", syslog="", journal=False)
-
-
-def _load(given: Handover, settings: Settings, generation: int) -> Policy:
-    if given.by_another and not settings.audit_file and settings.audit == "required":
-        raise ConfigurationError(
-            "audit_file: the records would go to the standard error of the user who started this daemon: "
-            "name a file, or `journal`"
-        )
-    return load(fit(settings, given.nofile), generation, capabilities=self_check.capabilities())
-
-
-def _serve(given: Handover, door: Door) -> int:
+def _serve(given: Handover) -> int:
     signals = _Signals()
-    settings = given.configured.settings
-    policy = _load(given, settings, 1)
+    policy = given.configured.policy
+    settings = policy.settings
     audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
     instance = Instance(policy, audit, Registry(_notes(settings, policy.owners)), given.version)
-    server = Server(source(door), instance)
+    server = Server(source(given.door), instance)
     manager = Manager(given.notify)
 
     def renewed() -> Policy:
         audit.reopen()
-        new = reload.read(given.config_file, given.socket)
+        new = reload.read(given.config_file, given.socket, instance.policy.generation + 1)
         for line in new.lines:
             logging.getLogger(line.logger).log(line.level, "%s", line.message)
-        changed = [name for name in AT_START if getattr(settings, name) != getattr(new.settings, name)]
+        changed = [name for name in AT_START if getattr(settings, name) != getattr(new.policy.settings, name)]
         if changed:
             LOG.warning("changed, and in force after the next start only: %s", ", ".join(changed))
-        return _load(given, new.settings, instance.policy.generation + 1)
+        executables.forget()
+        return new.policy
 
-    _log_start(policy, settings, door.place)
+    LOG.info("%d filters; listening on %s%s", len(policy.filters), given.door.place, policy.nobody)
     manager.notify(READY=1, STATUS=_in_force(policy))
     reaction = _Reaction(signals, instance, renewed, manager)
     server.serve(signals.descriptor, reaction.on_signal, Heart(manager, given.watchdog).beat)
@@ -129,27 +103,10 @@ def _notes(settings: Settings, owners: frozenset[int]) -> Notes | None:
     return notes
 
 
-def _log_start(policy: Policy, settings: Settings, place: str) -> None:
-    if policy.settings.max_connections < settings.max_connections:
-        LOG.warning(
-            "open files are limited to fewer than the limits need: %d connections and %d commands at once",
-            policy.settings.max_connections,
-            policy.settings.max_commands,
-        )
-    LOG.info("%d filters; listening on %s%s", len(policy.ruleset.filters), place, _whom(policy))
-
-
-def _whom(policy: Policy) -> str:
-    """A note for the log if root alone is allowed, the default: the agent would be refused."""
-    if policy.late or policy.allowed_gids or policy.allowed_uids != {0}:
-        return ""
-    return "; nobody but root may ask: allowed_users or allowed_groups must name the agent's user"
-
-
 def _in_force(policy: Policy) -> str:
     skipped = sum(finding.severity is Severity.ERROR for finding in policy.findings)
     left_out = f"; {skipped} findings, what they are about is left out" if skipped else ""
-    return f"Serving: {len(policy.ruleset.filters)} filters of generation {policy.generation}{left_out}"
+    return f"Serving: {len(policy.filters)} filters of generation {policy.generation}{left_out}"
 
 
 class _Signals:
@@ -205,9 +162,7 @@ class _Reaction:
                 policy = self._renewed()
                 self._instance.policy = policy
                 self._instance.reload = Reload(time.time())
-                LOG.info(
-                    "reloaded: generation %d, %d filters", policy.generation, len(policy.ruleset.filters)
-                )
+                LOG.info("reloaded: generation %d, %d filters", policy.generation, len(policy.filters))
                 status = _in_force(policy)
             except Error as error:
                 status = self._keep(str(error))

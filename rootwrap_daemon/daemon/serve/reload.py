@@ -1,4 +1,4 @@
-"""Read the configuration anew, in a process of its own that loads what reading it needs.
+"""Read configuration and filters anew, in a process of its own that loads what reading it needs.
 
 Promises: what it says is taken whole, within a time, or not at all; then the text says why.
 """
@@ -25,19 +25,19 @@ _GIVEN: Final = 3
 _BEYOND: Final = 10
 
 
-def read(config_file: str, socket_path: str | None) -> Configured:
-    """Read the configuration. Raises ConfigurationError."""
-    words = [config_file, *([] if socket_path is None else [socket_path])]
+def read(config_file: str, socket_path: str | None, generation: int) -> Configured:
+    """Read the configuration and its policy. Raises ConfigurationError."""
+    words = [str(generation), config_file, *([] if socket_path is None else [socket_path])]
     try:
         memfd = handover.new()
         try:
             code, said = _run(memfd, words)
             if code:
                 raise ConfigurationError(said.strip() or f"it could not be read: code {code}")
-            return handover.configured(memfd)
+            return handover.take(Configured, memfd)
         finally:
             os.close(memfd)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"it could not be read: {error}") from error
 
 

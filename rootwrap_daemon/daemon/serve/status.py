@@ -30,7 +30,7 @@ def report(instance: Instance) -> dict[str, object]:
         "policy": {
             "generation": policy.generation,
             "loaded": _stamp(policy.loaded),
-            "filters": len(policy.ruleset.filters),
+            "filters": len(policy.filters),
             "findings_skipped": errors,
             "warnings": len(policy.findings) - errors,
         },

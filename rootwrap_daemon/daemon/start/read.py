@@ -1,4 +1,4 @@
-"""Read the configuration for the program that serves, which loads no oslo library; a reload runs this file.
+"""Read configuration and filters for the program that serves, which parses no text; a reload runs this file.
 
 Promises: what is given is all that the files say, or nothing; errors go to standard error, with the exit code
 of their kind.
@@ -13,14 +13,21 @@ if __name__ == "__main__":
     bootstrap.forget(os.environ)
 
 import logging
+import resource
+from dataclasses import replace
 from typing import Any, Final
 
 from rootwrap_daemon import config
 from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, LogSettings
 from rootwrap_daemon.daemon.record.log import Collected
+from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.errors import ConfigurationError, Error
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.policy.read.policy import load
+from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
+from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger("rootwrap_daemon.daemon.start.read")  # not `__main__`
 
@@ -35,16 +42,50 @@ def read(
     *,
     terse: bool = False,
     prefixed: bool = False,
-) -> Configured:
+) -> tuple[Settings, LogSettings]:
     """Read `config_file`, an absolute path, and its drop-ins.
 
     `owners`: who may own them. `socket_path` takes the place of the option. `terse`: errors name places, and
     no word of a file. `prefixed`: standard error leads to the journal. Raises ConfigurationError.
     """
-    with Collected() as collected:
-        settings, conf = config.load(config_file, owners, socket_path=socket_path, terse=terse)
-        log = _log_settings(conf, prefixed)
-    return Configured(settings=settings, log=log, lines=tuple(collected.lines))
+    settings, conf = config.load(config_file, owners, socket_path=socket_path, terse=terse)
+    return settings, _log_settings(conf, prefixed)
+
+
+#: Descriptors of one connection (with those that a client may have passed), of one running command (three
+#: pipes, a pidfd, and four more while it is spawned), and of the daemon itself.
+_PER_CONNECTION: Final = 1 + MAX_DESCRIPTORS
+_PER_COMMAND: Final = 8
+_OWN: Final = 64
+
+
+def fit(settings: Settings, nofile: int) -> Settings:
+    """The settings with connections and commands so bounded that `nofile` descriptors are enough."""
+    room = nofile - _OWN
+    wanted = settings.max_connections * _PER_CONNECTION + settings.max_commands * _PER_COMMAND
+    if wanted <= room:
+        return settings
+    share = max(room, 0) / wanted
+    return replace(
+        settings,
+        max_connections=max(1, int(settings.max_connections * share)),
+        max_connections_per_user=max(1, int(settings.max_connections_per_user * share)),
+        max_commands=max(1, int(settings.max_commands * share)),
+        max_commands_per_user=max(1, int(settings.max_commands_per_user * share)),
+    )
+
+
+def policy(settings: Settings, generation: int) -> Policy:
+    """Load the policy of these settings, with limits that fit to this process. Raises ConfigurationError."""
+    nofile, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fitted = fit(settings, nofile)
+    if fitted != settings:
+        LOG.warning(
+            "open files are limited to fewer than the limits need: %d connections and %d commands at once",
+            fitted.max_connections,
+            fitted.max_commands,
+        )
+    return load(fitted, generation, capabilities=surroundings.capabilities())
 
 
 def _log_settings(conf: Any, prefixed: bool) -> LogSettings:
@@ -76,13 +117,16 @@ def _level(pair: str) -> tuple[str, str]:
 
 
 def main(words: list[str]) -> int:
-    """Read the configuration into a memfd: its number, FILE, and a socket's path if one is given."""
-    descriptor, config_file, *socket_path = words
+    """Read into a memfd: its number, the policy's generation, FILE, and a socket's path if one is given."""
+    descriptor, generation, config_file, *socket_path = words
     try:
         owners = host.base_owners()
         self_check.check_code(owners)
-        configured = read(config_file, owners, socket_path[0] if socket_path else None)
-        handover.give(configured, int(descriptor))
+        with Collected() as collected:
+            settings, log = read(config_file, owners, socket_path[0] if socket_path else None)
+            found = policy(settings, int(generation))
+        lines = tuple(collected.lines)
+        handover.give(Configured(policy=found, log=log, lines=lines), int(descriptor))
     except Error as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -12,8 +12,8 @@ import socket
 import stat
 from typing import Final
 
-from rootwrap_daemon.daemon import self_check
 from rootwrap_daemon.daemon.handover import Door
+from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.settings import Settings
@@ -71,7 +71,7 @@ def check(settings: Settings, owners: frozenset[int]) -> None:
     """Look whether `bound` would work, and leave nothing. Raises ConfigurationError."""
     path = _path(settings, owners)
     try:
-        self_check.can_be_made(os.path.dirname(path))
+        surroundings.can_be_made(os.path.dirname(path))
     except OSError as error:
         raise ConfigurationError(f"socket_path: {path}: {error}") from error
 

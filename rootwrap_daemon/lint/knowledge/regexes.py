@@ -14,8 +14,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
-from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.patterns import compile_pattern
 
 _parser: Any = importlib.import_module("re._parser")
 
@@ -218,7 +219,7 @@ def _filled(node: Node, fill: str) -> Iterator[str]:
 def compiled(text: str) -> Pattern | None:
     """The daemon's own pattern; None if it refuses the text."""
     try:
-        return Pattern(text)
+        return compile_pattern(text)
     except Fault:
         return None
 

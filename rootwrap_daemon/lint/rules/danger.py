@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.filters.chains import ChainingFilter
-from rootwrap_daemon.filters.ini import Field
+from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import programs

@@ -5,7 +5,7 @@ Promises: what is known to be dangerous has the rules of danger.py instead.
 
 from collections.abc import Iterator
 
-from rootwrap_daemon.filters.ini import Field
+from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.filters.variables import is_dangerous_variable, is_harmless_variable
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import programs

@@ -6,16 +6,18 @@ Promises: asks the host what the daemon asks it, by the daemon's own functions. 
 import contextlib
 from collections.abc import Iterator
 
-from rootwrap_daemon.filters.finding import Fault, Location
-from rootwrap_daemon.filters.ini import Entry
+from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.filters.kinds import ReadFileFilter
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.ini import Entry
 from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Edit, Problem, Severity
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.suppress import start_of
-from rootwrap_daemon.policy import declared, executables
+from rootwrap_daemon.policy import executables
 from rootwrap_daemon.policy import host as looks
+from rootwrap_daemon.policy.read import declared
 
 _PATHS = ("filters_path", "exec_dirs")
 _WHO = {"allowed_users": looks.user_number, "allowed_groups": looks.group_number}

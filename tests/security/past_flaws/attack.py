@@ -10,9 +10,11 @@ from typing import Any
 
 from rootwrap_daemon import config
 from rootwrap_daemon.errors import Error
-from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.finding import Severity
-from rootwrap_daemon.filters.values import Match, Plan, Request
+from rootwrap_daemon.filters.plan import Plan
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.values import Match, Request
 from rootwrap_daemon.settings import Settings
 from tests.real_daemon import (
     Daemon,

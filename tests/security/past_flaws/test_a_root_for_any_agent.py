@@ -8,7 +8,7 @@ import pytest
 
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.filters.finding import Severity
-from rootwrap_daemon.filters.values import ExecPlan, Program
+from rootwrap_daemon.filters.plan import ExecPlan, Program
 from tests.real_daemon import (
     HELLO,
     Daemon,

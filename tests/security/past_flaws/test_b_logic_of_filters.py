@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.filters import filter_file, ruleset
-from rootwrap_daemon.filters.values import Denied, Reason, Request, SignalPlan
+from rootwrap_daemon.filters import ruleset
+from rootwrap_daemon.filters.plan import SignalPlan
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.values import Denied, Reason, Request
 from tests.functional.test_lifecycle import attempt
 from tests.real_daemon import (
     HELLO,

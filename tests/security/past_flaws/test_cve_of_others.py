@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.errors import ConfigurationError, Error, Unauthorized
-from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.lint import check as lint
 from rootwrap_daemon.lint.subject import Subject, read_filters
-from rootwrap_daemon.policy import policy
+from rootwrap_daemon.policy.read.policy import load
 from tests.load import calls_go_on, flood
 from tests.real_daemon import (
     HELLO,
@@ -190,7 +190,7 @@ def test_CVE_2019_14287_number_is_no_user_of_a_filter(new_daemon: NewDaemon) -> 
                 **{"trusted_owners": "0", "allowed_users": "0", "allowed_groups": "0", option: name}
             )
             with pytest.raises(ConfigurationError, match=f"{option}: there is no {name!r} here"):
-                policy.load(settings_of(daemon), 1)
+                load(settings_of(daemon), 1)
 
 
 @pytest.mark.root

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rootwrap_daemon.analysis.sudoers import read, write
-from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 

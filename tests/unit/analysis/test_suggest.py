@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rootwrap_daemon.analysis import load
 from rootwrap_daemon.analysis.audit_log import Record
 from rootwrap_daemon.analysis.suggest.suggest import Proposal, Suggester
-from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootwrap_daemon.analysis.trace import Trace, traces
-from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
 from tests.unit.filters.lines import rules

@@ -11,7 +11,8 @@ import pytest
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.serve import late
 from rootwrap_daemon.daemon.serve.late import Found, Latecomers
-from rootwrap_daemon.policy import host, users
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import late as names
 from rootwrap_daemon.policy.policy import Policy
 from tests.unit.policy import things
 
@@ -122,7 +123,7 @@ def test_a_directory_that_fails_ends_nothing(
 ) -> None:
     door = Door()
     with monkeypatch.context() as patch:
-        patch.setattr(users, "late", lambda *_: (_ for _ in ()).throw(OSError("no descriptor")))
+        patch.setattr(names, "find", lambda *_: (_ for _ in ()).throw(OSError("no descriptor")))
         assert door.knock(4711, policy)
         assert door.wait(1) == [(4711, None)]
     directory.known["agent"] = 4712

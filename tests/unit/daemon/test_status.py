@@ -14,7 +14,8 @@ from rootwrap_daemon.daemon.run.instance import Instance, Reload
 from rootwrap_daemon.daemon.serve import status
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.policy import Policy, load
+from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.policy.read.policy import load
 from tests.unit.policy import things
 
 

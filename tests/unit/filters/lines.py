@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
-from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.finding import Finding, Severity
-from rootwrap_daemon.filters.values import Denied, ExecPlan, Match, Plan, Request
+from rootwrap_daemon.filters.plan import ExecPlan, Plan
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.values import Denied, Match, Request
 
 FILE = "/etc/x.filters"
 

@@ -16,11 +16,12 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import filter_file, ruleset
+from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.argv import ArgvFilter
-from rootwrap_daemon.filters.argv_syntax import MAX_FIELDS
 from rootwrap_daemon.filters.finding import Severity
-from rootwrap_daemon.filters.values import Beneath, ExecPlan, ProcessOf, Program, Word
+from rootwrap_daemon.filters.plan import Beneath, ExecPlan, ProcessOf, Program, Word
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.read.argv_syntax import MAX_FIELDS
 from tests.unit.filters.lines import errors, match, plan, read, rules
 from tests.unit.filters.test_argv_types import NASTY, ORACLES, WORDS
 
@@ -700,10 +701,9 @@ def test_each_word_is_looked_at_once(pattern: str, words: list[str]) -> None:
 
         return judge
 
-    after = tuple(
-        place._replace(words=_Counted(place.words), takes=counted(place.takes)) for place in one.pattern.after
-    )
-    compiled = replace(one.pattern, after=after)
+    compiled = replace(one.pattern)
+    steps = tuple((_Counted(words), counted(takes), place) for words, takes, place in compiled._steps)
+    object.__setattr__(compiled, "_steps", steps)
     for length in (100, 1000, 4000):
         many = tuple((words * length)[:length]) if len(words) != 2 or words[0] != "a0" else ("a0",) * length
         for argv in (many, (*many[:-1], "-nothing")):

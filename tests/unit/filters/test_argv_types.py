@@ -14,9 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters.argv_types import Choice, Typed, typed
-from rootwrap_daemon.filters.finding import Fault
-from rootwrap_daemon.filters.values import Beneath, ProcessOf
+from rootwrap_daemon.filters.argv_types import Choice, Typed
+from rootwrap_daemon.filters.plan import Beneath, ProcessOf
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.types import typed
 
 ALNUM = string.ascii_letters + string.digits
 HEX = string.digits + "abcdefABCDEF"

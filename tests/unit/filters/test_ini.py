@@ -1,4 +1,4 @@
-"""filters/ini.py: every form of a filter file, where its faults are, and configparser as judge."""
+"""filters/read/ini.py: every form of a filter file, where its faults are, and configparser as judge."""
 
 import configparser
 import re
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import filter_file, ini
 from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.read import filter_file, ini
 
 CORPUS = Path(__file__).resolve().parents[3].parent / "shared/corpus"
 FILTERS = "[Filters]\n"

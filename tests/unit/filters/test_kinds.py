@@ -1,12 +1,13 @@
-"""filters/kinds.py: what each of the ten kinds refuses at load, and which words it allows."""
+"""filters/kinds.py and filters/read/kinds.py: what each kind refuses at load, and which words it allows."""
 
 import signal
 
 import pytest
 
 from rootwrap_daemon.filters.finding import Severity
-from rootwrap_daemon.filters.kinds import KINDS
-from rootwrap_daemon.filters.values import Beneath, ExecPlan, Match, Plan, Program, ReadPlan, SignalPlan, Word
+from rootwrap_daemon.filters.plan import Beneath, ExecPlan, Plan, Program, ReadPlan, SignalPlan, Word
+from rootwrap_daemon.filters.read.kinds import KINDS
+from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES, is_dangerous_variable
 from tests.unit.filters.lines import errors, match, plan, read, rules
 
@@ -22,7 +23,7 @@ def program(name: str, *arguments: Word, run_as: str = "root", env: tuple[tuple[
     return ExecPlan(Program(name), arguments, run_as, env)
 
 
-def test_the_ten_kinds() -> None:
+def test_the_kinds() -> None:
     assert list(KINDS) == [
         "CommandFilter",
         "RegExpFilter",
@@ -34,6 +35,7 @@ def test_the_ten_kinds() -> None:
         "ChainingFilter",
         "IpNetnsExecFilter",
         "ChainingRegExpFilter",
+        "ArgvFilter",
     ]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.filters.filter_file import KINDS
-from rootwrap_daemon.filters.options import CHAINS, COMMANDS, OPTIONS
+from rootwrap_daemon.filters.read.kinds import KINDS
+from rootwrap_daemon.filters.read.options import CHAINS, COMMANDS, OPTIONS
 from rootwrap_daemon.filters.values import Options
 from tests.unit.filters.lines import errors, read
 

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters.finding import Fault
-from rootwrap_daemon.filters.patterns import MAX_SUBJECT, Clock, OutOfTime, Pattern
+from rootwrap_daemon.filters.patterns import MAX_SUBJECT, Clock, OutOfTime
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.patterns import compile_pattern
 
 EVIL = "(a|aa)+"
 EVIL_WORD = "a" * 80 + "!"
 
 
 def matches(pattern: str, word: str) -> bool:
-    return Pattern(pattern).matches(word, Clock(60.0))
+    return compile_pattern(pattern).matches(word, Clock(60.0))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def matches(pattern: str, word: str) -> bool:
     ],
 )
 def test_words(pattern: str, allowed: list[str], refused: list[str]) -> None:
-    compiled = Pattern(pattern)
+    compiled = compile_pattern(pattern)
     assert compiled.text == pattern
     assert [word for word in allowed if not compiled.matches(word, Clock(60.0))] == []
     assert [word for word in refused if compiled.matches(word, Clock(60.0))] == []
@@ -133,7 +134,7 @@ def test_words(pattern: str, allowed: list[str], refused: list[str]) -> None:
 )
 def test_refused_at_load(pattern: str, what: str) -> None:
     with pytest.raises(Fault) as caught:
-        Pattern(pattern)
+        compile_pattern(pattern)
     assert what in caught.value.what
     assert caught.value.remedy
 
@@ -145,35 +146,35 @@ def test_a_long_word_matches_nothing() -> None:
 
 def test_an_evil_pattern_runs_out_of_time() -> None:
     with pytest.raises(OutOfTime):
-        Pattern(EVIL).matches(EVIL_WORD, Clock())
+        compile_pattern(EVIL).matches(EVIL_WORD, Clock())
 
 
 def test_all_patterns_of_a_request_share_a_clock() -> None:
     clock = Clock(0.5)
     clock.spend(0.4)
-    assert Pattern("[a]").matches("a", clock)
+    assert compile_pattern("[a]").matches("a", clock)
     with pytest.raises(OutOfTime):
         clock.spend(0.2)
     with pytest.raises(OutOfTime):
-        Pattern("[a]").matches("a", clock)
+        compile_pattern("[a]").matches("a", clock)
 
 
 def test_a_pattern_spends_time() -> None:
     clock = Clock(0.0001)
     with pytest.raises(OutOfTime):
         # Some 10,000 steps: too few for the engine to give up.
-        Pattern(EVIL).matches("a" * 20 + "!", clock)
+        compile_pattern(EVIL).matches("a" * 20 + "!", clock)
 
 
 def test_waiting_is_not_spent() -> None:
     clock = Clock(0.05)
     time.sleep(0.1)
-    assert Pattern("[a]").matches("a", clock)
+    assert compile_pattern("[a]").matches("a", clock)
 
 
 def test_a_spent_clock_lets_nothing_match() -> None:
     with pytest.raises(OutOfTime):
-        Pattern("[a]").matches("a", Clock(0.0))
+        compile_pattern("[a]").matches("a", Clock(0.0))
 
 
 def test_other_threads_go_on_meanwhile() -> None:
@@ -183,7 +184,7 @@ def test_other_threads_go_on_meanwhile() -> None:
     def match() -> None:
         entered.set()
         try:
-            Pattern(EVIL).matches(EVIL_WORD, Clock(0.5))
+            compile_pattern(EVIL).matches(EVIL_WORD, Clock(0.5))
         except OutOfTime:
             raised.append(True)
         ended.set()
@@ -235,7 +236,7 @@ flags = st.sampled_from(["", "", "", "(?i)", "(?s)", "(?m)"])
 )
 def test_both_engines_agree(pattern: str, words: list[str]) -> None:
     try:
-        ours = Pattern(pattern)
+        ours = compile_pattern(pattern)
     except Fault:
         reject()
     with warnings.catch_warnings():

@@ -1,30 +1,19 @@
 """filters/ruleset.py: order, index, chains, option sections, environments, doubles; and matching is pure."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.filters import filter_file
+from rootwrap_daemon.filters.argv_types import Matcher
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.patterns import Clock
+from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, Plan, Program
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.filters.values import (
-    Beneath,
-    Denied,
-    ExecPlan,
-    FixedPath,
-    Match,
-    Options,
-    Plan,
-    Program,
-    Reason,
-    Request,
-)
-from rootwrap_daemon.filters.variables import is_printable_ascii
+from rootwrap_daemon.filters.values import Denied, Match, Options, Reason, Request
 from tests.unit.filters.lines import FILE, errors, match, plan, read, rules
 
 NICE = "n: ChainingRegExpFilter, /usr/bin/nice, root, nice, -n, -?\\d+"
@@ -390,9 +379,9 @@ def options(*lines: str) -> filter_file.FilterFile:
     return read("a: CommandFilter, ls, root", "b: CommandFilter, cat, root", *lines)
 
 
-def variables(*names: str) -> dict[str, Callable[[str], bool]]:
+def variables(*names: str) -> dict[str, Matcher | None]:
     """As `env` has them without a type."""
-    return dict.fromkeys(names, is_printable_ascii)
+    return dict.fromkeys(names)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""policy/declared.py: what the paths in a filter's words are on this host, as its file is loaded."""
+"""policy/read/declared.py: what the paths in a filter's words are on this host, as its file is loaded."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters.finding import Finding, Severity
-from rootwrap_daemon.policy import files
 from rootwrap_daemon.policy.behaviour import RESOLVES
+from rootwrap_daemon.policy.read import files
 from tests.unit.policy.things import OWNERS, directory, file, link
 
 

@@ -1,4 +1,4 @@
-"""policy/files.py: which files are read, in which order, and whose; everything else is a finding."""
+"""policy/read/files.py: which files are read, in which order, and whose; everything else is a finding."""
 
 import os
 import pwd
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters.finding import Severity
-from rootwrap_daemon.policy import files
+from rootwrap_daemon.policy.read import files
 from rootwrap_daemon.settings import MAX_FILE
 from tests.unit.policy.things import OWNERS, STRANGER, directory, file, link
 

@@ -12,7 +12,7 @@ import pytest
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.policy import load
+from rootwrap_daemon.policy.read.policy import load
 from rootwrap_daemon.settings import Settings
 from tests.unit.policy.test_files import LS, ME
 from tests.unit.policy.things import OWNERS, directory, file, policy, settings

@@ -1,14 +1,15 @@
 """A program by another path of the same file: what merged /usr and links of trusted owners make of one."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rootwrap_daemon.filters.values import Request
 from rootwrap_daemon.policy import executables
-from rootwrap_daemon.policy.policy import Allowed, judge, rules
-from tests.unit.filters.lines import read
+from rootwrap_daemon.policy.policy import Allowed, judge
+from rootwrap_daemon.policy.read.policy import same_programs
 from tests.unit.policy.things import OWNERS, STRANGER, Host, directory, link, policy, program
 
 
@@ -68,9 +69,8 @@ LINES = {
 def test_what_runs_is_what_the_filter_names(merged: Path, lines: str, asked: str, runs: str | None) -> None:
     names = {name: f"{merged}/{name}" for name in ("usr", "sbin", "local")}
     exec_dirs = (names["usr"], names["sbin"])
-    filters = read(*lines.format(**names).split("\n")).filters
-    found = policy(merged, exec_dirs=exec_dirs)
-    object.__setattr__(found, "ruleset", rules(list(filters), exec_dirs, OWNERS))
+    plain = policy(merged, *lines.format(**names).split("\n"), exec_dirs=exec_dirs)
+    found = replace(plain, same=same_programs(plain.filters, exec_dirs, OWNERS))
     judged = judge(found, Request(tuple(asked.format(**names).split())))
     assert isinstance(judged, Allowed) == (runs is not None)
     if runs is not None and isinstance(judged, Allowed):

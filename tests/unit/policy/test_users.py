@@ -1,4 +1,4 @@
-"""policy/users.py: a number that stands for many users admits none of them."""
+"""policy/read/users.py: a number that stands for many users admits none of them."""
 
 import os
 import subprocess
@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.policy import host, users
+from rootwrap_daemon.policy import host, late
+from rootwrap_daemon.policy.read import users
 from tests.unit.policy import things
 
 ROOT = Path(__file__).parents[3]
 LOAD = """
 import sys
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.policy import users
+from rootwrap_daemon.policy.read import users
 from tests.unit.policy import things
 from pathlib import Path
 file, option, name = sys.argv[1:]
@@ -70,13 +71,13 @@ def test_names_that_are_not_here_are_looked_for_later(
     found = allowed(tmp_path, **given)
     assert found.late == {(option, "no-such-name")}
     assert f"{option}: there is no 'no-such-name' here yet" in caplog.text
-    assert users.late(found.late, frozenset({0}), 4711, frozenset({4711})) is None
+    assert late.find(found.late, frozenset({0}), 4711, frozenset({4711})) is None
     looks_up = "user_number" if option == "allowed_users" else "group_number"
     monkeypatch.setattr(host, looks_up, {"no-such-name": 4711}.__getitem__)
-    assert users.late(found.late, frozenset({0}), 4711, frozenset({4711})) == (option, "no-such-name")
-    assert users.late(found.late, frozenset({0}), 4712, frozenset({4712})) is None
+    assert late.find(found.late, frozenset({0}), 4711, frozenset({4711})) == (option, "no-such-name")
+    assert late.find(found.late, frozenset({0}), 4712, frozenset({4712})) is None
     # Who owns what is asked for does not ask, whenever he comes.
-    assert users.late(found.late, frozenset({0, 4711}), 4711, frozenset({4711})) is None
+    assert late.find(found.late, frozenset({0, 4711}), 4711, frozenset({4711})) is None
 
 
 def test_a_number_for_a_while_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +85,9 @@ def test_a_number_for_a_while_is_never_kept(tmp_path: Path, monkeypatch: pytest.
     found = allowed(tmp_path, allowed_users="agent, 61201")
     # A number that is written is meant.
     assert found == users.Allowed(frozenset({61201}), frozenset(), frozenset({("allowed_users", "agent")}))
-    assert users.late(found.late, frozenset({0}), 61200, frozenset()) == ("allowed_users", "agent")
+    assert late.find(found.late, frozenset({0}), 61200, frozenset()) == ("allowed_users", "agent")
     monkeypatch.setattr(host, "user_number", {"agent": 61300}.__getitem__)
-    assert users.late(found.late, frozenset({0}), 61200, frozenset()) is None
+    assert late.find(found.late, frozenset({0}), 61200, frozenset()) is None
 
 
 def test_owners(tmp_path: Path) -> None:

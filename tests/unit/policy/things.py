@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootwrap_daemon import config
-from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.settings import Settings
-from tests.unit.filters.lines import rules
+from tests.unit.filters.lines import read
 
 #: Whom the tests trust: root, and whoever runs them.
 OWNERS = host.base_owners()
@@ -80,7 +79,7 @@ def policy(tmp_path: Path, *lines: str, exec_dirs: tuple[str, ...] = EXEC_DIRS) 
     surroundings = Host(exec_dirs)
     return Policy(
         settings=settings(tmp_path / "daemon.conf"),
-        ruleset=rules(*lines) if lines else RuleSet([]),
+        filters=read(*lines).filters,
         generation=1,
         exec_dirs=exec_dirs,
         owners=surroundings.owners,

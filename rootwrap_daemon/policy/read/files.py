@@ -9,14 +9,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rootwrap_daemon.filters import filter_file
 from rootwrap_daemon.filters.argv import ArgvFilter
-from rootwrap_daemon.filters.base import Filter
-from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity
-from rootwrap_daemon.filters.kinds import KillFilter
-from rootwrap_daemon.filters.options import CAPABILITIES
-from rootwrap_daemon.filters.values import Options
-from rootwrap_daemon.policy import bind, declared, host
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
+from rootwrap_daemon.filters.kinds import AnyFilter, KillFilter
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.kinds import uses
+from rootwrap_daemon.filters.values import CAPABILITIES, Options
+from rootwrap_daemon.policy import bind, host
+from rootwrap_daemon.policy.read import declared
 from rootwrap_daemon.settings import MAX_FILE
 
 
@@ -24,7 +25,7 @@ from rootwrap_daemon.settings import MAX_FILE
 class Loaded:
     """What the directories hold."""
 
-    filters: list[Filter] = field(default_factory=list)
+    filters: list[AnyFilter] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     #: Folded names of sections that are no filter's in their file.
     unmatched: set[str] = field(default_factory=set)
@@ -123,7 +124,7 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
                 _add(loaded, Severity.WARNING, path, doubt.at(one.location))
 
 
-def _check(loaded: Loaded, one: Filter, owners: frozenset[int]) -> list[Fault]:
+def _check(loaded: Loaded, one: AnyFilter, owners: frozenset[int]) -> list[Fault]:
     """Return what a filter may not mean on this host. Raises Fault, without a location."""
     options = one.options
     user = (one.run_as, options.group)
@@ -170,7 +171,7 @@ def _check_capabilities(options: Options, identity: host.Identity) -> None:
         raise Fault("unusable", f"ambient, and not in capabilities: {', '.join(more)}", "add it there")
 
 
-def _needed(one: Filter, identity: host.Identity, bounding: frozenset[str]) -> frozenset[str]:
+def _needed(one: AnyFilter, identity: host.Identity, bounding: frozenset[str]) -> frozenset[str]:
     """The capabilities that the daemon's own mechanisms need for a filter: capabilities(7)."""
     needed = set(one.options.ambient or ())
     if not identity.is_current:
@@ -178,7 +179,7 @@ def _needed(one: Filter, identity: host.Identity, bounding: frozenset[str]) -> f
     left = one.options.ambient if one.options.capabilities is None else one.options.capabilities
     if left is not None and bounding - left:
         needed.add("CAP_SETPCAP")
-    if isinstance(one, KillFilter) or (isinstance(one, ArgvFilter) and one.uses("target_user")):
+    if isinstance(one, KillFilter) or (isinstance(one, ArgvFilter) and uses(one, "target_user")):
         needed |= {"CAP_KILL", "CAP_SYS_PTRACE"}
     return frozenset(needed)
 

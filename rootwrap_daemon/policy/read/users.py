@@ -11,6 +11,7 @@ from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.late import unmapped
 from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def allowed(settings: Settings, trusted: frozenset[int]) -> Allowed:
         raise ConfigurationError(
             "neither allowed_users nor allowed_groups names anybody: nobody could connect"
         )
-    for option, numbers, overflow in _unmapped():
+    for option, numbers, overflow in unmapped():
         if overflow in (uids, gids)[numbers]:
             raise ConfigurationError(
                 f"{option}: {overflow} is whoever this user namespace does not map: name one that it maps"
@@ -92,29 +93,3 @@ def _fixed(
             late.add((option, name))
         else:
             yield found
-
-
-def _unmapped() -> Iterable[tuple[str, int, int]]:
-    """Yield options, each with its place and the number of whoever this user namespace does not map."""
-    if host.in_user_namespace():
-        yield "allowed_users", 0, host.overflow_uid()
-        yield "allowed_groups", 1, host.overflow_gid()
-
-
-def late(
-    names: frozenset[tuple[str, str]], trusted: frozenset[int], uid: int, gids: frozenset[int]
-) -> tuple[str, str] | None:
-    """Return which of the late names admits somebody now, None if none does. It may wait for a directory."""
-    if uid in trusted - {0} or any(overflow in ((uid,), gids)[at] for _, at, overflow in _unmapped()):
-        return None
-    for option, name in sorted(names):
-        try:
-            if (
-                host.user_number(name) == uid
-                if option == "allowed_users"
-                else host.group_number(name) in gids
-            ):
-                return option, name
-        except (KeyError, OSError):
-            continue
-    return None

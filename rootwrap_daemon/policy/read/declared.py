@@ -11,12 +11,13 @@ import stat
 from typing import Final
 
 from rootwrap_daemon.filters.argv import ArgvFilter
-from rootwrap_daemon.filters.base import Filter, basename
+from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingRegExpFilter
-from rootwrap_daemon.filters.finding import Fault
 from rootwrap_daemon.filters.kinds import EnvFilter, PathFilter, RegExpFilter
+from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
-from rootwrap_daemon.filters.values import Beneath
+from rootwrap_daemon.filters.plan import Beneath
+from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.policy import behaviour, host, places
 
 # Characters that stand for themselves.

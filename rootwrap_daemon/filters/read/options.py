@@ -1,4 +1,4 @@
-"""The options of a filter: what a section named like it may say, and what two of a chain say together.
+"""The options of a filter: what a section named like it may say.
 
 Promises: an option that is unknown, or not set exactly as it can be, is a finding with its place. No I/O.
 """
@@ -7,26 +7,16 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-from rootwrap_daemon.filters.argv_types import Typed, typed
-from rootwrap_daemon.filters.base import Warn, signal_number
-from rootwrap_daemon.filters.finding import Fault, one_of
-from rootwrap_daemon.filters.ini import Entry, Field
-from rootwrap_daemon.filters.values import Options
+from rootwrap_daemon.filters.argv_types import Matcher, Typed
+from rootwrap_daemon.filters.read.fault import Fault, one_of
+from rootwrap_daemon.filters.read.fields import Warn, signal_number
+from rootwrap_daemon.filters.read.ini import Entry, Field
+from rootwrap_daemon.filters.read.types import typed
+from rootwrap_daemon.filters.values import CAPABILITIES, Options
 from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable, is_printable_ascii
 
-#: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
-CAPABILITIES: Final = tuple(
-    f"CAP_{name}"
-    for name in """
-    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
-    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
-    SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
-    AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
-    PERFMON BPF CHECKPOINT_RESTORE
-    """.split()
-)
 #: What `limits` may name: options of prlimit(1), each a resource of getrlimit(2).
 LIMITS: Final = frozenset(("nofile", "cpu", "as", "fsize", "nproc", "core", "memlock"))
 
@@ -35,9 +25,6 @@ _SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII)
 _LIMIT = re.compile(r"([a-z]+)=([0-9]{1,18})", re.ASCII)
 _OCTAL = re.compile(r"0?[0-7]{3}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
-
-
-Number = TypeVar("Number", int, float)
 
 
 Reader = Callable[[tuple[Field, ...]], dict[str, Any]]
@@ -104,7 +91,7 @@ def _one(fields: tuple[Field, ...]) -> str:
 
 
 def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
-    found: dict[str, Callable[[str], bool]] = {}
+    found: dict[str, Matcher | None] = {}
     for part in fields:
         match = _VARIABLE.fullmatch(part.text)
         if not match or match[1] in found:
@@ -115,7 +102,7 @@ def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
             raise Fault(
                 "option", f"{match[2]} is not a type for a variable", "use one that its characters decide"
             )
-        found[match[1]] = matcher.takes if matcher else is_printable_ascii
+        found[match[1]] = matcher
     return {"env": found}
 
 
@@ -282,37 +269,3 @@ OPTIONS: Final = {
         Option("on_stop", _chosen("on_stop_leave", {"end": False, "leave": True}), EXECUTES, "run"),
     )
 }
-
-#: What must be the same for both filters of a chain: one process has one of each.
-_SAME: Final = ("group", "capabilities", "ambient", "cwd", "umask", "no_new_privs")
-
-
-def chained(outer: Options, leaf: Options) -> Options | None:
-    """Return what holds for a leaf's command inside a chain, None if the two contradict each other.
-
-    The variables are the leaf's, of each limit the smaller holds, and what one forbids is forbidden: a signal
-    that only one allows, to outlive the daemon where only one says `leave`. A limit, or signals, that only
-    one of the two sets hold for both.
-    """
-    if any(getattr(outer, name) != getattr(leaf, name) for name in _SAME):
-        return None
-    limits = dict(outer.limits)
-    signals = [one.signals for one in (outer, leaf) if one.signals is not None]
-    for name, number in leaf.limits:
-        limits[name] = min(number, limits.get(name, number))
-    return replace(
-        leaf,
-        timeout=_smaller(outer.timeout, leaf.timeout),
-        max_output=_smaller(outer.max_output, leaf.max_output),
-        stdin=outer.stdin and leaf.stdin,
-        limits=tuple(sorted(limits.items())),
-        sanitize=outer.sanitize or leaf.sanitize,
-        audit_argv=outer.audit_argv and leaf.audit_argv,
-        audit_runs=outer.audit_runs or leaf.audit_runs,
-        signals=frozenset.intersection(*signals) if signals else None,
-        on_stop_leave=outer.on_stop_leave and leaf.on_stop_leave,
-    )
-
-
-def _smaller(one: Number | None, other: Number | None) -> Number | None:
-    return min((number for number in (one, other) if number is not None), default=None)

@@ -5,15 +5,16 @@ that would not be so, the definition is refused. The language is in doc/source/r
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
-from rootwrap_daemon.filters.argv_types import Choice, Matcher, Typed, typed
-from rootwrap_daemon.filters.base import Warn
-from rootwrap_daemon.filters.finding import Fault, Location
-from rootwrap_daemon.filters.ini import Field
-from rootwrap_daemon.filters.values import Word
+from rootwrap_daemon.filters.argv import After, Pattern
+from rootwrap_daemon.filters.argv_types import Choice, Matcher, Typed
+from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.fields import Warn
+from rootwrap_daemon.filters.read.ini import Field
+from rootwrap_daemon.filters.read.types import typed
 
 #: Fields in a definition, groups counted too. Bounds how deep groups nest, and how much a definition takes to
 #: compile; the longest command in the filter files of OpenStack has some forty words.
@@ -24,64 +25,6 @@ _SYNTAX: Final = "{}[],|"
 _ESCAPED: Final = frozenset(_SYNTAX + "\\ #;")
 #: Only at the end of a field; anywhere else dots belong to the word.
 _REPEAT = re.compile(r"\.\.\.(?=[ \t\n]*(?:[,\]]|\Z))")
-
-
-class _After(NamedTuple):
-    """What may follow a place: words that say which place they are for, and a type for all others.
-
-    `type`: its name, empty for none.
-    """
-
-    words: dict[str, int]
-    takes: Callable[[str], bool]
-    place: int
-    type: str = ""
-
-
-def _nothing(word: str) -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """A compiled pattern: for the beginning (0) and each place, what may follow it.
-
-    `makes`: what the plan has in the place of a word, for the places where that is not the word itself.
-    `secrets`: the places of words that no record shows.
-    """
-
-    after: tuple[_After, ...]
-    ends: frozenset[int]
-    makes: dict[int, Callable[[str], Word]]
-    secrets: frozenset[int] = frozenset()
-
-    def match(self, words: tuple[str, ...]) -> tuple[Word, ...] | None:
-        """The words as the plan has them, None if they do not match."""
-        places = self._places(words)
-        if places is None:
-            return None
-        pairs = zip(places, words, strict=True)
-        return tuple(self.makes[place](word) if place in self.makes else word for place, word in pairs)
-
-    def secret(self, words: tuple[str, ...]) -> frozenset[int]:
-        """Return which of words that match are secret, by their index."""
-        places = self._places(words) if self.secrets else None
-        return frozenset(index for index, place in enumerate(places or ()) if place in self.secrets)
-
-    def _places(self, words: tuple[str, ...]) -> list[int] | None:
-        here = 0
-        places = []
-        for word in words:
-            known, takes, other, _ = self.after[here]
-            here = known.get(word) or (other if takes(word) else 0)
-            if not here:
-                return None
-            places.append(here)
-        return places if here in self.ends else None
-
-
-#: The pattern of a definition without words.
-NO_WORDS: Final = Pattern((_After({}, _nothing, 0),), frozenset((0,)), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +65,19 @@ def _sequence(places: list[Place], pieces: list[_Piece]) -> _Piece:
     return whole
 
 
-def _after(places: list[Place], follow: list[int]) -> _After:
+def _after(places: list[Place], follow: list[int]) -> After:
     """Raises Fault where one word could have two places. Two types always count as such."""
     words: dict[str, int] = {}
-    takes: Callable[[str], bool] = _nothing
+    typed: Typed | None = None
     other = 0
-    name = ""
     for place in follow:
         matcher = places[place].matcher
         if isinstance(matcher, Typed):
             earlier = other or next((words[word] for word in words if matcher.takes(word)), 0)
-            takes, other, name = matcher.takes, place, matcher.name
+            typed, other = matcher, place
         else:
             earlier = next((words[word] for word in matcher.words if word in words), 0)
-            earlier = earlier or (other if any(map(takes, matcher.words)) else 0)
+            earlier = earlier or (other if typed and any(map(typed.takes, matcher.words)) else 0)
             words.update(dict.fromkeys(matcher.words, place))
         if earlier:
             first = places[earlier].location
@@ -145,7 +87,7 @@ def _after(places: list[Place], follow: list[int]) -> _After:
                 "put a word of its own before one of the two, or write two filters",
                 places[place].location,
             )
-    return _After(words, takes, other, name)
+    return After(words, typed, other)
 
 
 class Parser:
@@ -165,17 +107,7 @@ class Parser:
         """Raises Fault."""
         whole = _sequence(self.places, [_Piece((0,), (0,), empty=False), self._fields("")])
         after = tuple(_after(self.places, sorted(place.follow)) for place in self.places)
-        makes = {
-            number: place.matcher.make
-            for number, place in enumerate(self.places)
-            if isinstance(place.matcher, Typed) and place.matcher.make is not None
-        }
-        secret = frozenset(
-            number
-            for number, place in enumerate(self.places)
-            if isinstance(place.matcher, Typed) and place.matcher.name == "secret"
-        )
-        return Pattern(after, frozenset(whole.last), makes, secret)
+        return Pattern(after, frozenset(whole.last))
 
     @property
     def _here(self) -> Location:

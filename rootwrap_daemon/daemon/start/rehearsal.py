@@ -1,30 +1,42 @@
-"""Try what a start opens, for `--check`: nothing is left of it.
+"""Do the rest of a start for `--check`: try what it opens, and leave nothing of it.
 
 Promises: what is refused here is refused by a start, with the same option named.
 """
 
 import os
 import stat
+from dataclasses import replace
 
-from rootwrap_daemon.daemon import self_check
-from rootwrap_daemon.daemon.handover import LogSettings
+from rootwrap_daemon.daemon.handover import Configured
 from rootwrap_daemon.daemon.record import audit, log
+from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.settings import Settings
 
 
-def rehearse(settings: Settings, logs: LogSettings, owners: frozenset[int]) -> None:
-    """Try the audit log, the log and the state directory. Raises ConfigurationError."""
-    if settings.audit_file == audit.JOURNAL:
-        audit.Audit(settings.audit_file, required=False, owners=owners).close()
-    elif settings.audit_file:
-        _file("audit_file", settings.audit_file, owners)
-    if logs.file:
-        _file("log_file", logs.file, None)
-    log.check(logs)
-    if settings.state_dir:
-        _directory("state_dir", settings.state_dir, owners)
+def rehearse(configured: Configured) -> str:
+    """Try the audit log, the log and the state directory; return what the policy comes to, in words.
+
+    Raises ConfigurationError.
+    """
+    policy = configured.policy
+    settings, owners = policy.settings, policy.owners
+    # To standard error, wherever log lines go otherwise.
+    logs = log.Log(replace(configured.log, stderr=True, file="", syslog="", journal=False))
+    try:
+        logs.write(configured.lines)
+        if settings.audit_file == audit.JOURNAL:
+            audit.Audit(settings.audit_file, required=False, owners=owners).close()
+        elif settings.audit_file:
+            _file("audit_file", settings.audit_file, owners)
+        if configured.log.file:
+            _file("log_file", configured.log.file, None)
+        log.check(configured.log)
+        if settings.state_dir:
+            _directory("state_dir", settings.state_dir, owners)
+    finally:
+        logs.close(None)
+    return f"{len(policy.filters)} filters, {len(policy.findings)} findings{policy.nobody}"
 
 
 def _file(option: str, path: str, owners: frozenset[int] | None) -> None:
@@ -37,7 +49,7 @@ def _file(option: str, path: str, owners: frozenset[int] | None) -> None:
         try:
             os.close(os.open(name, flags | (0 if owners is None else os.O_NOFOLLOW)))
         except FileNotFoundError:
-            self_check.can_be_made(directory)
+            surroundings.can_be_made(directory)
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(f"{option}: {path} cannot be opened: {error}") from error
 
@@ -51,7 +63,7 @@ def _directory(option: str, path: str, owners: frozenset[int]) -> None:
         try:
             found = host.resolve_owned(path, owners)
         except FileNotFoundError:
-            self_check.can_be_made(parent)
+            surroundings.can_be_made(parent)
             return
         if found.status is None or not stat.S_ISDIR(found.status.st_mode):
             raise NotADirectoryError(f"{path} is no directory")
@@ -59,7 +71,7 @@ def _directory(option: str, path: str, owners: frozenset[int]) -> None:
         try:
             os.close(os.open(running, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK))
         except FileNotFoundError:
-            self_check.can_be_made(found.path)
+            surroundings.can_be_made(found.path)
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(
             f"{option}: {path}: {error}: it must be a directory that only root can write"

@@ -6,19 +6,16 @@ left out.
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final
 
-from rootwrap_daemon.filters import kinds
-from rootwrap_daemon.filters import options as option_reader
 from rootwrap_daemon.filters.argv import ArgvFilter
-from rootwrap_daemon.filters.base import Filter
-from rootwrap_daemon.filters.finding import Fault, Finding, Location, Severity, nearest, one_of
-from rootwrap_daemon.filters.ini import FILTERS, Document, Entry, Section, parse
-from rootwrap_daemon.filters.options import OPTIONS, useless
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
+from rootwrap_daemon.filters.kinds import AnyFilter
+from rootwrap_daemon.filters.read import options as option_reader
+from rootwrap_daemon.filters.read.fault import Fault, nearest, one_of
+from rootwrap_daemon.filters.read.ini import FILTERS, Document, Entry, Section, parse
+from rootwrap_daemon.filters.read.kinds import KINDS, uses
+from rootwrap_daemon.filters.read.options import OPTIONS, useless
 from rootwrap_daemon.filters.values import Options
-
-#: Kind as written in a filter file -> what it makes of its definition.
-KINDS: Final[dict[str, type[Filter]]] = {**kinds.KINDS, ArgvFilter.__name__: ArgvFilter}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +27,9 @@ class FilterFile:
     lacks the options that are meant for it.
     """
 
-    filters: tuple[Filter, ...]
+    filters: tuple[AnyFilter, ...]
     findings: tuple[Finding, ...]
-    parsed: tuple[Filter, ...]
+    parsed: tuple[AnyFilter, ...]
     unmatched: frozenset[str]
 
 
@@ -106,11 +103,11 @@ class _Reader:
                 self._add(Severity.ERROR, fault, entry.key)
         return entries
 
-    def _filter(self, entry: Entry, options: Options, given: tuple[Entry, ...]) -> Filter | None:
+    def _filter(self, entry: Entry, options: Options, given: tuple[Entry, ...]) -> AnyFilter | None:
         try:
             found = self._parsed(entry, options)
             for option in given:
-                if option.key in OPTIONS and not found.uses(option.key):
+                if option.key in OPTIONS and not uses(found, option.key):
                     raise useless(option, "this filter")
         except Fault as fault:
             self._add(Severity.ERROR, fault.at(entry.location), entry.key)
@@ -124,7 +121,7 @@ class _Reader:
                 self._warn(Fault("template", what, "write the word that is meant", part.location))
         return found
 
-    def _parsed(self, entry: Entry, options: Options) -> Filter:
+    def _parsed(self, entry: Entry, options: Options) -> AnyFilter:
         """Raises Fault."""
         if entry.key in ("default", FILTERS.lower()):
             raise Fault("section", f"a filter named {entry.name}", "name it otherwise")
@@ -132,7 +129,7 @@ class _Reader:
         if name.text not in KINDS:
             what = f"{name.text!r} is not a kind of filter"
             raise Fault("kind", what, one_of(name.text, KINDS), name.location)
-        return KINDS[name.text].parse(entry, options, self._warn)
+        return KINDS[name.text](entry, options, self._warn)
 
     def _options(self, entries: dict[str, Entry]) -> tuple[dict[str, _Given], frozenset[str]]:
         """The options by the folded names of their filters, and the folded names that no filter has."""

@@ -1,0 +1,42 @@
+"""Raise what is wrong with a text where it is found, with the remedy."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Self
+
+from rootwrap_daemon.filters.finding import Code, Location
+
+
+class Fault(ValueError):
+    """Something in a text that cannot be used, or that may not be what its author meant.
+
+    `what` is wrong; `remedy`: what to write instead. `location` is None until somebody knows the place.
+    """
+
+    def __init__(self, code: Code, what: str, remedy: str, location: Location | None = None) -> None:
+        super().__init__(what)
+        self.code, self.what, self.remedy, self.location = code, what, remedy, location
+
+    def at(self, location: Location) -> Self:
+        """The same fault, at this place if it has none yet."""
+        self.location = self.location or location
+        return self
+
+    def __str__(self) -> str:
+        place = "" if self.location is None else f"{self.location}: "
+        return f"{place}{self.what}: {self.remedy}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of the known words that this one is a misspelling of, None if there is none."""
+    folded = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.7)
+    return folded[near[0]] if near else None
+
+
+def one_of(word: str, known: Iterable[str]) -> str:
+    """The remedy for a word that must be one of those known: the nearest one, and all of them."""
+    words = tuple(known)
+    near = nearest(word, words)
+    meant = f"did you mean {near}? " if near else ""
+    return f"{meant}use one of {', '.join(words)}"

@@ -1,0 +1,74 @@
+"""Refuse the regular expressions that `re` and `regex` read differently, whoever wrote them for which."""
+
+import re
+import warnings
+
+from rootwrap_daemon.filters.patterns import Clock, Pattern
+from rootwrap_daemon.filters.read.fault import Fault
+
+# An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
+_LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
+# Flags inside the pattern that would undo ASCII, and what hides the rest of it from a look like ours.
+_FLAGS = re.compile(r"\(\?[a-zA-Z]*[uLx]")
+# The end of a class like [a[:alpha:]], which `re` reads as [a[:alph] and a bracket behind it. In front, as in
+# [[:alpha:]], `re` warns of it.
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
+_POSIX_CLASS = re.compile(r"\[:[^\]]+:\]")
+
+
+def compile_pattern(text: str) -> Pattern:
+    """The text as a pattern. Raises Fault, without a location."""
+    with warnings.catch_warnings():
+        # `re` warns of what a later version will read differently (nested sets): refused today.
+        warnings.simplefilter("error", FutureWarning)
+        try:
+            plain = re.compile(text, re.ASCII)
+        except (re.error, FutureWarning, ValueError, OverflowError, RecursionError) as error:
+            raise Fault("pattern", f"bad regular expression: {error}", "correct the pattern") from error
+    if "(?#" in text:
+        raise Fault("pattern", "a comment inside a pattern", "write it on a line of its own, after #")
+    outside, classes = _split(text)
+    if any(map(_POSIX_CLASS.search, classes)):
+        remedy = r"write the characters, or \[ before the :"
+        raise Fault("pattern", "`[:`, which engines read differently", remedy)
+    if _FLAGS.search(outside):
+        raise Fault("pattern", "one of the flags u, L and x", "take the flag out")
+    if brace := _LITERAL_BRACE.search(outside):
+        split = re.fullmatch(r"\{\d*", outside[brace.start() :])
+        if split:
+            remedy = r"write the comma as \x2c, or the repetition without one"
+            raise Fault("split_pattern", "a comma splits the repetition {m,n} into two fields", remedy)
+        raise Fault("pattern", "a literal { in a pattern", r"write it as \{")
+    try:
+        found = Pattern(text)
+    except ValueError as error:
+        raise Fault("pattern", str(error), "correct the pattern") from error
+    if (plain.fullmatch("") is None) == found.matches("", Clock()):
+        what = r"\B, which engines read differently at an empty word"
+        raise Fault("pattern", what, "write it without")
+    return found
+
+
+def _split(text: str) -> tuple[str, list[str]]:
+    """The pattern with escapes and classes blanked, and what is in each class with its closing bracket."""
+    out: list[str] = []
+    classes: list[str] = []
+    start = 0
+    index = 0
+    while index < len(text):
+        char = text[index]
+        if char == "\\":
+            out.append("__")
+            index += 2
+            continue
+        if start:
+            # `]` right after `[` or `[^` is itself.
+            if char == "]" and index > start + (text[start] == "^"):
+                classes.append(_ESCAPE.sub("__", text[start : index + 1]))
+                start = 0
+            out.append("_" if start else "]")
+        else:
+            start = index + 1 if char == "[" else 0
+            out.append(char)
+        index += 1
+    return "".join(out), classes

@@ -1,0 +1,44 @@
+"""Read the types of an ArgvFilter's words, `{name}` and `{name=parameter}`."""
+
+import re
+from typing import Final
+
+from rootwrap_daemon.filters.argv_types import ALONE, WITH_PARAMETER, Choice, Matcher, Typed
+from rootwrap_daemon.filters.read.fault import Fault, one_of
+
+# As a filter's own user. A number would be read as a uid.
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
+#: What to write instead of a parameter that a type cannot have.
+_REMEDIES: Final = {
+    "int": "write {int=LOW-HIGH}, as in {int=1-4094}",
+    "path": "name the one directory meant",
+    "pid": "write its name or its absolute path",
+}
+
+
+def typed(name: str, parameter: str | None) -> Matcher:
+    """The matcher for `{name}` or `{name=parameter}`. Raises Fault, without a location."""
+    if parameter is None and name in ALONE:
+        return Typed(name)
+    if parameter is not None and name == "user":
+        return _one_user(parameter)
+    if parameter is not None and name in WITH_PARAMETER:
+        try:
+            return Typed(name, parameter.rstrip("/") if name == "path" else parameter)
+        except ValueError as error:
+            raise Fault("pattern", str(error), _REMEDIES[name]) from None
+    if name in WITH_PARAMETER or name == "user":
+        raise Fault("pattern", f"{name} needs a parameter", f"write {{{name}=...}}")
+    if name in ALONE:
+        raise Fault("pattern", f"{name} takes no parameter", f"write {{{name}}}")
+    remedy = f"{one_of(name, sorted({*ALONE, *WITH_PARAMETER, 'user'}))}, or {{=word}} for a word"
+    raise Fault("pattern", f"there is no type {name!r}", remedy)
+
+
+def _one_user(parameter: str) -> Matcher:
+    names = parameter.split("|")
+    if not all(map(_USER.fullmatch, names)):
+        raise Fault(
+            "pattern", f"{parameter!r} does not name users", "write {user=nova} or {user=nova|cinder}"
+        )
+    return Choice(frozenset(names))
