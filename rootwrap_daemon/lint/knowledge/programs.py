@@ -337,12 +337,18 @@ _FAMILY: Final = {
 }
 
 
-def look_up(program: str) -> Program | None:
-    """Return what is known of a program by its name, a version or file system behind it left out."""
+def base_name(program: str) -> str:
+    """Return a program's name without directories, and without a version or file system behind it."""
+    program = program.rpartition("/")[2]
     name = "python" if program == "python3" else program
     if found := _VERSION.fullmatch(name):
         name = found[1]
     for start, family in _FAMILY.items():
         if name.startswith(start):
             name = family
-    return PROGRAMS.get(name)
+    return name
+
+
+def look_up(program: str) -> Program | None:
+    """Return what is known of a program by its name, a version or file system behind it left out."""
+    return PROGRAMS.get(base_name(program))

@@ -1,4 +1,4 @@
-"""RW313 and RW323: what a caller may choose freely, and nothing is known of.
+"""RW313, RW314 and RW323: what a caller may choose freely, and what no word restricts.
 
 Promises: what is known to be dangerous has the rules of danger.py instead.
 """
@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.filters.variables import is_dangerous_variable, is_harmless_variable
 from rootwrap_daemon.lint.finding import Problem, Severity
-from rootwrap_daemon.lint.knowledge import programs
+from rootwrap_daemon.lint.knowledge import programs, stdin
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.rules.danger import is_open
 from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.policy import wrappers
 
 
 @rule("RW313", Severity.WARNING)
@@ -42,6 +43,48 @@ def unknown_program(subject: Subject) -> Iterator[Problem]:
             instead = "write its words out in an ArgvFilter, and free ones by their type"
             what = f"any arguments for {name}, of which nothing is known"
             yield Problem(part.location, what, instead, len(part.text))
+
+
+@rule("RW314", Severity.ERROR)
+def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
+    """A program that does what its standard input says.
+
+    A request may bring input, of which a filter says nothing but whether there may be any. An interpreter
+    without a script, `sed -f -`, `ip -batch -`, `xargs` or `tar -x` does with it whatever the caller wants.
+
+    Found::
+
+        sh: ArgvFilter, bash, root, -l
+
+    Found::
+
+        unpack: ArgvFilter, tar, root, -xf, -, -C, /srv/images
+
+    Found::
+
+        sql: RegExpFilter, timeout, root, timeout, 5, psql, -U, [a-z]+
+
+    Fine::
+
+        sql: ArgvFilter, psql, root, -U, {name}
+        [sql]
+        stdin = no
+
+    Fine::
+
+        script: ArgvFilter, python3, root, -I, /usr/share/tool/script.py
+    """
+    for line in subject.lines:
+        part, one = line.program_field, line.filter
+        # What any arguments may do is RW301's, what another user runs that user's.
+        if part is None or one is None or not one.options.stdin or is_open(line) or line.run_as != "root":
+            continue
+        words = [field.text.strip("[]").removesuffix("...").replace("\\", "") for field in line.words]
+        for program, its in wrappers.programs(line.program, words):
+            if (does := stdin.obeyed(program, its)) is not None:
+                instead = f"say `stdin = no` in a section [{line.entry.name}]"
+                yield Problem(part.location, f"{program} {does}", instead, len(part.text))
+                break
 
 
 def _variables(subject: Subject, line: Line) -> Iterator[tuple[str, Field]]:

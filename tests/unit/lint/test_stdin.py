@@ -1,0 +1,63 @@
+"""RW314: programs that do what their standard input says."""
+
+import pytest
+
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.subject import Subject, read_filters
+
+
+def found(line: str, *more: str) -> bool:
+    read = read_filters("\n".join(["[Filters]", f"x: ArgvFilter, {line}", *more, ""]), "x.filters")
+    assert len(read.filters) == 1, read.findings
+    return "RW314" in {one.rule for one in judge(Subject((read,)))}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bash, root",
+        "python3, root, -",
+        "perl, root",
+        "vim, root, -es, {path=/etc/hostname}",
+        "awk, root, -f, -",
+        "sed, root, -n, -f, -, /etc/hostname",
+        "make, root, -f, -",
+        "ip, root, -batch, -",
+        "xargs, root, -0, chmod, 644",
+        "psql, root, -U, {name}",
+        "cpio, root, -i, --quiet",
+        "tar, root, -xf, -, -C, /srv",
+        "chpasswd, root, --help",
+        "bash, root, /dev/stdin",
+        "sh, root, -s",
+        "patch, root, -d, /srv/x",
+        "crontab, root, -",
+        "nice, root, sh",
+        "/usr/bin/env, root, LANG=C, python3.11, -I",
+        "tar, root, xf, -",
+        "sed, root, --file=-, /etc/hostname",
+        "mysql, root, -N, zabbix",
+        "bash, root, /proc/self/fd/0",
+        "find, root, /srv, -exec, sh, \\\\;",
+    ],
+)
+def test_obeyed(line: str) -> None:
+    assert found(line)
+    assert not found(line, "[x]", "stdin = no")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tee, root, /run/x/y",
+        "tar, root, -cf, -, -C, /srv, x",
+        "sed, root, -n, -e, p, -",
+        "mysql, root, -e, show processlist",
+        "bash, root, -c, id",
+        "bash, root, /usr/lib/x/script, -v",
+        "iptables-restore, root, -n",
+        "timeout, root, 5, dd, of=/run/x/y",
+    ],
+)
+def test_data(line: str) -> None:
+    assert not found(line)
