@@ -4,6 +4,7 @@ Promises: the words of a wrapper are read as it reads them, or a word that is no
 which nothing is known.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         if name == "find":
             for index, word in enumerate(rest[:-1], 1):
                 if word in _OF_FIND:
-                    yield rest[index], rest[index + 1 :]
+                    its = list(itertools.takewhile(lambda one: one not in (";", "+"), rest[index + 1 :]))
+                    yield rest[index], its
             return
         if name == "ip":
             rest = _behind_exec(rest)

@@ -30,10 +30,9 @@ _BARE: Final = (
 _NAMES: Final = frozenset(("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0"))
 #: Where a word names it as the file that they obey.
 _BY_NAME: Final = frozenset(
-    """
-    awk bridge crontab dnsmasq docker haproxy ip kubectl make nerdctl nft nginx oc podman sed tc
-    """.split()
+    "awk bridge crontab dnsmasq docker haproxy ip kubectl make nerdctl nft nginx oc podman tc".split()
 )
+_OF_SED: Final = options("-f --file ; -e -l")
 #: What they unpack, and so where they write, with these options; None: always.
 _UNPACK: Final[dict[str, Options | None]] = {
     "tar": options("-x --extract --get ; -f -C"),
@@ -55,6 +54,11 @@ def obeyed(program: str, words: Sequence[str]) -> str | None:
         return "takes commands from standard input where no word has any"
     if name in _BARE | _BY_NAME and any(word.rpartition("=")[2] in _NAMES for word in words):
         return "obeys standard input"
+    if name == "sed":
+        pairs = zip(("", *words), (*words, ""), strict=True)
+        values = (value or after for word, after in pairs if word for _, value in _OF_SED.found(word))
+        if not _NAMES.isdisjoint(values):
+            return "obeys standard input"
     if name in _UNPACK:
         wanted = _UNPACK[name]
         bundle = [f"-{words[0]}"] if words and not words[0].startswith("-") else []

@@ -38,7 +38,7 @@ def found(line: str, *more: str) -> bool:
         "sed, root, --file=-, /etc/hostname",
         "mysql, root, -N, zabbix",
         "bash, root, /proc/self/fd/0",
-        "find, root, /srv, -exec, sh, \\\\;",
+        "find, root, /srv, -exec, sh, \\;",
     ],
 )
 def test_obeyed(line: str) -> None:
