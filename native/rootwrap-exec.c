@@ -100,6 +100,10 @@ static void put_head(struct bytes *bytes, unsigned char kind, uint32_t value, in
 
 static void put_array(struct bytes *bytes, size_t count) { put_head(bytes, 0xdd, (uint32_t)count, 4); }
 static void put_number(struct bytes *bytes, uint32_t value) { put_head(bytes, 0xce, value, 4); }
+static void put_text(struct bytes *bytes, const char *text) {
+    put_head(bytes, 0xdb, (uint32_t)strlen(text), 4);
+    put(bytes, text, strlen(text));
+}
 static void put_nil(struct bytes *bytes) { put_head(bytes, 0xc0, 0, 0); }
 
 static void put_binary(struct bytes *bytes, const char *data, size_t size) {
@@ -171,7 +175,7 @@ static int take_truth(struct reader *reader) {
 /* The command line. */
 
 struct options {
-    const char *socket;
+    const char *socket, *user; /* NULL: the first of the filter's */
     double timeout; /* seconds; 0: the daemon's own */
     int check, no_input, count, variables;
     char **argv;
@@ -188,6 +192,7 @@ static void show_help(void) {
          "Run COMMAND through rootwrap-daemon, as its filters allow it to this user.\n\n"
          "  --socket PATH        the daemon's socket; default: $" SOCKET_VARIABLE " or\n"
          "                       " DEFAULT_SOCKET "\n"
+         "  --user NAME          run it as this user, of those that its filter has; default: the first\n"
          "  --timeout SECONDS    end the command after this time; a filter may give it less\n"
          "  --env NAME[=VALUE]   set a variable that the filter allows; without VALUE, to this process's own,\n"
          "                       so that no command line shows it; may be repeated\n"
@@ -231,16 +236,17 @@ static struct options read_arguments(int argc, char **argv) {
         if (!strcmp(word, "-n")) { options.no_input = 1; continue; }
         if (!strcmp(word, "--check")) { options.check = 1; continue; }
         size_t size = strcspn(word, "=");
-        const char *names[] = {"--socket", "--timeout", "--env"};
+        const char *names[] = {"--socket", "--timeout", "--user", "--env"};
         size_t which = 0;
         while (which < COUNT(names) && (strlen(names[which]) != size || strncmp(word, names[which], size))) which++;
         if (which == COUNT(names))
             fail(NOT_CONFIGURED, "unknown option %s; a command that begins with - comes after --", word);
         value = word[size] ? word + size + 1 : i + 1 < argc ? argv[++i] : NULL;
         if (!value || !*value)
-            fail(NOT_CONFIGURED, "%s needs a %s", names[which], (const char *[]){"path", "number", "name"}[which]);
+            fail(NOT_CONFIGURED, "%s needs a %s", names[which], (const char *[]){"path", "number", "name", "name"}[which]);
         if (which == 0) options.socket = value;
         else if (which == 1) options.timeout = seconds(value);
+        else if (which == 2) options.user = value;
         else add_variable(&options, value);
     }
     options.argv = argv + i;
@@ -329,7 +335,8 @@ static void send_hello(void) {
 
 static void send_request(const struct options *options, const int *descriptors, size_t count, int slots) {
     struct bytes body = {0};
-    put_array(&body, options->check ? 3 : 5);
+    /* An older daemon does not know the last field, which is left out without a value. */
+    put_array(&body, (options->check ? 3 : 5) + (options->user != NULL));
     put_number(&body, options->check ? CHECK : START);
     put_array(&body, (size_t)options->count);
     for (int i = 0; i < options->count; i++) put_binary(&body, options->argv[i], strlen(options->argv[i]));
@@ -345,6 +352,7 @@ static void send_request(const struct options *options, const int *descriptors, 
         if (options->timeout > 0) put_number(&body, (uint32_t)(milliseconds + 0.999));
         else put_nil(&body);
     }
+    if (options->user) put_text(&body, options->user);
     send_frame(&body, descriptors, count);
     free(body.data);
 }

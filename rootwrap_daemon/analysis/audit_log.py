@@ -33,7 +33,7 @@ _MASK: Final = "***"
 #: What a record has in place of something that was too long for it.
 _CUT: Final = "..."
 #: Fields of the journal that are text; all others are JSON.
-_TEXTS: Final = frozenset(("event", "id", "code", "filter", "run_as", "detail", "argv_sha256"))
+_TEXTS: Final = frozenset(("event", "id", "code", "filter", "run_as", "user", "detail", "argv_sha256"))
 #: How the files begin that logrotate(8) leaves.
 _COMPRESSED: Final[dict[bytes, Callable[..., Any]]] = {
     b"\x1f\x8b": gzip.open,
@@ -61,7 +61,7 @@ class Record:
     """One decision. `code`: `allowed`, or that of the error. `env`: the names of the variables asked for.
 
     `filter`: as the log has it, the two names of a chain joined by a +; None if none matched, or it was cut.
-    `run_as`: known only of what has run.
+    `run_as`: of what has run, or as the request named it.
     """
 
     argv: tuple[str, ...]
@@ -228,7 +228,9 @@ def _add(log: Log, entry: Entry) -> None:
     else:
         name = found if isinstance(found, str) and found != _CUT else None
         # Escapes of single surrogates came back as what surrogateescape made of a byte.
-        log.records.append(Record(tuple(words), code, name, values.get("run_as"), tuple(map(str, env))))
+        log.records.append(
+            Record(tuple(words), code, name, values.get("run_as") or values.get("user"), tuple(map(str, env)))
+        )
 
 
 def rotated(path: str) -> list[str]:

@@ -9,7 +9,7 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from rootwrap_daemon.analysis.load import Source, definition
@@ -124,7 +124,10 @@ def _text(source: Source, one: Filter) -> tuple[str, ...]:
 def shifts(old: Source, new: Source, requests: Iterable[Request]) -> Iterator[Shift]:
     """Every request that the two do not answer the same; each once."""
     for request in dict.fromkeys(requests):
-        was, now = (source.policy.ruleset.match(request) for source in (old, new))
+        was, now = (
+            source.policy.ruleset.match(replace(request, asker=request.asker or source.policy.ruleset.users))
+            for source in (old, new)
+        )
         if isinstance(was, Match) and isinstance(now, Match):
             if differing := [name for name, value in _facts(was).items() if value != _facts(now)[name]]:
                 shown = (

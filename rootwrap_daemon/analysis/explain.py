@@ -82,18 +82,29 @@ class Explanation:
 
 
 def explain(
-    source: Source, argv: tuple[str, ...], env: tuple[tuple[str, str], ...] = (), *, stdin: bool = False
+    source: Source,
+    argv: tuple[str, ...],
+    env: tuple[tuple[str, str], ...] = (),
+    *,
+    stdin: bool = False,
+    user: str | None = None,
+    asker: str | None = None,
 ) -> Explanation:
-    """Judge and explain. `argv` is text as the daemon decodes it (UTF-8 with surrogateescape)."""
+    """Judge and explain. `argv` is text as the daemon decodes it (UTF-8 with surrogateescape).
+
+    `user`: as whom it is to run, as a request names it. `asker`: who asks, None for whoever is meant.
+    """
     try:
-        Check(tuple(map(_encoded, argv)), tuple((_encoded(name), _encoded(value)) for name, value in env))
+        Check(
+            tuple(map(_encoded, argv)), tuple((_encoded(name), _encoded(value)) for name, value in env), user
+        )
     except (BadRequest, TooLarge) as error:
         return Explanation(argv, error.code, error.message)
     except UnicodeEncodeError:
         return Explanation(argv, BadRequest.code, "a word is no text that bytes can stand for")
     policy = source.policy
-    request = Request(argv, env, stdin)
-    found = traces(policy.ruleset.filters, argv)
+    request = Request(argv, env, stdin, user, source.asker(asker))
+    found = traces(policy.ruleset.filters, request)
     judged = judge(policy, request)
     if isinstance(judged, Allowed):
         with judged.bound:

@@ -19,6 +19,7 @@ from rootwrap_daemon.filters.kinds import (
     RegExpFilter,
 )
 from rootwrap_daemon.filters.paths import basename
+from rootwrap_daemon.filters.values import Request
 from rootwrap_daemon.policy import executables, host
 
 
@@ -36,9 +37,14 @@ class Item:
     place: str
 
 
-def items(source: Source) -> list[Item]:
-    """Every filter that allows something, in the order of the policy."""
-    return [_item(source, one) for one in source.policy.ruleset.filters if type(one) is not ChainingFilter]
+def items(source: Source, asker: frozenset[str]) -> list[Item]:
+    """Every filter that allows something to whoever these words of `users` options mean, in their order."""
+    asked = Request(("",), asker=asker)
+    return [
+        _item(source, one)
+        for one in source.policy.ruleset.filters
+        if type(one) is not ChainingFilter and one.is_for(asked)
+    ]
 
 
 def _item(source: Source, one: Filter) -> Item:
@@ -56,7 +62,7 @@ def _item(source: Source, one: Filter) -> Item:
         one.name,
         type(one).__name__,
         _command(source, one),
-        one.run_as,
+        "|".join(one.run_as),
         path,
         problem,
         options,

@@ -3,7 +3,9 @@
 Promises: a configuration is loaded as the daemon loads it; what differs from that stands in `notes`.
 """
 
+import contextlib
 import os
+import pwd
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +18,11 @@ from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import AnyFilter
 from rootwrap_daemon.filters.read import filter_file
-from rootwrap_daemon.filters.read.ini import FILTERS, Document, Entry, parse
+from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.ini import DEFAULT, FILTERS, Document, Entry, parse
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.policy.read import users
 from rootwrap_daemon.policy.read.policy import load, same_programs
 
 #: Reasons to give why nothing could be judged.
@@ -40,13 +44,37 @@ class Source:
         return next(entry for entry in self._filters(one.location.file) if entry.location == one.location)
 
     def options(self, one: Filter) -> tuple[Entry, ...]:
-        """The options in the section named like a filter, as they stand in its file."""
-        return tuple(
+        """The options of a filter, as they stand in its file: in its section, and for all in [DEFAULT]."""
+        sections = self.documents[one.location.file].sections
+        own = [
             entry
-            for section in self.documents[one.location.file].sections
-            if section.name != FILTERS and section.name.lower() == one.name.lower()
+            for section in sections
+            if section.name not in (FILTERS, DEFAULT) and section.name.lower() == one.name.lower()
             for entry in section.entries
-        )
+        ]
+        keys = {entry.key for entry in own}
+        shared = (entry for section in sections if section.name == DEFAULT for entry in section.entries)
+        return (*own, *(entry for entry in shared if entry.key not in keys))
+
+    def asker(self, user: str | None) -> frozenset[str]:
+        """The words of `users` options that mean this user; all of them for None: whoever is meant.
+
+        `user` may be such a word, too: policy tests know no users of this host.
+        """
+        if user is None:
+            return self.policy.ruleset.users
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            return self.policy.ruleset.users & {user}
+        groups = os.getgrouplist(user, entry.pw_gid)
+        found = set()
+        for word in self.policy.ruleset.users:
+            with contextlib.suppress(Fault):
+                is_group, number = users.asker(word)
+                if number in groups if is_group else number == entry.pw_uid:
+                    found.add(word)
+        return frozenset(found)
 
     def _filters(self, file: str) -> Iterable[Entry]:
         sections = self.documents[file].sections
@@ -190,14 +218,17 @@ def _identities(filters: Iterable[Filter]) -> tuple[dict[tuple[str, str | None],
     found: dict[tuple[str, str | None], host.Identity] = {}
     notes = []
     for one in filters:
-        user = (one.run_as, one.options.group)
-        if user in found:
-            continue
-        try:
-            found[user] = host.identity(*user)
-        except KeyError as error:
-            found[user] = host.Identity(one.run_as, _NOBODY, _NOBODY, (), "/")
-            notes.append(f"{error.args[0]}: the daemon would refuse {one.name}, and whatever runs as that")
+        for name in one.run_as:
+            user = (name, one.options.group)
+            if user in found:
+                continue
+            try:
+                found[user] = host.identity(*user)
+            except KeyError as error:
+                found[user] = host.Identity(name, _NOBODY, _NOBODY, (), "/")
+                notes.append(
+                    f"{error.args[0]}: the daemon would refuse {one.name}, and whatever runs as that"
+                )
     return found, notes
 
 

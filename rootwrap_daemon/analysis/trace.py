@@ -73,13 +73,14 @@ class Trace:
         return self.matches, at_once + inner_at_once, good + inner_good
 
 
-def traces(filters: Iterable[Filter], argv: tuple[str, ...], *, chains: bool = True) -> tuple[Trace, ...]:
+def traces(filters: Iterable[Filter], request: Request, *, chains: bool = True) -> tuple[Trace, ...]:
     """The traces of all filters of this command, and of those for a program of that name; nearest first."""
+    argv = request.argv
     filters = tuple(filters)
     found = []
     for one in filters:
         if argv[0] in one.commands:
-            found.append(_trace(one, filters, argv, chains=chains))
+            found.append(_trace(one, filters, request, chains=chains))
         elif basename(argv[0]) in map(basename, one.commands):
             wanted = " or ".join(sorted(one.commands))
             found.append(Trace(one, (Step(0, argv[0], wanted, ok=False),), f"the command must be {wanted}"))
@@ -87,16 +88,26 @@ def traces(filters: Iterable[Filter], argv: tuple[str, ...], *, chains: bool = T
     return tuple(sorted(found, key=lambda trace: trace.nearness, reverse=True))
 
 
-def _trace(one: Filter, filters: tuple[Filter, ...], argv: tuple[str, ...], *, chains: bool) -> Trace:
+def _trace(one: Filter, filters: tuple[Filter, ...], request: Request, *, chains: bool) -> Trace:
     clock = Clock()
     try:
         if isinstance(one, ChainingFilter):
-            return _chain(one, filters, argv, clock, chains=chains)
-        steps = tuple(_steps(one, argv, clock))
-        matches = one.match(Request(argv), clock) is not None
+            found = _chain(one, filters, request, clock, chains=chains)
+        else:
+            steps = tuple(_steps(one, request.argv, clock))
+            matches = one.match(request, clock) is not None
+            found = Trace(one, steps, "" if matches else _why(one, steps))
     except OutOfTime:
         return Trace(one, (), "the patterns took too long on these words")
-    return Trace(one, steps, "" if matches else _why(one, steps))
+    if found.matches and not one.is_for(request):
+        return replace(found, stopped=_for_whom(one, request))
+    return found
+
+
+def _for_whom(one: Filter, request: Request) -> str:
+    if request.user is not None and request.user not in one.run_as:
+        return f"it runs as {' or '.join(one.run_as)}, not as {request.user}"
+    return f"it is for {', '.join(sorted(one.options.users))} alone"
 
 
 def _why(one: Filter, steps: tuple[Step, ...]) -> str:
@@ -242,8 +253,9 @@ def _wanted(after: After) -> str:
 
 
 def _chain(
-    one: ChainingFilter, filters: tuple[Filter, ...], argv: tuple[str, ...], clock: Clock, *, chains: bool
+    one: ChainingFilter, filters: tuple[Filter, ...], request: Request, clock: Clock, *, chains: bool
 ) -> Trace:
+    argv = request.argv
     if not chains:
         return Trace(one, (), "a chain inside a chain")
     steps = tuple(_prefix(one, argv, clock))
@@ -252,23 +264,24 @@ def _chain(
         return Trace(one, steps, _why(one, steps))
     if len(argv) <= count:
         return Trace(one, (*steps, Step(count, None, "a command", ok=False)), "no command follows")
-    inner = traces(filters, argv[count:], chains=False)
+    inner = traces(filters, replace(request, argv=argv[count:]), chains=False)
     stopped = f"no filter allows the inner command {argv[count]!a}"
     if any(found.matches for found in inner):
-        inner = tuple(_within(one, found, argv, count, clock) for found in inner)
+        inner = tuple(_within(one, found, request, count, clock) for found in inner)
         usable = any(found.matches for found in inner)
         stopped = "" if usable else "no filter of the inner command can be used in a chain"
     shifted = tuple(_shift(found, count) for found in inner)
     return Trace(one, steps, stopped, tuple(sorted(shifted, key=lambda found: found.nearness, reverse=True)))
 
 
-def _within(one: ChainingFilter, found: Trace, argv: tuple[str, ...], count: int, clock: Clock) -> Trace:
+def _within(one: ChainingFilter, found: Trace, request: Request, count: int, clock: Clock) -> Trace:
     """The inner trace, stopped where the two filters cannot be combined."""
-    plan = found.filter.match(Request(argv[count:]), clock) if found.matches else None
+    inner = replace(request, argv=request.argv[count:])
+    plan = found.filter.match(inner, clock) if found.matches else None
     if plan is None:
         return found
-    if one.chain(argv[:count], plan) is None:
-        why = f"sends a signal, or runs as another user than {one.name}, which is {one.run_as}"
+    if one.chain(request, count, plan) is None:
+        why = f"sends a signal, or runs as another user than {one.name}, which is {one.user(request)}"
         return replace(found, stopped=why)
     if chained(one.options, found.filter.options) is None:
         return replace(found, stopped=f"its options and those of {one.name} contradict each other")

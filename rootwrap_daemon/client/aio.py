@@ -64,9 +64,11 @@ class AsyncClient:
         """Run a command to its end: arguments, result and errors are those of `threads.Client.run`."""
         return await self._calls.run(argv, text=text, **options)
 
-    async def allows(self, argv: Sequence[Word], env: Environ | None = None) -> Decision:
+    async def allows(
+        self, argv: Sequence[Word], env: Environ | None = None, *, user: str | None = None
+    ) -> Decision:
         """Would this command be allowed? Runs nothing. Raises an Error of `rootwrap_daemon.errors`."""
-        return await self._calls.allows(argv, env)
+        return await self._calls.allows(argv, env, user)
 
     async def status(self) -> dict[str, Any]:
         """Return what the daemon says of itself; the reference describes it. Raises an Error, as Denied."""
@@ -81,6 +83,7 @@ class AsyncClient:
         stderr: Stream = None,
         env: Environ | None = None,
         timeout: float | None = None,
+        user: str | None = None,
     ) -> Process:
         """Start a command as `asyncio.create_subprocess_exec` does; what it reads and writes never enters
         the daemon.
@@ -91,7 +94,7 @@ class AsyncClient:
         ends = Ends(stdin, stdout, stderr)
         process = None
         try:
-            connection, running = await self._calls.start(argv, env, timeout, ends.theirs)
+            connection, running = await self._calls.start(argv, env, timeout, ends.theirs, user)
             process = Process(connection, running)
             ends.close_theirs()
             await process.open(ends, running.output)

@@ -67,24 +67,25 @@ class Calls:
         env: Environ | None = None,
         timeout: float | None = None,
         check: bool = False,
+        user: str | None = None,
         text: bool = False,
         capture: Capture = "daemon",
     ) -> CompletedCommand[Any]:
         """Run a command to its end. Raises an Error."""
         try:
             if capture == "pipe":
-                answer = await self._run_on_pipes(argv, core.input_bytes(input), env, timeout)
+                answer = await self._run_on_pipes(argv, core.input_bytes(input), env, timeout, user)
             else:
-                answer = await self._ask(core.run_request(argv, input, env, timeout), timeout)
+                answer = await self._ask(core.run_request(argv, input, env, timeout, user), timeout)
             return core.completed(argv, answer, check=check, text=text)
         except Error as error:
             core.about(error, argv, timeout)
             raise
 
-    async def allows(self, argv: Sequence[Word], env: Environ | None) -> Decision:
+    async def allows(self, argv: Sequence[Word], env: Environ | None, user: str | None) -> Decision:
         """Ask whether a command would be allowed. Raises an Error."""
         try:
-            return core.decided(await self._ask(core.check_request(argv, env), None))
+            return core.decided(await self._ask(core.check_request(argv, env, user), None))
         except Error as error:
             core.about(error, argv, None)
             raise
@@ -99,11 +100,12 @@ class Calls:
         env: Environ | None,
         timeout: float | None,
         stdio: Sequence[int | None],
+        user: str | None,
     ) -> tuple[Connection, Running]:
         """Start a command on these descriptors, over a connection of its own. Raises an Error."""
         turn: Turn[Connection] = Turn()
         try:
-            request = core.start_request(argv, env, timeout, stdio)
+            request = core.start_request(argv, env, timeout, stdio, user)
             if self.connections.pool.closed:
                 raise LocalProtocolError("this client is closed")
             descriptors = [end for end in stdio if end is not None]
@@ -141,7 +143,12 @@ class Calls:
             self._leave(pool, turn, keep)
 
     async def _run_on_pipes(
-        self, argv: Sequence[Word], input: bytes | None, env: Environ | None, timeout: float | None
+        self,
+        argv: Sequence[Word],
+        input: bytes | None,
+        env: Environ | None,
+        timeout: float | None,
+        user: str | None,
     ) -> Answer:
         """As `_ask`, with pipes of this process that the command writes to."""
         pool = self.connections.pool
@@ -149,7 +156,7 @@ class Calls:
         keep = False
         ends = Ends(None if input is None else PIPE, PIPE, PIPE)
         try:
-            request = core.start_request(argv, env, timeout, ends.theirs)
+            request = core.start_request(argv, env, timeout, ends.theirs, user)
             await self._enter(pool, turn)
             descriptors = [end for end in ends.theirs if end is not None]
             connection, answer, keep = await self._exchange(turn, request, timeout, descriptors)

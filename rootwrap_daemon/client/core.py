@@ -55,6 +55,7 @@ class RunOptions(TypedDict, total=False):
     env: Environ | None
     timeout: float | None
     check: bool
+    user: str | None
     capture: Capture
 
 
@@ -82,7 +83,11 @@ class Decision(Fields):
 
 
 def run_request(
-    argv: Sequence[Word], stdin: bytes | str | None, env: Environ | None, timeout: float | None
+    argv: Sequence[Word],
+    stdin: bytes | str | None,
+    env: Environ | None,
+    timeout: float | None,
+    user: str | None = None,
 ) -> Run:
     """The request for these arguments of `run`. Raises BadRequest, TooLarge or CommandTimeout."""
     return Run(
@@ -90,6 +95,7 @@ def run_request(
         _variables(env) if env is not None else (),
         input_bytes(stdin) if stdin is not None else None,
         _milliseconds(timeout) if timeout is not None else None,
+        user,
     )
 
 
@@ -101,7 +107,11 @@ def input_bytes(stdin: bytes | str | None) -> bytes | None:
 
 
 def start_request(
-    argv: Sequence[Word], env: Environ | None, timeout: float | None, stdio: Sequence[int | None]
+    argv: Sequence[Word],
+    env: Environ | None,
+    timeout: float | None,
+    stdio: Sequence[int | None],
+    user: str | None = None,
 ) -> Start:
     """The request for these arguments of `popen`; `stdio`: descriptors for stdin, stdout, stderr, if any.
 
@@ -113,12 +123,13 @@ def start_request(
         _variables(env) if env is not None else (),
         slots,
         None if timeout is None else _milliseconds(timeout),
+        user,
     )
 
 
-def check_request(argv: Sequence[Word], env: Environ | None) -> Check:
+def check_request(argv: Sequence[Word], env: Environ | None, user: str | None = None) -> Check:
     """The request for these arguments of `allows`. Raises BadRequest or TooLarge."""
-    return Check(_words(argv), () if env is None else _variables(env))
+    return Check(_words(argv), () if env is None else _variables(env), user)
 
 
 def _words(argv: Sequence[Word]) -> tuple[bytes, ...]:

@@ -86,16 +86,18 @@ class Client:
         daemon. `timeout`: seconds from when a connection is free; the daemon enforces it. None: its own limit
         alone; not more than 0: CommandTimeout at once. `check`: raise CommandFailed if the return code is not
         0. `capture`: "daemon" collects the output up to a limit; "pipe" is for any amount: input and output
-        do not go through the daemon.
+        do not go through the daemon. `user`: as whom, of those that the filter has; None for the first.
 
         Raises an Error of `rootwrap_daemon.errors`, whose `cmd` is `argv`. After any of them but
         OutcomeUnknown, CommandTimeout, OutputLimit, CommandFailed and InternalError the command did not run.
         """
         return now(self._calls.run(argv, text=text, **options))
 
-    def allows(self, argv: Sequence[Word], env: Environ | None = None) -> Decision:
+    def allows(
+        self, argv: Sequence[Word], env: Environ | None = None, *, user: str | None = None
+    ) -> Decision:
         """Would this command be allowed? Runs nothing. Raises an Error of `rootwrap_daemon.errors`."""
-        return now(self._calls.allows(argv, env))
+        return now(self._calls.allows(argv, env, user))
 
     def status(self) -> dict[str, Any]:
         """Return what the daemon says of itself; the reference describes it. Raises an Error, as Denied."""
@@ -110,6 +112,7 @@ class Client:
         stderr: Stream = None,
         env: Environ | None = None,
         timeout: float | None = None,
+        user: str | None = None,
     ) -> Process:
         """Start a command as `subprocess.Popen` does; what it reads and writes never enters the daemon.
 
@@ -119,7 +122,7 @@ class Client:
         pipes = Pipes(stdin, stdout, stderr, self._wait)
         connection = None
         try:
-            connection, running = now(self._calls.start(argv, env, timeout, pipes.theirs))
+            connection, running = now(self._calls.start(argv, env, timeout, pipes.theirs, user))
             if running.output is not None:
                 pipes.fill(running.output.stdout, running.output.stderr)
         except BaseException:

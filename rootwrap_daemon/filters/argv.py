@@ -127,4 +127,4 @@ class ArgvFilter(Filter):
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = self.pattern.match(request.argv[1:])
-        return None if words is None else ExecPlan(Program(self.program), words, self.run_as)
+        return None if words is None else ExecPlan(Program(self.program), words, self.user(request))

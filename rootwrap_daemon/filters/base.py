@@ -15,12 +15,15 @@ from rootwrap_daemon.filters.values import Options, Request
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One definition. `program` is a bare name or an absolute path; `run_as` is a user's name."""
+    """One definition. `program` is a bare name or an absolute path.
+
+    `run_as`: the names of users, one of whom a request may name; without, it means the first.
+    """
 
     name: str
     location: Location
     program: str
-    run_as: str
+    run_as: tuple[str, ...]
     options: Options
 
     @property
@@ -41,6 +44,17 @@ class Filter:
     def secret(self, argv: tuple[str, ...]) -> frozenset[int]:
         """The places of words that no record shows, of an argv that matches; argv[0] is 0."""
         return self.options.secret
+
+    def is_for(self, request: Request) -> bool:
+        """May whoever asks use this filter, and as the user that the request names?"""
+        users = self.options.users
+        return (request.user is None or request.user in self.run_as) and (
+            not users or not users.isdisjoint(request.asker)
+        )
+
+    def user(self, request: Request) -> str:
+        """As whom a command of this filter runs."""
+        return self.run_as[0] if request.user is None else request.user
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         """Return what would run, None if these words are not allowed.

@@ -25,16 +25,15 @@ class ChainingFilter(Filter):
     def match(self, request: Request, clock: Clock) -> Plan | None:
         return None
 
-    def chain(self, words: tuple[str, ...], inner: Plan) -> Plan | None:
-        """The plan for this program with `words` (argv[0] included) and then what `inner` would run."""
-        if isinstance(inner, ExecPlan) and inner.run_as == self.run_as:
+    def chain(self, request: Request, count: int, inner: Plan) -> Plan | None:
+        """The plan for this program with so many words of the request, and then what `inner` would run."""
+        words, user = request.argv[1:count], self.user(request)
+        if isinstance(inner, ExecPlan) and inner.run_as == user:
             # The inner word becomes the leaf's own program: a path that only ends like it never runs.
-            arguments: tuple[Word, ...] = (*words[1:], inner.program, *inner.arguments)
-            return ExecPlan(Program(self.program), arguments, self.run_as, inner.env, inner.free)
-        if isinstance(inner, ReadPlan) and self.run_as == "root":
-            return ExecPlan(
-                Program(self.program), (*words[1:], Program("cat"), FixedPath(inner.path)), self.run_as
-            )
+            arguments: tuple[Word, ...] = (*words, inner.program, *inner.arguments)
+            return ExecPlan(Program(self.program), arguments, user, inner.env, inner.free)
+        if isinstance(inner, ReadPlan) and user == "root":
+            return ExecPlan(Program(self.program), (*words, Program("cat"), FixedPath(inner.path)), user)
         # A signal needs no other program; another user's command would run as this one.
         return None
 

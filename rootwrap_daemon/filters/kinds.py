@@ -27,7 +27,7 @@ class CommandFilter(Filter):
 
     def match(self, request: Request, clock: Clock) -> Plan | None:
         words = request.argv[1:]
-        return ExecPlan(Program(self.program), words, self.run_as, free=len(words))
+        return ExecPlan(Program(self.program), words, self.user(request), free=len(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class RegExpFilter(Filter):
     def match(self, request: Request, clock: Clock) -> Plan | None:
         if not all_match(self.patterns, request.argv, clock, self.options):
             return None
-        return ExecPlan(Program(self.program), request.argv[1:], self.run_as)
+        return ExecPlan(Program(self.program), request.argv[1:], self.user(request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class PathFilter(Filter):
             Beneath(expected, word) if expected.startswith("/") else word
             for expected, word in zip(self.arguments, given, strict=True)
         )
-        return ExecPlan(Program(self.program), words, self.run_as)
+        return ExecPlan(Program(self.program), words, self.user(request))
 
 
 _SIGTERM: Final = signal.SIGTERM.value
@@ -113,7 +113,7 @@ class KillFilter(Filter):
         if number is None or not _PID.fullmatch(words[-1]):
             return None
         pid = int(words[-1])
-        return SignalPlan(pid, number, Program(self.program), self.run_as) if pid < 2**31 else None
+        return SignalPlan(pid, number, Program(self.program), self.user(request)) if pid < 2**31 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class IpFilter(Filter):
         words = request.argv[1:]
         if not ip.is_harmless(words):
             return None
-        return ExecPlan(Program(self.program), words, self.run_as, free=len(words))
+        return ExecPlan(Program(self.program), words, self.user(request), free=len(words))
 
 
 def is_printable(value: str) -> bool:
@@ -190,7 +190,7 @@ class EnvFilter(Filter):
             if not value and not may_hold(name, given):
                 return None
         free = 0 if self.patterns else len(arguments)
-        return ExecPlan(Program(self.inner), arguments, self.run_as, tuple(found.items()), free)
+        return ExecPlan(Program(self.inner), arguments, self.user(request), tuple(found.items()), free)
 
 
 #: All kinds of filters there are.

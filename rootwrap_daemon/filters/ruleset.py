@@ -61,6 +61,8 @@ class RuleSet:
             others = (same or {}).get(one.program, ()) if one.program in one.commands else ()
             for command in (*one.commands, *others):
                 index.setdefault(command, []).append(one)
+        #: All that `users` options name.
+        self.users = frozenset[str]().union(*(one.options.users for one in self.filters))
         #: Names of programs that have a filter with secret words.
         self._secretive = frozenset(
             name for name, found in index.items() if any(f.has_secrets for f in found)
@@ -91,7 +93,7 @@ class RuleSet:
         reason = Reason.WORDS
         refused_matches: list[Match] = []
         try:
-            for match in self._matches(request.argv, clock, chains=True):
+            for match in self._matches(request, clock, chains=True):
                 refused = _refusal(match.options, request)
                 if refused is None:
                     yield _complete(match, request.env)
@@ -102,7 +104,8 @@ class RuleSet:
             reason = Reason.TIME
         yield Denied(reason, tuple(refused_matches))
 
-    def _matches(self, argv: tuple[str, ...], clock: Clock, *, chains: bool) -> Iterator[Match]:
+    def _matches(self, request: Request, clock: Clock, *, chains: bool) -> Iterator[Match]:
+        argv = request.argv
         candidates = self._candidates(argv)
         name, equals, _ = argv[0].partition("=")
         added = 0
@@ -111,15 +114,19 @@ class RuleSet:
             argv, added = ("env", *argv), 1
             candidates = [one for one in self._candidates(argv) if isinstance(one, EnvFilter)]
         for one in candidates:
+            # Most filters are for everybody, and most requests name nobody.
+            if (request.user is not None or one.options.users) and not one.is_for(request):
+                continue
             # By another path of the same program, it is as if by its own, or by its name.
             ways: tuple[tuple[str, ...], ...] = (argv,)
             if argv[0] not in one.commands:
                 ways = tuple((name, *argv[1:]) for name in (one.program, basename(one.program)))
             for way in ways:
+                asked = request if way is request.argv else replace(request, argv=way)
                 if isinstance(one, ChainingFilter):
                     if chains:
-                        yield from self._chained(one, way, clock)
-                elif (plan := one.match(Request(way), clock)) is not None:
+                        yield from self._chained(one, asked, clock)
+                elif (plan := one.match(asked, clock)) is not None:
                     yield Match(
                         one.name,
                         one.location,
@@ -133,13 +140,14 @@ class RuleSet:
         found = self._index.get(argv[0])
         return () if found is None else found.of(argv)
 
-    def _chained(self, outer: ChainingFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Match]:
+    def _chained(self, outer: ChainingFilter, request: Request, clock: Clock) -> Iterator[Match]:
+        argv = request.argv
         count = outer.prefix(argv, clock)
         if count is None or len(argv) <= count:
             return
         # One level: a chain inside a chain is nobody's command.
-        for leaf in self._matches(argv[count:], clock, chains=False):
-            plan = outer.chain(argv[:count], leaf.plan)
+        for leaf in self._matches(replace(request, argv=argv[count:]), clock, chains=False):
+            plan = outer.chain(request, count, leaf.plan)
             if plan is not None:
                 options = chained(outer.options, leaf.options)
                 if options is not None:

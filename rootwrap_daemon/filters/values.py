@@ -18,12 +18,16 @@ from rootwrap_daemon.filters.variables import is_printable_ascii, may_hold
 class Request:
     """The words that a client sent, decoded from bytes once (UTF-8 with surrogateescape: nothing is lost).
 
-    `argv` has at least one word and no NUL; `env` has each name once. `stdin`: it comes with input.
+    `argv` has at least one word and no NUL; `env` has each name once. `stdin`: it comes with input. `user`:
+    as whom it is to run, None for the first of whatever filter allows it. `asker`: the words of `users`
+    options that mean whoever asks.
     """
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
     stdin: bool = False
+    user: str | None = None
+    asker: frozenset[str] = frozenset()
 
 
 #: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.
@@ -54,7 +58,8 @@ class Options:
     each command that is allowed records of its own? `secret`: the places of words that no record shows.
     `target_user`, `started_by_us`, `any_namespace`: which processes are meant. `signals`: the numbers of
     those that a client may send to a command whose descriptors it passed. `on_stop_leave`: does such a
-    command outlive the daemon? `no_new_privs`: None for every user but root.
+    command outlive the daemon? `no_new_privs`: None for every user but root. `users`: who may use the filter,
+    names of users and `%` before those of groups; empty for everybody whom the daemon admits.
     """
 
     env: Mapping[str, Matcher | None] = field(default_factory=dict)
@@ -80,6 +85,7 @@ class Options:
     any_namespace: bool = False
     signals: frozenset[int] | None = None
     on_stop_leave: bool = False
+    users: frozenset[str] = frozenset()
 
     def takes(self, name: str, value: str) -> bool:
         """True if a request may bring this variable with this value."""

@@ -52,6 +52,11 @@ class Line:
         return self.entry.texts[place] if len(self.entry.fields) > place else ""
 
     @property
+    def users(self) -> tuple[str, ...]:
+        """Those of whom a request may name one."""
+        return tuple(self.run_as.split("|"))
+
+    @property
     def words(self) -> tuple[Field, ...]:
         """The fields that say which words may follow the program's name."""
         fields = self.entry.fields

@@ -53,7 +53,7 @@ class Policy:
     filters. `no_places`: why no command may have a path in which others can change something. `loaded`: when,
     in seconds since the epoch. `status_gid`: whose members may see the status. `late`: who else may ask, by
     names that are looked up when somebody comes (late.py). `same`: the other paths of programs that filters
-    name by a path.
+    name by a path. `users`: whom the words of `users` options mean, is it a group and its number.
     """
 
     settings: Settings
@@ -70,6 +70,7 @@ class Policy:
     status_gid: int | None = None
     late: frozenset[tuple[str, str]] = frozenset()
     same: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    users: Mapping[str, tuple[bool, int]] = field(default_factory=dict)
     ruleset: RuleSet = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +86,19 @@ class Policy:
     def admits(self, peer: Credentials) -> bool:
         """May a peer with these credentials send requests at all?"""
         return peer.uid in self.allowed_uids or not self.allowed_gids.isdisjoint((peer.gid, *peer.groups))
+
+    def names_of(self, peer: Credentials) -> frozenset[str]:
+        """The words of `users` options that mean a peer with these credentials."""
+        if not self.users:
+            return frozenset()
+        groups = (peer.gid, *peer.groups)
+        return frozenset(
+            [
+                word
+                for word, (is_group, number) in self.users.items()
+                if (number in groups if is_group else number == peer.uid)
+            ]
+        )
 
     def may_see_status(self, peer: Credentials) -> bool:
         """May a peer with these credentials ask for the status? It runs nothing."""

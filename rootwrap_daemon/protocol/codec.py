@@ -34,7 +34,8 @@ def encode(message: Message) -> bytes:
     """One message as a frame."""
     if isinstance(message, Result) and len(message.stdout) + len(message.stderr) >= _LARGE:
         return _encode_large(message)
-    body: bytes = msgpack.packb((message.TYPE, *message))
+    fields = message[:-1] if message.GROWN and message[-1] is None else message
+    body: bytes = msgpack.packb((message.TYPE, *fields))
     return HEADER.pack(len(body)) + body
 
 
@@ -55,9 +56,13 @@ def decode(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]])
     try:
         if len(body) <= _SMALL:
             number, *values = msgpack.unpackb(body, raw=False, use_list=False, max_map_len=0, max_ext_len=0)
-            if type(number) is int and len(values) == len(kinds[number].NAMES):
-                # A message checks the types of all its fields: no more is taken here than by the plain way.
-                return kinds[number](*values)
+            if type(number) is int:
+                kind = kinds[number]
+                if kind.GROWN and len(values) == len(kind.NAMES) - 1:
+                    values.append(None)
+                if len(values) == len(kind.NAMES):
+                    # A message checks its fields' types: no more is taken here than by the plain way.
+                    return kind(*values)
         elif len(body) > _LARGE and (found := _large_result(body, kinds)) is not None:
             return found
     except Exception:  # noqa: BLE001, S110 - what exactly is wrong is said below, in the one place that decides
@@ -112,6 +117,8 @@ def _message(unpacker: msgpack.Unpacker, size: int, kinds: Mapping[int, type[M]]
     if kind is None:
         raise RemoteProtocolError("a message of an unknown type")
     names = kind.NAMES
+    # What a later version has added may be left out.
+    names = names[:count] if kind.GROWN and count == len(names) - 1 else names
     # Hello may grow, so that two versions can still tell each other apart.
     if count != len(names) and not (kind is Hello and len(names) < count <= _MOST_HELLO):
         raise RemoteProtocolError(f"{kind.__name__} with {count} fields instead of {len(names)}")

@@ -62,7 +62,9 @@ def check_word(word: bytes, what: str) -> None:
 _BYTES: Final = {bytes}
 
 
-def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]) -> None:
+def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...], user: str | None) -> None:
+    if user is not None:
+        _check_user(user)
     # Whatever their number, the words of a usual command are looked at without a loop.
     if type(argv) is tuple and env == () and set(map(type, argv)) == _BYTES and argv[0]:
         joined = b"\0".join(argv)
@@ -97,6 +99,14 @@ def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...]
         raise TooLarge(f"argv and environment are longer than {MAX_ARGUMENT_BYTES} bytes together")
 
 
+def _check_user(user: str) -> None:
+    """A name as filters have it: no number, which would be ambiguous. Raises BadRequest."""
+    bare = user.removesuffix("$").replace("-", ".") if type(user) is str else ""
+    good = bare.isascii() and bare[:1] != "." and bare.replace(".", "_").isidentifier()
+    if not good or len(user) > MAX_TEXT:
+        raise BadRequest("user must be a user's name, not a number, or be left out")
+
+
 def _check_text(text: str, what: str) -> None:
     if type(text) is str and text.isascii() and len(text) <= MAX_TEXT:
         return
@@ -126,6 +136,8 @@ class Fields(tuple[Any, ...]):
     #: The number of this kind of message, the first value of its array.
     TYPE = -1
     NAMES: "tuple[str, ...]" = ()
+    #: True where the last field is left out of the array while it is None: older peers do not know it.
+    GROWN = False
     CHECKED = True
     _defaults: "list[Any]" = []  # noqa: RUF012 - set anew for each class
 
@@ -197,18 +209,20 @@ class Run(Fields):
     """Run this command and answer once with all of its output.
 
     `stdin`: bytes for its standard input, None for /dev/null. `timeout_ms`: milliseconds, None for the
-    daemon's own limit.
+    daemon's own limit. `user`: as whom, of those that the filter has; None for the first.
     """
 
     __slots__ = ()
     TYPE = 1
+    GROWN = True
     argv: tuple[bytes, ...]
     env: tuple[tuple[bytes, bytes], ...] = ()
     stdin: bytes | None = None
     timeout_ms: int | None = None
+    user: str | None = None
 
     def check(self) -> None:
-        _check_command(self.argv, self.env)
+        _check_command(self.argv, self.env, self.user)
         if self.stdin is not None:
             if not isinstance(self.stdin, bytes):
                 raise BadRequest("stdin must be bytes or nil")
@@ -228,13 +242,15 @@ class Start(Fields):
 
     __slots__ = ()
     TYPE = 7
+    GROWN = True
     argv: tuple[bytes, ...]
     env: tuple[tuple[bytes, bytes], ...]
     slots: int
     timeout_ms: int | None = None
+    user: str | None = None
 
     def check(self) -> None:
-        _check_command(self.argv, self.env)
+        _check_command(self.argv, self.env, self.user)
         _check_int(self.slots, "slots", 0, STDIN + STDOUT + STDERR)
         if self.timeout_ms is not None:
             _check_int(self.timeout_ms, "timeout_ms", 1, MAX_TIMEOUT * 1000)
@@ -263,11 +279,13 @@ class Check(Fields):
 
     __slots__ = ()
     TYPE = 2
+    GROWN = True
     argv: tuple[bytes, ...]
     env: tuple[tuple[bytes, bytes], ...] = ()
+    user: str | None = None
 
     def check(self) -> None:
-        _check_command(self.argv, self.env)
+        _check_command(self.argv, self.env, self.user)
 
 
 class Cancel(Fields):

@@ -90,3 +90,14 @@ def test_attacks(empty: Policy) -> None:
             parsed = filter_file.read("\n".join(("[Filters]", *case["filters"], "")), "f").parsed
             compared += same(empty, parsed, [tuple(argv)])
     assert compared > 300
+
+
+def test_users(empty: Policy) -> None:
+    text = "[Filters]\na: CommandFilter, ls, games|root\nb: CommandFilter, id, root\n[b]\nusers = x, %y\n"
+    policy = replace(
+        empty, filters=filter_file.read(text, "f").filters, users={"x": (False, 7), "%y": (True, 8)}
+    )
+    other = handed_over(policy)
+    assert other == policy
+    assert [one.run_as for one in other.filters] == [("games", "root"), ("root",)]
+    assert other.filters[1].options.users == {"x", "%y"}

@@ -30,6 +30,7 @@ ip: IpFilter, ip, root
 netns: IpNetnsExecFilter, ip, root
 hostname: ReadFileFilter, /etc/hostname
 kill_sleep: KillFilter, root, sleep, -9
+id: CommandFilter, id, root|nobody
 
 [sh]
 signals = HUP, INT, QUIT, TERM, USR1, USR2, ALRM, KILL
@@ -437,9 +438,20 @@ class TestOptions:
         assert done.returncode == 99
         assert run(daemon, "printenv", "SECRET", env=env).returncode == 1
 
+    @pytest.mark.root
+    def test_a_user(self, daemon: Daemon) -> None:
+        assert run(daemon, "id", "-un").stdout == "root\n"
+        assert run(daemon, "--user", "nobody", "id", "-un").stdout == "nobody\n"
+        assert run(daemon, "--user=daemon", "id", "-un").returncode == 99
+        assert run(daemon, "--check", "--user=nobody", "id").returncode == 0
+        assert run(daemon, "--check", "--user=daemon", "id").returncode == 99
+        # No name: said by the daemon, which takes none.
+        assert run(daemon, "--user", "0", "id").returncode == 64
+
     @pytest.mark.parametrize(
         ("words", "text"),
         [
+            (["--user", "", "true"], "--user needs a name"),
             (["--env", "UNSET_HERE", "true"], "--env UNSET_HERE: there is no such variable here"),
             (["--env", "=x", "true"], "--env needs a name"),
             (["--env"], "--env needs a name"),

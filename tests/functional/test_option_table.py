@@ -18,8 +18,9 @@ pytestmark = pytest.mark.root
 
 #: What both filters of a chain must say.
 SAME = ("ambient", "group", "capabilities", "cwd", "umask", "no_new_privs")
-#: Seen elsewhere: paths in test_options, processes in test_kill, the stop of a daemon in test_popen.
-ELSEWHERE = ("opens_paths", "target_user", "started_by", "namespaces", "on_stop")
+#: Seen elsewhere: paths in test_options, processes in test_kill, the stop of a daemon in test_popen,
+#: whom a filter is for in test_users.
+ELSEWHERE = ("opens_paths", "target_user", "started_by", "namespaces", "on_stop", "users")
 PAIRS = [
     (name, kind)
     for name, row in OPTIONS.items()

@@ -151,7 +151,7 @@ def fields_of_messages(data: bytes) -> None:
             assert all(type(word) is bytes and b"\0" not in word for word in message.argv)
             assert len(dict(message.env)) == len(message.env)
             assert not any(b"=" in name or not name or b"\0" in name + value for name, value in message.env)
-            made = canonical(message.argv, message.env, stdin=False)
+            made = canonical(message, frozenset(), stdin=False)
             assert tuple(word.encode("utf-8", "surrogateescape") for word in made.argv) == message.argv
 
 
@@ -471,7 +471,7 @@ def environment(data: bytes) -> None:
         )
     except BadRequest:
         return
-    asked = canonical(message.argv, message.env, stdin=False)
+    asked = canonical(message, frozenset(), stdin=False)
     said = RuleSet(loaded).match(asked)
     if not isinstance(said, Match) or not isinstance(said.plan, ExecPlan):
         return

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ class Agent(Wire):
             super().__init__(daemon.socket)
 
     def start(
-        self, descriptors: Sequence[int], slots: int, argv: Sequence[bytes] = (b"cat",), **options: int
+        self, descriptors: Sequence[int], slots: int, argv: Sequence[bytes] = (b"cat",), **options: Any
     ) -> None:
         self.send(Hello(VERSION, MAX_ANSWER_FRAME))
         self.send(Start(tuple(argv), (), slots, **options), descriptors)

@@ -164,19 +164,27 @@ def _translate(one: Translated) -> None:
 
 
 def _run_as(one: Translated) -> str | None:
-    plain = [name for name in one.rule.run_as if _NAME.fullmatch(name)]
-    first = plain[0] if plain else None
-    if first == "ALL":
+    found: dict[str, None] = {}
+    for name in one.rule.run_as:
+        if name == "!ALL":
+            found.clear()
+        elif name.startswith("!") and _NAME.fullmatch(name[1:]) and "ALL" not in found:
+            found.pop(name[1:], None)
+        elif name.startswith("!"):
+            one.notes.append(f"the target {name} takes away whom no filter can name")
+            return None
+        elif _NAME.fullmatch(name):
+            found[name] = None
+    if "ALL" in found:
         one.notes.append("guessed: as root; sudoers allows any user")
         return "root"
-    if first is None:
+    if not found:
         one.notes.append(f"the target {', '.join(one.rule.run_as)} is no user's name")
         return None
-    if len(one.rule.run_as) > 1:
-        one.notes.append(
-            f"lost: as {', '.join(one.rule.run_as[1:])}, too: write a filter for each, other words"
-        )
-    return first
+    if lost := [name for name in one.rule.run_as if not _NAME.fullmatch(name.removeprefix("!"))]:
+        one.notes.append(f"lost: as {', '.join(lost)}, which is no user's name")
+    # Without -u, sudo means root.
+    return "|".join(sorted(found, key=lambda name: name != "root"))
 
 
 def _write(one: Translated, command: Command, run_as: str) -> None:

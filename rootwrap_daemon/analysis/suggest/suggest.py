@@ -175,7 +175,7 @@ class Suggester:
             if not words:
                 return
             program = program if isinstance(old, EnvFilter) else words[0]
-        run_as = old.run_as if old else record.run_as or self.users.get(record.filter or "", "root")
+        run_as = "|".join(old.run_as) if old else record.run_as or self.users.get(record.filter or "", "root")
         variable_names = tuple(sorted(word.partition("=")[0] for word in variables))
         key = (program, run_as, old and old.name, variable_names)
         group = groups.setdefault(key, _Group(program, run_as, old, variables, record.allowed))
@@ -280,7 +280,7 @@ class Suggester:
         kept = [f"{line.name}: {line.definition}" for line in self.kept_lines]
         rules = _rules([*kept, f"proposed__: {text}"])
         for argv in denied:
-            for match in rules.matches(Request(argv)):
+            for match in rules.matches(Request(argv, asker=rules.users)):
                 if isinstance(match, Match) and "proposed__" in (match.filter, match.leaf):
                     return argv
         return None
@@ -354,4 +354,4 @@ def _rules(lines: list[str]) -> RuleSet:
 
 
 def _takes(rules: RuleSet, argv: Words) -> bool:
-    return isinstance(rules.match(Request(argv)), Match)
+    return isinstance(rules.match(Request(argv, asker=rules.users)), Match)

@@ -61,7 +61,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One request and what must come of it."""
+    """One request and what must come of it.
+
+    `user`: who asks, or a word of a `users` option; None for whoever is meant. `run_as`: the user that the
+    request names, None where it names nobody.
+    """
 
     location: Location
     argv: tuple[str, ...]
@@ -71,6 +75,8 @@ class Test:
     stdin: bool = False
     filter: str | None = None
     plan: Plan | None = None
+    user: str | None = None
+    run_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ def run(suite: Suite, policy: Source, stage: Stage) -> Iterator[Result]:
     """Judge the tests one after the other; the stage must have been set up."""
     for test in suite.tests:
         words = tuple(map(stage.there, test.argv))
-        found = explain(policy, words, test.env, stdin=test.stdin)
+        found = explain(policy, words, test.env, stdin=test.stdin, user=test.run_as, asker=test.user)
         yield Result(test, found, _failure(test, found, stage, on_this_host=suite.config is not None))
 
 

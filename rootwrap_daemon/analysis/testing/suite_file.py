@@ -97,7 +97,7 @@ class _Reader:
         return Step(kind, path, text, None if mode is None else int(mode, 8))
 
     def test(self, node: yaml.Node) -> Test:
-        parts = self.mapping(node, "name argv env stdin expect filter plan".split())
+        parts = self.mapping(node, "name argv env stdin user run_as expect filter plan".split())
         for needed in ("argv", "expect"):
             if needed not in parts:
                 self.problem(node, f"a test without `{needed}:`")
@@ -121,6 +121,8 @@ class _Reader:
             self.of(parts, "stdin", self.truth, False),
             self.of(parts, "filter", self.text, None),
             self.of(parts, "plan", self.plan, None),
+            self.of(parts, "user", self.text, None),
+            self.of(parts, "run_as", self.text, None),
         )
 
     def plan(self, node: yaml.Node) -> Plan:

@@ -107,7 +107,9 @@ def _requests(args: argparse.Namespace) -> Iterator[Request]:
             suite = suite_file.read(path)
         except suite_file.Malformed as error:
             raise Unreadable("\n".join(error.args)) from error
-        yield from (Request(test.argv, test.env, test.stdin) for test in suite.tests if test.argv)
+        yield from (
+            Request(test.argv, test.env, test.stdin, test.run_as) for test in suite.tests if test.argv
+        )
 
 
 def _print(changes: list[Change], shifts: list[Shift], compared: int, notes: list[str]) -> None:

@@ -32,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a variable that comes with the request; may be repeated",
     )
+    parser.add_argument("--user", metavar="NAME", help="who asks; by default whoever a filter is for")
+    parser.add_argument("--run-as", metavar="NAME", help="the user that the request names, as `user=` does")
     parser.add_argument("--stdin", action="store_true", help="the request comes with input")
     parser.add_argument("--all", action="store_true", help=f"show every filter, not {_MOST}")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     source = arguments.policy(args)
     takes = _taken(args)
     notes = [*source.notes, arguments.drop_privileges(source)]
-    found = explain(source, argv, env, stdin=args.stdin)
+    found = explain(source, argv, env, stdin=args.stdin, user=args.run_as, asker=args.user)
     if found.effect is not None and found.effect.action == "execute":
         missed = confinement.missing(os.path.basename(argv[0]), argv[1:], takes)
         notes += [f"it may fail with EPERM: {missed}; {missed.remedy}"] if missed else []

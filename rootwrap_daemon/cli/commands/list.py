@@ -51,15 +51,16 @@ def run(args: argparse.Namespace) -> int:
             raise
         hint = f"as root: rootwrapctl list --user {user.name}"
         raise Unreadable(f"{error}; what {user.name} may run is not known; {hint}") from error
+    asker = found.asker(user.name) if args.filters else found.policy.names_of(user)
     admitted = None if args.filters else found.policy.admits(user)
     notes = [*found.notes, arguments.drop_privileges(found)]
     if args.json:
-        items = [asdict(item) for item in inventory.items(found)] if admitted is not False else []
+        items = [asdict(item) for item in inventory.items(found, asker)] if admitted is not False else []
         print(
             json.dumps({"user": user.name, "admitted": admitted, "filters": items, "notes": notes}, indent=2)
         )
     else:
-        _print(found, user, admitted, notes)
+        _print(found, user, asker, admitted, notes)
     return 1 if admitted is False else 0
 
 
@@ -78,13 +79,15 @@ def _user(name: str | None) -> _User:
     return _User(name, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(name, entry.pw_gid)))
 
 
-def _print(found: Source, user: _User, admitted: bool | None, notes: list[str]) -> None:
+def _print(
+    found: Source, user: _User, asker: frozenset[str], admitted: bool | None, notes: list[str]
+) -> None:
     out = output.console()
     who = f"{user.name} (uid {user.uid})"
     if admitted is False:
         out.print(f"{who} may not use this daemon: neither allowed_users nor allowed_groups has it")
         return
-    items = inventory.items(found)
+    items = inventory.items(found, asker)
     unknown = ", if its daemon admits this user" if admitted is None else ""
     out.print(f"{who} may run{unknown}:" if items else f"{who} may run nothing: there are no filters")
     rows = [

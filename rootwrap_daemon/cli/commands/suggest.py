@@ -96,12 +96,13 @@ def _tested(paths: list[str], source: Source | None) -> Iterator[Record]:
         except suite_file.Malformed as error:
             raise Unreadable("\n".join(error.args)) from error
         for test in suite.tests:
-            request = Request(test.argv, test.env, test.stdin)
+            asker = source.asker(test.user) if source else frozenset()
+            request = Request(test.argv, test.env, test.stdin, test.run_as, asker)
             found = source.policy.ruleset.match(request) if source else None
             allowed = test.expect in _WANTED
             name = found.name if allowed and isinstance(found, Match) else None
             code = "allowed" if allowed else Denied.code
-            yield Record(test.argv, code, name, None, tuple(variable for variable, _ in test.env))
+            yield Record(test.argv, code, name, test.run_as, tuple(variable for variable, _ in test.env))
 
 
 def _file(proposal: Proposal) -> Iterator[str]:

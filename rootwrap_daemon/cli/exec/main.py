@@ -106,7 +106,7 @@ class Conversation:
 
     def checked(self) -> int:
         """Ask whether the command would be allowed; return an exit code. Raises Failed."""
-        kind, fields = self._ask(wire.check(self._argv, self._options.env), [])
+        kind, fields = self._ask(wire.check(self._argv, self._options.env, self._options.user), [])
         if kind != wire.VERDICT:
             raise self._wrong()
         if not fields[1]:
@@ -116,7 +116,7 @@ class Conversation:
     def run(self, streams: Streams) -> int:
         """Run the command on these streams; its return code. Raises Failed."""
         options = self._options
-        start = wire.start(self._argv, options.env, streams.slots, options.timeout)
+        start = wire.start(self._argv, options.env, streams.slots, options.timeout, options.user)
         self._runs = True
         kind, fields = self._ask(start, streams.ends)
         if kind == wire.RESULT:

@@ -27,6 +27,7 @@ Run COMMAND through rootwrap-daemon, with this process's standard streams, and e
                        /run/rootwrap-daemon/rootwrap-daemon.sock)
   --env NAME[=VALUE]   a variable for the command, where its filter allows it; NAME alone takes the value
                        that it has here, which is then on no command line. May be repeated
+  --user NAME          run it as this user, of those that its filter has (default: the first)
   --timeout SECONDS    end the command after so long, with exit status 124; and do not wait longer for a
                        daemon that does not answer (10 seconds at most, in any case)
   -n                   give the command no standard input
@@ -56,6 +57,7 @@ class Options:
         self.socket = ""
         self.env: list[tuple[bytes, bytes]] = []
         self.timeout: float | None = None
+        self.user: str | None = None
         self.no_input = self.check = False
         #: What is to be printed, and nothing else done.
         self.shown: str | None = None
@@ -64,7 +66,7 @@ class Options:
             option, equals, value = rest.pop(0).partition("=")
             if option == "--":
                 break
-            if option in ("--socket", "--env", "--timeout"):
+            if option in ("--socket", "--env", "--timeout", "--user"):
                 if not equals:
                     value = rest.pop(0) if rest else ""
                 self._take(option, value)
@@ -89,6 +91,10 @@ class Options:
             if not value:
                 raise Failed("--socket needs a path", BAD_CONFIGURATION)
             self.socket = value
+        elif option == "--user":
+            if not value:
+                raise Failed("--user needs a name", BAD_CONFIGURATION)
+            self.user = value
         elif option == "--timeout":
             try:
                 self.timeout = float(value)

@@ -53,17 +53,31 @@ def hello() -> bytes:
 
 
 def start(
-    argv: "list[bytes]", env: "list[tuple[bytes, bytes]]", slots: int, seconds: "float | None"
+    argv: "list[bytes]",
+    env: "list[tuple[bytes, bytes]]",
+    slots: int,
+    seconds: "float | None",
+    user: "str | None" = None,
 ) -> bytes:
     """Run this command on the descriptors that go with the message."""
     # Rounded up, as everywhere: no command gets less than was asked for.
     limit = b"\xc0" if seconds is None else b"\xce" + (-int(-seconds * 1000 // 1)).to_bytes(4, "big")
-    return _frame(b"\x95\x07" + _command(argv, env) + bytes([slots]) + limit)
+    return _frame(_head(5, 7, user) + _command(argv, env) + bytes([slots]) + limit + _user(user))
 
 
-def check(argv: "list[bytes]", env: "list[tuple[bytes, bytes]]") -> bytes:
+def check(argv: "list[bytes]", env: "list[tuple[bytes, bytes]]", user: "str | None" = None) -> bytes:
     """Would this command be allowed?"""
-    return _frame(b"\x93\x02" + _command(argv, env))
+    return _frame(_head(3, CHECK, user) + _command(argv, env) + _user(user))
+
+
+def _head(count: int, kind: int, user: "str | None") -> bytes:
+    return bytes([0x90 + count + (user is not None), kind])
+
+
+def _user(user: "str | None") -> bytes:
+    # Left out where there is none: an older daemon does not know it.
+    name = b"" if user is None else user.encode("utf-8", "surrogateescape")
+    return b"" if user is None else b"\xdb" + len(name).to_bytes(4, "big") + name
 
 
 def signal(number: int) -> bytes:

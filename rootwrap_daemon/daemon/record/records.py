@@ -111,6 +111,8 @@ class Records:
         """Return what every record of a decision says of the request."""
         peer, request = self._peer, self._request
         return {
+            # As whom it is to run, where the request names somebody.
+            **({} if request.user is None else {"user": request.user}),
             "id": self.id,
             "uid": peer.uid,
             "gid": peer.gid,
@@ -127,7 +129,7 @@ class Records:
     def _plain(self, allowed: Allowed, event: str, rest: str) -> bytes | None:
         """The record that `_values` and `rest` make, without a JSON encoder; None if one is needed."""
         request, peer = self._request, self._peer
-        if allowed.shown.secret or request.env:
+        if allowed.shown.secret or request.env or request.user is not None:
             return None
         words = plain(request.argv if allowed.shown.argv else request.argv[:1])
         if words is None or plain((allowed.filter,)) is None:

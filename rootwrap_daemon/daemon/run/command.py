@@ -27,6 +27,7 @@ from rootwrap_daemon.protocol.messages import (
     STDIN,
     STDOUT,
     Answer,
+    Check,
     Failure,
     Result,
     Run,
@@ -45,17 +46,20 @@ def no_memory() -> InternalError:
     return InternalError("the daemon has no memory for this")
 
 
-def canonical(
-    argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...], *, stdin: bool
-) -> values.Request:
-    """Bytes to the one canonical text that filters judge; spawn turns it back, byte for byte."""
+def canonical(message: Run | Start | Check, asker: frozenset[str], *, stdin: bool) -> values.Request:
+    """Bytes to the one canonical text that filters judge; spawn turns it back, byte for byte.
+
+    `asker`: as `Policy.names_of` has it.
+    """
     return values.Request(
-        tuple(word.decode("utf-8", "surrogateescape") for word in argv),
+        tuple(word.decode("utf-8", "surrogateescape") for word in message.argv),
         tuple(
             (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
-            for name, value in env
+            for name, value in message.env
         ),
         stdin,
+        message.user,
+        asker,
     )
 
 
@@ -113,7 +117,7 @@ class Command:
         """Judge and run it; what is to be said at its end, None if there is nobody to hear it."""
         if self._instance.drained:
             return Failure(new_request_id(), Stopping.code, "the daemon is stopping")
-        request = canonical(self._message.argv, self._message.env, stdin=self._has_input)
+        request = canonical(self._message, policy.names_of(self._peer), stdin=self._has_input)
         self._records = Records(self._instance.audit, self._peer, request, policy.generation)
         judged = verdict(policy, request)
         if isinstance(judged, Refused):

@@ -189,7 +189,7 @@ class Session:
 
     def _check(self, check: Check) -> Verdict:
         policy = self._policy()
-        request = canonical(check.argv, check.env, stdin=False)
+        request = canonical(check, policy.names_of(self.peer), stdin=False)
         records = Records(self.instance.audit, self.peer, request, policy.generation)
         judged = verdict(policy, request)
         if isinstance(judged, Refused):

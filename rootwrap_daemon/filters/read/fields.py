@@ -50,14 +50,18 @@ def warn_of_argv0(program: str, first: tuple[Field, ...], warn: Warn) -> None:
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
 
 
-def run_as_of(part: Field) -> str:
-    """A user's name; whether there is such a user only the host can say. Raises Fault."""
+def run_as_of(part: Field) -> tuple[str, ...]:
+    """Users' names, with bars between them; whether there are such only the host can say. Raises Fault."""
     if "#" in part.text or ";" in part.text:
         raise Fault("comment", "a comment after a definition", "put it on a line of its own", part.location)
-    if not _USER.fullmatch(part.text):
-        remedy = "write a name: numbers are ambiguous"
-        raise Fault("field", f"{part.text!r} is not the name of a user", remedy, part.location)
-    return part.text
+    names = tuple(part.text.split("|"))
+    for name in names:
+        if not _USER.fullmatch(name):
+            remedy = "write a name: numbers are ambiguous"
+            raise Fault("field", f"{name!r} is not the name of a user", remedy, part.location)
+        if names.count(name) > 1:
+            raise Fault("field", f"{name} a second time", "write each user once", part.location)
+    return names
 
 
 #: As kill(1) takes them, without SIG.
@@ -101,8 +105,8 @@ def check_first(pattern: Pattern, program: str, part: Field) -> None:
         raise Fault("first_pattern", what, "write the program's name there", part.location)
 
 
-def ip_of(entry: Entry, form: str) -> tuple[str, str]:
-    """Program and user of a kind that is for ip(8) alone. Raises Fault."""
+def ip_of(entry: Entry, form: str) -> tuple[str, tuple[str, ...]]:
+    """Program and users of a kind that is for ip(8) alone. Raises Fault."""
     program, run_as = expect(entry, form, 2, 2)
     if basename(program_of(program)) != "ip":
         what = f"{program.text!r} is not ip, whose words this kind knows"

@@ -12,7 +12,7 @@ from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import AnyFilter
 from rootwrap_daemon.filters.read import options as option_reader
 from rootwrap_daemon.filters.read.fault import Fault, nearest, one_of
-from rootwrap_daemon.filters.read.ini import FILTERS, Document, Entry, Section, parse
+from rootwrap_daemon.filters.read.ini import DEFAULT, FILTERS, Document, Entry, Section, parse
 from rootwrap_daemon.filters.read.kinds import KINDS, uses
 from rootwrap_daemon.filters.read.options import OPTIONS, useless
 from rootwrap_daemon.filters.values import Options
@@ -75,11 +75,12 @@ class _Reader:
         for section in self.document.sections:
             if section.name == FILTERS:
                 entries = self._unique(section)
-        options, unmatched = self._options(entries)
+        defaults = self._defaults()
+        options, unmatched = self._options(entries, defaults)
         filters = [
             found
             for entry in entries.values()
-            if (found := self._filter(entry, *options.get(entry.key, (Options(), ())))) is not None
+            if (found := self._filter(entry, *options.get(entry.key, (defaults, ())))) is not None
         ]
         errors = [finding.filters for finding in self.findings if finding.severity is Severity.ERROR]
         parsed = tuple(one for one in filters if not any(one.name.lower() in names for names in errors))
@@ -123,7 +124,7 @@ class _Reader:
 
     def _parsed(self, entry: Entry, options: Options) -> AnyFilter:
         """Raises Fault."""
-        if entry.key in ("default", FILTERS.lower()):
+        if entry.key in (DEFAULT.lower(), FILTERS.lower()):
             raise Fault("section", f"a filter named {entry.name}", "name it otherwise")
         name = entry.fields[0]
         if name.text not in KINDS:
@@ -131,17 +132,36 @@ class _Reader:
             raise Fault("kind", what, one_of(name.text, KINDS), name.location)
         return KINDS[name.text](entry, options, self._warn)
 
-    def _options(self, entries: dict[str, Entry]) -> tuple[dict[str, _Given], frozenset[str]]:
+    def _defaults(self) -> Options:
+        """What holds for every filter of the file, unless its own section says otherwise."""
+        options, given = Options(), set[str]()
+        for section in self.document.sections:
+            for entry in section.entries if section.name == DEFAULT else ():
+                try:
+                    if entry.key != "users":
+                        what = f"{entry.name} in [{DEFAULT}], where only users can stand"
+                        raise Fault("section", what, f"move it to [{FILTERS}], or to its filter's section")
+                    if entry.key in given:
+                        raise Fault("option", f"{entry.name} a second time", "write it once")
+                    options = option_reader.read(options, entry, None, self._warn)
+                except Fault as fault:
+                    # About the file: every filter would lack what restricts it.
+                    self._add(Severity.ERROR, fault.at(entry.location))
+                given.add(entry.key)
+        return options
+
+    def _options(
+        self, entries: dict[str, Entry], defaults: Options
+    ) -> tuple[dict[str, _Given], frozenset[str]]:
         """The options by the folded names of their filters, and the folded names that no filter has."""
         found: dict[str, _Given] = {}
         unmatched: set[str] = set()
         for section in self.document.sections:
-            if section.name == FILTERS or section.name.upper() == "DEFAULT":
-                # The second has its finding already.
+            if section.name == FILTERS or section.name.upper() == DEFAULT:
                 continue
             key = section.name.lower()
             if key in entries:
-                found[key] = self._read_options(section, entries[key], *found.get(key, (Options(), ())))
+                found[key] = self._read_options(section, entries[key], *found.get(key, (defaults, ())))
                 continue
             unmatched.add(key.strip())
             what = f"[{section.name}] is not the name of a filter in this file"

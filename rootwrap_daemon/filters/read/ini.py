@@ -12,6 +12,8 @@ from rootwrap_daemon.filters.finding import Code, Finding, Location, Severity
 
 #: The section of the filters; every other one holds the options of the filter it is named after.
 FILTERS = "Filters"
+#: The section of what holds for every filter of its file.
+DEFAULT = "DEFAULT"
 
 _HEADER = re.compile(r"\[(.+)\]")
 _DELIMITER = re.compile(r"[=:]")
@@ -139,6 +141,9 @@ class _Parser:
 
     def _about(self, name: str | None = None) -> tuple[str, ...]:
         """The filter that a line here is about: for an option, the one that its section is named after."""
+        if self.section is not None and self.section.name == DEFAULT:
+            # Every filter would lack what restricts it.
+            return ()
         if self.section is not None and self.section.name != FILTERS:
             return (self.section.name,)
         return () if name is None else (name,)
@@ -166,8 +171,8 @@ class _Parser:
             self._error(here, "section", "a section header without its ]", "write [NAME]")
             return
         name = header[1]
-        if name.upper() == "DEFAULT":
-            self._error(here, "section", "a [DEFAULT] section", f"move what is in it to [{FILTERS}]")
+        if name.upper() == DEFAULT != name:
+            self._error(here, "section", f"a [{name}] section", f"write [{DEFAULT}]")
         known = self.sections.get(name)
         if known is None:
             known = self.sections[name] = Section(name, here)

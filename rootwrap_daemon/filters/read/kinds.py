@@ -88,7 +88,7 @@ def _read_file(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
     if not is_normal_path(path.text):
         what = f"{path.text!r} is not a plain absolute path"
         raise Fault("field", what, "write one", path.location)
-    return kinds.ReadFileFilter(entry.name, entry.location, path.text, "root", options)
+    return kinds.ReadFileFilter(entry.name, entry.location, path.text, ("root",), options)
 
 
 def _ip(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
@@ -146,7 +146,7 @@ def _chaining(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
 
 def _ip_netns_exec(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
     program, run_as = ip_of(entry, "name: IpNetnsExecFilter, ip, root")
-    if run_as != "root":
+    if run_as != ("root",):
         what = "entering a namespace needs root"
         raise Fault("program_of_kind", what, "write root", entry.fields[2].location)
     return chains.IpNetnsExecFilter(entry.name, entry.location, program, run_as, options)

@@ -223,6 +223,15 @@ def _secret(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {"secret": frozenset(int(part.text) for part in fields)}
 
 
+def _users(fields: tuple[Field, ...]) -> dict[str, Any]:
+    names = [part.text for part in fields]
+    for name in names:
+        if not _NAME.fullmatch(name.removeprefix("%")) or names.count(name) > 1:
+            remedy = "write a user's name, or % and a group's name, each once"
+            raise Fault("option", f"{name!r} is not whom a filter can be for", remedy)
+    return {"users": frozenset(names)}
+
+
 def _limits(fields: tuple[Field, ...]) -> dict[str, Any]:
     found: dict[str, int] = {}
     for part in fields:
@@ -265,6 +274,7 @@ OPTIONS: Final = {
         Option("target_user", _name("target_user"), PROCESSES, "bind"),
         Option("started_by", _chosen("started_by_us", {"self": True, "anybody": False}), PROCESSES, "bind"),
         Option("namespaces", _chosen("any_namespace", {"own": False, "any": True}), PROCESSES, "bind"),
+        Option("users", _users, EXECUTES | KILL | READ, "match"),
         Option("signals", _signals, EXECUTES, "run"),
         Option("on_stop", _chosen("on_stop_leave", {"end": False, "leave": True}), EXECUTES, "run"),
     )

@@ -61,7 +61,7 @@ def any_arguments(subject: Subject) -> Iterator[Problem]:
         # What another user runs is that user's.
         if known is None or line.program_field is None or not is_open(line):
             continue
-        severity = Severity.ERROR if known.gives_root and line.run_as == "root" else Severity.WARNING
+        severity = Severity.ERROR if known.gives_root and "root" in line.users else Severity.WARNING
         what = f"any arguments for {line.program}, which {known.because}"
         instead, replacement = _instead(line, known)
         yield _at(line.program_field, what, instead, severity=severity, replacement=replacement)
@@ -318,7 +318,7 @@ def chain_to_shell(subject: Subject) -> Iterator[Problem]:
             continue
         for leaf in leaves:
             known = programs.look_up(leaf.program)
-            if known and leaf.run_as == line.run_as and not {"code", "runs"}.isdisjoint(known.routes):
+            if known and set(leaf.users) & set(line.users) and not {"code", "runs"}.isdisjoint(known.routes):
                 what = f"this chain reaches {leaf.program} with any arguments, by {leaf.entry.name}"
                 where = f"{leaf.entry.location.file}:{leaf.entry.location.line}"
                 yield _at(line.entry.fields[0], what, f"restrict that filter ({where})")

@@ -37,7 +37,7 @@ def unknown_program(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         part, name = line.program_field, line.program
         # What another user runs is that user's.
-        if part is None or not name or not is_open(line) or line.run_as != "root":
+        if part is None or not name or not is_open(line) or "root" not in line.users:
             continue
         if name not in programs.HARMLESS and programs.look_up(name) is None:
             instead = "write its words out in an ArgvFilter, and free ones by their type"
@@ -127,7 +127,7 @@ def free_variable(subject: Subject) -> Iterator[Problem]:
         env = LANG, LS_FLAVOUR={name}
     """
     for line in subject.lines:
-        if line.run_as != "root":
+        if "root" not in line.users:
             continue
         for name, part in _variables(subject, line):
             if name and not is_dangerous_variable(name) and not is_harmless_variable(name):

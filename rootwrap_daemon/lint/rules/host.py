@@ -17,7 +17,7 @@ from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.suppress import start_of
 from rootwrap_daemon.policy import executables
 from rootwrap_daemon.policy import host as looks
-from rootwrap_daemon.policy.read import declared
+from rootwrap_daemon.policy.read import declared, users
 
 _PATHS = ("filters_path", "exec_dirs")
 _WHO = {"allowed_users": looks.user_number, "allowed_groups": looks.group_number}
@@ -110,10 +110,13 @@ def no_user(subject: Subject) -> Iterator[Problem]:
         if one is None:
             continue
         try:
-            looks.identity(one.run_as, one.options.group)
+            for name in one.run_as:
+                looks.identity(name, one.options.group)
+            for word in one.options.users:
+                users.asker(word)
             if one.options.target_user:
                 looks.user_number(one.options.target_user)
-        except KeyError as error:
+        except (KeyError, Fault) as error:
             yield Problem(one.location, str(error.args[0]), "name one that is there", len(line.entry.name))
 
 

@@ -106,11 +106,13 @@ def never(subject: Subject) -> Iterator[Problem]:
     """
     yield from reported.of_text(subject, "RW401")
     filters = [line.filter for line in subject.lines if line.filter is not None]
-    users = {one.run_as for one in filters if not isinstance(one, ChainingFilter)}
+    users = {name for one in filters if not isinstance(one, ChainingFilter) for name in one.run_as}
     for line in subject.lines:
         one = line.filter
-        if isinstance(one, ChainingFilter) and type(one) is not ChainingFilter and one.run_as not in users:
-            what = f"no filter for {one.run_as} that this chain could lead to"
+        if not isinstance(one, ChainingFilter) or type(one) is ChainingFilter:
+            continue
+        if users.isdisjoint(one.run_as):
+            what = f"no filter for {' or '.join(one.run_as)} that this chain could lead to"
             # It may stand in another file.
             yield _about(line, what, "take it out, or add the filter of the inner command", Severity.INFO)
 
@@ -120,7 +122,8 @@ def _covers(one: Filter, other: Filter) -> bool:
     return (
         isinstance(one, CommandFilter)
         and one.commands >= other.commands
-        and one.run_as == other.run_as
+        and one.run_as[0] == other.run_as[0]
+        and set(one.run_as) >= set(other.run_as)
         and one.options == other.options
         and not isinstance(other, ChainingFilter)
     )
@@ -198,6 +201,40 @@ def equal(subject: Subject) -> Iterator[Problem]:
             # Files are installed one by one: the other may not be there.
             elsewhere = other.entry.location.file != line.entry.location.file
             yield _about(line, what, "take one of the two out", Severity.INFO if elsewhere else None)
+
+
+@rule("RW408", Severity.INFO)
+def other_user(subject: Subject) -> Iterator[Problem]:
+    """A filter with the words of another one, for other users.
+
+    A request that names no user gets the first; this one is for those that name its user.
+
+    Found::
+
+        vacuum: ArgvFilter, vacuumdb, postgres, --all
+        vacuum_root: ArgvFilter, vacuumdb, root, --all
+
+    Fine::
+
+        vacuum: ArgvFilter, vacuumdb, postgres|root, --all
+    """
+    first: dict[tuple[object, ...], Line] = {}
+    for line in subject.lines:
+        if line.filter is None or line.kind == "ReadFileFilter":
+            continue
+        place = 1 if line.kind == "KillFilter" else 2
+        rest = (*line.entry.texts[:place], *line.entry.texts[place + 1 :])
+        other = first.setdefault((rest, line.filter.options.users), line)
+        if other is not line and other.run_as != line.run_as:
+            what = (
+                f"the same words as {other.entry.name} ({_where(line, other)}), which runs as {other.run_as}"
+            )
+            if set(line.users) <= set(other.users):
+                yield _about(line, f"{what}, and decides first", "take this one out", Severity.WARNING)
+            else:
+                yield _about(
+                    line, what, f"name the user in the request, or write {other.run_as}|{line.run_as}"
+                )
 
 
 @rule("RW404", Severity.WARNING)

@@ -17,7 +17,7 @@ from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.read.kinds import uses
 from rootwrap_daemon.filters.values import CAPABILITIES, Options
 from rootwrap_daemon.policy import bind, host
-from rootwrap_daemon.policy.read import declared
+from rootwrap_daemon.policy.read import declared, users
 from rootwrap_daemon.settings import MAX_FILE
 
 
@@ -39,6 +39,8 @@ class Loaded:
     no_places: str | None = None
     #: Who runs the filters' commands, by names of user and group.
     identities: dict[tuple[str, str | None], host.Identity] = field(default_factory=dict)
+    #: Whom the words of `users` options mean: is it a group, and its number.
+    users: dict[str, tuple[bool, int]] = field(default_factory=dict)
 
 
 def load(
@@ -127,19 +129,30 @@ def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
 def _check(loaded: Loaded, one: AnyFilter, owners: frozenset[int]) -> list[Fault]:
     """Return what a filter may not mean on this host. Raises Fault, without a location."""
     options = one.options
-    user = (one.run_as, options.group)
-    try:
-        identity = loaded.identities.setdefault(user, host.identity(*user))
-    except KeyError as error:
-        raise Fault("account", str(error.args[0]), "name one that is there") from None
-    if not identity.is_current and not loaded.as_root:
-        raise Fault("unusable", f"only root can run commands as {one.run_as}", "start the daemon as root")
+    for word in options.users:
+        loaded.users.setdefault(word, users.asker(word))
     if options.target_user:
         try:
             host.user_number(options.target_user)
         except KeyError:
             what = f"target_user: no user {options.target_user!r} here"
             raise Fault("account", what, "name one that is there") from None
+    found = []
+    for name in one.run_as:
+        found += [fault for fault in _check_as(loaded, one, name, owners) if fault not in found]
+    return found
+
+
+def _check_as(loaded: Loaded, one: AnyFilter, name: str, owners: frozenset[int]) -> list[Fault]:
+    """As `_check`, of what it means where its command runs as this user."""
+    options = one.options
+    user = (name, options.group)
+    try:
+        identity = loaded.identities.setdefault(user, host.identity(*user))
+    except KeyError as error:
+        raise Fault("account", str(error.args[0]), "name one that is there") from None
+    if not identity.is_current and not loaded.as_root:
+        raise Fault("unusable", f"only root can run commands as {name}", "start the daemon as root")
     _check_capabilities(options, identity)
     trusted = bind.trusted_by(identity, options, owners)
     found = declared.check(one, trusted)

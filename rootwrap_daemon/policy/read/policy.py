@@ -67,6 +67,7 @@ def load(
         status_gid=status_gid,
         late=allowed.late,
         same=same_programs(loaded.filters, exec_dirs, owners),
+        users=loaded.users,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.late import unmapped
 from rootwrap_daemon.settings import Settings
@@ -38,6 +39,20 @@ def number(option: str, name: str, look_up: Callable[[str], int]) -> int:
         return look_up(name)
     except KeyError:
         raise ConfigurationError(f"{option}: there is no {name!r} here: name one that is") from None
+
+
+def asker(word: str) -> tuple[bool, int]:
+    """Whom a word of a `users` option means: is it a group, and its number. Raises Fault."""
+    is_group = word.startswith("%")
+    name, kind = word.removeprefix("%"), "group" if is_group else "user"
+    try:
+        found = host.group_number(name) if is_group else host.user_number(name)
+    except KeyError:
+        raise Fault("account", f"users: no {kind} {name!r} here", "name one that is there") from None
+    if host.in_user_namespace() and found == (host.overflow_gid() if is_group else host.overflow_uid()):
+        what = f"users: {name} is whoever this user namespace does not map"
+        raise Fault("account", what, "name one that it maps")
+    return is_group, found
 
 
 def owners(settings: Settings) -> frozenset[int]:

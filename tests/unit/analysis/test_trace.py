@@ -32,7 +32,7 @@ LINES = (
 
 
 def _first(argv: str, *lines: str) -> Trace:
-    return traces(rules(*(lines or LINES)).filters, tuple(argv.split()))[0]
+    return traces(rules(*(lines or LINES)).filters, Request(tuple(argv.split())))[0]
 
 
 def _shown(trace: Trace) -> str:
@@ -91,7 +91,7 @@ def test_the_nearer_stands_first() -> None:
         "near: RegExpFilter, ip, root, ip, link, show",
         "nearer: RegExpFilter, ip, root, ip, link, list",
     )
-    found = traces(rules(*lines).filters, ("ip", "link", "list"))
+    found = traces(rules(*lines).filters, Request(("ip", "link", "list")))
     assert [one.filter.name for one in found] == ["nearer", "near", "far"]
 
 
@@ -104,7 +104,7 @@ def test_ip_stops_at_the_word_that_matters() -> None:
 def _agrees(filters: RuleSet, argv: tuple[str, ...]) -> bool:
     """Whether traces and match say the same of these words, filter by filter."""
     by_match = {found.filter for found in filters.matches(Request(argv)) if isinstance(found, Match)}
-    found = traces(filters.filters, argv)
+    found = traces(filters.filters, Request(argv))
     by_trace = {one.filter.name for one in found if one.matches}
     # Where the words match, each word does: the display is not at odds with the verdict.
     shown = all(step.ok for one in found if one.matches for step in one.steps)

@@ -123,8 +123,10 @@ def test_locations(text: str, expected: list[tuple[int, int]]) -> None:
         pytest.param(" a\n", ["f:1:2: error: a line before any section"], set(), id="no section, indented"),
         pytest.param("\ufeff[Filters]\n", ["f:1:1: error: the character"], set(), id="BOM"),
         pytest.param("{% if x %}\n[Filters]\n", ["f:1:1: error: a line before"], set(), id="template markup"),
-        pytest.param("[DEFAULT]\na: X, y\n", ["f:1:1: error: a [DEFAULT] section"], set(), id="DEFAULT"),
-        pytest.param("[default]\n", ["f:1:1: error: a [DEFAULT] section"], set(), id="default"),
+        pytest.param(
+            "[DEFAULT]\na: X,\u2028\n", ["f:2:6: error: the character \\u2028"], set(), id="DEFAULT"
+        ),
+        pytest.param("[default]\n", ["f:1:1: error: a [default] section"], set(), id="default"),
         pytest.param(FILTERS + "  what\n", ["f:2:3: error: not a definition"], set(), id="no delimiter"),
         pytest.param(FILTERS + ": X, y\n", ["f:2:1: error: not a definition"], set(), id="no name"),
         pytest.param(FILTERS + "A:\n", ["f:2:1: error: A has no value"], {"a"}, id="no value"),

@@ -47,6 +47,7 @@ VALUES = {
     "target_user": "nobody",
     "started_by": "self",
     "namespaces": "any",
+    "users": "nobody, %games",
     "signals": "none",
     "on_stop": "leave",
 }
@@ -123,8 +124,8 @@ def test_the_page_has_the_table() -> None:
         (["[grep: x", "capabilities = none"], "a section header without its ]"),
         (["[]", "capabilities = none"], "a section header without its ]"),
         (["[ls]", "stdin = no", "[grep", "capabilities = none"], "a section header without its ]"),
-        (["[DEFAULT]", "capabilities = none"], "a [DEFAULT] section"),
-        (["[default]", "capabilities = none"], "a [DEFAULT] section"),
+        (["[DEFAULT]", "capabilities = none"], "capabilities in [DEFAULT]"),
+        (["[default]", "capabilities = none"], "a [default] section"),
         (["[filters]", "capabilities = none"], "[filters] is not the name of a filter"),
         (["capabilities none"], "not a definition"),
         (["# x\rcapabilities = none"], "a carriage return"),

@@ -65,6 +65,7 @@ argvs = st.tuples(words.map(lambda word: word or b"x"), st.lists(words, max_size
     lambda pair: (pair[0], *pair[1])
 )
 environs = st.dictionaries(names, words, max_size=8).map(lambda env: tuple(env.items()))
+users = st.none() | st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?", fullmatch=True)
 
 hellos = st.builds(
     Hello,
@@ -78,9 +79,12 @@ runs = st.builds(
     environs,
     st.none() | st.binary(max_size=2000),
     st.none() | st.integers(1, MAX_TIMEOUT * 1000),
+    users,
 )
-checks = st.builds(Check, argvs, environs)
-starts = st.builds(Start, argvs, environs, st.integers(0, 7), st.none() | st.integers(1, MAX_TIMEOUT * 1000))
+checks = st.builds(Check, argvs, environs, users)
+starts = st.builds(
+    Start, argvs, environs, st.integers(0, 7), st.none() | st.integers(1, MAX_TIMEOUT * 1000), users
+)
 signals = st.builds(Signal, st.integers(1, MAX_SIGNAL))
 results = st.builds(Result, texts, st.integers(-64, 255), st.binary(max_size=2000), st.binary(max_size=2000))
 failures = st.builds(Failure, texts, st.sampled_from(list(BY_CODE)), texts)
