@@ -6,6 +6,7 @@
    takes eight times as long as all that is done here.
 
      SNUMBER         the descriptor for what failed, which the program does not get
+     CPATH           the file of a control group to enter: cgroup.procs
      MDIRECTORY      a bind mount with nosymfollow, noexec, nodev and nosuid, in a mount namespace of its own
      LNUMBER=LIMIT   soft and hard limit of this resource          KOCTAL  umask
      BHEX            what stays in the capability bounding set     N       no_new_privs
@@ -156,18 +157,17 @@ static long done(const char *word, const char *following) {
     case 'S':
         status = (long)id;
         return CALL(fcntl, status, F_SETFD, FD_CLOEXEC, 0, 0);
-    case 'M':
-        return confine(value);
-    case 'L':
-        return limit(value);
-    case 'K':
-        return CALL(umask, id, 0, 0, 0, 0) < 0;
-    case 'B':
-        return bound(id);
-    case 'G':
-        return set_groups(value);
-    case 'H':
-        return CALL(setresgid, id, id, id, 0, 0);
+    case 'C':
+        /* Itself, by 0; nothing can have left it yet. */
+        result = CALL(openat, AT_FDCWD, value, O_WRONLY | O_CLOEXEC, 0, 0);
+        result = result < 0 ? result : CALL(write, result, "0", 1, 0, 0);
+        return result < 0 ? result : 0;
+    case 'M': return confine(value);
+    case 'L': return limit(value);
+    case 'K': return CALL(umask, id, 0, 0, 0, 0) < 0;
+    case 'B': return bound(id);
+    case 'G': return set_groups(value);
+    case 'H': return CALL(setresgid, id, id, id, 0, 0);
     case 'U':
         /* What A takes must be permitted still; exec takes this flag away. */
         if (following && *following == 'A' && (result = CALL(prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0)))
@@ -176,8 +176,7 @@ static long done(const char *word, const char *following) {
     case 'A':
     case 'I':
         return set_capabilities(*word == 'I', id);
-    case 'N':
-        return CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case 'N': return CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     }
     return -EINVAL;
 }

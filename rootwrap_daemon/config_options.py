@@ -77,6 +77,16 @@ OPTS: Final[list[cfg.Opt]] = [
         "system starts again. Default: nothing is noted, and such commands run on.",
     ),
     cfg.StrOpt(
+        "cgroups",
+        default="auto",
+        choices=[
+            ("auto", "Where the service manager delegates one of v2 (Delegate=yes), with the native shim."),
+            ("off", "Never: a command that is the first for a while starts some 10 ms earlier."),
+        ],
+        help="Control groups, one for each command: a deadline, a cancel or a stop ends all that it has "
+        "started, and its end is recorded with the processor time of all of that.",
+    ),
+    cfg.StrOpt(
         "status_group",
         help="Group (name or number) whose members may ask for the status, beside root. Default: none.",
     ),

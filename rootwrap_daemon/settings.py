@@ -20,6 +20,7 @@ AT_START: Final = (
     "audit_file",
     "audit",
     "state_dir",
+    "cgroups",
     "rlimit_nofile",
 )
 
@@ -41,6 +42,7 @@ class Settings:
     audit_file: str
     audit: str
     state_dir: str
+    cgroups: str
     status_group: str | None
     daemon_timeout: int
     rlimit_nofile: int

@@ -243,6 +243,31 @@ def test_what_runs_is_ended_unless_it_may_stay(machine: Machine, install: Instal
     machine.run("kill", *left)
 
 
+def test_all_that_a_command_started_ends_with_it(machine: Machine, install: Install) -> None:
+    """At a deadline, and at the next start after a crash; what may stay does, with all that it started."""
+    words = "RegExpFilter, setsid, root, setsid, -f, sleep, [0-9]+"
+    filters = with_filter(f"away: CommandFilter, sh, root\nfork: {words}")
+    service = install(filters=f"{filters}\n[away]\ntimeout = 1\n")
+    hurry(machine)
+    command = ["sh", "-c", "setsid sleep 6161 & sleep 6262; true"]
+    assert machine.ask("netagent", *command)["error"] == "timeout"
+    assert not machine.pids("sleep", "6161")
+    machine.write("/etc/rootwrap-daemon/netagent.filters.d/test.filters", filters)
+    machine.systemctl("reload", service)
+    with running(machine, *command):
+        wait_for(lambda: machine.pids("sleep", "6161"))
+        machine.run("kill", "-KILL", main_pid(machine, service))
+        assert machine.ask("netagent", "true", timeout=60)["returncode"] == 0
+        wait_for(lambda: not machine.pids("sleep", "6161"))
+    told = machine.ctl("status", "--json", "--socket", "/run/rootwrap-daemon/netagent.sock").stdout
+    assert json.loads(told)["cgroups"] == {"used": True, "why_not": None}
+    # What ended by itself leaves what it has started, in a group that does not hinder a restart.
+    assert machine.ask("netagent", "setsid", "-f", "sleep", "6363")["returncode"] == 0
+    machine.systemctl("restart", service)
+    (left,) = machine.pids("sleep", "6363")
+    machine.run("kill", left)
+
+
 def test_two_instances_keep_to_themselves(machine: Machine, install: Install) -> None:
     install()
     install("second", "[Filters]\nuname: RegExpFilter, uname, root, uname\n")

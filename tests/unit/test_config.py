@@ -50,6 +50,7 @@ def test_defaults(read: Read) -> None:
         audit_file="",
         audit="required",
         state_dir="",
+        cgroups="auto",
         status_group=None,
         daemon_timeout=600,
         rlimit_nofile=8192,
@@ -70,6 +71,7 @@ def test_defaults(read: Read) -> None:
 BOUNDS: dict[str, tuple[list[object], list[object]]] = {
     "on_finding": (["stop", "skip"], ["", "warn", "STOP"]),
     "audit": (["required", "best_effort"], ["", "none"]),
+    "cgroups": (["auto", "off"], ["", "on"]),
     "daemon_timeout": ([0, 86400], [-1, "1.5", "ten"]),
     "rlimit_nofile": ([8192, 65536], [-2, "many"]),
     "max_connections": ([1, 65536], [0, 65537, -1]),
@@ -278,6 +280,7 @@ OTHERS = {
     "audit_file": "/var/log/x",
     "audit": "best_effort",
     "state_dir": "/run/state",
+    "cgroups": "off",
     "status_group": "root",
     "daemon_timeout": "7",
     "rlimit_nofile": "9000",

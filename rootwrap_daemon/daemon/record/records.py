@@ -85,8 +85,18 @@ class Records:
             line = self._audit.line("run", allowed.shown.secret, values)
         self._audit.put(line, self.id, must=True)
 
-    def end(self, code: str, returncode: int | None, sizes: tuple[int, int] | None, detail: str = "") -> None:
-        """Record how what was begun has ended; `sizes`: bytes of stdout and stderr."""
+    def end(
+        self,
+        code: str,
+        returncode: int | None,
+        sizes: tuple[int, int] | None,
+        detail: str = "",
+        microseconds: int | None = None,
+    ) -> None:
+        """Record how what was begun has ended.
+
+        `sizes`: bytes of stdout and stderr; `microseconds`: of processor, by all that it started.
+        """
         spent = round((monotonic() - self._since) * 1000, 1)
         self._audit.counters.add("end", code)
         if self._allowed is not None and not self._allowed.options.audit_runs:
@@ -95,6 +105,7 @@ class Records:
         number = "null" if returncode is None else returncode
         if not detail:
             more = "" if sizes is None else f', "stdout_bytes": {sizes[0]}, "stderr_bytes": {sizes[1]}'
+            more += "" if microseconds is None else f', "cpu_milliseconds": {round(microseconds / 1000, 1)}'
             text = (
                 f'{{"time": "{self._audit.stamp()}", "event": "end", "id": "{self.id}", '
                 f'"uid": {self._peer.uid}, "milliseconds": {spent}, "code": "{code}", '
@@ -105,6 +116,8 @@ class Records:
         shown = ALL_SHOWN if self._allowed is None else self._allowed.shown
         values: dict[str, object] = {"id": self.id, "uid": self._peer.uid, "milliseconds": spent}
         values |= {"code": code, "returncode": returncode, "detail": self._detail(detail, shown)}
+        if microseconds is not None:
+            values["cpu_milliseconds"] = round(microseconds / 1000, 1)
         self._audit.put(self._audit.line("end", frozenset(), values), self.id)
 
     def _values(self, *, argv: bool) -> dict[str, object]:

@@ -17,6 +17,7 @@ from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run import process
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.process import Bounds, Client, Ended, Finished
+from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.stdio import Stdio
 from rootwrap_daemon.errors import Busy, Denied, Error, InternalError, Stopping
 from rootwrap_daemon.filters import values
@@ -107,6 +108,7 @@ class Command:
         self._peer = caller.peer
         self._message = message
         self._stdio = stdio
+        self._ticket: Ticket | None = None
 
     @property
     def _has_input(self) -> bool:
@@ -174,13 +176,14 @@ class Command:
         return None if outcome.error is None else self._failed(outcome.error)
 
     def _record_end(self, outcome: Finished | Ended) -> None:
+        spent = None if self._ticket is None else self._ticket.microseconds
         if isinstance(outcome, Finished):
             sizes = len(outcome.stdout), len(outcome.stderr)
-            self._records.end(outcome.cause or "ok", outcome.returncode, sizes)
+            self._records.end(outcome.cause or "ok", outcome.returncode, sizes, microseconds=spent)
             return
         cause = outcome.error.__cause__ if outcome.error else None
         code = outcome.error.code if outcome.error else "client_gone"
-        self._records.end(code, outcome.returncode, None, str(cause) if cause else "")
+        self._records.end(code, outcome.returncode, None, str(cause) if cause else "", spent)
 
     def _perform(self, allowed: Allowed, policy: Policy) -> Finished | Ended:
         bound, bounds = allowed.bound, self._bounds(allowed.options, policy)
@@ -191,7 +194,8 @@ class Command:
         client, message = self._caller.client, self._message
         with self._instance.registry.ticket(
             allowed.filter, self._peer.uid, leave=allowed.options.on_stop_leave
-        ) as ticket:
+        ) as self._ticket:
+            ticket = self._ticket
             if self._stdio is not None:
                 return process.run_on(
                     self._stdio,

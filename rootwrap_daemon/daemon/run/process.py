@@ -104,7 +104,7 @@ def run(
     """Run a command. Raises what `spawn` raises."""
     with bound:
         child = spawn(bound, ticket, stdin=stdin is not None)
-    with _held(child):
+    with _held(child, ticket):
         return _Run(child, stdin or b"", bounds, client, ticket).to_end()
 
 
@@ -123,18 +123,19 @@ def run_on(
     """
     with bound, stdio:
         child = spawn_on(bound, ticket, stdio.ends)
-    with _held(child):
+    with _held(child, ticket):
         on_start(child.pid)
         return _Run(child, b"", bounds, client, ticket).to_end()
 
 
 @contextmanager
-def _held(child: Child) -> Iterator[None]:
+def _held(child: Child, ticket: Ticket) -> Iterator[None]:
     """Let go of the child at the end; after a fault here it is killed, for nobody would see it end."""
     try:
         yield
     except BaseException:
         child.signal_group(signal.SIGKILL)
+        ticket.kill()
         raise
     finally:
         child.release()
@@ -204,8 +205,9 @@ class _Run:
         for descriptor in child.outputs:
             self._drain(descriptor)
         if self.ending and child.has_ended():
-            # Whoever is left of the group got SIGTERM with its leader.
+            # Whoever is left of the group got SIGTERM with its leader; whoever left it ends here, too.
             child.signal_group(signal.SIGKILL)
+            self.ticket.kill()
         if child.reap():
             return True
         if not self.traced:
@@ -343,6 +345,7 @@ class _Run:
         if not self.killed:
             self.killed = True
             self.child.signal_group(signal.SIGKILL)
+            self.ticket.kill()
             self.deadline = time.monotonic() + _KILL_PATIENCE
             return True
         return False

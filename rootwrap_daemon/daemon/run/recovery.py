@@ -10,7 +10,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,23 +77,27 @@ class _Leftover:
                 LOG.error("process %d was left running, and may not be ended", self.pid)
 
 
-def end(lines: Iterable[str], grace: float) -> None:
+def end(lines: Iterable[str], grace: float, kill: Callable[[str], None] | None) -> None:
     """End what these notes name and what may not stay; returns when it has ended, or cannot be.
 
-    `grace`: seconds from SIGTERM to SIGKILL. Raises OSError when out of descriptors.
+    `grace`: seconds from SIGTERM to SIGKILL. `kill` ends all in a control group, None where there are none.
+    Raises OSError when out of descriptors.
     """
     left: list[_Leftover] = []
+    groups: list[str] = []
     intended: list[tuple[tuple[str, str], int]] = []
     for line in lines:
         match line.strip("\0 ").split():
             case []:
                 pass
-            case [_, _, _, "leave"] | ["?", _, _, _, "leave"]:
+            case [_, _, _, "leave", *_] | ["?", _, _, _, "leave", *_]:
                 pass
-            case [pid, after, before, "end"] if _PID.fullmatch(pid) and (after + before).isdecimal():
-                left += _same(int(pid), int(after), int(before))
-            case ["?", stdout, stderr, ticks, "end"] if ticks.isdecimal():
+            case ["?", stdout, stderr, ticks, "end", *group] if ticks.isdecimal():
                 intended.append(((stdout, stderr), int(ticks)))
+                groups += group
+            case [pid, after, before, "end", *group] if _PID.fullmatch(pid) and (after + before).isdecimal():
+                left += _same(int(pid), int(after), int(before))
+                groups += group
             case _:
                 LOG.warning("a note of what was running cannot be read: %.100r", line)
     if intended:
@@ -103,6 +107,9 @@ def end(lines: Iterable[str], grace: float) -> None:
             "left running by the daemon before, to be ended: %s", " ".join(str(one.pid) for one in left)
         )
         _end(left, grace)
+    if kill is not None:
+        for name in groups:
+            kill(name)
 
 
 def _same(pid: int, after: int, before: int) -> list[_Leftover]:

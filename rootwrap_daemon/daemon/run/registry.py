@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.run import recovery
+from rootwrap_daemon.daemon.run.cgroups import Groups
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 
@@ -29,9 +30,10 @@ _MOST: Final = 65537 * SLOT
 class Notes:
     """The file `running` in a directory of this daemon alone: a line for the boot, then one for each command.
 
-    A line is `PID AFTER BEFORE leave|end`: field 22 of /proc/PID/stat lies between the two, which costs less
-    than to read it. Or, until the command is started, `? PIPE PIPE AFTER leave|end`, with the inodes of the
-    pipes that are its standard output and error. proc_pid_stat(5).
+    A line is `PID AFTER BEFORE leave|end GROUP`: field 22 of /proc/PID/stat lies between the two, which costs
+    less than to read it; GROUP, the name of its control group, is left out without one. Or, until the command
+    is started, `? PIPE PIPE AFTER leave|end GROUP`, with the inodes of the pipes that are its standard output
+    and error. proc_pid_stat(5).
     """
 
     def __init__(self, directory: str, owners: frozenset[int]) -> None:
@@ -58,16 +60,16 @@ class Notes:
         self._free: deque[int] = deque()
         self._next = itertools.count(1)
 
-    def recover(self, grace: float) -> None:
+    def recover(self, grace: float, groups: Groups | None) -> None:
         """End what the daemon before left running, unless it may stay; `grace` seconds from TERM to KILL.
 
-        Begins anew after that. Raises ConfigurationError.
+        `groups`: where control groups are, None without. Begins anew after that. Raises ConfigurationError.
         """
         boot = recovery.boot()
         try:
             lines = os.pread(self._descriptor, _MOST, 0).decode("ascii", "replace").split("\n")
             if lines[0].strip() == boot:
-                recovery.end(lines[1:], grace)
+                recovery.end(lines[1:], grace, None if groups is None else groups.kill)
             os.ftruncate(self._descriptor, 0)
             self.write(0, boot)
         except OSError as error:
@@ -98,6 +100,7 @@ class Ticket:
     """One command, from before it is started until its end.
 
     `since`: monotonic seconds. `pid`: 0 until it runs. `leave`: it may outlive this daemon; `left`: and does.
+    `group`: the name of its control group, empty without. `microseconds`: of processor, used by all in it.
     """
 
     filter: str
@@ -105,6 +108,9 @@ class Ticket:
     leave: bool
     since: float
     notes: Notes | None
+    groups: Groups | None = None
+    group: str = ""
+    microseconds: int | None = None
     pid: int = 0
     slot: int = 0
     after: int = 0
@@ -112,6 +118,8 @@ class Ticket:
 
     def intend(self, stdout: int, stderr: int) -> None:
         """A process with these descriptors is about to be started. Raises OSError; then none must be."""
+        if self.groups is not None:
+            self.group = self.groups.new()
         if self.notes is not None:
             pipes = " ".join(_pipe(descriptor) for descriptor in (stdout, stderr))
             self.slot = self.notes.take()
@@ -125,8 +133,18 @@ class Ticket:
             with contextlib.suppress(OSError):
                 self.notes.write(self.slot, f"{pid} {self.after} {recovery.now()} {self._fate()}")
 
+    @property
+    def entrance(self) -> str:
+        """The file of the control group that a process of it writes itself into, empty without."""
+        return self.groups.entrance(self.group) if self.groups is not None and self.group else ""
+
+    def kill(self) -> None:
+        """End all processes of the control group, wherever they have gone; nothing without one."""
+        if self.groups is not None:
+            self.groups.kill(self.group)
+
     def _fate(self) -> str:
-        return "leave" if self.leave else "end"
+        return f"{'leave' if self.leave else 'end'} {self.group}"
 
 
 def _pipe(descriptor: int) -> str:
@@ -140,8 +158,11 @@ def _pipe(descriptor: int) -> str:
 class Registry:
     """All commands that run now."""
 
-    def __init__(self, notes: Notes | None = None) -> None:
+    def __init__(self, notes: Notes | None = None, groups: Groups | None = None, why_not: str = "") -> None:
+        """`why_not`: why there are no control groups."""
         self._notes = notes
+        self.groups = groups
+        self.why_no_groups = why_not
         self._tickets: set[Ticket] = set()
 
     @contextlib.contextmanager
@@ -155,13 +176,16 @@ class Registry:
 
     def begin(self, filter_name: str, uid: int, *, leave: bool) -> Ticket:
         """A ticket, for `end` to take back."""
-        ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes)
+        ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes, self.groups)
         self._tickets.add(ticket)
         return ticket
 
     def end(self, ticket: Ticket) -> None:
         """It has ended, or is left alone: then its note stays."""
         self._tickets.discard(ticket)
+        if self.groups is not None and ticket.group:
+            ticket.microseconds = self.groups.microseconds(ticket.group)
+            self.groups.remove(ticket.group)
         if self._notes is not None and ticket.slot and not ticket.left:
             with contextlib.suppress(OSError):
                 self._notes.give(ticket.slot)

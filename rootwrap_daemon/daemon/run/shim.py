@@ -22,6 +22,7 @@ FAILED: Final = 126
 #: The word whose work failed, as the audit record has it; X is the exec of the program itself.
 _STEPS: Final = {
     "S": "shim",
+    "C": "control group",
     "M": "place",
     "L": "limits",
     "K": "umask",
@@ -73,16 +74,22 @@ def is_needed(bound: BoundExec) -> bool:
     )
 
 
-def plan(bound: BoundExec, become: str | None, status: int) -> Plan:
+def plan(bound: BoundExec, become: str | None, status: int, group: str = "") -> Plan:
     """The words to execute. `become`: the native shim, None for tools; `status`: where it says what failed.
 
-    Raises ExecutableNotFound if a tool is missing, InternalError.
+    `group`: the cgroup.procs to enter first, which the native shim alone can. Raises ExecutableNotFound if a
+    tool is missing, InternalError.
     """
     if become is None:
         argv, env = tools.wrapped(bound)
         return Plan(argv, env, bound.umask)
     identity, kept, ambient = bound.identity, bound.capabilities, bound.ambient
-    words = [become, f"S{status}", *(f"M{place}" for place in bound.nosymfollow)]
+    words = [
+        become,
+        f"S{status}",
+        *([f"C{group}"] if group else ()),
+        *(f"M{place}" for place in bound.nosymfollow),
+    ]
     words += [f"L{getattr(resource, f'RLIMIT_{name.upper()}')}={most}" for name, most in bound.limits]
     if bound.umask is not None:
         words.append(f"K{bound.umask:o}")

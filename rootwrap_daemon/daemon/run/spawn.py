@@ -261,10 +261,12 @@ def _create(bound: BoundExec, ticket: Ticket, ends: Sequence[int | None]) -> tup
         ticket.intend(*(-1 if end is None else end for end in ends[1:]))
         become = shim.native()
         needed = shim.is_needed(bound) or (become is not None and bound.umask is not None)
+        needed = needed or bool(ticket.group)
         if needed and become is not None:
             status += os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _join_new_keyring()
-        pid = _start(bound, ends, become, status[1] if status else None, needed=needed)
+        place = status[1] if status else None
+        pid = _start(bound, ends, become, place, needed=needed, group=ticket.entrance)
         ticket.started(pid)
         pidfd = _open_pidfd(pid)
         return pid, pidfd, status.pop(0) if status else None
@@ -311,12 +313,20 @@ except AttributeError:
 
 
 def _start(
-    bound: BoundExec, ends: Sequence[int | None], become: str | None, status: int | None, *, needed: bool
+    bound: BoundExec,
+    ends: Sequence[int | None],
+    become: str | None,
+    status: int | None,
+    *,
+    needed: bool,
+    group: str,
 ) -> int:
     posix_spawn = None if bound.descriptors else _POSIX_SPAWN
     # Where posix_spawn(3) puts it: behind the standard descriptors.
     place = len(ends) if posix_spawn is not None else status
-    plan = shim.plan(bound, become, place or 0) if needed else shim.Plan(bound.argv, bound.env, bound.umask)
+    plan = shim.Plan(bound.argv, bound.env, bound.umask)
+    if needed:
+        plan = shim.plan(bound, become, place or 0, group)
     if posix_spawn is not None and plan.umask is None:
         descriptors = ends if status is None else (*ends, status)
         return posix_spawn(plan.argv, plan.env, bound.cwd, descriptors)

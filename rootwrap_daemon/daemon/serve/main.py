@@ -17,7 +17,7 @@ from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Handover
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.log import Log, prefixed, write
-from rootwrap_daemon.daemon.run import spawn
+from rootwrap_daemon.daemon.run import cgroups, spawn
 from rootwrap_daemon.daemon.run.instance import Instance, Reload
 from rootwrap_daemon.daemon.run.registry import Notes, Registry
 from rootwrap_daemon.daemon.serve import reload
@@ -68,7 +68,7 @@ def _serve(given: Handover) -> int:
     policy = given.configured.policy
     settings = policy.settings
     audit = Audit(settings.audit_file, required=settings.audit == "required", owners=policy.owners)
-    instance = Instance(policy, audit, Registry(_notes(settings, policy.owners)), given.version)
+    instance = Instance(policy, audit, _registry(settings, policy.owners), given.version)
     server = Server(source(given.door), instance)
     manager = Manager(given.notify)
 
@@ -94,13 +94,18 @@ def _serve(given: Handover) -> int:
     return 0
 
 
-def _notes(settings: Settings, owners: frozenset[int]) -> Notes | None:
-    if not settings.state_dir:
-        return None
-    notes = Notes(settings.state_dir, owners)
-    # Before anything is served: it may be the very thing that a client asks for now.
-    notes.recover(settings.kill_grace)
-    return notes
+def _registry(settings: Settings, owners: frozenset[int]) -> Registry:
+    groups, why_not = None, ""
+    try:
+        groups = cgroups.find(settings.cgroups)
+    except cgroups.Unavailable as error:
+        why_not = str(error)
+        LOG.info("commands have no control groups of their own: %s", why_not)
+    notes = Notes(settings.state_dir, owners) if settings.state_dir else None
+    if notes is not None:
+        # Before anything is served: it may be the very thing that a client asks for now.
+        notes.recover(settings.kill_grace, groups)
+    return Registry(notes, groups, why_not)
 
 
 def _in_force(policy: Policy) -> str:

@@ -95,6 +95,8 @@ class Server:
                     return
             self.instance.audit.flush()
             spawn.reap_orphans()
+            if self.instance.registry.groups is not None:
+                self.instance.registry.groups.sweep()
 
     def stop(self) -> None:
         """Read no more, let what runs or has been asked end until the drain deadline, then end it.

@@ -39,6 +39,10 @@ def report(instance: Instance) -> dict[str, object]:
         else {"time": _stamp(last.time), "ok": last.finding is None, "finding": last.finding},
         "connections": {"now": instance.connections.used, "most": policy.settings.max_connections},
         "running": {"now": len(commands), "most": policy.settings.max_commands},
+        "cgroups": {
+            "used": instance.registry.groups is not None,
+            "why_not": instance.registry.why_no_groups or None,
+        },
         "commands": [
             {
                 "filter": one.filter,

@@ -30,7 +30,7 @@ from rootwrap_daemon.daemon.run.registry import Notes, Registry
 from rootwrap_daemon.policy import host
 
 notes = Notes(sys.argv[1], host.base_owners())
-notes.recover(1)
+notes.recover(1, None)
 ticket = Registry(notes).begin("f", 0, leave=sys.argv[2] == "leave")
 out, out_writer = os.pipe()
 err, err_writer = os.pipe()
@@ -82,7 +82,7 @@ def crash(state: Path, pids: list[int], *command: str, leave: bool = False, when
 
 def recover(state: Path, grace: float = 10) -> None:
     notes = Notes(str(state), OWNERS)
-    notes.recover(grace)
+    notes.recover(grace, None)
     notes.close()
 
 
@@ -208,7 +208,7 @@ def test_a_note_that_cannot_be_read(
 def test_intended_and_others_with_its_pipes(state: Path, pids: list[int]) -> None:
     """Who was there before, who leads no session, and who has other pipes, is not the one."""
     notes = Notes(str(state), OWNERS)
-    notes.recover(1)
+    notes.recover(1, None)
     out, writer = os.pipe()
     other, other_writer = os.pipe()
     start = {"stdout": writer, "stderr": writer}
@@ -240,7 +240,7 @@ def test_intended_and_others_with_its_pipes(state: Path, pids: list[int]) -> Non
 def test_an_intention_without_pipes_is_nobody(state: Path, pids: list[int]) -> None:
     with open("/dev/null", "rb") as null:
         notes = Notes(str(state), OWNERS)
-        notes.recover(1)
+        notes.recover(1, None)
         Registry(notes).begin("f", 0, leave=False).intend(null.fileno(), null.fileno())
         process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
         notes.close()
@@ -257,7 +257,7 @@ def test_an_intention_without_pipes_is_nobody(state: Path, pids: list[int]) -> N
 
 def test_lines_are_used_again(state: Path) -> None:
     notes = Notes(str(state), OWNERS)
-    notes.recover(1)
+    notes.recover(1, None)
     registry = Registry(notes)
     reader, writer = os.pipe()
 
@@ -300,7 +300,7 @@ def test_what_runs(state: Path) -> None:
 
 def test_who_is_left_keeps_its_note(state: Path) -> None:
     notes = Notes(str(state), OWNERS)
-    notes.recover(1)
+    notes.recover(1, None)
     registry = Registry(notes)
     ticket = registry.begin("a", 5, leave=True)
     reader, writer = os.pipe()

@@ -1,0 +1,160 @@
+"""Put each command into a control group of its own, below the one that the service manager delegates.
+
+Promises: nothing is touched but groups that a daemon made there, and no group is removed in which something
+runs. Sources: cgroups(7), the kernel's cgroup-v2, systemd's CGROUP_DELEGATION.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import re
+from collections import deque
+from typing import Final
+
+from rootwrap_daemon.daemon.run import shim
+
+#: What says that a group is the service's own, to make others in: `trusted` is for root alone to write.
+_DELEGATED: Final = ("trusted.delegate", "user.delegate")
+#: A group of a command: the daemon that made it, and a number.
+_NAME = re.compile(r"rw\.[0-9]+\.[0-9]+", re.ASCII)
+#: Groups of commands that have ended to look at, at once.
+_BATCH: Final = 100
+
+
+class Unavailable(Exception):
+    """There are no control groups for commands here; the text says why."""
+
+
+class Groups:
+    """The groups of commands in one directory; one that ends by itself may leave processes in its own."""
+
+    def __init__(self, directory: str, lock: int) -> None:
+        self._directory = directory
+        self._lock = lock
+        self._prefix = f"rw.{os.getpid()}."
+        self._next = itertools.count(1)
+        #: Those to be removed once they are empty, of an earlier daemon too.
+        self._left = deque(name for name in os.listdir(directory) if _NAME.fullmatch(name))
+
+    def new(self) -> str:
+        """Make one. Raises OSError."""
+        while True:
+            name = f"{self._prefix}{next(self._next)}"
+            try:
+                os.mkdir(f"{self._directory}/{name}", 0o755)
+                return name
+            except FileExistsError:
+                # Of an earlier daemon with the same number.
+                continue
+
+    def entrance(self, name: str) -> str:
+        """The file that a process writes itself into."""
+        return f"{self._directory}/{name}/cgroup.procs"
+
+    def kill(self, name: str) -> None:
+        """End all processes in it and below it, those being made too; none if there is no such group."""
+        if _NAME.fullmatch(name):
+            with contextlib.suppress(FileNotFoundError, OSError):
+                self._write(f"{name}/cgroup.kill", b"1")
+
+    def microseconds(self, name: str) -> int | None:
+        """The time of processors that it has used, None if that cannot be read."""
+        try:
+            for line in self._read(f"{name}/cpu.stat").split(b"\n"):
+                if line.startswith(b"usage_usec "):
+                    return int(line.split()[1])
+        except (OSError, ValueError):
+            pass
+        return None
+
+    def remove(self, name: str) -> None:
+        """Remove it: now, or once nothing runs in it."""
+        try:
+            os.rmdir(f"{self._directory}/{name}")
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self._left.append(name)
+
+    def sweep(self) -> None:
+        """Remove those that have become empty, with what their commands have made in them."""
+        for _ in range(min(_BATCH, len(self._left))):
+            name = self._left.popleft()
+            with contextlib.suppress(FileNotFoundError):
+                if b"populated 0" not in self._read(f"{name}/cgroup.events"):
+                    self._left.append(name)
+                    continue
+                for directory, _, _ in os.walk(f"{self._directory}/{name}", topdown=False):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(directory)
+
+    def _read(self, name: str) -> bytes:
+        descriptor = os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
+
+    def _write(self, name: str, data: bytes) -> None:
+        descriptor = os.open(f"{self._directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+
+def find(wanted: str) -> Groups:
+    """The groups of this daemon, if it may and can have some. Raises Unavailable."""
+    if wanted == "off":
+        raise Unavailable("cgroups = off")
+    if shim.native() is None:
+        raise Unavailable("the native shim is not built, and without it a command cannot enter one by itself")
+    directory = _own_directory()
+    if not any(_is_set(directory, name) for name in _DELEGATED):
+        raise Unavailable("the service manager delegates none: the unit has no Delegate=yes")
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        status = os.fstat(lock)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise Unavailable(f"others can write in {directory}")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        groups = Groups(directory, lock)
+        probe = groups.new()
+        try:
+            if not os.path.exists(f"{directory}/{probe}/cgroup.kill"):
+                raise Unavailable("the kernel has no cgroup.kill")
+        finally:
+            groups.remove(probe)
+        return groups
+    except BlockingIOError:
+        raise Unavailable(f"another daemon uses {directory}") from None
+    except OSError as error:
+        raise Unavailable(f"{directory}: {os.strerror(error.errno or 0)}") from error
+
+
+def _own_directory() -> str:
+    """Where the group of cgroup v2 is that this process is in. Raises Unavailable."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            path = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mounts = [line.split(" ") for line in file if " - cgroup2 " in line]
+    except (OSError, StopIteration):
+        mounts, path = [], ""
+    for fields in mounts:
+        # The directory of the file system that is mounted, and where: proc_pid_mountinfo(5).
+        root, place = fields[3].rstrip("/"), fields[4]
+        if path == root or path.startswith(f"{root}/"):
+            directory = place + path[len(root) :].rstrip("/")
+            with contextlib.suppress(OSError), open(f"{directory}/cgroup.procs", encoding="ascii") as procs:
+                if str(os.getpid()) in procs.read().split():
+                    return directory
+    raise Unavailable("there is no cgroup v2 with this process in it")
+
+
+def _is_set(directory: str, name: str) -> bool:
+    try:
+        return os.getxattr(directory, name) == b"1"
+    except OSError:
+        return False

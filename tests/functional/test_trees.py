@@ -1,0 +1,191 @@
+"""A command in a control group of its own: whatever it starts ends with it, unless it may stay."""
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.daemon.run import shim
+from rootwrap_daemon.errors import CommandTimeout, Error
+from rootwrap_daemon.protocol.messages import Cancel, Result, Run
+from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
+from tests.wire import Wire
+
+pytestmark = pytest.mark.root
+
+FILTERS = """\
+[Filters]
+sh: CommandFilter, sh, root
+user: CommandFilter, dash, nobody
+stay: CommandFilter, bash, root
+[sh]
+timeout = 1
+[user]
+timeout = 1
+[stay]
+on_stop = leave
+"""
+#: A child that no signal to the command's process group reaches, then the command's own work.
+AWAY = 'setsid sh -c "trap \\"\\" TERM HUP; echo \\$\\$ > {0}; exec sleep 600" & sleep 600'
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group as the service manager delegates one."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    found = [Path(fields[4]) for fields in mounts if "cgroup2" in fields]
+    if shim.native() is None or not found:
+        pytest.skip("there is no cgroup v2 here, or no native shim")
+    made = found[0] / f"rootwrap-test-{os.getpid()}-{next(_NUMBERS)}"
+    try:
+        made.mkdir()
+        os.setxattr(made, "trusted.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"no group can be made here: {error}")
+    yield made
+    (made / "cgroup.kill").write_text("1")
+    wait_for(lambda: "populated 0" in (made / "cgroup.events").read_text())
+    for directory, _, _ in os.walk(made, topdown=False):
+        os.rmdir(directory)
+
+
+@pytest.fixture
+def daemon(new_daemon: NewDaemon, group: Path) -> Daemon:
+    daemon = new_daemon(FILTERS, start=False, drain_timeout="1", kill_grace="1")
+    daemon.configure(state_dir=str(daemon.directory / "state"))
+    daemon.inside = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs && exec "$@"', str(group)]
+    daemon.start()
+    (daemon.directory / "pids").mkdir(mode=0o777)
+    (daemon.directory / "pids").chmod(0o777)
+    return daemon
+
+
+def noted(path: Path) -> int:
+    """The number that a process wrote there."""
+    wait_for(lambda: path.exists() and path.read_text().strip())
+    return int(path.read_text())
+
+
+def groups(group: Path) -> list[str]:
+    return [path.name for path in group.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash"])
+def test_a_deadline_ends_all(daemon: Daemon, group: Path, shell: str) -> None:
+    file = daemon.directory / "pids" / "away"
+    with daemon.client() as client:
+        with pytest.raises(CommandTimeout):
+            client.run([shell, "-c", AWAY.format(file)])
+        wait_for(lambda: not is_alive(noted(file)))
+        wait_for(lambda: groups(group) == [])
+        assert client.run([shell, "-c", "exit 3"]).returncode == 3
+    wait_for(lambda: groups(group) == [])
+
+
+def test_a_client_that_leaves_and_a_cancel_end_all(daemon: Daemon, group: Path) -> None:
+    for name in ("leaves", "cancels"):
+        file = daemon.directory / "pids" / name
+        with Wire(daemon.socket) as wire:
+            wire.greet(Run((b"bash", b"-c", AWAY.format(file).encode())))
+            away = noted(file)
+            if name == "cancels":
+                wire.send(Cancel())
+                assert isinstance(wire.answer(), Result)
+        wait_for(partial(is_dead, away))
+    wait_for(lambda: groups(group) == [])
+
+
+def is_dead(pid: int) -> bool:
+    return not is_alive(pid)
+
+
+def test_those_who_make_others_all_the_while_end(daemon: Daemon, group: Path) -> None:
+    """No process that is being made slips through."""
+    file = daemon.directory / "pids" / "many"
+    storm = f'f() {{ while :; do setsid sh -c "echo \\$\\$ >> {file}; exec sleep 600" & done; }}; f & f'
+    with daemon.client() as client, pytest.raises(Error):
+        client.run(["sh", "-c", f"ulimit -u 4000; {storm}"])
+    wait_for(lambda: not any(is_alive(int(pid)) for pid in file.read_text().split()))
+    wait_for(lambda: groups(group) == [])
+
+
+def test_what_ends_by_itself_leaves_what_it_started(daemon: Daemon, group: Path) -> None:
+    file = daemon.directory / "pids" / "left"
+    with daemon.client() as client:
+        assert client.run(["sh", "-c", f"setsid sleep 600 & echo $! > {file}"]).returncode == 0
+        left = noted(file)
+        assert len(groups(group)) == 1
+        assert client.run(["sh", "-c", "true"]).returncode == 0
+    assert is_alive(left)
+    os.kill(left, signal.SIGKILL)
+    wait_for(lambda: groups(group) == [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stop_ends_all_but_what_may_stay(daemon: Daemon, group: Path, number: int) -> None:
+    """By the daemon that stops, or by the next where it was killed."""
+    ends, stays = (daemon.directory / "pids" / name for name in ("ends", "stays"))
+
+    def ask(shell: str, file: Path) -> None:
+        with daemon.client() as client, contextlib.suppress(Error):
+            client.run([shell, "-c", AWAY.format(file)])
+
+    daemon.configure(FILTERS.replace("timeout = 1", ""))
+    daemon.restart()
+    threads = [threading.Thread(target=ask, args=one) for one in (("sh", ends), ("bash", stays))]
+    for thread in threads:
+        thread.start()
+    pids = [noted(ends), noted(stays)]
+    daemon.restart(number)
+    for thread in threads:
+        thread.join()
+    wait_for(lambda: not is_alive(pids[0]))
+    wait_for(lambda: len(groups(group)) == 1)
+    assert is_alive(pids[1])
+
+
+def test_status_and_records_say_it(daemon: Daemon) -> None:
+    with daemon.client() as client:
+        client.run(["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"])
+        assert client.status()["cgroups"] == {"used": True, "why_not": None}
+    (end,) = [record for record in daemon.audit() if record["event"] == "end"]
+    assert 1 < end["cpu_milliseconds"] <= 2 * end["milliseconds"]
+
+
+@pytest.mark.parametrize("why", ["delegates", "off", "another"])
+def test_without_it_is_as_elsewhere(daemon: Daemon, group: Path, why: str) -> None:
+    """Where the service manager delegates nothing, or the configuration says so; and status says why."""
+    daemon.stop()
+    (daemon.directory / "log").write_text("")
+    if why == "delegates":
+        os.removexattr(group, "trusted.delegate")
+    if why == "off":
+        daemon.configure(cgroups="off")
+    holder = None
+    if why == "another":
+        holder = subprocess.Popen(["flock", str(group), "sleep", "600"])
+        wait_for(lambda: subprocess.run(["flock", "-n", str(group), "true"], check=False).returncode)
+    try:
+        daemon.start()
+        file = daemon.directory / "pids" / "away"
+        with daemon.client() as client:
+            with pytest.raises(CommandTimeout):
+                client.run(["sh", "-c", AWAY.format(file)])
+            told = client.status()["cgroups"]
+            assert not told["used"]
+            assert why in told["why_not"]
+        os.kill(noted(file), signal.SIGKILL)
+        assert groups(group) == []
+        assert "cpu_milliseconds" not in daemon.audit()[-1]
+    finally:
+        if holder is not None:
+            holder.kill()
+            holder.wait()
