@@ -110,7 +110,7 @@ def _file(proposal: Proposal) -> Iterator[str]:
     yield "[Filters]"
     for one in proposal.lines:
         yield from _commented(one)
-        yield one.text
+        yield printable(one.text)
     for one in proposal.kept:
         yield ""
         yield "# kept" + "".join(f"; {printable(note)}" for note in one.notes)
@@ -120,7 +120,7 @@ def _file(proposal: Proposal) -> Iterator[str]:
         yield "# These were denied. Uncomment what should have been allowed, and only that:"
     for one in proposal.denied:
         yield from _commented(one)
-        yield f"# {one.text}"
+        yield f"# {printable(one.text)}"
     for one in (*proposal.lines, *proposal.kept):
         if one.options:
             yield ""

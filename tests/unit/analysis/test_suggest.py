@@ -1,6 +1,10 @@
 """What is proposed for what was asked: types where words vary, words where they do not."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -218,3 +222,21 @@ def test_covers_all_and_nothing_that_was_denied(
     # An option never comes from a type.
     options = ((*argv[:at], "-evil", *argv[at + 1 :]) for argv in asked for at in range(1, len(argv)))
     assert not any(_allows(rules, argv) for argv in options)
+
+
+def test_a_name_that_a_client_made_up_moves_no_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    record = {
+        "time": "2026-01-01T00:00:00+00:00",
+        "event": "denied",
+        "id": "a-1",
+        "uid": 5,
+        "code": "denied",
+        "argv": ["\udcff\udc80", "x"],
+    }
+    log.write_text(json.dumps(record) + "\n")
+    # In a process of its own: it gives up root.
+    words = [sys.executable, "-m", "rootwrap_daemon.cli.ctl", "suggest", "-"]
+    out = subprocess.run(words, stdin=log.open(), capture_output=True, text=True, check=True).stdout
+    assert "ArgvFilter" in out
+    assert all(char.isprintable() or char == "\n" for char in out)
