@@ -30,6 +30,7 @@ COMMANDS: Final[tuple[str, ...]] = (
     "from-sudoers",
     "list",
     "instances",
+    "recipe",
     "install",
     "uninstall",
     "status",
