@@ -12,7 +12,7 @@ VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
 JOBS ?= 4
 
-.PHONY: help native demo check test lint bench docs lowest sample sbom fuzz clean modes
+.PHONY: help native demo check test lint bench docs man lowest sample sbom fuzz clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -22,6 +22,7 @@ help:
 	@echo 'make native  the programs in C: what changes identity and limits before a command, and rootwrap-exec'
 	@echo 'make bench   a request beside subprocess.run, C and oslo.rootwrap; BENCH="--json FILE --svg FILE"'
 	@echo 'make docs    the documentation as HTML, with Sphinx'
+	@echo 'make man     the manual pages, for installations and packages'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
 	@echo 'make fuzz    a minute of fuzzing for each target; FUZZ="--seconds 600 decide frames"'
@@ -70,6 +71,10 @@ bench: .venv/stamp modes native
 docs: .venv-docs/stamp
 	.venv-docs/bin/python -m sphinx -W -q -b html doc/source doc/build/html
 	@echo doc/build/html/index.html
+
+# For `rootwrapctl install`, wheels and packages: setup.cfg takes what is there.
+man: .venv-docs/stamp
+	.venv-docs/bin/python -m sphinx -W -q -b man doc/source doc/build/man
 
 lowest: .venv-lowest/stamp
 	.venv-lowest/bin/python -m pytest tests/unit tests/arch

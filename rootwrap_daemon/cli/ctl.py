@@ -97,7 +97,10 @@ def _overview() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         commands.add_parser(name, description="", help=_help(_load(name)), add_help=False)
-    parser.epilog = f"{_EXAMPLE}\n\n`rootwrapctl COMMAND --help` has the arguments of each, with an example."
+    parser.epilog = (
+        f"{_EXAMPLE}\n\n`rootwrapctl COMMAND --help` has the arguments of each, with an example.\n"
+        "`man rootwrapctl`, `man rootwrap-filters` and `man rootwrap-daemon.conf` have the rest."
+    )
     return parser
 
 

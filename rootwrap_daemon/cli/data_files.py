@@ -29,9 +29,20 @@ def path(name: str) -> str:
     return str(found)
 
 
+def manual_pages() -> list[str]:
+    """The paths of the manual pages that this installation has; none where nobody made them."""
+    files = metadata.distribution("rootwrap-daemon").files or ()
+    found = [os.path.realpath(str(one.locate())) for one in files if "share/man/man" in str(one)]
+    return sorted(found or map(str, (Path(__file__).parents[2] / "doc/build/man").glob("*.[158]")))
+
+
 def text(name: str) -> str:
     """Its content. Raises ConfigurationError."""
-    where = path(name)
+    return read(path(name))
+
+
+def read(where: str) -> str:
+    """The content of the file with this path. Raises ConfigurationError."""
     try:
         with open(host.open_owned(where, host.base_owners()), encoding="utf-8") as file:
             return file.read()

@@ -24,6 +24,7 @@ _PLAIN: Final = re.compile(r"/[A-Za-z0-9_./+-]+", re.ASCII)
 
 UNITS: Final = "/etc/systemd/system"
 CONFIG: Final = arguments.CONFIG_DIR
+MAN: Final = "/usr/local/share/man"
 
 #: What the unit starts must be safe to start: the very check that the daemon makes, by the same interpreter.
 _CHECK: Final = (
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if args.network_agent:
         drop_in = f"{UNITS}/rootwrap-daemon@{instance}.service.d/50-network-agent.conf"
         files[drop_in] = data_files.text("systemd/network-agent.conf")
+    for page in data_files.manual_pages():
+        files[f"{MAN}/man{page[-1]}/{os.path.basename(page)}"] = data_files.read(page)
     for name in args.give_back:
         drop_in = f"{UNITS}/rootwrap-daemon@{instance}.service.d/60-{name}.conf"
         files[drop_in] = data_files.text(f"systemd/give-back/{name}.conf")

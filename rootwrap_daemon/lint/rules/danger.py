@@ -357,8 +357,7 @@ _OTHERWISE: Final = {
 def otherwise(subject: Subject) -> Iterator[Problem]:
     """What the daemon does otherwise than oslo.rootwrap with this line.
 
-    Who moves over should know it beforehand. The differences make something safe that was not; see
-    doc/source/contributor/past-flaws.rst.
+    Who moves over should know it beforehand. The differences make something safe that was not.
 
     Found::
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from rootwrap_daemon import config
-from rootwrap_daemon.cli import ctl, from_rootwrap
+from rootwrap_daemon.cli import ctl, data_files, from_rootwrap
 from rootwrap_daemon.cli.commands import install as install_command
 from rootwrap_daemon.cli.installation import Placer
 from rootwrap_daemon.errors import Usage
@@ -312,6 +312,23 @@ def test_users_of_this_host_are_asked_of_nss(tmp_path: Path, monkeypatch: pytest
     assert install_command._group_of("lonely", here) == "4712"
     with pytest.raises(Usage, match="there is no user 'nobody-here' here"):
         install_command._group_of("nobody-here", here)
+
+
+def test_manual_pages_are_installed(
+    system: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = tmp_path_factory.mktemp("man")
+    made.chmod(0o755)
+    for name in ("rootwrapctl.8", "rootwrap-filters.5"):
+        (made / name).write_text(f'.TH "{name}"\n')
+    pages = [str(path) for path in sorted(made.iterdir())]
+    monkeypatch.setattr(data_files, "manual_pages", lambda: pages)
+    assert install(system) == 0
+    put = system / "usr/local/share/man/man5/rootwrap-filters.5"
+    assert put.read_text() == '.TH "rootwrap-filters.5"\n'
+    assert (system / "usr/local/share/man/man8/rootwrapctl.8").exists()
+    assert uninstall(system) == 0
+    assert not put.exists()
 
 
 def test_the_package_brings_its_files() -> None:
