@@ -8,8 +8,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from rootwrap_daemon.daemon.record import secrets
 from rootwrap_daemon.daemon.record.records import Records, new_request_id
@@ -21,7 +20,7 @@ from rootwrap_daemon.daemon.run.registry import Ticket
 from rootwrap_daemon.daemon.run.stdio import Stdio
 from rootwrap_daemon.errors import Busy, Denied, Error, InternalError, Stopping
 from rootwrap_daemon.filters import values
-from rootwrap_daemon.policy.bound import BoundExec, BoundRead
+from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead
 from rootwrap_daemon.policy.policy import Allowed, Policy, Refused, judge
 from rootwrap_daemon.protocol.messages import (
     STDERR,
@@ -37,6 +36,8 @@ from rootwrap_daemon.protocol.messages import (
 )
 
 LOG = logging.getLogger(__name__)
+
+_FAILED: Final = "the daemon failed at this command"
 
 
 def no_memory() -> InternalError:
@@ -84,8 +85,7 @@ def place(error: BaseException) -> str:
     return f"{type(error).__name__} at {where}"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """The client of a request, as far as running its command needs one.
 
     `room`: bytes that it can take in one answer. `reserve` takes bytes of output out of what the daemon may
@@ -109,6 +109,8 @@ class Command:
         self._message = message
         self._stdio = stdio
         self._ticket: Ticket | None = None
+        #: What is to be closed here.
+        self._bound: Bound | None = None
 
     @property
     def _has_input(self) -> bool:
@@ -124,18 +126,20 @@ class Command:
         judged = verdict(policy, request)
         if isinstance(judged, Refused):
             return self._refused(judged)
-        settings, uid = policy.settings, self._peer.uid
-        with ExitStack() as held:
-            held.enter_context(judged.bound)
-            if not self._instance.commands.take(
-                uid, 1, settings.max_commands, settings.max_commands_per_user
-            ):
+        settings, uid, commands = policy.settings, self._peer.uid, self._instance.commands
+        self._bound = judged.bound
+        taken = False
+        try:
+            taken = commands.take(uid, 1, settings.max_commands, settings.max_commands_per_user)
+            if not taken:
                 self._records.busy()
                 return self._failed(Busy("too many commands at once"))
-            try:
-                return self._run(judged, policy, held)
-            finally:
-                self._instance.commands.give(uid, 1)
+            return self._run(judged, policy)
+        finally:
+            if taken:
+                commands.give(uid, 1)
+            if self._bound is not None:
+                self._bound.close()
 
     def _refused(self, refused: Refused) -> Failure:
         self._records.refuse("denied", refused)
@@ -144,20 +148,21 @@ class Command:
     def _failed(self, error: Error) -> Failure:
         return Failure(self._records.id, error.code, error.message)
 
-    def _run(self, allowed: Allowed, policy: Policy, held: ExitStack) -> Answer | None:
+    def _run(self, allowed: Allowed, policy: Policy) -> Answer | None:
         options, bound = allowed.options, allowed.bound
         if options.sanitize and isinstance(self._message, Start) and self._message.slots & (STDOUT | STDERR):
             why = "the output of this command is to be captured, and sanitized"
             return self._refused(Refused(Denied, why, why, allowed.filter, allowed.shown))
-        outcome: Finished | Ended | None = Ended(InternalError("the daemon failed at this command"))
+        outcome: Finished | Ended | None = None
+        begun = True
         try:
             try:
                 self._records.begin(allowed, bound.identity.name if isinstance(bound, BoundExec) else "root")
             except InternalError as error:
-                outcome = None
+                begun = False
                 return self._failed(error)
             # What was bound is the executor's now, which lets go of it as soon as the command has it.
-            held.pop_all()
+            self._bound = None
             outcome = self._perform(allowed, policy)
         except Error as error:
             outcome = Ended(error)
@@ -165,12 +170,12 @@ class Command:
             outcome = Ended(no_memory())
         except Exception as error:  # noqa: BLE001 - its client alone is to suffer
             LOG.error("a command failed: %s", place(error))
-            outcome = Ended(InternalError("the daemon failed at this command"))
+            outcome = Ended(InternalError(_FAILED))
         finally:
             # Whatever happens: who was said to run is said to have ended.
             self._caller.client.turn.take()
-            if outcome is not None:
-                self._record_end(outcome)
+            if begun:
+                self._record_end(outcome or Ended(InternalError(_FAILED)))
         if isinstance(outcome, Finished):
             return Result(self._records.id, outcome.returncode, outcome.stdout, outcome.stderr, outcome.cause)
         return None if outcome.error is None else self._failed(outcome.error)
@@ -192,10 +197,10 @@ class Command:
         if not isinstance(bound, BoundExec):
             return process.send_signal(bound)
         client, message = self._caller.client, self._message
-        with self._instance.registry.ticket(
-            allowed.filter, self._peer.uid, leave=allowed.options.on_stop_leave
-        ) as self._ticket:
-            ticket = self._ticket
+        registry = self._instance.registry
+        ticket = registry.begin(allowed.filter, self._peer.uid, leave=allowed.options.on_stop_leave)
+        self._ticket = ticket
+        try:
             if self._stdio is not None:
                 return process.run_on(
                     self._stdio,
@@ -207,9 +212,10 @@ class Command:
                 )
             stdin = message.stdin if isinstance(message, Run) else None
             outcome = process.run(bound, stdin, bounds, client, ticket)
+        finally:
+            registry.end(ticket)
         if allowed.options.sanitize and isinstance(outcome, Finished):
-            return replace(
-                outcome,
+            return outcome._replace(
                 stdout=secrets.without_secrets(outcome.stdout),
                 stderr=secrets.without_secrets(outcome.stderr),
             )

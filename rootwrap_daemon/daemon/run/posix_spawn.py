@@ -14,6 +14,8 @@ from typing import Final
 _FLAGS: Final = 0x04 | 0x08 | 0x80
 #: More than a posix_spawnattr_t, a posix_spawn_file_actions_t or a sigset_t has anywhere.
 _ROOM: Final = 1024
+#: File actions that are kept for the next time.
+_MOST_KEPT: Final = 64
 #: Characters of an environment that is kept for the next time.
 _SMALL: Final = 256
 
@@ -39,6 +41,7 @@ class PosixSpawn:
         self._dup2.argtypes = (pointer, ctypes.c_int, ctypes.c_int)
         self._chdir.argtypes = (pointer, ctypes.c_char_p)
         self._close_from.argtypes = (pointer, ctypes.c_int)
+        self._kept: dict[tuple[str | int | None, ...], ctypes.Array[ctypes.c_char]] = {}
         self._attributes = ctypes.create_string_buffer(_ROOM)
         signals = ctypes.create_string_buffer(_ROOM)
         _check(libc.posix_spawnattr_init(self._attributes))
@@ -61,17 +64,14 @@ class PosixSpawn:
         # ctypes would end a word there, and another one would be executed than was judged.
         if any(b"\0" in word for word in words):
             raise ValueError("a null byte in an argument")
-        actions = ctypes.create_string_buffer(_ROOM)
-        _check(self._begin(actions))
+        key = cwd, *descriptors
+        actions = kept = self._kept.get(key)
+        if actions is None:
+            actions = self._actions(cwd, descriptors)
+            if len(self._kept) < _MOST_KEPT:
+                kept = self._kept.setdefault(key, actions)
+        pid = ctypes.c_int()
         try:
-            for number, descriptor in enumerate(descriptors):
-                if descriptor is None:
-                    _check(self._open(actions, number, b"/dev/null", os.O_RDWR, 0))
-                else:
-                    _check(self._dup2(actions, descriptor, number))
-            _check(self._chdir(actions, os.fsencode(cwd)))
-            _check(self._close_from(actions, len(descriptors)))
-            pid = ctypes.c_int()
             _check(
                 self._spawn(
                     ctypes.byref(pid),
@@ -83,8 +83,26 @@ class PosixSpawn:
                 )
             )
         finally:
-            self._end(actions)
+            if kept is None:
+                self._end(actions)
         return pid.value
+
+    def _actions(self, cwd: str, descriptors: Sequence[int | None]) -> "ctypes.Array[ctypes.c_char]":
+        """File actions for this directory and these descriptors, which the next command mostly has, too."""
+        actions = ctypes.create_string_buffer(_ROOM)
+        _check(self._begin(actions))
+        try:
+            for number, descriptor in enumerate(descriptors):
+                if descriptor is None:
+                    _check(self._open(actions, number, b"/dev/null", os.O_RDWR, 0))
+                else:
+                    _check(self._dup2(actions, descriptor, number))
+            _check(self._chdir(actions, os.fsencode(cwd)))
+            _check(self._close_from(actions, len(descriptors)))
+        except BaseException:
+            self._end(actions)
+            raise
+        return actions
 
 
 def _block(env: tuple[tuple[str, str], ...]) -> "ctypes.Array[ctypes.c_char_p]":

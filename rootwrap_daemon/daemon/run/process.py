@@ -4,17 +4,15 @@ Promises: returns when the main process has ended, whatever keeps its pipes open
 was bound, is left unreaped or open then. The leader is reaped after the last killpg.
 """
 
-import array
 import fcntl
 import os
 import select
 import signal
+import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from rootwrap_daemon.daemon.request import Wish
 from rootwrap_daemon.daemon.run.instance import Turn
@@ -27,6 +25,8 @@ from rootwrap_daemon.policy.bound import BoundExec, BoundRead, BoundSignal
 
 #: Bytes to read or write at once: the default capacity of a pipe (pipe(7)).
 _CHUNK: Final = 65536
+#: Room for an int, of ioctl(2).
+_NO_INT: Final = bytes(4)
 #: Seconds to wait for a process that got SIGKILL. It can only stay in an uninterruptible system call, or in
 #: the hands of a tracer.
 _KILL_PATIENCE: Final = 5.0
@@ -38,8 +38,7 @@ _LONGEST_POLL: Final = 3600.0
 _TURN_PATIENCE: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """The connection that a command runs for.
 
     `listen` is called when `descriptor` is readable, and at once if something was `heard` already; it calls
@@ -55,8 +54,7 @@ class Client:
     heard: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What a command may use.
 
     `timeout` and `grace` in seconds, `output` in bytes of stdout and stderr together.
@@ -73,8 +71,7 @@ class Bounds:
     signals: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """The main process ended: its return code (minus the signal's number) and all output that was captured.
 
     `cause`: why it was made to, `cancelled` or `stopping`; empty if it was not.
@@ -86,8 +83,7 @@ class Finished:
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The command was ended for this reason. `error` is None when there is nobody to tell.
 
     Its process has been started: an error that says that nothing ran comes from a shim that could not execute
@@ -104,7 +100,7 @@ def run(
     """Run a command. Raises what `spawn` raises."""
     with bound:
         child = spawn(bound, ticket, stdin=stdin is not None)
-    with _held(child, ticket):
+    with _Held(child, ticket):
         return _Run(child, stdin or b"", bounds, client, ticket).to_end()
 
 
@@ -123,22 +119,28 @@ def run_on(
     """
     with bound, stdio:
         child = spawn_on(bound, ticket, stdio.ends)
-    with _held(child, ticket):
+    with _Held(child, ticket):
         on_start(child.pid)
         return _Run(child, b"", bounds, client, ticket).to_end()
 
 
-@contextmanager
-def _held(child: Child, ticket: Ticket) -> Iterator[None]:
-    """Let go of the child at the end; after a fault here it is killed, for nobody would see it end."""
-    try:
-        yield
-    except BaseException:
-        child.signal_group(signal.SIGKILL)
-        ticket.kill()
-        raise
-    finally:
-        child.release()
+class _Held:
+    """Lets go of the child at the end; after a fault here it is killed, for nobody would see it end."""
+
+    def __init__(self, child: Child, ticket: Ticket) -> None:
+        self._child = child
+        self._ticket = ticket
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        try:
+            if error is not None:
+                self._child.signal_group(signal.SIGKILL)
+                self._ticket.kill()
+        finally:
+            self._child.release()
 
 
 class _Run:
@@ -161,10 +163,11 @@ class _Run:
         #: What to wait for from the client; None once there is nobody.
         self.heeded: int | None = select.POLLIN
         self.poll = select.poll()
+        register, readable = self.poll.register, select.POLLIN
         for descriptor in (child.pidfd, bounds.stop, client.descriptor, *child.outputs):
-            self.poll.register(descriptor, select.POLLIN)
+            register(descriptor, readable)
         if child.stdin is not None:
-            self.poll.register(child.stdin, select.POLLOUT)
+            register(child.stdin, select.POLLOUT)
 
     def to_end(self) -> Finished | Ended:
         """Serve the pipes until the main process has ended."""
@@ -312,10 +315,9 @@ class _Run:
     def _drain(self, descriptor: int) -> None:
         """Read what is in a pipe now, and no more: a background child may write for ever."""
         if self.child.is_open(descriptor):
-            count = array.array("i", [0])
-            fcntl.ioctl(descriptor, termios.FIONREAD, count)
-            if count[0]:
-                self._read(descriptor, count[0])
+            count = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, _NO_INT), sys.byteorder)
+            if count:
+                self._read(descriptor, count)
 
     def _end(self, ended: Ended) -> None:
         """End the group, and answer so.

@@ -11,7 +11,6 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -165,17 +164,8 @@ class Registry:
         self.why_no_groups = why_not
         self._tickets: set[Ticket] = set()
 
-    @contextlib.contextmanager
-    def ticket(self, filter_name: str, uid: int, *, leave: bool) -> Iterator[Ticket]:
-        """A ticket for a command that is about to be started, until its end."""
-        ticket = self.begin(filter_name, uid, leave=leave)
-        try:
-            yield ticket
-        finally:
-            self.end(ticket)
-
     def begin(self, filter_name: str, uid: int, *, leave: bool) -> Ticket:
-        """A ticket, for `end` to take back."""
+        """A ticket for a command that is about to be started, for `end` to take back."""
         ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes, self.groups)
         self._tickets.add(ticket)
         return ticket

@@ -56,6 +56,11 @@ _NAP: Final = 0.00005
 _ROOM: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
+#: Flags as numbers: those of `socket` are added and looked at in Python.
+_AT_ONCE: Final = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+_TRUNCATED: Final = int(socket.MSG_CTRUNC)
+
+
 class Closed(Exception):
     """The connection is over, and there is nothing to say."""
 
@@ -122,7 +127,7 @@ class Connection:
     def turn_away(self, error: Error) -> None:
         """Say why it is over before it began; it is not waited until the client hears it."""
         try:
-            self.sock.send(_farewell(error), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            self.sock.send(_farewell(error), _AT_ONCE)
         except OSError:
             # It does not listen, or has left.
             pass
@@ -216,8 +221,8 @@ class Connection:
             data, ancillary, result, _ = self.sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
         finally:
             self.turn.take()
-        if ancillary or result & socket.MSG_CTRUNC:
-            self._keep_descriptors(ancillary, truncated=bool(result & socket.MSG_CTRUNC))
+        if ancillary or result & _TRUNCATED:
+            self._keep_descriptors(ancillary, truncated=bool(result & _TRUNCATED))
         if not data:
             raise Closed
         self._exchange.feed(data)
@@ -229,7 +234,7 @@ class Connection:
         SO_LINGER), and the command's deadline must not. Raises as `_read`, and BlockingIOError.
         """
         data, _, result, _ = self.sock.recvmsg(_TALK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        if result & socket.MSG_CTRUNC:
+        if result & _TRUNCATED:
             return False
         if not data:
             raise Closed
@@ -319,8 +324,7 @@ class Connection:
         """
         try:
             while self._unsent:
-                flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
-                self._unsent = self._unsent[self.sock.send(self._unsent, flags) :]
+                self._unsent = self._unsent[self.sock.send(self._unsent, _AT_ONCE) :]
         except BlockingIOError:
             return False
         return True
@@ -334,7 +338,7 @@ class Connection:
         if self._unsent:
             data, self._unsent = self._unsent + data, b""
         try:
-            sent = self.sock.send(data, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            sent = self.sock.send(data, _AT_ONCE)
         except BlockingIOError:
             sent = 0
         if sent == len(data):
@@ -360,7 +364,7 @@ def turn_away(sock: socket.socket, error: Error) -> None:
     It keeps the interpreter's lock: each time that it lets go, every busy thread may come before it.
     """
     text, descriptor, count = _farewell(error), sock.detach(), ctypes.c_int()
-    _quick.send(descriptor, text, len(text), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+    _quick.send(descriptor, text, len(text), _AT_ONCE)
     # From here on nothing comes to it any more. What has come may hold descriptors.
     _quick.shutdown(descriptor, socket.SHUT_RDWR)
     if _quick.ioctl(descriptor, termios.FIONREAD, ctypes.byref(count)) == 0 and not count.value:

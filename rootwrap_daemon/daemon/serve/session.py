@@ -8,8 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -120,7 +119,14 @@ class Session:
     def _handle(self) -> None:
         # In a call of its own, so that a large request is not kept while the next is waited for.
         message = self.connection.receive()
-        HANDLERS[type(message)](self, message)
+        if isinstance(message, _WITHOUT_WORK):
+            HANDLERS[type(message)](self, message)
+            return
+        self.idle_since = None
+        try:
+            HANDLERS[type(message)](self, message)
+        finally:
+            self.idle_since = time.monotonic()
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """The last word to a client that does not speak the protocol."""
@@ -170,15 +176,13 @@ class Session:
 
     def check(self, check: Check) -> None:
         """Judge, and run nothing."""
-        with self._working():
-            self.connection.answer(self._check(check))
+        self.connection.answer(self._check(check))
 
     def status(self, status: Status) -> None:
         """Tell whoever may know how the daemon does."""
         request_id = new_request_id()
         if self.instance.policy.may_see_status(self.peer):
-            with self._working():
-                self.connection.answer(Report(request_id, json.dumps(report(self.instance)).encode()))
+            self.connection.answer(Report(request_id, json.dumps(report(self.instance)).encode()))
             return
         self._policy()
         self.instance.audit.denied(
@@ -201,13 +205,12 @@ class Session:
 
     def run(self, run: Run) -> None:
         """Run a command and answer with what it wrote."""
-        with self._working():
-            # One copy is left of a large answer while a client takes its time to read it.
-            self.connection.send(self._run_encoded(run, None))
+        # One copy is left of a large answer while a client takes its time to read it.
+        self.connection.send(self._run_encoded(run, None))
 
     def start(self, start: Start) -> None:
         """Run a command on descriptors of the client's."""
-        with self._working(), Stdio(self.connection.take_descriptors(), start.slots) as stdio:
+        with Stdio(self.connection.take_descriptors(), start.slots) as stdio:
             stdio.check(self.peer.uid)
             self.connection.send(self._run_encoded(start, stdio))
 
@@ -236,15 +239,9 @@ class Session:
             connection.say,
         )
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        self.idle_since = None
-        try:
-            yield
-        finally:
-            self.idle_since = time.monotonic()
 
-
+#: Messages that leave a session as idle as it was.
+_WITHOUT_WORK: Final = (Hello, Cancel, Signal)
 #: All that a client can make the daemon do.
 HANDLERS: Final[dict[type[Request], Callable[[Session, Any], None]]] = {
     Hello: Session.hello,
