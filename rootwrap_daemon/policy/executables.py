@@ -1,7 +1,7 @@
 """Find the executable of a program, and the processes that run it.
 
 Promises: an executable that is found can be changed by trusted owners alone, from / down, and so can every
-file that the kernel goes on to when it is executed.
+file that the kernel and the loader go on to when it is executed.
 """
 
 import errno
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.policy import host, interpreters
+from rootwrap_daemon.policy import elf, host, interpreters, places
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,11 @@ def _check_interpreters(
         raise host.UntrustedPath(f"{path}: {error}") from error
     for name in names:
         try:
-            if isinstance(name, interpreters.Loader):
+            if isinstance(name, elf.Loader):
                 _check_loader(name, owners)
+                continue
+            if isinstance(name, elf.Named):
+                _check_named(name, owners, seen)
                 continue
             # As env(1): what comes first in its PATH is what runs, whoever owns it.
             for here in (name,) if name.startswith("/") else (f"{one}/{name}" for one in directories):
@@ -109,7 +112,20 @@ def _check_interpreters(
                     _check_interpreters(found.path, executable, directories, owners, seen, depth + 1)
                     break
         except host.UntrustedPath as error:
-            raise host.UntrustedPath(f"the interpreter {name} of {path}: {error}") from error
+            what = "interpreter" if type(name) is str else "file"
+            raise host.UntrustedPath(f"the {what} {name} of {path}: {error}") from error
+
+
+def _check_named(path: str, owners: frozenset[int], seen: host.Seen) -> None:
+    """Raise UntrustedPath unless `owners` alone can change what an interpreter or the loader finds there."""
+    try:
+        walked = places.walk(path, owners, seen)
+    except host.Unsure as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
+    if walked.place is not None:
+        raise host.UntrustedPath(f"others can change what is in {walked.place}")
+    if walked.status is not None and stat.S_ISREG(walked.status.st_mode):
+        host.check_owner(walked.path, walked.status, owners)
 
 
 @functools.lru_cache(maxsize=64)
@@ -128,6 +144,7 @@ def _check_loader(path: str, owners: frozenset[int]) -> None:
 def forget() -> None:
     """Look at every loader again: for a new policy."""
     _check_loader.cache_clear()
+    interpreters.forget()
 
 
 def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:

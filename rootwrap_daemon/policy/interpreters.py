@@ -1,4 +1,4 @@
-"""Read which files the kernel goes on to when it executes one: execve(2), elf(5), env(1).
+"""Read which files the kernel and the loader go on to when one is executed: execve(2), elf(5), env(1).
 
 Promises: what cannot be understood exactly is a ValueError. Nothing is executed.
 """
@@ -6,22 +6,18 @@ Promises: what cannot be understood exactly is a ValueError. Nothing is executed
 import functools
 import os
 import re
-import struct
 from typing import Final
+
+from rootwrap_daemon.policy import elf
 
 #: Files that one may lead to through others; the kernel gives up after as many (search_binary_handler()).
 DEEPEST: Final = 5
 _HEAD: Final = 256  # BINPRM_BUF_SIZE: what the kernel reads of a script
-_PT_INTERP: Final = 3
+#: What stands before the path in an argument.
+_BEFORE_PATH = re.compile(r"(-[A-Za-z]|-{0,2}[A-Za-z][\w-]*=)?(?=/)", re.ASCII)
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=", re.ASCII)
 #: Options of env(1) that change nothing of which program is found.
 _HARMLESS: Final = frozenset(("-", "--", "-i", "-v", "--ignore-environment", "--debug"))
-
-
-class Loader(str):
-    """The loader of a binary."""
-
-    __slots__ = ()
 
 
 def of(path: str, status: os.stat_result) -> tuple[str, ...]:
@@ -42,8 +38,11 @@ def _of(path: str, version: tuple[int, ...]) -> tuple[str, ...]:
     try:
         head = os.pread(descriptor, _HEAD, 0)
         if head.startswith(b"#!"):
-            return _of_script(os.fsdecode(head[2:].partition(b"\n")[0]))
-        return _of_binary(descriptor, head) if head.startswith(b"\x7fELF") else ()
+            line, end, _ = head[2:].partition(b"\n")
+            if b"\0" in line or (not end and len(head) == _HEAD):
+                raise ValueError("its first line is cut off")
+            return _of_script(os.fsdecode(line))
+        return elf.of(path) if head.startswith(elf.MAGIC) else ()
     finally:
         os.close(descriptor)
 
@@ -54,19 +53,34 @@ def _of_script(line: str) -> tuple[str, ...]:
     if not program.startswith("/"):
         # The kernel would look it up where the command stands.
         raise ValueError(f"the interpreter {program!a} is not an absolute path")
+    argument = rest[0] if rest else ""
     if program.rpartition("/")[2] != "env":
-        return (program,)
-    return (program, _of_env(rest[0] if rest else ""))
+        return (program, *_paths_in(argument))
+    return (program, *_of_env(argument))
 
 
-def _of_env(argument: str) -> str:
-    """The program that `env ARGUMENT FILE` executes."""
+def _paths_in(argument: str) -> list[elf.Named]:
+    """The paths of an argument: `/x`, `-I/x`, `--option=/x`. Raises ValueError for a relative one."""
+    if "/" not in argument:
+        return []
+    found = _BEFORE_PATH.match(argument)
+    if found is None or ":" in argument:
+        raise ValueError(f"{argument!a}, behind the interpreter, is not understood")
+    return [elf.Named(argument[found.end() :])]
+
+
+def _of_env(argument: str) -> list[str]:
+    """The program that `env ARGUMENT FILE` executes, and the paths that it is given."""
     split = re.match(r"-S|--split-string[= ]?|-vS", argument)
     words = argument[split.end() :].split() if split else [argument]
-    for word in words:
-        if split and set(word) & set("'\"\\$#"):
+    found: list[str] = []
+    for number, word in enumerate(words):
+        if split and set(argument) & set("'\"\\$#"):
             break
-        if word in _HARMLESS or (_ASSIGNMENT.match(word) and not word.startswith("PATH=")):
+        if word in _HARMLESS:
+            continue
+        if _ASSIGNMENT.match(word) and not word.startswith("PATH="):
+            found += _paths_in(word)
             continue
         if (
             word
@@ -74,25 +88,11 @@ def _of_env(argument: str) -> str:
             and not _ASSIGNMENT.match(word)
             and ("/" not in word or word[0] == "/")
         ):
-            return word
+            return [word, *found, *(one for after in words[number + 1 :] for one in _paths_in(after))]
         break
     raise ValueError(f"`env {argument}` is not understood")
 
 
-def _of_binary(descriptor: int, head: bytes) -> tuple[str, ...]:
-    """Its loader (PT_INTERP), none for a static program."""
-    wide, order = head[4] == 2, "<" if head[5] == 1 else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", head, 32 if wide else 28)
-        size, count = struct.unpack_from(f"{order}HH", head, 54 if wide else 42)
-        for number in range(count):
-            entry = os.pread(descriptor, size, start + number * size)
-            if struct.unpack_from(f"{order}I", entry)[0] == _PT_INTERP:
-                place, length = struct.unpack_from(f"{order}8xQ16xQ" if wide else f"{order}4xI8xI", entry)
-                loader = os.fsdecode(os.pread(descriptor, min(length, 4096), place).partition(b"\0")[0])
-                if not loader.startswith("/"):
-                    raise ValueError(f"the loader {loader!a} is not an absolute path")
-                return (Loader(loader),)
-    except (struct.error, OverflowError) as error:
-        raise ValueError("its ELF header is cut off") from error
-    return ()
+def forget() -> None:
+    """Read every file again: a library is not asked whether it has changed."""
+    _of.cache_clear()

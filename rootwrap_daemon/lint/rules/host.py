@@ -71,8 +71,9 @@ def untrusted_executable(subject: Subject) -> Iterator[Problem]:
     """A program that others than trusted owners can change.
 
     Who can write the file, or a directory above it, chooses what runs as root. So does who can change the
-    interpreter that a script names (`#!`, also through env(1) or another script), or the loader of a binary.
-    The daemon refuses it; oslo.rootwrap runs it.
+    interpreter that a script names (`#!`, also through env(1) or another script) or a file that it is given
+    there, the loader of a binary, or a directory in which that looks for libraries (RPATH, RUNPATH). The
+    daemon refuses it; oslo.rootwrap runs it.
 
     Found::
 

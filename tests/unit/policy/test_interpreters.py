@@ -1,5 +1,6 @@
 """The file that the kernel goes on to is judged as the program is."""
 
+import contextlib
 import os
 import shutil
 import struct
@@ -7,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from rootwrap_daemon.policy import executables, host, interpreters
+from rootwrap_daemon.policy import elf, executables, host, interpreters
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, directory, file, link, program
 
 
@@ -29,6 +32,12 @@ def of(path: Path) -> tuple[str, ...]:
         ("#!/usr/bin/env -Spython3 -I", ["/usr/bin/env", "python3"]),
         ("#!/usr/bin/env -S -i A=1 python3", ["/usr/bin/env", "python3"]),
         ("#!/usr/bin/env --split-string=python3 -I", ["/usr/bin/env", "python3"]),
+        ("#!/bin/sh /opt/x", ["/bin/sh", "/opt/x"]),
+        ("#!/bin/sh /opt/x y", ["/bin/sh", "/opt/x y"]),
+        ("#!/usr/bin/python3 -I/opt", ["/usr/bin/python3", "/opt"]),
+        ("#!/bin/bash --rcfile=/opt/rc", ["/bin/bash", "/opt/rc"]),
+        ("#!/usr/bin/env -S sh /opt/x /opt/y", ["/usr/bin/env", "sh", "/opt/x", "/opt/y"]),
+        ("#!/usr/bin/env -S LD_PRELOAD=/opt/x.so sh", ["/usr/bin/env", "sh", "/opt/x.so"]),
         ("no script", []),
         ("", []),
     ],
@@ -51,6 +60,13 @@ def test_scripts(tmp_path: Path, line: str, names: list[str]) -> None:
         "#!/usr/bin/env -S ${X} python3",
         "#!/usr/bin/env -S -P /tmp python3",
         "#!/usr/bin/env -S",
+        "#!/usr/bin/env -S sh '/opt/x'",
+        "#!/usr/bin/env -S sh opt/x",
+        "#!/usr/bin/env -S PYTHONPATH=/usr/lib:/opt python3",
+        "#!/bin/sh opt/x",
+        "#!/bin/sh -xe/opt/x",
+        "#!/bin/sh\0x",
+        "#!/bin/sh " + "x" * 300,
     ],
 )
 def test_what_is_not_understood(tmp_path: Path, line: str) -> None:
@@ -92,6 +108,7 @@ def tools(tmp_path: Path) -> Path:
         program(directory(tmp_path / name) / "python", mode=mode)
         (tmp_path / name).chmod(mode)
     link(tmp_path / "to_theirs", "theirs/python")
+    file(tmp_path / "their_file", mode=0o666)
     file(tmp_path / "nested", f"#!{tmp_path}/theirs/python\n", 0o755)
     file(tmp_path / "nested_ours", f"#!{tmp_path}/ours/python\n", 0o755)
     return tmp_path
@@ -111,6 +128,16 @@ def tools(tmp_path: Path) -> Path:
         ("#!/usr/bin/env -S {tools}/theirs/python -I", False),
         ("#!{tools}/loop", False),
         ("#!python", False),
+        ("#!/bin/sh {tools}/ours/python", True),
+        ("#!/bin/sh {tools}/ours", True),
+        ("#!/bin/sh {tools}/missing", True),
+        ("#!/bin/sh /dev/null", True),
+        ("#!/bin/sh {tools}/theirs/python", False),
+        ("#!/bin/sh {tools}/theirs/missing", False),
+        ("#!/bin/sh {tools}/to_theirs", False),
+        ("#!/bin/sh {tools}/their_file", False),
+        ("#!/usr/bin/env -S sh -e {tools}/theirs/python", False),
+        ("#!/usr/bin/env -S PYTHONPATH={tools}/theirs python3", False),
     ],
 )
 @pytest.mark.parametrize("name", ["by path", "by name"])
@@ -151,3 +178,86 @@ def test_a_changed_script_is_read_again(tools: Path) -> None:
     script.write_text(f"#!{tools}/theirs/python\n")
     with pytest.raises(host.UntrustedPath):
         executables.find_executable(str(script), EXEC_DIRS, OWNERS)
+
+
+def binary(path: Path, *dynamic: tuple[int, str]) -> Path:
+    """A program of 64 bits with these entries in its dynamic section, each of them a text."""
+    texts, entries = b"\0", b""
+    for tag, text in dynamic:
+        entries += struct.pack("<qQ", tag, len(texts))
+        texts += text.encode() + b"\0"
+    count, place = 2, 64 + 2 * 56
+    entries += struct.pack("<qQ", 5, 0x1000 + place + len(entries) + 32) + struct.pack("<qQ", 0, 0)
+    size = place + len(entries) + len(texts)
+    head = (
+        b"\x7fELF\2\1\1"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, count, 0, 0, 0)
+    )
+    load = struct.pack("<IIQQQQQQ", 1, 4, 0, 0x1000, 0x1000, size, size, 4096)
+    there = struct.pack("<IIQQQQQQ", 2, 4, place, 0x1000 + place, 0, len(entries), len(entries), 8)
+    path.write_bytes(head + load + there + entries + texts)
+    path.chmod(0o755)
+    return path
+
+
+NEEDED, RPATH, RUNPATH = 1, 15, 29
+
+
+@pytest.mark.parametrize("tag", [RPATH, RUNPATH])
+@pytest.mark.parametrize(
+    ("text", "trusted"),
+    [
+        ("{tools}/ours", True),
+        ("{tools}/missing:/usr/lib", True),
+        ("$ORIGIN/ours:${ORIGIN}/../lib", True),
+        ("{tools}/ours/$LIB", True),
+        ("{tools}/theirs", False),
+        ("/usr/lib:$ORIGIN/theirs/lib", False),
+        ("{tools}/theirs/$PLATFORM", False),
+        ("lib", False),
+    ],
+)
+def test_where_the_loader_looks(tools: Path, tag: int, text: str, trusted: bool) -> None:
+    path = binary(tools / "program", (tag, text.replace("{tools}", str(tools))))
+    if trusted:
+        executables.find_executable(str(path), EXEC_DIRS, OWNERS)
+    else:
+        with pytest.raises(host.UntrustedPath):
+            executables.find_executable(str(path), EXEC_DIRS, OWNERS)
+
+
+def test_the_libraries_that_the_loader_goes_on_to(tools: Path) -> None:
+    def refused(*dynamic: tuple[int, str]) -> bool:
+        try:
+            executables.find_executable(str(binary(tools / "program", *dynamic)), EXEC_DIRS, OWNERS)
+        except host.UntrustedPath:
+            return True
+        return False
+
+    lib = directory(tools / "lib")
+    binary(lib / "libgood.so")
+    binary(lib / "libbad.so", (RUNPATH, f"{tools}/theirs"))
+    binary(lib / "libown.so").chmod(0o777)
+    binary(lib / "libdeep.so", (NEEDED, "libbad.so"), (RUNPATH, "$ORIGIN"))
+    assert not refused((NEEDED, "libgood.so"), (RUNPATH, str(lib)))
+    assert not refused((NEEDED, "libmissing.so"), (RUNPATH, str(lib)))
+    for name in ("libbad.so", "libown.so", "libdeep.so"):
+        executables.forget()
+        assert refused((NEEDED, name), (RUNPATH, str(lib))), name
+        executables.forget()
+        assert refused((NEEDED, f"{lib}/{name}")), name
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_a_damaged_binary_is_an_error_and_nothing_else(tmp_path: Path, data: st.DataObject) -> None:
+    whole = bytearray(binary(tmp_path / "whole", (RUNPATH, "/opt/lib"), (NEEDED, "libc.so.6")).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(4, len(whole) - 8))
+        whole[at : at + 8] = struct.pack(
+            "<Q", data.draw(st.one_of(st.integers(0, 300), st.integers(0, 2**64 - 1)))
+        )
+    (tmp_path / "damaged").write_bytes(whole[: data.draw(st.integers(16, len(whole)))])
+    with contextlib.suppress(ValueError):
+        elf.of(str(tmp_path / "damaged"))
