@@ -51,7 +51,7 @@ def test_it_is_about_one_definition() -> None:
 
 
 def test_it_is_about_all_lines_of_a_definition() -> None:
-    text = f"# rw: ignore RW302 {WHY}\nhaproxy: RegExpFilter, haproxy, root,\n  haproxy,\n  -f, .*"
+    text = f"# rw: ignore RW302,RW352 {WHY}\nhaproxy: RegExpFilter, haproxy, root,\n  haproxy,\n  -f, .*"
     assert rules(text) == []
 
 

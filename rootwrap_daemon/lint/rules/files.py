@@ -1,0 +1,318 @@
+"""RW350-RW353: what a program does with files that no path in its words shows.
+
+Promises: words are read as getopt_long(3) does, by the tables in knowledge/files.py; a pattern counts as
+every option of them that it matches.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rootwrap_daemon.filters.read.ini import Field
+from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.knowledge import files, regexes
+from rootwrap_daemon.lint.rules import rule
+from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.policy import host as looks
+from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy.getopt import Options
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """One word of a filter: `texts`, what it may be; `type`: that of one that is free, empty for others."""
+
+    texts: tuple[str, ...]
+    type: str
+    part: Field
+
+    @property
+    def is_option(self) -> bool:
+        return any(text.startswith("-") and text != "-" for text in self.texts)
+
+    def found(self, wanted: Options) -> Iterator[tuple[str, str | None]]:
+        """The options that this word may be, each with the value that it may have in the same word."""
+        for text in self.texts:
+            yield from wanted.found(text)
+        if self.type == "pattern":
+            for option in wanted.words:
+                if regexes.admits(self.part.text, option):
+                    yield option, None
+                shape = re.escape(option) + ("=." if option.startswith("--") else ".") + "(?s:.*)"
+                if regexes.witness(self.part.text, "a", "/", "0", shape=shape) is not None:
+                    yield option, ""
+
+
+def _words(line: Line) -> list[_Word]:
+    """Its words, with those of groups; none for a kind that does not restrict them."""
+    return [_word(line.kind, part) for part in line.words] if line.run_as == "root" else []
+
+
+def _word(kind: str, part: Field) -> _Word:
+    text = part.text
+    if kind == "ArgvFilter":
+        text = text.strip("[] ").removesuffix("...").strip("[] ")
+        if text.startswith("{="):
+            return _Word(tuple(one.strip() for one in text[2:-1].split("|")), "", part)
+        if text.startswith("{"):
+            return _Word((), text[1:-1].partition("=")[0].strip(), part)
+    elif kind == "PathFilter" and (text.startswith("/") or text == "pass"):
+        return _Word((), "path" if text.startswith("/") else "any", part)
+    elif kind in ("RegExpFilter", "EnvFilter"):
+        pattern = regexes.compiled(text)
+        if pattern is None or pattern.literal is None:
+            return _Word((), "pattern", part)
+    return _Word((text,), "", part)
+
+
+def _has(words: list[_Word], wanted: Options | None) -> bool:
+    return wanted is not None and any(True for word in words for _ in word.found(wanted))
+
+
+def _unpacks(program: str, words: list[_Word]) -> bool:
+    bundle = words[0].texts if words and program in ("tar", "bsdtar") else ()
+    old = (text for text in bundle if not text.startswith("-"))
+    return _has(words, files.UNPACKS.get(program)) or any("x" in text for text in old)
+
+
+def _at(part: Field, what: str, instead: str) -> Problem:
+    return Problem(part.location, what, instead, len(part.text.partition("\n")[0]))
+
+
+@rule("RW350", Severity.ERROR)
+def foreign_modes(subject: Subject) -> Iterator[Problem]:
+    """A command by which files of others become root's with the modes that others gave them.
+
+    A set-user-id file in an archive, or in a directory of the caller's, is then one of root's; an archive has
+    device nodes, too, of any disk.
+
+    Found::
+
+        unpack: ArgvFilter, tar, root, -xf, {path=/srv/in}, -C, {path=/srv/out}
+        [unpack]
+        stdin = no
+
+    Found::
+
+        copy: ArgvFilter, cp, root, --preserve=mode, {path=/srv/in}, {path=/srv/out}
+
+    Found::
+
+        install: RegExpFilter, install, root, install, -m, [0-7]+, /srv/in/[a-z]+, /srv/out
+
+    Fine::
+
+        unpack: ArgvFilter, tar, root, --no-same-owner, --no-same-permissions, -xf, {path=/a}, -C, {path=/b}
+        [unpack]
+        capabilities = CAP_DAC_OVERRIDE
+        stdin = no
+
+    Fine::
+
+        unpack: ArgvFilter, tar, nobody, -xf, {path=/srv/in}, -C, {path=/srv/out}
+
+    Fine::
+
+        copy: ArgvFilter, cp, root, -a, {path=/srv/in}, {path=/srv/out}
+    """
+    for line in subject.lines:
+        words, part = _words(line), line.program_field
+        if line.filter is None or part is None or not words:
+            continue
+        why, instead = _modes(line, words)
+        if why:
+            yield _at(part, f"{line.program} makes {why} root's", instead)
+
+
+def _modes(line: Line, words: list[_Word]) -> tuple[str, str]:
+    """What a command gives to root, and what to write instead; empty for nothing."""
+    program = line.program
+    user = "run it as a user that owns the directory"
+    if _unpacks(program, words):
+        if not _has(words, files.NO_MODES.get(program)):
+            how = "--no-same-owner and --no-same-permissions, with capabilities that lack CAP_MKNOD"
+            instead = f"{user}, or with {how}" if program in files.NO_MODES else user
+            return "set-user-id files of an archive", instead
+        kept = line.filter.options.capabilities if line.filter is not None else None
+        if kept is None or "CAP_MKNOD" in kept:
+            return "device nodes of an archive", f"{user}, or with capabilities that lack CAP_MKNOD"
+    values = [(option, value) for word in words for option, value in word.found(_MODE_OPTIONS)]
+    if program == "cp":
+        kept_of = {
+            one for option, value in values if option == "--preserve" for one in (value or "").split(",")
+        }
+        if "mode" in kept_of and kept_of.isdisjoint(("ownership", "all")):
+            return "set-user-id files of others", "keep the ownership, too, or not the mode"
+    if program == "rsync":
+        given = {option for option, _ in values}
+        if given & {"-p", "--perms"} and not given & {"-a", "-o", "--archive", "--owner"}:
+            return "set-user-id files of others", "take -p out, or keep the owner (-o), too"
+    if program == "unzip" and any(option == "-K" for option, _ in values):
+        return "set-user-id files of an archive", "take -K out"
+    if program == "install":
+        for number, word in enumerate(words):
+            for option, value in word.found(_MODE_OPTIONS):
+                following = words[number + 1] if number + 1 < len(words) else None
+                if option in ("-m", "--mode") and _is_foreign_mode(value, following):
+                    return "what others wrote a set-user-id file", "write a mode of three digits"
+    return "", ""
+
+
+_MODE_OPTIONS = Options(
+    frozenset("paoKm"),
+    frozenset(("--preserve", "--perms", "--archive", "--owner", "--mode")),
+    frozenset("mtS"),
+)
+
+
+def _is_foreign_mode(value: str | None, following: _Word | None) -> bool:
+    """True for a mode that is not written out, or that has a bit of set-user-id or set-group-id."""
+    if value is None and following is not None:
+        return bool(following.type) or any(map(_sets_id, following.texts))
+    return value is not None and (not value or _sets_id(value))
+
+
+def _sets_id(mode: str) -> bool:
+    return "s" in mode or (mode.isdecimal() and len(mode.lstrip("0")) > 3)
+
+
+@rule("RW351", Severity.ERROR)
+def below_the_root(subject: Subject) -> Iterator[Problem]:
+    """A command that writes below its working directory, which is `/`.
+
+    What it unpacks or patches has the names of files in it: `etc/passwd` is the system's then.
+
+    Found::
+
+        unpack: ArgvFilter, tar, nobody, -tf, {path=/srv/in}
+        change: ArgvFilter, patch, root, -p1, -i, {path=/srv/in}
+        [change]
+        stdin = no
+
+    Fine::
+
+        change: ArgvFilter, patch, root, -p1, -d, /srv/tree, -i, {path=/srv/in}
+        [change]
+        stdin = no
+
+    Fine::
+
+        change: ArgvFilter, patch, root, -i, {path=/srv/in}, {path=/srv/tree}
+        [change]
+        stdin = no
+    """
+    for line in subject.lines:
+        words, part = _words(line), line.program_field
+        if line.filter is None or part is None or not words or line.filter.options.cwd:
+            continue
+        program = line.program
+        if program not in ("patch", "unzip") and not _unpacks(program, words):
+            continue
+        if _has(words, files.ELSEWHERE.get(program)) or (program == "patch" and _has_operand(words)):
+            continue
+        instead = "name a directory, by an option or by `cwd`"
+        yield _at(part, f"{program} writes files below / by names that others choose", instead)
+
+
+def _has_operand(words: list[_Word]) -> bool:
+    value = False
+    for word in words:
+        if not value and not word.is_option and word.type != "pattern":
+            return True
+        value = any(one is None for _, one in word.found(files.PATCH_VALUED))
+    return False
+
+
+@rule("RW352", Severity.ERROR)
+def said_in_a_file(subject: Subject) -> Iterator[Problem]:
+    """A file of the caller's choice that names other files, or tells a program what to do.
+
+    What a path in a word restricts, words in a file do not: `tar -T`, `--files0-from`, `md5sum -c` read any
+    file as root, `sed -f` and `ip -batch` run any command, `chmod --reference` gives any mode.
+
+    Found::
+
+        pack: ArgvFilter, tar, root, -cf, /srv/out.tar, -T, {path=/var/lib/nova}
+
+    Found::
+
+        sums: RegExpFilter, md5sum, root, md5sum, --check, /var/lib/nova/[a-z]+
+
+    Found::
+
+        count: RegExpFilter, wc, root, wc, --files0-from=/var/lib/nova/[a-z]+
+
+    Fine::
+
+        pack: ArgvFilter, tar, root, -cf, /srv/out.tar, -T, /etc/list, {path=/var/lib/nova}
+
+    Fine::
+
+        sums: RegExpFilter, md5sum, root, md5sum, /var/lib/nova/[a-z]+
+    """
+    for line in subject.lines:
+        wanted = files.NAMES.get(line.program)
+        words = _words(line) if wanted is not None else []
+        for number, word in enumerate(words):
+            for option, value in word.found(wanted) if wanted is not None else ():
+                after = [word] if value is not None else words[number + 1 : number + 2]
+                if option in files.OF_OPERANDS and line.program not in ("psql", "nginx"):
+                    after = words[number + 1 :]
+                if any(_is_theirs(subject, one, value) for one in after):
+                    instead = "write the name of a file that root alone can change, or use a script of root's"
+                    yield _at(word.part, f"{line.program} does what is in a file: {option}", instead)
+                    break
+            else:
+                continue
+            break
+
+
+def _is_theirs(subject: Subject, word: _Word, value: str | None) -> bool:
+    """True for a word of the caller's choice, or one with a path that others can change on this host."""
+    if word.type:
+        return word.type not in ("int", "ip", "ipv4", "ipv6", "cidr", "mac", "uuid")
+    if subject.host is None:
+        return False
+    for text in (value,) if value is not None else word.texts:
+        if text.startswith("/"):
+            try:
+                if places.walk(text, subject.host.owners, looks.Seen()).place is not None:
+                    return True
+            except (looks.UntrustedPath, looks.Unsure):
+                return True
+    return False
+
+
+@rule("RW353", Severity.WARNING)
+def name_in_the_root(subject: Subject) -> Iterator[Problem]:
+    """A name without a directory where the program takes a file.
+
+    A command stands in `/`: `rm -rf {name}` takes `etc`.
+
+    Found::
+
+        remove: ArgvFilter, rm, root, -rf, {name}
+
+    Fine::
+
+        remove: ArgvFilter, rm, root, -rf, {path=/var/lib/nova}
+
+    Fine::
+
+        own: ArgvFilter, chown, root, {name}, {path=/var/lib/nova}
+
+    Fine::
+
+        remove: ArgvFilter, rm, root, -rf, {name}
+        [remove]
+        cwd = /srv/images
+    """
+    for line in subject.lines:
+        words = _words(line) if line.program in files.TAKES_FILES else []
+        if line.filter is None or line.filter.options.cwd:
+            continue
+        operands = [word for word in words if not word.is_option]
+        for word in operands[line.program in files.FIRST_IS_NO_FILE :]:
+            if word.type in ("name", "netns", "ifname"):
+                instead = "write {path=DIRECTORY}, or say `cwd`"
+                yield _at(word.part, f"{line.program} takes this for a file in /", instead)
