@@ -46,7 +46,7 @@ def of(path: str) -> tuple[str, ...]:
     while pending:
         library = pending.pop()
         try:
-            _, more, needed = _of(os.path.realpath(library))
+            _, more, needed = _of(library)
         except OSError:
             continue
         named |= more
@@ -63,7 +63,8 @@ def _of(path: str) -> tuple[list[Loader], set[Named], list[str]]:
         path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
     ) as file:
         try:
-            return _parse(file.fileno(), path)
+            # Its real path, for $ORIGIN.
+            return _parse(file.fileno(), os.readlink(f"/proc/self/fd/{file.fileno()}"))
         except (struct.error, OverflowError, IndexError) as error:
             raise ValueError("its ELF header is cut off") from error
 
