@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,7 +143,8 @@ REAL = {
     "dnsmasq": Real(["dnsmasq --test --conf-file={}/dnsmasq.conf"], {"CONFIG": "{}/dnsmasq.conf"}),
     # 2: no server runs here.
     "postgres": Real(
-        ["psql -X -A -t -d app -c select_pg_reload_conf()", "pg_dump -Fc --no-password app"], codes=(0, 1, 2)
+        ["psql -X -A -t -d app -c select_pg_catalog.pg_reload_conf()", "pg_dump -Fc --no-password app"],
+        codes=(0, 1, 2),
     ),
 }
 FILES = {
@@ -152,6 +155,70 @@ FILES = {
     "keepalived.conf": "global_defs {\n}\n",
     "dnsmasq.conf": "port=0\n",
 }
+
+
+@pytest.fixture
+def server() -> Iterator[None]:
+    """A server of PostgreSQL, of the user postgres, with a database that belongs to nobody's role."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    run = Path("/var/run/postgresql")
+    if (
+        not programs
+        or "\npostgres:" not in Path("/etc/passwd").read_text()
+        or list(run.glob(".s.PGSQL.5432"))
+    ):
+        pytest.skip("needs PostgreSQL installed, and none that runs")
+    made = not run.exists()
+    run.mkdir(exist_ok=True)
+    data = Path(tempfile.mkdtemp(prefix="rootwrap-test-"))
+    for path in (run, data):
+        shutil.chown(path, "postgres", "postgres")
+
+    def as_postgres(*words: object) -> None:
+        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
+        subprocess.run([*user, *map(str, words)], check=True, capture_output=True, cwd="/")
+
+    try:
+        as_postgres(programs[-1] / "initdb", "-D", data / "d", "-A", "peer", "-N")
+        control = [programs[-1] / "pg_ctl", "-D", data / "d", "-w"]
+        as_postgres(*control, "-l", data / "log", "-o", "-c listen_addresses=", "start")
+        try:
+            as_postgres("psql", "-c", "create role nobody login", "-c", "create database app owner nobody")
+            yield
+        finally:
+            as_postgres(*control, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(data)
+        if made:
+            run.rmdir()
+
+
+#: What the owner of a database does to be its superuser.
+EVIL = """
+create schema evil;
+create function evil.pg_database_size(name) returns text language plpgsql as
+    $$ begin copy pg_temp.o from program 'id'; return 'evil'; end $$;
+create function evil.current_database() returns name language sql as $$ select 'evil'::name $$;
+create function evil.pg_reload_conf() returns text language sql as $$ select 'evil' $$;
+create view evil.pg_stat_activity as select 'evil';
+alter database app set search_path = evil, pg_catalog;
+"""
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("server")
+def test_the_owner_of_a_database_is_not_its_superuser(new_daemon: NewDaemon) -> None:
+    found = recipe.read("postgres")
+    daemon = new_daemon(found.text)
+    owner = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--", "psql", "-d", "app"]
+    subprocess.run([*owner, "-v", "ON_ERROR_STOP=1"], input=EVIL, text=True, check=True, cwd="/")
+    with daemon.client() as client:
+        for test in cases_of(found):
+            if test["expect"] == "match":
+                argv = [str(word) for word in test["argv"]]  # type: ignore[attr-defined]
+                done = client.run(argv)
+                assert done.returncode == 0, done
+                assert argv[0] == "pg_dump" or b"evil" not in done.stdout, done
 
 
 @pytest.mark.root

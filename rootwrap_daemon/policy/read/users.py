@@ -52,6 +52,10 @@ def asker(word: str) -> tuple[bool, int]:
     if host.in_user_namespace() and found == (host.overflow_gid() if is_group else host.overflow_uid()):
         what = f"users: {name} is whoever this user namespace does not map"
         raise Fault("account", what, "name one that it maps")
+    if found in DYNAMIC and not name.isdigit():
+        # Another service gets it next, and would get this one's filters.
+        what = f"users: the number of {kind} {name!r} is its own only while its service runs (DynamicUser=)"
+        raise Fault("account", what, "give it an instance of its own, or a user that stays")
     return is_group, found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.policy import host, late
 from rootwrap_daemon.policy.read import users
 from tests.unit.policy import things
@@ -96,3 +97,11 @@ def test_owners(tmp_path: Path) -> None:
     assert users.allowed(settings, frozenset({os.geteuid()})) == users.Allowed(
         frozenset({0}), frozenset(), frozenset()
     )
+
+
+def test_a_filter_is_for_nobody_whose_number_is_his_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "user_number", lambda name: {"agent": 61200, "61201": 61201, "bob": 4711}[name])
+    with pytest.raises(Fault, match="only while its service runs"):
+        users.asker("agent")
+    assert users.asker("61201") == (False, 61201)
+    assert users.asker("bob") == (False, 4711)
