@@ -39,15 +39,16 @@ native:
 	else echo 'no C compiler ($(CC)): commands that need a shim use setpriv'; fi
 
 CFLAGS ?= -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
-compile = umask 022; $(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -static -o $@ $< || \
-	$(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -o $@ $<
+compile = umask 022; $(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -static -o $@ $(filter %.c,$^) || \
+	$(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 $(become): native/become.c
 	@umask 022; case "$$($(CC) -dumpmachine)" in \
 	x86_64*) $(CC) -std=c17 -O2 -Wall -Wextra -Werror $(freestanding) -o $@ $<;; \
 	aarch64*) $(CC) -std=c17 -O2 -Wall -Wextra -Werror $(filter-out -fcf%,$(freestanding)) -o $@ $<;; \
 	*) echo 'not for this architecture: commands that need a shim use setpriv';; esac
-$(native_exec): native/rootwrap-exec.c
+$(native_exec): native/rootwrap-exec.c native/rootwrap-sudo.c native/rootwrap-exec.h
 	$(compile)
+	@ln -sf rootwrap-exec native/rootwrap-sudo
 
 demo: .venv/stamp modes native
 	umask 022; $(VENV_PYTHON) examples/demo/demo.py
@@ -127,6 +128,6 @@ endef
 
 clean:
 	rm -rf .venv .venv-docs .venv-lowest .tox build dist doc/build *.egg-info
-	rm -f $(become) $(native_exec)
+	rm -f $(become) $(native_exec) native/rootwrap-sudo
 	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -5,17 +5,14 @@
    The same program as rootwrap_daemon/cli/exec, in C and on libc alone; doc/source/reference/protocol.rst has the
    protocol. One loop waits for the daemon, for signals and for the streams that cannot be passed. Until the command has
    started every signal ends this process, and the daemon then ends what it may have started. */
-#define _GNU_SOURCE
+#include "rootwrap-exec.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -25,20 +22,14 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
-#ifndef VERSION
-#define VERSION "0.1.0"
-#endif
 #define PROGRAM "rootwrap-exec"
 #define DEFAULT_SOCKET "/run/rootwrap-daemon/rootwrap-daemon.sock"
 #define SOCKET_VARIABLE "ROOTWRAP_DAEMON_SOCKET"
 
-/* Exit codes: sysexits.h, and those that oslo.rootwrap has. */
-enum { EXIT_UNKNOWN = 75, EXIT_COPY = 74, EXIT_INTERNAL = 70, NOT_CONFIGURED = 97, NO_COMMAND = 98, DENIED = 99 };
 /* Numbers of messages, and the slots of Start. */
 enum { HELLO, RUN, CHECK, CANCEL, RESULT, FAILURE, VERDICT, START, SIGNAL, STATUS, STARTED };
-enum { PROTOCOL = 1, MAX_FRAME = 1 << 27, CHUNK = 65536, MAX_ENV = 64 };
+enum { PROTOCOL = 1, MAX_FRAME = 1 << 27, CHUNK = 65536 };
 /* Seconds to connect and to hear the daemon's first word; the same bound as the library has. */
 static const double PATIENCE = 10.0;
 /* Seconds that a signal waits for the word that the command has started, once the daemon has greeted. */
@@ -50,10 +41,11 @@ static const struct { const char *code; int exit; } CODES[] = {
     {"unavailable", NOT_CONFIGURED}, {"outcome_unknown", 75}, {"unauthorized", 77}, {"internal", 70},
 };
 static const int FORWARDED[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM};
-#define COUNT(table) (sizeof(table) / sizeof *(table))
 
-/* Say why on standard error, in one line of printable characters, and end. */
-static void say(const char *format, ...) {
+const char *said_by = PROGRAM ": ";
+int as_sudo;
+
+void say(const char *format, ...) {
     char line[4096];
     va_list values;
     va_start(values, format);
@@ -64,10 +56,8 @@ static void say(const char *format, ...) {
     for (int i = 0; i < size; i++)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = '?';
     line[size] = '\n';
-    if (write(2, PROGRAM ": ", sizeof PROGRAM + 1) < 0 || write(2, line, (size_t)size + 1) < 0) return;
+    if (write(2, said_by, strlen(said_by)) < 0 || write(2, line, (size_t)size + 1) < 0) return;
 }
-
-#define fail(code, ...) (say(__VA_ARGS__), exit(code))
 
 static double now(void) {
     struct timespec time;
@@ -174,15 +164,7 @@ static int take_truth(struct reader *reader) {
 
 /* The command line. */
 
-struct options {
-    const char *socket, *user; /* NULL: the first of the filter's */
-    double timeout; /* seconds; 0: the daemon's own */
-    int check, no_input, count, variables;
-    char **argv;
-    struct { const char *name, *value; size_t size; } env[MAX_ENV];
-};
-
-static void end_of_text(void) {
+void end_of_text(void) {
     if (fflush(stdout)) fail(EXIT_COPY, "standard output: %s", strerror(errno));
     exit(0);
 }
@@ -205,7 +187,7 @@ static void show_help(void) {
     end_of_text();
 }
 
-static void add_variable(struct options *options, const char *text) {
+void add_variable(struct options *options, const char *text) {
     const char *equals = strchr(text, '=');
     size_t size = equals ? (size_t)(equals - text) : strlen(text);
     const char *value = equals ? equals + 1 : getenv(text);
@@ -227,6 +209,12 @@ static double seconds(const char *text) {
 
 static struct options read_arguments(int argc, char **argv) {
     struct options options = {0};
+    const char *named = getenv(SOCKET_VARIABLE);
+    if ((as_sudo = is_sudo(argv[0]))) {
+        read_sudo_arguments(argc, argv, &options);
+        options.socket = named && *named ? named : DEFAULT_SOCKET;
+        return options;
+    }
     int i = 1;
     for (; i < argc && argv[i][0] == '-'; i++) {
         char *word = argv[i], *value = NULL;
@@ -252,7 +240,6 @@ static struct options read_arguments(int argc, char **argv) {
     options.argv = argv + i;
     options.count = argc - i;
     if (!options.count) fail(NO_COMMAND, "no command");
-    const char *named = getenv(SOCKET_VARIABLE);
     if (!options.socket) options.socket = named && *named ? named : DEFAULT_SOCKET;
     return options;
 }
@@ -597,23 +584,24 @@ static void end_with(int code) {
     end_as(code);
 }
 
-static void end_by_failure(struct reader *reader, const char *program) {
+static void end_by_failure(struct reader *reader, const struct options *options) {
     struct word id = take_word(reader), code = take_word(reader), message = take_word(reader);
     if (reader->broken) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
     int status = EXIT_INTERNAL;
     for (size_t i = 0; i < COUNT(CODES); i++)
         if (strlen(CODES[i].code) == code.size && !memcmp(CODES[i].code, code.data, code.size)) status = CODES[i].exit;
-    say("%.200s: %.*s%s%.*s%s", program, (int)message.size, message.data, id.size ? " (request " : "", (int)id.size,
+    if (as_sudo && say_as_sudo(options, (const char *)code.data, code.size)) finish(), exit(1);
+    say("%.200s: %.*s%s%.*s%s", options->argv[0], (int)message.size, message.data, id.size ? " (request " : "", (int)id.size,
         id.data, id.size ? ")" : "");
     finish();
-    exit(status);
+    exit(as_sudo ? 1 : status);
 }
 
 /* Act on one frame of the daemon. */
 static void heard(struct reader *reader, const struct options *options, uint64_t *signals, int *started) {
     uint32_t count = take_array(reader);
     int64_t type = take_number(reader);
-    if (type == FAILURE && count == 4) end_by_failure(reader, options->argv[0]);
+    if (type == FAILURE && count == 4) end_by_failure(reader, options);
     if (!daemon_side.greeted) {
         if (type != HELLO || take_number(reader) != PROTOCOL || reader->broken)
             fail(NOT_CONFIGURED, "%s: not a daemon that speaks this protocol", options->socket);
@@ -641,6 +629,7 @@ static void heard(struct reader *reader, const struct options *options, uint64_t
     } else if (type == VERDICT && count == 4 && options->check) {
         int allowed = take_truth(reader);
         if (reader->broken) fail(EXIT_INTERNAL, "the daemon's answer cannot be read");
+        if (as_sudo) list_command(options, allowed);
         if (!allowed) say("%.200s: no filter allows this command (request %.*s)", options->argv[0], (int)id.size, id.data);
         exit(allowed ? 0 : DENIED);
     } else
@@ -721,7 +710,7 @@ int main(int argc, char **argv) {
         if (silent) {
             say("%.200s: the daemon closed the connection: the command may have run", options.argv[0]);
             finish();
-            return EXIT_UNKNOWN;
+            return as_sudo ? 1 : EXIT_UNKNOWN;
         }
         struct pollfd sources[3 + 3] = {{daemon_side.socket, POLLIN, 0}, {signal_source, POLLIN, 0}, {wake, POLLIN, 0}};
         for (int i = 0; i < 3; i++) {
@@ -743,7 +732,7 @@ int main(int argc, char **argv) {
             if (left <= 0) {
                 say("%.200s: the daemon did not answer in time: the command may have run", options.argv[0]);
                 finish();
-                return EXIT_UNKNOWN;
+                return as_sudo ? 1 : EXIT_UNKNOWN;
             }
             patience = left > 3600 ? 3600 * 1000 : (int)(left * 1000) + 1;
         }

@@ -98,7 +98,7 @@ def test_answers_of_a_daemon_that_lies(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("there is no C compiler")
     checked = tmp_path / "checked"
-    subprocess.run([compiler, *FLAGS, "-o", checked, SOURCE], check=True)
+    subprocess.run([compiler, *FLAGS, "-o", checked, SOURCE, SOURCE.with_name("rootwrap-sudo.c")], check=True)
     source = random.Random(20)
     hello = encode(Hello(1, 1 << 20, 5000))
     with socket.socket(socket.AF_UNIX) as listener:

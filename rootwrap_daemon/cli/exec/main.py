@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+#: What this program is called in what it says.
+NAME = "rootwrap-exec"
 #: Seconds that connecting and the daemon's hello may take; less where --timeout says less, but at least one.
 CONNECT_SECONDS = 10.0
 #: Seconds past the deadline and the grace period after which the answer is no longer waited for.
@@ -51,19 +53,23 @@ class _Again(Exception):
 
 def main() -> "NoReturn":
     """Entry point of `rootwrap-exec`."""
-    # Until the command runs, a signal ends this process at once, without a traceback.
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    end_at_once()
     try:
         options = Options(sys.argv[1:])
         if options.shown is not None:
-            code = _show(options.shown)
+            code = show(options.shown)
         else:
             code = Conversation(options).checked() if options.check else run(options)
     except Failed as failed:
         _say(printable(str(failed)))
         code = failed.code
-    _end(code)
+    end(code)
+
+
+def end_at_once() -> None:
+    """Until the command runs, let a signal end this process at once, without a traceback."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def run(options: Options) -> int:
@@ -110,7 +116,7 @@ class Conversation:
         if kind != wire.VERDICT:
             raise self._wrong()
         if not fields[1]:
-            raise self._failed("no filter allows it", 99)
+            raise self._failed("no filter allows it", 99, reason="denied")
         return 0
 
     def run(self, streams: Streams) -> int:
@@ -177,7 +183,7 @@ class Conversation:
             while (message := self._message()) is not None:
                 kind, *fields = message
                 if kind == wire.FAILURE:
-                    raise self._failed(str(fields[2]), wire.EXIT_CODES.get(str(fields[1]), 70), fields[0])
+                    raise self._refused(fields)
                 if kind != wire.HELLO:
                     return kind, fields
                 if fields[0] != wire.VERSION:
@@ -203,7 +209,7 @@ class Conversation:
             if poll.poll(patience):
                 self._receive()
             elif self._caught:
-                _end(-self._caught[0])
+                end(-self._caught[0])
             elif self._deadline is not None and time.monotonic() >= self._deadline:
                 raise self._lost("the daemon did not answer in time")
 
@@ -268,7 +274,7 @@ class Conversation:
                     return fields
                 if kind != wire.FAILURE:
                     raise self._wrong()
-                raise self._failed(str(fields[2]), wire.EXIT_CODES.get(str(fields[1]), 70), fields[0])
+                raise self._refused(fields)
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             streams.register(poll)
@@ -337,9 +343,14 @@ class Conversation:
     def _program(self) -> str:
         return printable(self._options.argv[0][:80])
 
-    def _failed(self, message: str, code: int, request_id: object = "") -> Failed:
+    def _failed(self, message: str, code: int, request_id: object = "", reason: str = "") -> Failed:
         request = f" (request {request_id})" if request_id else ""
-        return Failed(f"{self._program()}: {printable(message)}{printable(request)}", code)
+        return Failed(f"{self._program()}: {printable(message)}{printable(request)}", code, reason)
+
+    def _refused(self, fields: "list[Any]") -> Failed:
+        """What a Failure says."""
+        request_id, code, message = map(str, fields[:3])
+        return self._failed(message, wire.EXIT_CODES.get(code, 70), request_id, code)
 
     def _lost(self, why: str) -> Exception:
         if self._started or self._written:
@@ -353,7 +364,8 @@ class Conversation:
         return self._failed("what answered does not speak the protocol", BAD_PROTOCOL)
 
 
-def _show(text: str) -> int:
+def show(text: str) -> int:
+    """Write to standard output; the exit code 0. Raises Failed."""
     try:
         os.write(1, text.encode())
     except OSError as error:
@@ -363,12 +375,12 @@ def _show(text: str) -> int:
 
 def _say(message: str) -> None:
     try:
-        os.write(2, f"rootwrap-exec: {message}\n".encode("utf-8", "backslashreplace"))
+        os.write(2, f"{NAME}: {message}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass
 
 
-def _end(code: int) -> "NoReturn":
+def end(code: int) -> "NoReturn":
     """End as the command did, by its signal or with its code."""
     if code < 0:
         import resource

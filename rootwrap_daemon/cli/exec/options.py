@@ -42,11 +42,12 @@ example: rootwrap-exec --timeout 30 --env PGPASSFILE -- ip netns list
 
 
 class Failed(Exception):
-    """A failure: the line for standard error, and the exit code."""
+    """A failure: the line for standard error, the exit code, and the daemon's own code where it said one."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, reason: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.reason = reason
 
 
 class Options:
@@ -75,7 +76,7 @@ class Options:
             elif option == "--check" and not equals:
                 self.check = True
             elif option in ("--help", "--version") and not equals:
-                self.shown = HELP if option == "--help" else f"rootwrap-exec {_version()}\n"
+                self.shown = HELP if option == "--help" else f"rootwrap-exec {version()}\n"
                 return
             else:
                 raise Failed(
@@ -119,7 +120,7 @@ class Options:
             self.env.append((name, rest))
 
 
-def _version() -> str:
+def version() -> str:
     from importlib.metadata import version
 
     return version("rootwrap-daemon")

@@ -1,0 +1,198 @@
+"""`rootwrap-sudo` is to a service what sudo was: the same command lines, words and exit codes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real_daemon import Daemon, daemons
+
+pytestmark = pytest.mark.root
+
+NATIVE = Path(__file__).parents[2] / "native" / "rootwrap-sudo"
+PROGRAMS = {
+    "python": [sys.executable, "-c", "from rootwrap_daemon.cli.exec.sudo import main; main()"],
+    "native": [str(NATIVE)],
+}
+FILTERS = """\
+[Filters]
+true: CommandFilter, /usr/bin/true, root|games
+sh: CommandFilter, /bin/sh, root
+printenv: CommandFilter, /usr/bin/printenv, root
+missing: CommandFilter, /usr/bin/no-such-program, root
+
+[printenv]
+env = A, B
+"""
+#: The same for sudo; without a password, so that it says what is not allowed.
+SUDOERS = """\
+Defaults !authenticate, !syslog
+Defaults:nobody !mail_no_perms
+nobody ALL=(root, games) /usr/bin/true
+nobody ALL=(root) /bin/sh
+"""
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with daemons() as new:
+        yield new(FILTERS, socket_mode="0666", allowed_users="root, nobody")
+
+
+@pytest.fixture(params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> list[str]:
+    if request.param == "native" and not NATIVE.exists():
+        if os.environ.get("REQUIRE_NATIVE") == "1":
+            pytest.fail("make native has not built it, and REQUIRE_NATIVE=1", pytrace=False)
+        pytest.skip("make native has not built it: there is no C compiler")
+    return PROGRAMS[request.param]
+
+
+def sudo(
+    program: list[str], daemon: Daemon, *words: str, env: dict[str, str] | None = None, **options: Any
+) -> "subprocess.CompletedProcess[str]":
+    env = {
+        "PATH": os.environ["PATH"],
+        "USER": "nobody",
+        "ROOTWRAP_DAEMON_SOCKET": daemon.socket,
+        **(env or {}),
+    }
+    options = {"input": "", **options}
+    return subprocess.run(
+        [*program, *words], capture_output=True, text=True, check=False, timeout=60, env=env, **options
+    )
+
+
+HOST = os.uname().nodename.partition(".")[0]
+SORRY = f"Sorry, user nobody is not allowed to execute '%s' as %s on {HOST}.\n"
+#: Words, exit code, output, the beginning of what is said.
+SAID: list[tuple[str, int, str, str]] = [
+    ("-n /usr/bin/true", 0, "", ""),
+    ("/usr/bin/true", 0, "", ""),
+    ("-nHS -u root -- /usr/bin/true x", 0, "", ""),
+    ("-nHSu root /usr/bin/true", 0, "", ""),
+    ("-uroot /usr/bin/true", 0, "", ""),
+    ("-u games /usr/bin/true", 0, "", ""),
+    ("--user=games --non-interactive /usr/bin/true", 0, "", ""),
+    ("--user games /usr/bin/true", 0, "", ""),
+    ("--non /usr/bin/true", 0, "", ""),
+    ("-u #0 /usr/bin/true", 0, "", ""),
+    ("-p prompt -A -B -k /usr/bin/true", 0, "", ""),
+    ("-n /bin/sh -c exit${IFS}7", 7, "", ""),
+    ("-n /usr/bin/id", 1, "", SORRY % ("/usr/bin/id", "root")),
+    ("-n /usr/bin/id -u x", 1, "", SORRY % ("/usr/bin/id -u x", "root")),
+    ("-n -u games /bin/sh -c id", 1, "", SORRY % ("/bin/sh -c id", "games")),
+    ("-n -u nobody /usr/bin/true", 1, "", SORRY % ("/usr/bin/true", "nobody")),
+    ("-n -g games /usr/bin/true", 1, "", SORRY % ("/usr/bin/true", "root:games")),
+    ("-s", 1, "", "Sorry, user nobody is not allowed to execute '"),
+    ("-i", 1, "", "Sorry, user nobody is not allowed to execute '"),
+    ("-n -e /etc/hosts", 1, "", "Sorry, user nobody is not allowed to execute 'sudoedit /etc/hosts'"),
+    ("-D /tmp /usr/bin/true", 1, "", "sudo: you are not permitted to use the -D option"),
+    ("-C 5 /usr/bin/true", 1, "", "sudo: you are not permitted to use the -C option"),
+    ("-l /usr/bin/true", 0, "/usr/bin/true\n", ""),
+    ("-n -l /usr/bin/true x y", 0, "/usr/bin/true x y\n", ""),
+    ("-ll /bin/sh", 0, None, ""),  # type: ignore[list-item]
+    ("-l -u games /usr/bin/true", 0, "/usr/bin/true\n", ""),
+    ("-l /usr/bin/id", 1, "", ""),
+    ("-n -l -u nobody /usr/bin/true", 1, "", ""),
+    ("-v", 0, "", ""),
+    ("-k", 0, "", ""),
+    ("-K", 0, "", ""),
+    ("-K /usr/bin/true", 1, "", "usage: sudo "),
+    ("-n", 1, "", "usage: sudo "),
+    ("", 1, "", "usage: sudo "),
+    ("-n --", 1, "", "usage: sudo "),
+    ("-h", 0, None, ""),  # type: ignore[list-item]
+    ("-V", 0, None, ""),  # type: ignore[list-item]
+    ("-Z /usr/bin/true", 1, "", "@: invalid option -- 'Z'\n"),
+    ("-u", 1, "", "@: option requires an argument -- 'u'\n"),
+    ("--nosuch /usr/bin/true", 1, "", "@: unrecognized option '--nosuch'\n"),
+    ("-n -- A=b /usr/bin/true", 1, "", "Sorry, user nobody is not allowed to execute 'A=b /usr/bin/true'"),
+    ("A=b /usr/bin/true", 1, "", "sudo: sorry, you are not allowed to set the following environment var"),
+]  # fmt: skip
+#: Of these, sudo itself says what it says for another reason, or needs another of its options.
+OTHERWISE = ("-n -g", "-n -- A=b")
+
+
+@pytest.mark.parametrize(("words", "code", "out", "said"), SAID, ids=[one[0] for one in SAID])
+def test_words_and_codes(
+    program: list[str], daemon: Daemon, words: str, code: int, out: str | None, said: str
+) -> None:
+    done = sudo(program, daemon, *words.split())
+    shown = said.replace("@", str(NATIVE) if program == [str(NATIVE)] else "sudo")
+    assert done.stderr.startswith(shown), done.stderr
+    assert (done.returncode, bool(done.stderr)) == (code, bool(said))
+    assert out is None or done.stdout == out
+
+
+@pytest.mark.skipif(shutil.which("sudo") is None, reason="no sudo here")
+@pytest.mark.parametrize(("words", "code", "out", "said"), SAID, ids=[one[0] for one in SAID])
+def test_what_sudo_says(tmp_path: Path, words: str, code: int, out: str | None, said: str) -> None:
+    """The table above against sudo itself."""
+    if words.startswith(OTHERWISE):
+        pytest.skip("there is no such thing in the daemon")
+    (tmp_path / "sudoers").write_text(SUDOERS)
+    (tmp_path / "sudoers").chmod(0o440)
+    script = f'mount --bind {tmp_path}/sudoers /etc/sudoers && exec "$@"'
+    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sudo", *words.split()]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *become],
+        capture_output=True, text=True, check=False, input="", cwd="/",
+        env={"PATH": os.environ["PATH"], "USER": "nobody", "LC_ALL": "C"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(said.replace("@", "sudo")), done.stderr
+    assert out is None or done.stdout == out
+
+
+def test_variables(program: list[str], daemon: Daemon) -> None:
+    env = {"A": "from here", "C": "not"}
+    assert sudo(program, daemon, "A=x=y", "-u", "root", "B=2", "printenv", "A").stdout == "x=y\n"
+    assert sudo(program, daemon, "--preserve-env=A,UNSET", "printenv", "A", env=env).stdout == "from here\n"
+    assert sudo(program, daemon, "-E", "printenv", "A", env=env).returncode == 1
+    assert sudo(program, daemon, "printenv", "A", env=env).returncode == 1
+    done = sudo(program, daemon, "--preserve-env=A,C", "printenv", "A", env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("environment variables: A, C\n")
+
+
+def test_streams_and_signals(program: list[str], daemon: Daemon) -> None:
+    """As `rootwrap-exec`, whose suite it passes; `-n` takes no input away here, and `-S` reads none."""
+    assert sudo(program, daemon, "-n", "-S", "sh", "-c", "cat", input="in").stdout == "in"
+    assert sudo(program, daemon, "-n", "sh", "-c", "kill -TERM $$").returncode == -15
+
+
+def test_what_is_not_there(program: list[str], daemon: Daemon) -> None:
+    done = sudo(program, daemon, "-n", "/usr/bin/no-such-program")
+    assert (done.returncode, done.stderr) == (1, "sudo: /usr/bin/no-such-program: command not found\n")
+    done = sudo(program, daemon, "-n", "true", env={"ROOTWRAP_DAEMON_SOCKET": "/nonexistent"})
+    assert done.returncode == 1
+    assert done.stderr.startswith("sudo: ")
+    done = sudo(program, daemon, "-n", "-u", "#7", "true")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_under_another_name(daemon: Daemon, tmp_path: Path) -> None:
+    """A link called sudo in the agent's PATH, under no_new_privs, as a user whom no setuid program helps."""
+    if not NATIVE.exists():
+        pytest.skip("make native has not built it")
+    tmp_path.chmod(0o755)
+    shutil.copy(NATIVE, tmp_path / "rootwrap-exec")
+    (tmp_path / "sudo").symlink_to("rootwrap-exec")
+    place = Path("/tmp") / f"sudo-{os.getpid()}"
+    shutil.move(tmp_path, place)
+    try:
+        done = subprocess.run(
+            ["setpriv", "--no-new-privs", "--reuid=65534", "--regid=65534", "--clear-groups",
+             "sh", "-c", "sudo -n sh -c 'id -u; grep NoNewPrivs /proc/self/status'"],
+            capture_output=True, text=True, check=False,
+            env={"PATH": f"{place}:/usr/bin:/bin", "ROOTWRAP_DAEMON_SOCKET": daemon.socket},
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(place)
+    assert done.stdout == "0\nNoNewPrivs:\t0\n", done.stderr
