@@ -14,8 +14,8 @@ from rootwrap_daemon.analysis.trace import Trace, traces
 from rootwrap_daemon.errors import BadRequest, TooLarge
 from rootwrap_daemon.filters.plan import ExecPlan, ProcessOf, SignalPlan
 from rootwrap_daemon.filters.values import CAPABILITIES, Match, Options, Request
-from rootwrap_daemon.policy.bind import NotBound, bind
-from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundSignal
+from rootwrap_daemon.policy.bind import bind
+from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundSignal, NotBound
 from rootwrap_daemon.policy.policy import Allowed, Policy, judge
 from rootwrap_daemon.protocol.messages import Check
 

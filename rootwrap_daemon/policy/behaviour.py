@@ -5,6 +5,7 @@ Promises: a program stands in OPENS only if the tests have seen it at work below
 links to use the name that it finds nor has another process use one.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -74,12 +75,35 @@ _CHANGES_TREE: Final = {
     "nsenter": options("-a -m -r -w -W --all --mount --root --wd --wdns ; -t -S -G -Z"),
     "unshare": options("-R -w --root --wd ; -S -G -l"),
 }
-#: Options of programs of OPENS that name a file of commands for them.
-_OBEYS: Final = {
-    "dnsmasq": options("-C -7 --conf-file --conf-dir --conf-script --dhcp-luascript"),
-    "ip": options("-b -ba -bat -batc -batch"),
-    "sed": options("-f --file ; -e -l"),
-    "tar": options("-T --files-from ; -f -C"),
+#: Options whose value is a file that a program obeys: it runs, or reads as options, what is in it, or takes
+#: names, modes or owners of files from it.
+OBEYS: Final = {
+    "sed": options("-f --file ; -e -f -i -l"),
+    "ip": options("-batch"),
+    "dnsmasq": options("-C -7 -6 --conf-file --conf-dir --conf-script --dhcp-script --dhcp-luascript"),
+    "tar": options(
+        "-T -F --files-from --info-script --new-volume-script ; -f -C -T -F -X -b -g -I -H -K -L -N -V"
+    ),
+    "find": options("-files0-from"),
+    "file": options("-f --files-from ; -F -P -e -f -m"),
+    "rsync": options("-e --files-from --rsh --rsync-path ; -e -f -B -T -M"),
+    "xz": options("--files --files0"),
+    "zstd": options("--filelist"),
+    **dict.fromkeys(("du", "sort", "wc"), options("--files0-from")),
+    **dict.fromkeys(("chgrp", "chmod", "chown"), options("--reference")),
+    **dict.fromkeys(
+        "cksum md5sum sha1sum sha224sum sha256sum sha384sum sha512sum sum".split(), options("-c --check")
+    ),
+}
+#: Options of these that have no value: all operands are meant.
+_OF_OPERANDS: Final = frozenset(("-c", "--check"))
+#: Options with which a program goes into directories; None: it always does.
+_GOES_INTO: Final = {
+    **dict.fromkeys(("chgrp", "chmod", "chown", "dir", "ls"), options("-R --recursive")),
+    **dict.fromkeys(("diff", "egrep", "fgrep", "grep"), options("-R -r --recursive --dereference-recursive")),
+    "cp": options("-a -R -r --archive --recursive ; -S -t"),
+    **dict.fromkeys(("gzip", "rm", "zstd"), options("-R -r --recursive")),
+    **dict.fromkeys(("du", "find", "mv", "rsync", "tar")),
 }
 #: How a word can say that root is meant.
 _ROOT: Final = frozenset(("root", "root:", "root:root", "0", "0:0"))
@@ -109,32 +133,51 @@ def changes_tree(program: str, words: Sequence[str]) -> bool:
     return name == "chroot" or (name in _CHANGES_TREE and _has(name, _CHANGES_TREE[name], words))
 
 
-def obeys(program: str, before: str, word: str) -> bool:
-    """True if a program takes commands from the file that `word` names or, as an option, has as its value.
-
-    `before`: the word before it.
-    """
-    wanted = _OBEYS.get(program.rpartition("/")[2])
-    if wanted is None:
+def obeys(program: str, words: Sequence[str], theirs: frozenset[str]) -> bool:
+    """True if a program does what is in a file of somebody not trusted. `theirs`: which words name such."""
+    name = program.rpartition("/")[2]
+    if name not in OBEYS or not theirs:
         return False
-    given = (value for _, value in wanted.found(before))
-    return any(value is None for value in given) or any(value for _, value in wanted.found(word))
+    if len(unbundled := _unbundled(name, words)) > len(words):
+        # The values of the letters follow one after the other.
+        return _has(name, OBEYS[name], unbundled)
+    return any(
+        option in _OF_OPERANDS or not theirs.isdisjoint(words[index : index + 1 + (value is None)])
+        for index, word in enumerate(words)
+        for option, value in OBEYS[name].found(word)
+    )
+
+
+def goes_into(program: str, words: Sequence[str]) -> bool:
+    """True if a program goes into the directories that it is given, as far as is known of it."""
+    name = program.rpartition("/")[2]
+    return name not in OPENS or (name in _GOES_INTO and _has(name, _GOES_INTO[name], words))
 
 
 def telling_words(program: str) -> frozenset[str]:
     """The words for which the answers here may differ, each as it is written plainly."""
-    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS, _ENTERS, _OBEYS)
+    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS, _ENTERS, OBEYS)
     found = (table.get(program) for table in tables)
     words = frozenset[str]().union(*(one.words for one in found if one is not None))
     return words | _ROOT if program in _GIVES_LINKS else words
 
 
 def _has(program: str, wanted: Options | None, words: Sequence[str]) -> bool:
-    if wanted is None:
-        return True
+    return wanted is None or any(True for word in _unbundled(program, words) for _ in wanted.found(word))
+
+
+def _unbundled(program: str, words: Sequence[str]) -> Sequence[str]:
     if program in _BUNDLED and words and not words[0].startswith("-"):
-        words = (f"-{words[0]}", *words[1:])
-    return any(True for word in words for _ in wanted.found(word))
+        return ("-", *(f"-{letter}" for letter in words[0]), *words[1:])
+    return words
+
+
+def _mounts(words: Sequence[str]) -> bool:
+    """True if ip(8) makes or removes the mount of a network namespace; it takes any beginning of a word."""
+    return any(
+        len(word) > 1 and "netns".startswith(word) and not "exec".startswith(following)
+        for word, following in itertools.pairwise(words)
+    )
 
 
 def problem(program: str, words: Sequence[str], *, opens_paths: bool) -> str | None:
@@ -145,6 +188,8 @@ def problem(program: str, words: Sequence[str], *, opens_paths: bool) -> str | N
     name = program.rpartition("/")[2]
     if name in RESOLVES or (name in _RESOLVING and _has(name, _RESOLVING[name], words)):
         return f"{name} resolves links itself, or changes mounts"
+    if name == "ip" and _mounts(words):
+        return "ip netns changes mounts, which would be seen in a namespace of their own"
     if name in OPENS or name in ANYTHING or opens_paths:
         return None
     return f"nothing is known of how {name} uses paths"

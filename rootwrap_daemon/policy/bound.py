@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from rootwrap_daemon.errors import Denied, Error, InternalError
 from rootwrap_daemon.policy import host
 
 
@@ -70,3 +71,19 @@ class BoundRead(_Bound):
 
 
 Bound = BoundExec | BoundSignal | BoundRead
+
+
+class NotBound(Exception):
+    """The words match, the things do not.
+
+    `error`: what the client is told; the text is for the audit record.
+    """
+
+    def __init__(self, error: type[Error], detail: str) -> None:
+        super().__init__(detail)
+        self.error = error
+
+
+def not_bound(error: Exception, text: str, kind: type[Error] = Denied) -> NotBound:
+    """What a look at the host failed with, as an answer: `kind` only if it says something about the words."""
+    return NotBound(InternalError if host.is_unsure(error) else kind, text)

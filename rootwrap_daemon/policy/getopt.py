@@ -28,12 +28,10 @@ class Options:
     def found(self, word: str) -> Iterator[tuple[str, str | None]]:
         """Those that `word` may be, each with its value where that stands in the same word."""
         name, equals, value = word.partition("=")
-        if name.startswith("--") and name != "--":
-            # Any beginning will do. One that two names have is an error, of programs that look.
-            yield from ((one, value if equals else None) for one in self.names if one.startswith(name))
-        elif name in self.names:
-            yield name, value if equals else None
-        elif word.startswith("-"):
+        # Any beginning will do. One that two names have is an error, of programs that look.
+        names = [one for one in self.names if one.startswith(name) and name not in ("", "-", "--")]
+        yield from ((one, value if equals else None) for one in names)
+        if not names and word.startswith("-") and not word.startswith("--"):
             for at, letter in enumerate(word[1:], 2):
                 if letter in self.letters:
                     yield f"-{letter}", word[at:] or None

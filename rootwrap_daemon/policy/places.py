@@ -7,12 +7,11 @@ word of a client is compared, as text, with the base that the filter names befor
 
 import ctypes
 import errno
-import itertools
 import os
 import re
 import stat
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -289,62 +288,9 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-# A path begins a word, or stands behind a character that no path component usually has (`of=/x`, `-o,dir=/x`,
-# `file:/x`), or behind an option of one letter (`-C/x`).
-_BEGINNING = re.compile(r"(?<![\w./-])/|(?<=^-)/|(?<=^-\w)/", re.ASCII)
-_END = re.compile(r"[\s,:;=|'\")\]}]")
-
-
 def last(path: str) -> str:
     """The last component of a path."""
     return path.rpartition("/")[2]
-
-
-def has_path(word: str) -> bool:
-    """True if a program may read an absolute path in `word`."""
-    return _BEGINNING.search(word) is not None or (word.startswith("-") and "/" in word)
-
-
-#: Words of one request that are taken for directories.
-_MOST_DIRECTORIES: Final = 16
-#: Places of one word at which a path may begin; a word with more is refused.
-_MOST_BEGINNINGS: Final = 1024
-#: Bytes of the longest name of a file (NAME_MAX): a relative path begins no farther before its first slash.
-_LONGEST_NAME: Final = 255
-
-
-def paths_in(word: str, cwd: str, directories: Collection[str] = ()) -> Iterator[str]:
-    """Every path that a program which starts in `cwd` may read in `word`: rather many too many.
-
-    An absolute one may begin at each slash, a relative one at each character before the first: behind
-    letters of options, in a script, after `@`. `directories`: where the program may look, beside `cwd`.
-    Raises UntrustedPath for too many.
-    """
-    first = word.find("/")
-    if first >= 0 and word.count("/") > _MOST_BEGINNINGS:
-        raise UntrustedPath("too many slashes")
-    at = first
-    while at >= 0:
-        path = word[at:]
-        yield path
-        if end := _END.search(path):
-            yield path[: end.start()]
-        at = word.find("/", at + 1)
-    last = len(word) if first < 0 else first
-    # Without a slash, in /: a name that root alone makes.
-    if first >= 0 or cwd != "/":
-        for begin in range(max(0, last - _LONGEST_NAME), last):
-            yield f"{cwd}/{word[begin:]}"
-    short = word[2:] if word.startswith("-") and not word.startswith("--") else ""
-    for text in {word, word.partition("=")[2], short} if directories else ():
-        if text and not text.startswith(("/", "-")):
-            yield from (f"{directory}/{text}" for directory in directories)
-
-
-def directories_in(words: Iterable[str]) -> frozenset[str]:
-    """Absolute paths in words, from which a program may look for others: `-C /srv`, `--directory=/srv`."""
-    texts = (text for word in words for text in (word, word.partition("=")[2], word[2:]))
-    return frozenset(itertools.islice((text for text in texts if text.startswith("/")), _MOST_DIRECTORIES))
 
 
 def look_below(place: str, path: str) -> None:
@@ -380,6 +326,20 @@ def look_below(place: str, path: str) -> None:
         os.close(found)
     if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
         raise UntrustedPath(f"a file of {status.st_nlink} names below {place}")
+
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+def mounts() -> tuple[str, ...]:
+    """Where something is mounted: proc_pid_mountinfo(5). Raises Unsure."""
+    try:
+        with open("/proc/thread-self/mountinfo", "rb") as file:
+            points = [line.split(b" ", 5)[4] for line in file]
+    except OSError as error:
+        raise Unsure(f"/proc/thread-self/mountinfo: {error}") from error
+    # Blanks, tabs, line breaks and backslashes are in octal.
+    return tuple(os.fsdecode(_OCTAL.sub(lambda found: bytes((int(found[1], 8),)), one)) for one in points)
 
 
 def _open_beneath(directory: int, path: str) -> int:

@@ -29,8 +29,8 @@ from rootwrap_daemon.filters.values import (
     shown_to_all,
 )
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.bind import NotBound, bind
-from rootwrap_daemon.policy.bound import Bound
+from rootwrap_daemon.policy.bind import bind
+from rootwrap_daemon.policy.bound import Bound, NotBound
 from rootwrap_daemon.settings import Settings
 
 

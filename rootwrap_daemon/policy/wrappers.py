@@ -79,6 +79,11 @@ _OF_IP: Final = ("netns", "vrf")
 _IP_VALUED: Final = frozenset("-n -netns -f -family -l -loops -rc -rcvbuf".split())
 
 
+def is_wrapper(program: str) -> bool:
+    """True if a program executes another one, which its words name."""
+    return program in _WRAPPERS or program in ("find", "ip")
+
+
 def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The program and those that it executes, in their order, each with its words; `sh` for a text."""
     rest = list(words)
@@ -156,7 +161,12 @@ def text_of(word: Word) -> str:
 
 def of_plan(plan: ExecPlan) -> list[tuple[str, list[str]]]:
     """The program of a plan and those that it executes, each with its words."""
-    return list(programs(plan.program.name, [text_of(word) for word in plan.arguments]))
+    words = [text_of(word) for word in plan.arguments]
+    for index, word in enumerate(plan.arguments):
+        if isinstance(word, Program):
+            # A chain: its first program may be any, and a filter of its own has the words of the inner one.
+            return [(plan.program.name, words), *programs(word.name, words[index + 1 :])]
+    return list(programs(plan.program.name, words))
 
 
 def elsewhere(plan: ExecPlan, found: list[tuple[str, list[str]]]) -> int:

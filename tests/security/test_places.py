@@ -53,7 +53,7 @@ READ = [
     *("dir {d}", "stat {f}", "du {d}", "du -L {d}", "df {d}", "test -f {f}", "[ -f {f} ]"),
     *("find {d} -name f", "find -L {d} -type f", "readlink -- {d}/link", "sync {f}", "sync -f {f}"),
     *("diff -r {d} {d}", "grep -r a {d}", "tar -cf - -C {d} .", "tar -chf - {d}", "gzip -c {f}"),
-    *("xz -c {f}", "zstd -c {f}", "rsync -r --list-only {d}", "dnsmasq --test --conf-file={s}"),
+    *("xz -c {f}", "zstd -c {f}", "rsync -r --list-only {d}", "dnsmasq --test --conf-file= --addn-hosts={s}"),
     *("dd if={f} status=none", "nice cat {f}", "ionice cat {f}", "timeout 5 cat {f}"),
     *("nohup cat {f}", "setsid -w cat {f}", "stdbuf -o0 cat {f}", "taskset 1 cat {f}"),
     *("prlimit --nofile=100 cat {f}", "setpriv --no-new-privs cat {f}"),

@@ -1,6 +1,7 @@
 """Paths in option clusters, scripts, variables, beside a directory and behind a chain lead nowhere else."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,121 @@ def scene(new_daemon: NewDaemon) -> Scene:
 )
 def test_in_words(scene: Scene, filters: str, words: str) -> None:
     # Blanks in a field are words' own; a sed script has none.
-    scene.daemon.configure(scene.filled(f"[Filters]\nx: ArgvFilter, {filters}\n"))
+    scene.daemon.configure(scene.filled(f"[Filters]\nx: ArgvFilter, {filters}\n"), on_finding="skip")
     scene.daemon.start()
     said = scene.ask(words.split(" "))
     assert SECRET.encode() not in said
     assert scene.target.read_text() == SECRET
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ("tar, root, -C, {path=MIXED}, -chf, -, sub/x", "tar -C MIXED -chf - sub/x"),
+        ("tar, root, -chCMIXED, -f, -, sub/x", "tar -chCMIXED -f - sub/x"),
+        ("tar, root, --directory, {path=MIXED}, -chf, -, sub/x", "tar --directory MIXED -chf - sub/x"),
+        ("tar, root, -C, BARE, -chf, -, sub/x", "tar -C BARE -chf - sub/x"),
+        ("tar, root, -chCBARE, -f, -, sub/x", "tar -chCBARE -f - sub/x"),
+        ("tar, root, --directory=BARE, -chf, -, sub/x", "tar --directory=BARE -chf - sub/x"),
+        ("env, root, -C, {path=MIXED}, tee, sub/x", "env -C MIXED tee sub/x"),
+        ("env, root, --chdir=MIXED, tee, sub/x", "env --chdir=MIXED tee sub/x"),
+    ],
+)
+def test_beside_a_directory_of_both(scene: Scene, filters: str, words: str) -> None:
+    """A directory of root's, however it is named, in which one is the agent's."""
+    mixed = scene.daemon.directory / "mixed"
+    mixed.mkdir()
+    (scene.agent / "out").rename(scene.agent / "x")
+    scene.agent.rename(mixed / "sub")
+
+    def filled(text: str) -> str:
+        return text.replace("MIXED", str(mixed)).replace("BARE", str(mixed)[1:])
+
+    scene.daemon.configure(filled(f"[Filters]\nx: ArgvFilter, {filters}\n"))
+    scene.daemon.start()
+    said = scene.ask(filled(words).split(" "))
+    assert SECRET.encode() not in said
+    assert scene.target.read_text() == SECRET
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ("sed, root, -n, -f, {path=AGENT}, /etc/hostname", "sed -n -f AGENT/list /etc/hostname"),
+        ("sed, root, -nfAGENT/list, /etc/hostname", "sed -nfAGENT/list /etc/hostname"),
+        ("sed, root, --fi, {path=AGENT}, /etc/hostname", "sed --fi AGENT/list /etc/hostname"),
+        ("ip, root, -bat, {path=AGENT}", "ip -bat AGENT/list"),
+        ("dnsmasq, root, --test, --conf-file=AGENT/list", "dnsmasq --test --conf-file=AGENT/list"),
+        ("tar, root, -cf, -, -T, {path=AGENT}", "tar -cf - -T AGENT/list"),
+        ("tar, root, cfT, -, {path=AGENT}", "tar cfT - AGENT/list"),
+        ("wc, root, --files0=AGENT/list", "wc --files0=AGENT/list"),
+        ("find, root, -files0-from, {path=AGENT}", "find -files0-from AGENT/list"),
+        ("md5sum, root, --quiet, -c, {path=AGENT}", "md5sum --quiet -c AGENT/list"),
+        ("file, root, -f, {path=AGENT}", "file -f AGENT/list"),
+        ("chmod, root, --ref, {path=AGENT}, {path=AGENT}", "chmod --ref AGENT/list AGENT/other"),
+        (
+            "rsync, root, --files-from, {path=AGENT}, /etc, {path=AGENT}",
+            "rsync --files-from AGENT/list /etc AGENT",
+        ),
+    ],
+)
+def test_a_file_of_the_agents_says_nothing(scene: Scene, filters: str, words: str) -> None:
+    """What a program reads as its script, options or names of files is no path in it."""
+    scene.daemon.configure(scene.filled(f"[Filters]\nx: ArgvFilter, {filters}\n"))
+    scene.daemon.start()
+    (scene.agent / "list").write_text(f"{scene.target}\n")
+    with scene.daemon.client() as client, pytest.raises(Denied):
+        client.run(scene.filled(words).split(" "))
+    assert "what a file says" in (scene.daemon.directory / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ("ArgvFilter, nice, root, losetup, -f, {path=AGENT}", "nice losetup -f AGENT/out"),
+        ("RegExpFilter, setsid, root, setsid, -w, sh, AGENT/.*", "setsid -w sh AGENT/out"),
+        ("ArgvFilter, ip, root, netn, ex, {name}, sh, {path=AGENT}", "ip netn ex x sh AGENT/out"),
+        ("RegExpFilter, env, root, env, [A-Z_]+=[a-z/]+, id", "env PYTHONPATH=AGENT id"),
+    ],
+)
+def test_a_program_behind_another_is_not_hidden(scene: Scene, filters: str, words: str) -> None:
+    """Nothing looks at it where its words are no filter's of its own."""
+    scene.daemon.configure(scene.filled(f"[Filters]\nx: {filters}\n"), on_finding="skip")
+    scene.daemon.start()
+    with scene.daemon.client() as client, pytest.raises(Denied):
+        client.run(scene.filled(words).split(" "))
+
+
+def test_a_mount_that_the_host_would_not_see(scene: Scene) -> None:
+    lines = (
+        "lock: ChainingRegExpFilter, flock, root, flock, AGENT/lock",
+        "add: ArgvFilter, ip, root, netns, add, {netns}",
+    )
+    scene.daemon.configure(scene.filled("\n".join(["[Filters]", *lines, ""])))
+    scene.daemon.start()
+    with scene.daemon.client() as client, pytest.raises(Denied):
+        client.run(["flock", str(scene.agent / "lock"), "ip", "netns", "add", f"rw-{os.getpid()}"])
+
+
+def test_a_mount_that_the_command_would_not_see(scene: Scene) -> None:
+    """It would do nothing there, and say nothing."""
+    inner = scene.agent / "inner dir"
+    inner.mkdir()
+    lines = (
+        "own: ArgvFilter, chown, root, -R, nobody, {path=AGENT}",
+        "list: ArgvFilter, ls, root, {path=AGENT}",
+    )
+    scene.daemon.configure(scene.filled("\n".join(["[Filters]", *lines, ""])))
+    scene.daemon.inside = ["unshare", "--mount", "--propagation", "private"]
+    scene.daemon.start()
+    with scene.daemon.client() as client:
+        own, show = ["chown", "-R", "nobody", str(scene.agent)], ["ls", str(scene.agent)]
+        client.run(own, check=True)
+        inside = ["nsenter", "-t", str(scene.daemon.pid), "-m", "mount", "-t", "tmpfs", "none", str(inner)]
+        subprocess.run(inside, check=True)
+        with pytest.raises(Denied):
+            client.run(own)
+        client.run(show, check=True)
 
 
 def test_in_a_variable(scene: Scene) -> None:
@@ -80,10 +191,14 @@ def test_in_a_variable(scene: Scene) -> None:
         "[env]",
         "opens_paths = yes",
         "[preload]",
-        "set_env = LD_PRELOAD=AGENT/x.so",
+        f"set_env = LD_PRELOAD={scene.daemon.directory}/later/x.so",
     ]
+    # What is the agent's when filters are loaded is refused then.
+    later = scene.daemon.directory / "later"
+    later.mkdir()
     scene.daemon.configure(scene.filled("\n".join(["[Filters]", *lines, ""])))
     scene.daemon.start()
+    os.chown(later, AGENT, AGENT)
     scene.ask([str(script), "a"])
     scene.ask(["env", "OUT=AGENT/out", str(script), "b"])
     assert scene.target.read_text() == SECRET

@@ -18,7 +18,7 @@ from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.read.patterns import compile_pattern
 from rootwrap_daemon.filters.values import CAPABILITIES, Match
 from rootwrap_daemon.policy import bind
-from rootwrap_daemon.policy.bind import NotBound
+from rootwrap_daemon.policy.bound import NotBound
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import OWNERS, STRANGER, Host, directory, file
 

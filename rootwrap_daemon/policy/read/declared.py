@@ -18,10 +18,15 @@ from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.plan import Beneath
 from rootwrap_daemon.filters.read.fault import Fault
-from rootwrap_daemon.policy import behaviour, host, places
+from rootwrap_daemon.filters.variables import is_dangerous_variable
+from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
 
 # Characters that stand for themselves.
 _LITERALLY: Final = re.compile(r"\^?((?:[\w/=:,@%-]|\\[.,/:=@_-])+)", re.ASCII)
+
+
+#: Programs that do what a file in their words says, of which a wrapper may be given one.
+_INTERPRETERS: Final = frozenset("awk bash dash ksh lua node perl php python python3 ruby sh zsh".split())
 
 
 def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
@@ -39,8 +44,13 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
     if bases and behaviour.changes_tree(program, words):
         what = f"{program} gives its command another tree: what a path means there cannot be said"
         raise Fault("unusable", what, "write a filter for the command alone, or whole words without a path")
+    # Which of its words the program is that a wrapper executes depends on the others.
+    wraps = wrappers.is_wrapper(program) and not isinstance(one, ChainingRegExpFilter)
+    behind = [basename(word) for word in words] if wraps else []
+    hidden = [name for name in behind if name in behaviour.RESOLVES | _INTERPRETERS]
     found = []
     seen = host.Seen()
+    _check_variables(one, owners, seen)
     others = fixed = ""
     for path in (*bases, *literals):
         is_base = path in bases
@@ -61,7 +71,9 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
         if program in behaviour.ANYTHING:
             continue
         others = f"others can change what is in {walked.place}"
-        if why := behaviour.problem(program, words, opens_paths=one.options.opens_paths):
+        opens_paths = one.options.opens_paths
+        problems = (behaviour.problem(name, words, opens_paths=opens_paths) for name in (program, *hidden))
+        if why := next(filter(None, problems), None):
             remedy = "give it to root, or use another program"
             if not resolves:
                 remedy += "; opens_paths = yes if this one only opens what it is given"
@@ -69,13 +81,25 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
         if is_base and walked.path != walked.place:
             what = f"others can put another directory in the place of {path}: {others}"
             found.append(Fault("replaceable", what, f"name {walked.place}, or give it to root"))
-    if others and fixed and behaviour.copies_links(program, words):
+    if others and fixed and any(behaviour.copies_links(name, words) for name in (program, *behind)):
         what = f"{program} can bring links of others into {fixed}, where they are followed: {others}"
         found.append(Fault("foreign_links", what, "use cp without -a, -d, -P and -r, or another target"))
-    if others and behaviour.gives_links(program, words) and any(_is_one_of(owners, word) for word in words):
+    gives = any(behaviour.gives_links(name, words) for name in (program, *behind))
+    if others and gives and any(_is_one_of(owners, word) for word in words):
         what = f"{program} can make links of others root's, which are followed then: {others}"
         found.append(Fault("foreign_links", what, "take -R and -h out, or name another owner"))
     return found
+
+
+def _check_variables(one: Filter, owners: frozenset[int], seen: host.Seen) -> None:
+    """Raise Fault for a variable of the filter's own that would let others say what a program runs."""
+    given = one.variables if isinstance(one, EnvFilter) else ()
+    for name, value in (*one.options.set_env, *given):
+        for path in named.paths_in(value, "/") if is_dangerous_variable(name) else ():
+            with contextlib.suppress(host.UntrustedPath, host.Unsure):
+                if place := places.walk(path, owners, seen).place:
+                    what = f"{name} names what others can change in {place}: each request would be denied"
+                    raise Fault("unusable", what, "name a directory of root's")
 
 
 def _is_one_of(owners: frozenset[int], word: str) -> bool:
@@ -152,7 +176,7 @@ def _of_patterns(one: Filter, patterns: tuple[Pattern, ...]) -> list[str]:
 def _paths(one: Filter, words: list[str]) -> list[str]:
     # As the words have it plainly: what may be meant by other parts of them is looked at in each request.
     cwd = one.options.cwd or "/"
-    return [path for word in words for path in itertools.islice(places.paths_in(word, cwd), 1)]
+    return [path for word in words for path in itertools.islice(named.paths_in(word, cwd), 1)]
 
 
 def _beginning(pattern: Pattern) -> str:

@@ -16,8 +16,7 @@ from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalEr
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import executables, places
-from rootwrap_daemon.policy.bind import NotBound
-from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal
+from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal, NotBound
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.conftest import StartSleeper
 from tests.unit.policy.things import EXEC_DIRS, STRANGER, Host, directory, file, link, program
@@ -638,7 +637,9 @@ def test_a_wrapper_before_a_program_that_opens(tools: Path) -> None:
 )
 def test_commands_in_a_file_of_somebody_else(tools: Path, words: str) -> None:
     asked = words.replace("BASE", f"{tools}/base").split()
-    refused(Denied, "a file of commands", [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"], *asked)
+    refused(
+        Denied, "does what a file says", [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"], *asked
+    )
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,24 @@ def test_options_of_a_pattern(tree: Path, line: str, told: bool) -> None:
     assert [one.code for one in found] == ["foreign_links"] * told
 
 
+def test_a_variable_that_would_be_denied(tree: Path) -> None:
+    (found,) = load(tree, "x: ArgvFilter, ls, root", "[x]", "set_env = LD_LIBRARY_PATH=/usr/lib:{tree}/open")
+    assert "each request would be denied" in found.what
+    assert load(tree, "x: EnvFilter, env, root, PYTHONPATH={tree}/open, ls")
+    assert not load(tree, "x: ArgvFilter, ls, root", "[x]", "set_env = LD_LIBRARY_PATH={tree}/plain")
+
+
 def test_an_option_that_resolves_links(tree: Path) -> None:
     for words in ("readlink, root, -nf", "readlink, root, --canon", "sed, root, -i, --fol"):
         (found,) = load(tree, f"x: ArgvFilter, {words}, {{path={{tree}}/open}}")
         assert "resolves links itself" in found.what
     assert not load(tree, "x: ArgvFilter, readlink, root, --, {path={tree}/open}")
+
+
+def test_a_program_behind_another(tree: Path) -> None:
+    for words in ("nice, root, losetup, -f", "timeout, root, 5, realpath", "setsid, root, -w, sh"):
+        (found,) = load(tree, f"x: ArgvFilter, {words}, {{path={{tree}}/open}}")
+        assert found.code == "unusable"
+    (found,) = load(tree, "x: ArgvFilter, timeout, root, 5, cp, -a, {path={tree}/open}, {path={tree}/plain}")
+    assert found.code == "foreign_links"
+    assert not load(tree, "x: ArgvFilter, timeout, root, 5, cat, {path={tree}/open}")

@@ -1,0 +1,169 @@
+"""Bind the words of a command that are paths, and those that may have one in them.
+
+Promises: a word is resolved as far as trusted owners alone can change what it names. Where others can, the
+command is one of whose use of paths something is known, and runs where no link of theirs is followed.
+"""
+
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, ProcessOf, Program, Word
+from rootwrap_daemon.filters.values import Options
+from rootwrap_daemon.filters.variables import is_dangerous_variable
+from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
+from rootwrap_daemon.policy.bound import NotBound, not_bound
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is the same for all that one request looks at."""
+
+    exec_dirs: tuple[str, ...]
+    owners: frozenset[int]
+    identities: dict[tuple[str, str | None], host.Identity]
+    no_places: str | None
+    seen: host.Seen
+
+
+def paths(
+    plan: ExecPlan, options: Options, cwd: str, around: Around
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """The words that are paths, by their place among the arguments, and below which directories no link may
+    count.
+
+    A word is resolved as far as `around.owners` alone can change what it names, and says itself from there
+    on.
+    """
+    programs = wrappers.of_plan(plan)
+    elsewhere = wrappers.elsewhere(plan, programs)
+    judged = len(plan.arguments) - plan.free
+    words: dict[int, str] = {}
+    below: dict[str, str] = {}
+    chained = any(isinstance(word, Program) for word in plan.arguments)
+    skip = places.KERNEL_TREES if chained else ()
+    directories: dict[str, str | None] = {}
+    theirs = set()
+    # What lies beneath a base comes first: a program may look for the words in a directory among these.
+    order = sorted(enumerate(plan.arguments), key=lambda one: isinstance(one[1], str))
+    for index, word in order:
+        try:
+            if isinstance(word, Beneath | FixedPath):
+                if index >= elsewhere:
+                    raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
+                words[index], place = _named(word, chained, around)
+                if place is not None:
+                    below[words[index]] = place
+                    theirs.add(wrappers.text_of(word))
+            if index < judged and not isinstance(word, Program | ProcessOf):
+                text = word if isinstance(word, str) else words[index]
+                directories |= named.directories_in(text, cwd, around.owners, around.seen, skip)
+        except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
+            # Whatever depends on a path that the client chose is denied, with one text.
+            raise not_bound(error, _refusal(word, error)) from error
+    below |= {path: place for path, place in directories.items() if place is not None}
+    for index, word in order:
+        if not (isinstance(word, str) and index < judged and (directories or cwd != "/" or "/" in word)):
+            continue
+        try:
+            if index >= elsewhere and named.has_path(word):
+                raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
+            if found := _places(word, cwd, directories, chained, around):
+                if is_dangerous_variable(word.partition("=")[0]):
+                    raise host.UntrustedPath("it names what is in a directory of others")
+                theirs.add(word)
+                below |= found
+        except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
+            raise not_bound(error, _refusal(word, error)) from error
+    below |= _of_variables(plan.env, cwd, around)
+    if not below or any(places.last(program) in behaviour.ANYTHING for program, _ in programs):
+        return words, ()
+    for number, (program, its) in enumerate(programs, 1):
+        # What a filter says of paths is about its own program, the last of a chain.
+        opens_paths = options.opens_paths and number == len(programs)
+        problem = behaviour.problem(program, its, opens_paths=opens_paths)
+        if problem is None and behaviour.obeys(program, its, frozenset(theirs)):
+            problem = f"{places.last(program)} does what a file says"
+        if problem is not None:
+            path, place = next(iter(below.items()))
+            raise NotBound(Denied, f"{problem}, and others can change what is in {place}: {path!a}")
+    if around.no_places:
+        raise NotBound(
+            Denied, f"others can change what is in {next(iter(below.values()))}, and {around.no_places}"
+        )
+    mounts = places.mounts() if any(behaviour.goes_into(*one) for one in programs) else ()
+    for path, place in below.items():
+        if mounted := next((one for one in mounts if one != path and places.is_beneath(one, path)), None):
+            # The command would not see it: nothing of what is mounted there would be done.
+            raise NotBound(Denied, f"the word {path!a} is refused: {mounted} is another file system")
+        if cwd != "/" and places.is_beneath(cwd, place):
+            # The directory is entered before the place is bound over.
+            raise NotBound(Denied, f"cwd {cwd} is in {place}, where others can change what {path!a} names")
+        try:
+            places.look_below(place, path)
+        except (host.UntrustedPath, host.Unsure) as error:
+            raise not_bound(error, f"the word {path!a} is refused: {error}") from error
+    return words, tuple(sorted(set(below.values())))
+
+
+def _named(word: Beneath | FixedPath, chained: bool, around: Around) -> tuple[str, str | None]:
+    """The word for the command, and the place that it leads into. `chained`: by way of another program."""
+    if isinstance(word, FixedPath):
+        # An inner command may see another of these trees than this process.
+        return (word.path if places.is_in(word.path, places.KERNEL_TREES) else _fixed(word, around)), None
+    if places.is_in(word.base, ("/proc",)):
+        if not places.is_in(word.base, places.WITHOUT_LINKS):
+            raise host.UntrustedPath("processes decide where links below /proc lead")
+        return places.as_written(word.base, word.path), None
+    if chained and places.is_in(word.base, ("/sys",)):
+        raise host.UntrustedPath("the inner command may see another /sys")
+    return places.beneath(word.base, word.path, around.owners, around.seen)
+
+
+def _of_variables(env: tuple[tuple[str, str], ...], cwd: str, around: Around) -> dict[str, str]:
+    """The paths in values that lead below a place, each with it. Raises NotBound for one that names code."""
+    found: dict[str, str] = {}
+    for name, value in env:
+        try:
+            below = _places(value, cwd, frozenset(), False, around)
+        except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
+            raise not_bound(error, f"the variable {name} is refused: {error}") from error
+        if below and is_dangerous_variable(name):
+            place = next(iter(below.values()))
+            raise NotBound(
+                Denied, f"the variable {name} leads into {place}, where others can change what it is"
+            )
+        found |= below
+    return found
+
+
+def _places(
+    word: str, cwd: str, directories: Collection[str], chained: bool, around: Around
+) -> dict[str, str]:
+    """The paths in a word that lead below a place, each with it."""
+    found = {}
+    for path in named.paths_in(word, cwd, directories):
+        if chained and places.is_in(path, places.KERNEL_TREES):
+            # The inner command may see others of these trees; in them no name is somebody's to change.
+            places.check_process(path)
+            continue
+        walked = places.walk(path, around.owners, around.seen)
+        if walked.place is not None:
+            found[walked.path] = walked.place
+    return found
+
+
+def _refusal(word: Word, error: Exception) -> str:
+    """For the audit record and for `rootwrapctl`; a client does not see it."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(word, Beneath):
+        return f"the word {word.path!a} is refused, wanted beneath {word.base}: {why}"
+    return f"the word {word.path if isinstance(word, FixedPath) else word!a} is refused: {why}"
+
+
+def _fixed(word: FixedPath, around: Around) -> str:
+    found = host.resolve_owned(word.path, around.owners, around.seen)
+    if found.status is None or not stat.S_ISREG(found.status.st_mode):
+        raise host.UntrustedPath("not a regular file")
+    return found.path
