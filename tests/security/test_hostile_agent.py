@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.errors import Denied, Error
+from rootwrap_daemon.errors import Busy, Denied, Error
 from rootwrap_daemon.protocol.codec import HEADER
 from rootwrap_daemon.protocol.messages import Cancel, Failure, Result, Run
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, is_alive, raw, wait_for
@@ -256,7 +256,10 @@ time.sleep(60)
 
 @pytest.mark.root
 def test_command_in_the_hands_of_a_tracer_does_not_hold_its_call(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon("[Filters]\nsleep: CommandFilter, sleep, nobody\n", kill_grace="0.2")
+    """It counts, though, until it is gone: nobody can have more of them than commands at once."""
+    daemon = new_daemon(
+        "[Filters]\nsleep: CommandFilter, sleep, nobody\n", kill_grace="0.2", max_commands_per_user="1"
+    )
     wire = Wire(daemon.socket)
     wire.greet(Run((b"sleep", b"77")))
     wait_for(lambda: daemon.children() != [])
@@ -273,10 +276,15 @@ def test_command_in_the_hands_of_a_tracer_does_not_hold_its_call(new_daemon: New
         assert isinstance(answer, Failure)
         assert answer.code == "internal"
         assert not is_alive(pid)
+        with daemon.client() as client, pytest.raises(Busy):
+            client.run(["sleep", "0"])
     finally:
         wire.sock.close()
         tracer.kill()
         tracer.wait()
+    wait_for(lambda: daemon.children() == [])
+    with daemon.client() as client:
+        assert client.run(["sleep", "0"]).returncode == 0
 
 
 def test_client_that_leaves_with_unread_input_of_its_own(daemon: Daemon, client: Client) -> None:

@@ -423,6 +423,19 @@ def test_close_that_waits_does_not_hold_the_deadline(daemon: Daemon) -> None:
     assert not marker.exists()
 
 
+def test_a_byte_out_of_band_is_one_of_the_others(daemon: Daemon) -> None:
+    """It is readable for ever, where nobody reads it: the session would look at it all the while."""
+    with Agent(daemon) as agent:
+        agent.start([], 0, [b"sleep", b"600"])
+        assert isinstance(agent.answer(), Started)
+        cancel = agent.exchange.send(Cancel())
+        agent.say(cancel[:-1])
+        agent.sock.send(cancel[-1:], socket.MSG_OOB)
+        answer = agent.answer()
+    assert isinstance(answer, Result)
+    assert answer.cause == "cancelled"
+
+
 def test_close_that_waits_is_of_that_user_alone(daemon: Daemon) -> None:
     """Its connections stay counted until all that came with them is closed; as many again make room."""
     daemon.configure(max_connections_per_user="5")
@@ -434,7 +447,6 @@ def test_close_that_waits_is_of_that_user_alone(daemon: Daemon) -> None:
             agent = held.enter_context(Agent(daemon))
             agent.say(HELLO + frame([2, [b"true"], []]), [last])
             let_go(last)
-        wait_for(lambda: daemon.threads() == 11)
         calls_go_on(daemon)
         assert daemon.threads() <= 13
     wait_for(lambda: settle(daemon) == before)

@@ -8,12 +8,13 @@ import logging
 import os
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from rootwrap_daemon.daemon.record import secrets
 from rootwrap_daemon.daemon.record.records import Records, new_request_id
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.daemon.run import process
+from rootwrap_daemon.daemon.run import process, spawn
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.run.process import Bounds, Client, Ended, Finished
 from rootwrap_daemon.daemon.run.registry import Ticket
@@ -137,7 +138,9 @@ class Command:
             return self._run(judged, policy)
         finally:
             if taken:
-                commands.give(uid, 1)
+                # What SIGKILL did not end counts until it is gone: its user could have any number of such.
+                pid = 0 if self._ticket is None else self._ticket.pid
+                spawn.when_gone(pid, partial(commands.give, uid, 1))
             if self._bound is not None:
                 self._bound.close()
 

@@ -12,7 +12,7 @@ import os
 import signal
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rootwrap_daemon.daemon.run import shim, tools
@@ -53,8 +53,8 @@ _OF_THIS_THREAD: Final = 0x20000000
 #: Orphans to reap at once.
 _BATCH: Final = 1000
 _libc = ctypes.CDLL(None, use_errno=True)
-#: Processes that no session waits for any more, and that had not ended then.
-_abandoned: set[int] = set()
+#: Processes that no session waits for any more, and that had not ended then; what to do once they have.
+_abandoned: dict[int, Callable[[], None] | None] = {}
 
 
 def prepare() -> None:
@@ -110,16 +110,32 @@ def reap_orphans() -> None:
     They become children of that thread, as do those of threads that end; what a session waits for is a child
     of the session's own thread.
     """
-    for pid in _abandoned.copy():
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            _abandoned.discard(pid)
-    try:
+    for pid in tuple(_abandoned):
+        # Where there is no such child it was reaped below.
+        with contextlib.suppress(ChildProcessError):
+            if not os.waitpid(pid, os.WNOHANG)[0]:
+                continue
+        _is_gone(pid)
+    # There may be none.
+    with contextlib.suppress(ChildProcessError):
         for _ in range(_BATCH):
-            if os.waitpid(-1, os.WNOHANG | _OF_THIS_THREAD)[0] == 0:
+            pid = os.waitpid(-1, os.WNOHANG | _OF_THIS_THREAD)[0]
+            if pid == 0:
                 return
-    except ChildProcessError:
-        # There is none.
-        return
+            _is_gone(pid)
+
+
+def _is_gone(pid: int) -> None:
+    if (then := _abandoned.pop(pid, None)) is not None:
+        then()
+
+
+def when_gone(pid: int, then: Callable[[], None]) -> None:
+    """Call `then`: at once, or once a process that its session waits for no more has ended."""
+    if pid in _abandoned:
+        _abandoned[pid] = then
+    else:
+        then()
 
 
 class Child:
@@ -216,7 +232,7 @@ class Child:
     def release(self) -> None:
         """Close every descriptor. What was not reaped by now is left to `reap_orphans`."""
         if self.returncode is None:
-            _abandoned.add(self.pid)
+            _abandoned[self.pid] = None
         for end in tuple(self._open):
             self.close(end)
 

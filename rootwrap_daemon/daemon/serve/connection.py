@@ -97,6 +97,8 @@ class Connection:
 
     def start(self) -> None:
         """Set the timeouts of the socket. Raises OSError."""
+        # A byte beside the others would be readable for ever, and never read: it is one of them.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         self._set_timeout(socket.SO_SNDTIMEO, self._request_timeout)
         self._set_timeout(socket.SO_RCVTIMEO, self._request_timeout)
 

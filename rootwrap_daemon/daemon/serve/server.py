@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from rootwrap_daemon.daemon.request import Peer
@@ -26,6 +27,7 @@ from rootwrap_daemon.daemon.serve.late import Found, Latecomers
 from rootwrap_daemon.daemon.serve.session import Session
 from rootwrap_daemon.daemon.serve.source import Source
 from rootwrap_daemon.errors import Busy, Unauthorized
+from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger(__name__)
 
@@ -47,10 +49,12 @@ _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS,
 
 
 class _User:
-    """One user's connections. `lock`: for `sessions`, but never for the thread that accepts."""
+    """One user's connections. `changed`: for what follows, but never taken by the thread that accepts."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.changed = threading.Condition()
+        #: How many have given their place to others, and are not closed yet.
+        self.leaving = 0
         #: All of them, until they are closed.
         self.sessions: set[Session] = set()
         #: Those that no thread has looked at yet.
@@ -193,15 +197,12 @@ class Server:
         """Leave a connection to a thread of its user, if he has not too many already."""
         if (user := self._users.get(peer.uid)) is None:
             user = self._users[peer.uid] = _User()
-        # Those that make room are still there when those come for which they do.
-        if len(user.sessions) >= 2 * self.instance.policy.settings.max_connections_per_user:
-            try:
+        if len(user.arrived) >= self.instance.policy.settings.max_connections_per_user:
+            # The oldest makes room, as among those that have a place; unless its turn has just come.
+            with suppress(IndexError):
                 oldest = user.arrived.popleft()
-            except IndexError:
-                turn_away(connection, _MANY)
-                return
-            user.sessions.discard(oldest)
-            turn_away(oldest.connection.sock, _MANY)
+                user.sessions.discard(oldest)
+                turn_away(oldest.connection.sock, _MANY)
         session = Session(self.instance, connection, peer, late)
         user.sessions.add(session)
         user.arrived.append(session)
@@ -230,31 +231,39 @@ class Server:
     def _attend(self, user: _User) -> None:
         """Serve one of those that have arrived, when another thread looks at the rest."""
         while user.arrived:
-            session = user.arrived.popleft()
+            settings = self.instance.policy.settings
+            with user.changed:
+                # Who makes room ends as soon as it has the interpreter; where its client holds it up, not.
+                end = time.monotonic() + settings.request_timeout
+                while user.leaving >= settings.max_connections_per_user and time.monotonic() < end:
+                    user.changed.wait(end - time.monotonic())
+            try:
+                session = user.arrived.popleft()
+            except IndexError:
+                break
             # What is done for a user before the first word is done in its turn as well.
             session.connection.turn.take()
-            if self._place(session, user):
+            if self._place(session, user, settings):
                 self._have_attended(user)
                 self._serve(session, user)
                 return
             session.turn_away(_MANY)
-            with user.lock:
+            with user.changed:
                 user.sessions.discard(session)
         self._have_attended(user)
 
-    def _place(self, session: Session, user: _User) -> bool:
+    def _place(self, session: Session, user: _User, settings: Settings) -> bool:
         """Count the session, or give it the place of this user's oldest idle one. False without either."""
-        settings, uid = self.instance.policy.settings, session.peer.uid
+        most = settings.max_connections_per_user
         victim = None
-        with user.lock:
-            room = self.instance.connections.take(
-                uid, 1, settings.max_connections, settings.max_connections_per_user
-            )
-            if not room:
+        with user.changed:
+            room = self.instance.connections.take(session.peer.uid, 1, settings.max_connections, most)
+            if not room and user.leaving < most:
                 idle = [one for one in user.sessions.copy() if one.idle_since is not None and not one.evicted]
                 victim = min(idle, key=lambda one: one.idle_since or 0.0, default=None)
                 if victim is not None:
                     victim.evicted = True
+                    user.leaving += 1
             session.idle_since = time.monotonic()
         if victim is not None:
             victim.connection.end_input()
@@ -266,12 +275,15 @@ class Server:
         except Exception:
             # A session's fault ends that session alone.
             LOG.exception("a session failed")
-        with user.lock:
+        with user.changed:
             # It has no place to give any more.
             session.idle_since = None
         # Counted until then: closing what its client has sent may take as long as the client likes.
         session.close()
-        with user.lock:
+        with user.changed:
             user.sessions.discard(session)
-            if not session.evicted:
+            if session.evicted:
+                user.leaving -= 1
+                user.changed.notify_all()
+            else:
                 self.instance.connections.give(session.peer.uid, 1)
