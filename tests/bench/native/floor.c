@@ -112,13 +112,13 @@ static int request(int sock, unsigned char *body, uint32_t size)
     unsigned char result[OUTPUT + 128], *output = result + 32;
     int code;
     uint32_t length = run(argv, &code, output);
-    /* [4, "f", code, output, ""] in front of and behind the output. */
-    unsigned char head[] = {0x95, RESULT, 0xa1, 'f', (unsigned char)code, 0xc5,
+    /* [4, "f", code, output, "", ""] in front of and behind the output. */
+    unsigned char head[] = {0x96, RESULT, 0xa1, 'f', (unsigned char)code, 0xc5,
                             (unsigned char)(length >> 8), (unsigned char)length};
     memmove(result + sizeof head, output, length);
     memcpy(result, head, sizeof head);
-    memcpy(result + sizeof head + length, "\xc4\0", 2);
-    answer(sock, result, (uint32_t)sizeof head + length + 2);
+    memcpy(result + sizeof head + length, "\xc4\0\xa0", 3);
+    answer(sock, result, (uint32_t)sizeof head + length + 3);
     return 1;
 }
 
