@@ -249,7 +249,7 @@ def _typed(one: ArgvFilter, argv: tuple[str, ...]) -> Iterator[Step]:
 
 
 def _wanted(after: After) -> str:
-    return " or ".join([*after.words, *([f"{{{after.typed.name}}}"] if after.typed else [])])
+    return " or ".join([*sorted(after.words), *([f"{{{after.typed.name}}}"] if after.typed else [])])
 
 
 def _chain(
