@@ -39,7 +39,8 @@ native:
 	else echo 'no C compiler ($(CC)): commands that need a shim use setpriv'; fi
 
 CFLAGS ?= -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2
-compile = umask 022; $(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -static -o $@ $(filter %.c,$^) || \
+STATIC ?= -static
+compile = umask 022; $(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) $(STATIC) -o $@ $(filter %.c,$^) || \
 	$(CC) -std=c17 -Wall -Wextra -Werror $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
 $(become): native/become.c
 	@umask 022; case "$$($(CC) -dumpmachine)" in \
@@ -120,10 +121,10 @@ endef
 		--constraint .venv-lowest/constraints.txt --editable '.[test,examples]'
 	@touch $@
 
-.venv-docs/stamp:
+.venv-docs/stamp: setup.cfg
 	$(check_python)
 	"$(PYTHON)" -m venv --clear .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check sphinx
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 clean:

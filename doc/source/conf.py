@@ -1,6 +1,29 @@
 """What Sphinx needs to know; the pages are plain reStructuredText and read well without it."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+sys.path[:0] = [str(_HERE.parent), str(_HERE.parents[1])]
+
+import generate  # noqa: E402 - beside this directory; it finds the package in the checkout
+
+generate.write(_HERE / "reference")
+
 project = "rootwrap-daemon"
+extensions = ["sphinx.ext.autodoc"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+# Only on the page of the Python API, which needs nothing but what a client loads.
+autodoc_mock_imports = ["eventlet"]
+
+# Readable on a phone and in the dark; without it what Sphinx has. All works without a network, search too.
+html_theme = "furo" if importlib.util.find_spec("furo") else "alabaster"
+html_title = "rootwrap-daemon"
+html_static_path: list[str] = []
+html_copy_source = False
+html_show_sourcelink = False
 
 # `make man` builds them, before a wheel or a package is made.
 man_pages = [

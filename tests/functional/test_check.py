@@ -124,13 +124,6 @@ def test_rules() -> None:
     assert "Found:\n\n    tcpdump: CommandFilter, tcpdump, root\n" in one.stdout
 
 
-def test_the_reference_page_is_what_the_rules_say() -> None:
-    page = (ROOT / "doc/source/reference/rules.rst").read_text()
-    assert page == ctl("rules", "--rst").stdout, (
-        "make it: rootwrapctl rules --rst > doc/source/reference/rules.rst"
-    )
-
-
 def config(tmp_path: Path, filters: str, **options: str) -> Path:
     """A configuration for this user, and the filters that it names."""
     write(tmp_path / "filters.d" / "x.filters", filters)
