@@ -3,11 +3,13 @@
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import io
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,12 +19,13 @@ from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.read import filter_file
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.rst").read_text()
 MAN = ROOT / "doc/source/man/rootwrapctl.rst"
 PAGES = [
     path
     for path in [*ROOT.glob("*.rst"), *(ROOT / "doc/source").rglob("*.rst")]
-    # Generated, with its own tests; and what was true when it was decided.
-    if path.name != "rules.rst" and path.parent.name != "decisions"
+    # Made from the code; and what was true when it was decided.
+    if path.name not in ("commands.rst", "errors.rst", "rules.rst") and path.parent.name != "decisions"
 ]
 
 
@@ -128,3 +131,55 @@ def test_an_option_that_is_shown_is_one(text: str) -> None:
     for line in text.split("\n"):
         if match := re.match(r"\s*([a-z_]+) *= ", line):
             assert match[1] in known or match[1].startswith(("use_", "log_", "debug")), line
+
+
+def tool(name: str) -> ModuleType:
+    """A program of doc/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"doc_{name}", ROOT / f"doc/{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_error_has_a_remedy() -> None:
+    generate = tool("generate")
+    assert {one.__name__ for one in generate.classes()} == set(generate.REMEDIES)
+    page = generate.error_page()
+    assert all(f"``{one.code}``" in page for one in generate.classes())
+
+
+def test_every_command_is_on_the_page_of_commands() -> None:
+    page = tool("generate").command_page()
+    assert re.findall(r"usage: rootwrapctl (\S+)", page) == list(ctl.COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["request", "check", "explain", "suggest"])
+def test_a_picture_is_what_is_drawn_now(name: str) -> None:
+    pictures = tool("pictures")
+    drawn = pictures.request() if name == "request" else pictures.terminal(pictures.TERMINALS[name])
+    there = (ROOT / f"doc/source/pictures/{name}.svg").read_text()
+    assert drawn == there, "draw it: .venv/bin/python doc/pictures.py"
+
+
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 200
+
+
+def _target(page: Path, name: str) -> Path:
+    top = ROOT / "doc/source" if name.startswith("/") else page.parent
+    return top / f"{name.removeprefix('/')}.rst"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_link_is_dead(page: Path) -> None:
+    """Within the documentation: pages, pictures and files that README and pages lead to."""
+    text = page.read_text()
+    pages = re.findall(r":doc:`(?:[^`<]*<)?([^`>]+)>?`", text)
+    files = re.findall(r"^\.\. (?:image|figure|literalinclude|include):: (\S+)", text, re.MULTILINE)
+    made = {"commands", "errors", "rules"}
+    dead = [one for one in pages if Path(one).name not in made and not _target(page, one).exists()]
+    dead += [one for one in files if not (page.parent / one).exists()]
+    assert dead == []
+    cited = set(re.findall(r"\[(\d+)\]_", text))
+    assert cited == set(re.findall(r"^\.\. \[(\d+)\]", text, re.MULTILINE))
