@@ -65,6 +65,60 @@ def test_minimal_c_without_a_daemon(rootwrap_run: Path, tmp_path: Path) -> None:
     assert b"No such file" in done.stderr
 
 
+PERL = str(CHECKOUT / "examples/minimal_perl/rootwrap-run.pl")
+
+
+@pytest.mark.skipif(not shutil.which("perl"), reason="no perl")
+def test_minimal_perl(daemon: Daemon, tmp_path: Path) -> None:
+    """A client that was written from the page of the protocol alone."""
+
+    def run(*words: str, before: tuple[str, ...] = (), stdin: bytes = b"") -> "tuple[int, bytes, bytes]":
+        argv = ["perl", PERL, *before, str(daemon.socket), *words]
+        done = subprocess.run(argv, input=stdin, capture_output=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("true") == (0, b"", b"")
+    assert run("sh", "-c", "echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+    assert run("sh", "-c", "kill -9 $$") == (137, b"", b"")
+    assert run("sh", "-c", "cat", stdin=b"not asked for") == (0, b"", b"")
+    every_byte = bytes(range(256)) * 1000
+    assert run("sh", "-c", "cat", before=("--input",), stdin=every_byte) == (0, every_byte, b"")
+    assert len(run("sh", "-c", "head -c 9000000 /dev/zero")[1]) == 9_000_000
+    assert run("sh", "-c", "echo $#", "sh", *map(str, range(1000))) == (0, b"1000\n", b"")
+    code, out, err = run("rm", "x")
+    assert (code, out) == (125, b"")
+    assert b"denied: no filter allows" in err
+    assert b"(request " in err
+    code, _, err = run("true", before=("--env", "LD_PRELOAD=x"))
+    assert code == 125
+    assert b"environment_denied: " in err
+    code, _, err = run("sh", "-c", "sleep 60", before=("--timeout", "0.2"))
+    assert code == 125
+    assert b"timeout: " in err
+    code, _, err = run("sh", "-c", "head -c 900000000 /dev/zero")
+    assert code == 125
+    assert b"output_limit: " in err
+    code, out, err = run("true", before=("--check",))
+    assert (code, out[:11], err) == (0, b"allowed by ", b"")
+    assert run("rm", before=("--check",)) == (1, b"denied\n", b"")
+    # A signal to the client is a Cancel to the daemon, and the answer to the command follows.
+    started = tmp_path / "started"
+    argv = ["perl", PERL, str(daemon.socket), "sh", "-c", f"touch {started}; exec sleep 60"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as client:
+        wait_for(started.exists)
+        client.terminate()
+        _, said = client.communicate(timeout=30)
+    assert client.returncode == 128 + signal.SIGTERM
+    assert said == b"rootwrap-run: the daemon ended the command: cancelled\n"
+
+
+@pytest.mark.skipif(not shutil.which("perl"), reason="no perl")
+def test_minimal_perl_without_a_daemon(tmp_path: Path) -> None:
+    done = subprocess.run(["perl", PERL, tmp_path / "none", "true"], capture_output=True, check=False)
+    assert done.returncode == 125
+    assert b"No such file" in done.stderr
+
+
 @pytest.fixture
 def elsewhere(new_daemon: NewDaemon) -> Daemon:
     """A daemon in a network namespace of its own, whose socket is for everybody."""
