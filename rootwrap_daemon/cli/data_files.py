@@ -4,6 +4,7 @@ Promises: the text of a file that only root can change.
 """
 
 import os
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -20,20 +21,29 @@ def path(name: str) -> str:
 
     Raises ConfigurationError.
     """
-    for file in metadata.distribution("rootwrap-daemon").files or ():
-        if str(file).endswith(f"{_SHARE}{name}"):
-            return os.path.realpath(str(file.locate()))
-    found = Path(__file__).parents[2] / "etc" / name
-    if not found.is_file():
-        raise ConfigurationError(f"this installation has no {name}: install rootwrap-daemon anew, with pip")
-    return str(found)
+    listed = [
+        file
+        for file in metadata.distribution("rootwrap-daemon").files or ()
+        if str(file).endswith(f"{_SHARE}{name}")
+    ]
+    # A distribution's package has moved what is listed, or lists nothing; a checkout has none.
+    places = [*(Path(str(file.locate())) for file in listed), Path(sys.prefix) / _SHARE / name]
+    for found in (*places, Path(__file__).parents[2] / "etc" / name):
+        if found.is_file():
+            return os.path.realpath(found)
+    raise ConfigurationError(f"this installation has no {name}: install rootwrap-daemon anew")
 
 
 def manual_pages() -> list[str]:
     """The paths of the manual pages that this installation has; none where nobody made them."""
     files = metadata.distribution("rootwrap-daemon").files or ()
     found = [os.path.realpath(str(one.locate())) for one in files if "share/man/man" in str(one)]
-    return sorted(found or map(str, (Path(__file__).parents[2] / "doc/build/man").glob("*.[158]")))
+    # Where a distribution's package has moved them, they are where man(1) looks.
+    return (
+        sorted(filter(os.path.isfile, found))
+        if found
+        else sorted(map(str, (Path(__file__).parents[2] / "doc/build/man").glob("*.[158]")))
+    )
 
 
 def text(name: str) -> str:

@@ -123,18 +123,18 @@ def why_not() -> str:
 
 
 @contextlib.contextmanager
-def booted() -> Iterator[Machine]:
-    """Boot a machine, and take it away again."""
+def booted(system: Path = Path("/")) -> Iterator[Machine]:
+    """Boot a machine over a system, and take it away again. Another than this one's has no checkout in it."""
     if reason := why_not():
         refuse(reason)
     with contextlib.ExitStack() as stack:
         base = Path(tempfile.mkdtemp(prefix="rootwrap-systemd-", dir="/var/tmp"))
         stack.callback(shutil.rmtree, base, ignore_errors=True)
-        _furnish(base)
+        _furnish(base, system)
         groups = _control_groups(base.name)
         stack.callback(_remove_groups, groups)
         console = base / "console"
-        machine = Machine(_boot(base, console, groups, stack))
+        machine = Machine(_boot(base, system, console, groups, stack))
 
         def is_up() -> bool:
             state = machine.systemctl("is-system-running", check=False)
@@ -148,7 +148,7 @@ def booted() -> Iterator[Machine]:
         yield machine
 
 
-def _furnish(base: Path) -> None:
+def _furnish(base: Path, system: Path) -> None:
     """What the machine has and this one has not: users, a Python, a journal that drops nothing."""
     for name in ("upper", "work", "root"):
         (base / name).mkdir()
@@ -159,10 +159,15 @@ def _furnish(base: Path) -> None:
     (journal / "test.conf").write_text("[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n")
     for file, line in (("passwd", "{0}:x:{1}:{1}::/:/bin/false\n"), ("group", "{0}:x:{1}:\n")):
         more = "".join(line.format(name, uid) for name, uid in USERS.items())
-        (upper / "etc" / file).write_text((Path("/etc") / file).read_text() + more)
+        (upper / "etc" / file).write_text((system / "etc" / file).read_text() + more)
     # Timers of this machine (apt, man-db) are none of the tests' business.
     (upper / "etc/systemd/system").mkdir()
     (upper / "etc/systemd/system/timers.target").symlink_to("/dev/null")
+    if system == Path("/"):
+        _install_checkout(upper)
+
+
+def _install_checkout(upper: Path) -> None:
     venv = upper / PYTHON.removeprefix("/").removesuffix("/bin/python")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
@@ -203,24 +208,32 @@ def _remove_groups(groups: list[Path]) -> None:
 _START = """\
 for group in $GROUPS_OF_IT; do echo $$ > $group/cgroup.procs; done
 exec unshare --mount --pid --fork --kill-child --mount-proc sh -c '
-    mount -t overlay overlay -o "lowerdir=/,upperdir=$BASE/upper,workdir=$BASE/work" "$BASE/root" && exec "$@"
+    mount -t overlay overlay -o "lowerdir=$SYSTEM,upperdir=$BASE/upper,workdir=$BASE/work" "$BASE/root" &&
+    exec "$@"
 ' sh "$@"
 """
 
 
-def _boot(base: Path, console: Path, groups: list[Path], stack: contextlib.ExitStack) -> int:
+def _boot(base: Path, system: Path, console: Path, groups: list[Path], stack: contextlib.ExitStack) -> int:
     nspawn = [
         *["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={base}/root"],
         *[f"--machine=rootwrap-{os.getpid()}", "--private-network", "--resolv-conf=off", "--timezone=off"],
-        *["--link-journal=no", f"--bind-ro={CHECKOUT}:{INSIDE}", "--boot", "systemd.unit=basic.target"],
+        *["--link-journal=no", "--boot", "systemd.unit=basic.target"],
     ]
+    if system == Path("/"):
+        nspawn.insert(1, f"--bind-ro={CHECKOUT}:{INSIDE}")
     with console.open("wb") as stream:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _START, "sh", *nspawn],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
-            env={**os.environ, "BASE": str(base), "GROUPS_OF_IT": " ".join(map(str, groups))},
+            env={
+                **os.environ,
+                "BASE": str(base),
+                "SYSTEM": str(system),
+                "GROUPS_OF_IT": " ".join(map(str, groups)),
+            },
             start_new_session=True,
         )
 

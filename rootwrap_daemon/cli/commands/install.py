@@ -25,6 +25,12 @@ _PLAIN: Final = re.compile(r"/[A-Za-z0-9_./+-]+", re.ASCII)
 UNITS: Final = "/etc/systemd/system"
 CONFIG: Final = arguments.CONFIG_DIR
 MAN: Final = "/usr/local/share/man"
+#: Where a distribution's package has what is for all instances, for where this command puts it.
+_PACKAGED: Final = {
+    UNITS: "/usr/lib/systemd/system",
+    "/etc/sysusers.d": "/usr/lib/sysusers.d",
+    "/etc/tmpfiles.d": "/usr/lib/tmpfiles.d",
+}
 
 #: What the unit starts must be safe to start: the very check that the daemon makes, by the same interpreter.
 _CHECK: Final = (
@@ -91,10 +97,24 @@ def run(args: argparse.Namespace) -> int:
         files[drop_in] = data_files.text(f"systemd/give-back/{name}.conf")
     placer.put_directory(filters_of(instance), instance)
     for path, content in files.items():
-        placer.put(path, content, instance)
+        if not _is_packaged(path, content, placer):
+            placer.put(path, content, instance)
     if not args.dry_run:
         _say_next(instance, args, placer, python, filters)
     return 0
+
+
+def _is_packaged(path: str, content: str, placer: Placer) -> bool:
+    """True if a package has this very file, and renews it: a copy in /etc would hide what it renews."""
+    directory, _, name = path.rpartition("/")
+    packaged = placer.real(f"{_PACKAGED.get(directory, directory)}/{name}")
+    if directory not in _PACKAGED or not os.path.isfile(packaged):
+        return False
+    with open(packaged, encoding="utf-8", errors="surrogateescape") as file:
+        same = file.read() == content
+    if same:
+        print(f"keep  {packaged}: is as it should be")
+    return same
 
 
 def check_instance(name: str) -> str:

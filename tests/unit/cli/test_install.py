@@ -39,6 +39,20 @@ def test_a_path_with_a_space_cannot_stand_in_a_unit(
     assert "cannot stand in a unit" in capsys.readouterr().err
 
 
+def test_what_a_package_has_is_not_put_again(system: Path) -> None:
+    """A unit of another Python's, or of another version, is: /etc comes first."""
+    assert install(system) == 0
+    service, socket = (system / UNITS / f"rootwrap-daemon@.{kind}" for kind in ("service", "socket"))
+    packaged = system / "usr/lib/systemd/system"
+    packaged.mkdir(parents=True)
+    (packaged / socket.name).write_text(socket.read_text())
+    (packaged / service.name).write_text(service.read_text().replace(sys.executable, "/elsewhere/python"))
+    assert uninstall(system) == 0
+    assert install(system) == 0
+    assert not socket.exists()
+    assert service.exists()
+
+
 @pytest.fixture
 def system(tmp_path: Path) -> Path:
     """The root of a system with two users."""
