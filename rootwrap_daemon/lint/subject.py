@@ -47,14 +47,10 @@ class Line:
         return "" if self.program_field is None else basename(self.program_field.text)
 
     @property
-    def run_as(self) -> str:
-        place = 1 if self.kind in _USER_FIRST else 2
-        return self.entry.texts[place] if len(self.entry.fields) > place else ""
-
-    @property
     def users(self) -> tuple[str, ...]:
-        """Those of whom a request may name one."""
-        return tuple(self.run_as.split("|"))
+        """Whom it may run as: a request may name any of them."""
+        place = 1 if self.kind in _USER_FIRST else 2
+        return tuple(self.entry.texts[place].split("|")) if len(self.entry.fields) > place else ()
 
     @property
     def words(self) -> tuple[Field, ...]:

@@ -291,7 +291,7 @@ def kill_by_words(subject: Subject) -> Iterator[Problem]:
         part = line.program_field
         if part is not None and line.program in ("kill", "pkill", "killall") and line.kind == "RegExpFilter":
             instead = "write a KillFilter with the program whose processes are meant"
-            replacement = f"{line.entry.name}: KillFilter, {line.run_as}, /usr/sbin/NAME, -TERM"
+            replacement = f"{line.entry.name}: KillFilter, {'|'.join(line.users)}, /usr/sbin/NAME, -TERM"
             yield _at(part, "signals to any process", instead, replacement=replacement)
 
 

@@ -45,7 +45,7 @@ class _Word:
 
 def _words(line: Line) -> list[_Word]:
     """Its words, with those of groups; none for a kind that does not restrict them."""
-    return [_word(line.kind, part) for part in line.words] if line.run_as == "root" else []
+    return [_word(line.kind, part) for part in line.words] if "root" in line.users else []
 
 
 def _word(kind: str, part: Field) -> _Word:

@@ -77,7 +77,7 @@ def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         part, one = line.program_field, line.filter
         # What any arguments may do is RW301's, what another user runs that user's.
-        if part is None or one is None or not one.options.stdin or is_open(line) or line.run_as != "root":
+        if part is None or one is None or not one.options.stdin or is_open(line) or "root" not in line.users:
             continue
         words = [field.text.strip("[]").removesuffix("...").replace("\\", "") for field in line.words]
         for program, its in wrappers.programs(line.program, words):

@@ -225,16 +225,15 @@ def other_user(subject: Subject) -> Iterator[Problem]:
         place = 1 if line.kind == "KillFilter" else 2
         rest = (*line.entry.texts[:place], *line.entry.texts[place + 1 :])
         other = first.setdefault((rest, line.filter.options.users), line)
-        if other is not line and other.run_as != line.run_as:
+        if other is not line and other.users != line.users:
+            first_users, these = "|".join(other.users), "|".join(line.users)
             what = (
-                f"the same words as {other.entry.name} ({_where(line, other)}), which runs as {other.run_as}"
+                f"the same words as {other.entry.name} ({_where(line, other)}), which runs as {first_users}"
             )
             if set(line.users) <= set(other.users):
                 yield _about(line, f"{what}, and decides first", "take this one out", Severity.WARNING)
             else:
-                yield _about(
-                    line, what, f"name the user in the request, or write {other.run_as}|{line.run_as}"
-                )
+                yield _about(line, what, f"name the user in the request, or write {first_users}|{these}")
 
 
 @rule("RW404", Severity.WARNING)

@@ -68,3 +68,22 @@ def test_a_rule_without_reason_or_examples_is_none() -> None:
     with pytest.raises(ValueError, match="RW499"):
         rule("RW499", Severity.INFO)(bare)  # type: ignore[arg-type]
     assert "RW499" not in known_rules()
+
+
+#: Rules that are about the user.
+_OF_USERS = ("RW203", "RW401", "RW408")
+
+
+@pytest.mark.parametrize(
+    ("one", "example"),
+    [
+        pytest.param(one, example, id=f"{one.id}-{number}")
+        for one in RULES
+        for number, example in enumerate(one.found)
+        if one.id not in _OF_USERS and ", root" in example
+    ],
+)
+def test_a_rule_sees_root_among_other_users(one: Rule, example: str, tmp_path: Path) -> None:
+    text = re.sub(r"(?<!IpNetnsExec)(Filter, [^,\n]+, )root\b", r"\1nobody|root", example)
+    text = re.sub(r"(KillFilter, )root\b", r"\1nobody|root", text)
+    assert findings_of(one, text, tmp_path, RULES)
