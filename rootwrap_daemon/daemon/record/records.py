@@ -11,7 +11,7 @@ from typing import Final
 
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.lines import plain
-from rootwrap_daemon.daemon.record.secrets import HIDDEN
+from rootwrap_daemon.daemon.record.secrets import HIDDEN, MAX_MASKED, mask_words
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.filters.values import ALL_SHOWN, Request, Shown
 from rootwrap_daemon.policy.policy import Allowed, Refused
@@ -154,8 +154,11 @@ class Records:
         ).encode("ascii")
 
     def _detail(self, detail: str, shown: Shown) -> str:
-        """The detail, unless it names a word that is hidden, or a part of one."""
-        hidden = shown.secret if shown.argv else range(1, len(self._request.argv))
-        words = [self._request.argv[place] for place in hidden if place < len(self._request.argv)]
+        """The detail, unless it names a word that is hidden or looks like a secret, or a part of one."""
+        argv = self._request.argv
+        hidden = {*shown.secret} if shown.argv else set(range(1, len(argv)))
+        masked = mask_words(argv, MAX_MASKED)
+        hidden |= {place for place, word in enumerate(masked) if word != argv[place]}
+        words = [argv[place] for place in hidden if place < len(argv)]
         parts = {part for word in words for part in (word, *word.split("/")) if len(part) >= _TELLING}
         return HIDDEN if any(part in detail for part in parts) else detail[:_DETAIL]

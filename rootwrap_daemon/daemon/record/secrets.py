@@ -6,8 +6,10 @@ serving process loads no oslo library.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
+
+from rootwrap_daemon.daemon.record.secret_words import KEYWORDS, OPTIONS, PROGRAMS
 
 HIDDEN: Final = "***"
 #: Names of secrets in lower case, as oslo_utils.strutils.mask_password has them: each may be the end of a
@@ -57,23 +59,6 @@ _MARKS: Final = (
     *("pass", "pwd", "pswd", "secret", "token", "credential", "key", "psk", "cookie", "authorization", "://"),
     *("configdrive", "cephclusterfsid", "cryptokek", "hashsuffix"),
 )
-#: Options of programs whose value is a secret though their names do not say so. A value may be glued to an
-#: option of one letter.
-_OPTIONS_OF: Final = {
-    "curl": ("-u", "--user", "-U", "--proxy-user"),
-    "ipmitool": ("-P", "-k", "-y"),
-    "ldapadd": ("-w",),
-    "ldapmodify": ("-w",),
-    "ldapsearch": ("-w",),
-    "mysql": ("-p",),
-    "mysqladmin": ("-p",),
-    "mysqldump": ("-p",),
-    "redis-cli": ("-a",),
-    "snmpget": ("-A", "-X", "-c"),
-    "snmpset": ("-A", "-X", "-c"),
-    "snmpwalk": ("-A", "-X", "-c"),
-    "sshpass": ("-p",),
-}
 
 
 def mask_words(argv: tuple[str, ...], room: int, hidden: frozenset[int] = frozenset()) -> list[str]:
@@ -84,14 +69,15 @@ def mask_words(argv: tuple[str, ...], room: int, hidden: frozenset[int] = frozen
     if not hidden and sum(map(len, argv)) + len(argv) <= MAX_MASKED and not is_suspect(argv):
         return _cut(argv, room)
     first, rest = _split(argv, room)
+    hidden = hidden.union(_behind_keywords(first))
     naming = any(_BARE.fullmatch(word) or _NAMING.fullmatch(word) for word in first[1:])
     naming = naming or any(map(_has_mark, rest))
     masked: list[str] = []
     # What the next word is: `hide` it whole; `value`: hide it unless it is an option, and then what follows.
     hide = value = False
-    options: tuple[str, ...] = ()
+    options: frozenset[str] = frozenset()
     for place, word in enumerate(first):
-        options = _OPTIONS_OF.get(word.rpartition("/")[2], options)
+        options = OPTIONS.get(word.rpartition("/")[2], options)
         if hide or place in hidden:
             masked.append(HIDDEN)
             hide = value = False
@@ -102,11 +88,13 @@ def mask_words(argv: tuple[str, ...], room: int, hidden: frozenset[int] = frozen
             value = False
             continue
         hide, value, text = value, False, word
-        if found := next((one for one in options if word.startswith(one) and len(one) == 2), ""):
+        glued = (one for one in options if word.startswith(one) and not one.startswith("--"))
+        if found := max(glued, key=len, default=""):
             hide = word == found
             text = found if hide else found + HIDDEN
-        elif word in options:
-            hide = True
+        elif word.partition("=")[0] in options:
+            name, equals, _ = word.partition("=")
+            hide, text = not equals, name + equals + HIDDEN * bool(equals)
         elif naming and (match := _VALUE.fullmatch(word)):
             hide = not match[2]
             text = match[1] + (HIDDEN if match[2] else "")
@@ -118,12 +106,22 @@ def mask_words(argv: tuple[str, ...], room: int, hidden: frozenset[int] = frozen
     return _cut(masked, room)
 
 
+def _behind_keywords(words: list[str]) -> Iterator[int]:
+    """The places of secrets that a keyword of their program stands before."""
+    keywords: Mapping[str, tuple[int, ...]] = {}
+    for place, word in enumerate(words):
+        if found := KEYWORDS.get(word.rpartition("/")[2]):
+            keywords = found
+            yield from (place + after for after in keywords.get(".", ()))
+        yield from (place + after for after in keywords.get(word, ()))
+
+
 def is_suspect(argv: tuple[str, ...]) -> bool:
     """True if a word could be a secret or name one."""
     # One look for all words: no name of a secret has a NUL in it.
     if _SUSPECT.search("\0".join(argv)):
         return True
-    return any(word.rpartition("/")[2] in _OPTIONS_OF for word in argv)
+    return any(word.rpartition("/")[2] in PROGRAMS for word in argv)
 
 
 def mask_whole(argv: tuple[str, ...], hidden: frozenset[int] = frozenset()) -> list[str]:
@@ -140,7 +138,7 @@ def mask_whole(argv: tuple[str, ...], hidden: frozenset[int] = frozenset()) -> l
 
 def _has_mark(word: str) -> bool:
     lower = word.lower()
-    return any(mark in lower for mark in _MARKS) or lower.rpartition("/")[2] in _OPTIONS_OF
+    return any(mark in lower for mark in _MARKS) or lower.rpartition("/")[2] in PROGRAMS
 
 
 def _split(argv: tuple[str, ...], room: int) -> tuple[list[str], tuple[str, ...]]:

@@ -255,3 +255,15 @@ def test_a_filter_that_wants_refusals_alone(tmp_path: Path, path: Path) -> None:
         "count": 3,
         "failed": 1,
     }
+
+
+def test_a_word_that_looks_like_a_secret_is_in_no_reason(tmp_path: Path, path: Path) -> None:
+    policy = things.policy(tmp_path, "a: RegExpFilter, cat, root, cat, --password=.*")
+    request = Request(("cat", "--password=/proc/1/root/hunter2"))
+    judged = judge(policy, request)
+    assert isinstance(judged, Refused)
+    assert "hunter2" in judged.detail
+    audit = Audit(str(path), required=True, owners=things.OWNERS)
+    Records(audit, PEER, request, 1).refuse("denied", judged)
+    audit.close()
+    assert "hunter2" not in path.read_text()
