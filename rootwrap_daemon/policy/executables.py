@@ -24,6 +24,23 @@ class Executable:
     inode: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A program that was found, with all that was looked at for it.
+
+    `directories`: those among it that trusted owners alone can change.
+    """
+
+    executable: Executable
+    looked: tuple[host.Looked, ...]
+    directories: dict[str, os.stat_result]
+
+
+#: By name, directories to look in, and owners.
+_found: dict[tuple[str, tuple[str, ...], frozenset[int]], _Found] = {}
+_MOST_FOUND: Final = 4096
+
+
 def find_executable(
     name: str, directories: Iterable[str], owners: frozenset[int], seen: host.Seen | None = None
 ) -> Executable:
@@ -32,9 +49,25 @@ def find_executable(
     Raises FileNotFoundError when there is none; host.UntrustedPath when there are only such as others can
     change, or the interpreter or loader of which they can; another OSError when the host did not answer.
     """
-    untrusted: host.UntrustedPath | None = None
     seen = seen or host.Seen()
-    directories = tuple(directories)
+    key = name, tuple(directories), owners
+    known = _found.get(key)
+    # The same is looked at each time; it is judged anew where something is not as it was.
+    if known is not None and host.is_as_before(known.looked, seen.directories):
+        seen.directories.update(known.directories)
+        return known.executable
+    looked: list[host.Looked] = []
+    found = search(*key, host.Seen(seen.directories, looked))
+    if len(_found) < _MOST_FOUND:
+        paths = {path for path, _, _ in looked}
+        trusted = {path: status for path, status in seen.directories.items() if path in paths}
+        _found[key] = _Found(found, tuple(dict.fromkeys(looked)), trusted)
+    return found
+
+
+def search(name: str, directories: tuple[str, ...], owners: frozenset[int], seen: host.Seen) -> Executable:
+    """As `find_executable`, whatever was found before."""
+    untrusted: host.UntrustedPath | None = None
     for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
         try:
             found = host.resolve_owned(path, owners, seen)
@@ -142,9 +175,10 @@ def _check_loader(path: str, owners: frozenset[int]) -> None:
 
 
 def forget() -> None:
-    """Look at every loader again: for a new policy."""
+    """Look at every loader again, and judge every program: for a new policy."""
     _check_loader.cache_clear()
     interpreters.forget()
+    _found.clear()
 
 
 def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:

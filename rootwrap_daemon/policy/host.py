@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,13 +60,61 @@ class Seen:
     """
 
     directories: dict[str, os.stat_result] = field(default_factory=dict)
+    #: All that was looked at, in order, and what was there; None where nobody wants to know.
+    looked: list["Looked"] | None = None
     _ancestors: frozenset[int] | None = None
+
+    def look(self, path: str) -> os.stat_result:
+        """The status of a path, as it was found before or as lstat(2) has it now. Raises OSError."""
+        status = self.directories.get(path)
+        if self.looked is None:
+            return status or os.lstat(path)
+        try:
+            status = status or os.lstat(path)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            self.looked.append((path, None if missing else _UNKNOWN, None))
+            raise
+        # New entries change a directory's size and time, and nothing about it.
+        is_directory = stat.S_ISDIR(status.st_mode)
+        before = status[:6] if is_directory else status[:7]
+        self.looked.append((path, before, None if is_directory else status.st_ctime_ns))
+        return status
 
     def ancestors(self) -> frozenset[int]:
         """As `ancestors` said at first. Whoever gets another parent gets one that was an ancestor before."""
         if self._ancestors is None:
             self._ancestors = ancestors()
         return self._ancestors
+
+
+#: A path; its mode, inode, device, links, uid, gid and, but for a directory, size, None if nothing was there;
+#: when those or its content changed last, None for a directory.
+Looked = tuple[str, tuple[float, ...] | None, int | None]
+#: What nothing is: the file system did not say.
+_UNKNOWN: Final = (-1.0,)
+
+
+def is_as_before(looked: Iterable[Looked], known: Mapping[str, os.stat_result]) -> bool:
+    """True if each of these paths is what it was, and so would be judged as it was, in the same order.
+
+    `known`: what was looked at a moment ago.
+    """
+    lstat = os.lstat
+    for path, before, changed in looked:
+        try:
+            status = known.get(path) or lstat(path)
+        except FileNotFoundError:
+            if before is not None:
+                return False
+        except OSError:
+            return False
+        else:
+            if before is None or status[: len(before)] != before:
+                return False
+            if changed is not None and status.st_ctime_ns != changed:
+                return False
+    return True
 
 
 def resolve(
@@ -76,11 +125,12 @@ def resolve(
     Raises UntrustedPath, FileNotFoundError, or another OSError. The last component's own owner is not judged.
     `seen`: of the same request, with the same `owners`.
     """
-    known = {} if seen is None else seen.directories
+    seen = seen or Seen()
+    known, look = seen.directories, seen.look
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     real = ""  # of /, whose name ends in a slash as no other's does
     links = 0
-    status = known.get("/") or os.lstat("/")
+    status = look("/")
     while pending:
         directory = real or "/"
         if directory not in known:
@@ -93,7 +143,7 @@ def resolve(
             continue
         here = f"{real}/{part}"
         try:
-            status = known.get(here) or os.lstat(here)
+            status = look(here)
         except FileNotFoundError:
             if missing_ok and not pending:
                 # Where anybody can make new names, somebody else may make this one.

@@ -65,7 +65,7 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
     known = seen.directories
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     real = ""  # of /
-    status = known.get("/") or _lstat("/")
+    status = _lstat("/", seen)
     links = 0
     while pending:
         directory = real or "/"
@@ -91,7 +91,7 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
             check_process(_joined(here, pending))
             return Walked(_joined(here, pending), None, None)
         try:
-            status = known.get(here) or _lstat(here)
+            status = _lstat(here, seen)
         except OSError:
             # A file system of others (fuse(8), NFS), or a directory in which a command may do more than this
             # process: what is there is theirs to say.
@@ -160,10 +160,10 @@ def _joined(path: str, pending: list[str]) -> str:
 _NOTHING: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG))
 
 
-def _lstat(path: str) -> os.stat_result | None:
+def _lstat(path: str, seen: Seen) -> os.stat_result | None:
     """None where nothing is. Raises Unsure, or OSError where this process gets no further."""
     try:
-        return os.lstat(path)
+        return seen.look(path)
     except OSError as error:
         if is_unsure(error):
             raise Unsure(f"{path!a}: {error}") from error

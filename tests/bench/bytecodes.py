@@ -161,7 +161,8 @@ def figures() -> dict[str, int]:
             counter = Bytecodes()
             of_client(served, call, counter)
             found[f"client, {name}"] = counter.count
-            found[f"daemon, {name}"] = of_daemon(served, call)
+            # The fewest: on a busy machine a command's end may wake its session more than once.
+            found[f"daemon, {name}"] = min(of_daemon(served, call) for _ in range(5))
         moves = Moves()
         of_client(served, run, moves)
         if "-v" in sys.argv:
