@@ -23,6 +23,7 @@ from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.finding import Code, Finding, Location, Severity
 from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import owned
 from rootwrap_daemon.settings import DEFAULT_NOFILE, MAX_FILE, Settings
 
 LOG = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class _Reader:
         """Read one file. Raises OSError if it cannot be opened."""
         self.files.append(path)
         try:
-            descriptor = host.open_owned(path, self._owners)
+            descriptor = owned.open_owned(path, self._owners)
         except host.UntrustedPath as error:
             remedy = "it and all directories above must be such that only root can write them"
             self.error(Location(path, 1, 1), str(error), remedy, "file")

@@ -223,7 +223,7 @@ def _identities(filters: Iterable[Filter]) -> tuple[dict[tuple[str, str | None],
             if user in found:
                 continue
             try:
-                found[user] = host.identity(*user)
+                found[user] = users.identity(*user)
             except KeyError as error:
                 found[user] = host.Identity(name, _NOBODY, _NOBODY, (), "/")
                 notes.append(

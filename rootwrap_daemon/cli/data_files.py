@@ -11,6 +11,7 @@ from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import owned
 
 #: Where setup.cfg puts them, below the prefix of the installation.
 _SHARE: Final = "share/rootwrap-daemon/"
@@ -54,7 +55,7 @@ def text(name: str) -> str:
 def read(where: str) -> str:
     """The content of the file with this path. Raises ConfigurationError."""
     try:
-        with open(host.open_owned(where, host.base_owners()), encoding="utf-8") as file:
+        with open(owned.open_owned(where, host.base_owners()), encoding="utf-8") as file:
             return file.read()
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(f"{where}: {error}: it must be a file that only root can write") from error

@@ -14,6 +14,7 @@ from rootwrap_daemon.config_options import LOG_OPTS, OPTS
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import owned
 from rootwrap_daemon.policy.read.policy import load
 
 #: Set by the installation itself.
@@ -39,7 +40,7 @@ def take_over(path: str, own_filters: str) -> Taken:
     """Read a rootwrap.conf. `own_filters`: a directory to read after its own. Raises ConfigurationError."""
     parser = configparser.RawConfigParser(strict=False)
     try:
-        with open(host.open_owned(path, host.base_owners()), encoding="utf-8") as file:
+        with open(owned.open_owned(path, host.base_owners()), encoding="utf-8") as file:
             parser.read_file(file)
     except (OSError, host.UntrustedPath, UnicodeDecodeError, configparser.Error) as error:
         raise ConfigurationError(

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import owned
 
 #: Where it is written down what was put, below the root of the installation.
 RECORD: Final = "/var/lib/rootwrap-daemon/installed.json"
@@ -177,7 +178,7 @@ class Placer:
         path = self.real(RECORD)
         self.check(os.path.dirname(RECORD))
         try:
-            with open(host.open_owned(path, self._owners), encoding="utf-8") as file:
+            with open(owned.open_owned(path, self._owners), encoding="utf-8") as file:
                 return _record(json.load(file))
         except FileNotFoundError:
             return Record()

@@ -210,24 +210,6 @@ def resolve_owned(path: str, owners: frozenset[int], seen: Seen | None = None) -
     return found
 
 
-def open_owned(path: str, owners: frozenset[int]) -> int:
-    """A descriptor to read a regular file that only `owners` can change.
-
-    Raises UntrustedPath, IsADirectoryError or another OSError. What was opened is what was judged (fstat).
-    """
-    found = resolve_owned(path, owners)
-    descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UntrustedPath(f"{path} is not a regular file")
-        check_owner(path, status, owners)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The user whom a command runs as: setgroups(2), setresgid(2), setresuid(2), and its variables."""
@@ -242,28 +224,6 @@ class Identity:
     def is_current(self) -> bool:
         """True if this process is that user already: no call is made then, some user namespaces forbid it."""
         return (self.uid, self.gid) == (os.geteuid(), os.getegid())
-
-
-def identity(name: str, group: str | None = None) -> Identity:
-    """The user of that name, with another first group if one is named.
-
-    Raises KeyError that says which is not there.
-    """
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
-        raise KeyError(f"no user {name!r} here") from None
-    try:
-        gid = entry.pw_gid if group is None else grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise KeyError(f"no group {group!r} here") from None
-    groups = tuple(os.getgrouplist(entry.pw_name, gid))
-    return Identity(entry.pw_name, entry.pw_uid, gid, groups, entry.pw_dir or "/")
-
-
-def user_name(uid: int) -> str:
-    """Raises KeyError."""
-    return pwd.getpwuid(uid).pw_name
 
 
 def user_number(text: str) -> int:
@@ -307,33 +267,6 @@ def base_owners(uid: int | None = None) -> frozenset[int]:
     if in_user_namespace():
         owners.add(overflow_uid())
     return frozenset(owners)
-
-
-_CAP_SYS_ADMIN: Final = 21
-
-
-def hard_links_problem() -> str | None:
-    """Why somebody may have given a second name to a file that he may not write, None if nobody can:
-    proc(5)."""
-    try:
-        with open("/proc/sys/fs/protected_hardlinks", encoding="ascii") as file:
-            return "fs.protected_hardlinks is 0" if file.read().strip() == "0" else None
-    except OSError as error:
-        return f"fs.protected_hardlinks cannot be read: {error.strerror}"
-
-
-def can_mount() -> bool:
-    """True if this process has CAP_SYS_ADMIN, which a mount namespace needs: unshare(2). Raises OSError."""
-    with open("/proc/thread-self/status", "rb") as file:
-        effective = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapEff:"))
-    return bool(effective >> _CAP_SYS_ADMIN & 1)
-
-
-def bounding_set() -> frozenset[int]:
-    """The numbers of the capabilities that this process and its children can ever have. Raises OSError."""
-    with open("/proc/self/status", "rb") as file:
-        bits = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapBnd:"))
-    return frozenset(number for number in range(bits.bit_length()) if bits >> number & 1)
 
 
 def process_user(pid: int) -> tuple[int, int]:

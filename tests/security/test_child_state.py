@@ -20,6 +20,7 @@ from rootwrap_daemon.daemon.run.spawn import Child, spawn
 from rootwrap_daemon.errors import Error, ExecutableNotFound, InternalError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bound import BoundExec
+from rootwrap_daemon.policy.read import users
 from tests.real_daemon import wait_for
 
 pytestmark = pytest.mark.root
@@ -159,7 +160,7 @@ def end(child: Child) -> None:
 def test_state_equals_the_table(places: Path, number: int) -> None:
     case = CASES[number]
     name, group = case["user"]
-    identity = host.identity(name, group)
+    identity = users.identity(name, group)
     env = {**BASE, **case["env"]}
     descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     other = os.open("/etc/passwd", os.O_RDONLY)
@@ -273,7 +274,7 @@ def test_no_variable_reaches_a_program_of_roots(tmp_path: Path) -> None:
     for parent in tmp_path.parents:
         if parent.stat().st_mode & 0o001 == 0:
             parent.chmod(parent.stat().st_mode | 0o001)
-    nobody = host.identity("nobody")
+    nobody = users.identity("nobody")
     env = {**BASE, "LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(tmp_path / "trace")}
     command = start(BoundExec((), SLEEP, (SLEEP, "60"), env, nobody, limits=(("core", 0),)))
     end(command.child)
@@ -296,7 +297,7 @@ def finish(bound: BoundExec) -> tuple[int, bytes, Error | None]:
 
 
 def bound_to(*argv: str, user: str = "nobody", **options: Any) -> BoundExec:
-    return BoundExec((), argv[0], argv, dict(BASE), host.identity(user), **options)
+    return BoundExec((), argv[0], argv, dict(BASE), users.identity(user), **options)
 
 
 @pytest.mark.parametrize("user", ["root", "nobody"])
@@ -339,7 +340,7 @@ def test_what_the_shim_cannot_do_is_told_and_nothing_runs(tmp_path: Path, way: s
 def test_no_word_is_cut(argv: tuple[str, ...], env: dict[str, str]) -> None:
     for user in ("root", "nobody"):
         with pytest.raises(InternalError):
-            finish(BoundExec((), argv[0], argv, env, host.identity(user)))
+            finish(BoundExec((), argv[0], argv, env, users.identity(user)))
 
 
 def test_a_shim_that_others_can_change_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from rootwrap_daemon.filters.plan import Program, SignalPlan
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind, host
 from rootwrap_daemon.policy.bound import BoundSignal
+from rootwrap_daemon.policy.read import users
 from tests.real_daemon import Daemon, NewDaemon, wait_for
 
 SECONDS = float(os.environ.get("RACE_SECONDS", "3"))
@@ -207,7 +208,9 @@ class _Policy:
         self.exec_dirs = ("/usr/bin", "/bin")
         self.owners = frozenset((0,))
         self.no_places: str | None = None
-        self.identities: dict[tuple[str, str | None], host.Identity] = {("root", None): host.identity("root")}
+        self.identities: dict[tuple[str, str | None], host.Identity] = {
+            ("root", None): users.identity("root")
+        }
 
     def admits(self, peer: object) -> bool:
         return False

@@ -12,6 +12,7 @@ from rootwrap_daemon.daemon.request import Peer, peer_of
 from rootwrap_daemon.daemon.start import bootstrap
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import users
 
 
 def control_socket() -> socket.socket | None:
@@ -51,7 +52,7 @@ def the_peer(control: socket.socket, environ: Mapping[str, str], peer_uid: int |
     if peer.uid != 0:
         raise ConfigurationError("--peer-uid is for root, who may name another; you are the one you are")
     try:
-        identity = host.identity(host.user_name(peer_uid))
+        identity = users.identity(users.user_name(peer_uid))
     except KeyError:
         raise ConfigurationError(f"--peer-uid: there is no user {peer_uid} here: name one") from None
     return Peer(peer.pid, identity.uid, identity.gid, tuple(identity.groups))

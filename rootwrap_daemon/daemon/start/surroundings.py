@@ -16,7 +16,7 @@ from collections.abc import Collection
 from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError, SelfCheckError
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import users
 
 LOG = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _own_groups() -> None:
     if os.geteuid() != 0:
         return
     try:
-        groups = list(host.identity("root").groups)
+        groups = list(users.identity("root").groups)
     except KeyError:
         groups = [0]
     try:

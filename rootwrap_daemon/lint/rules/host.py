@@ -112,7 +112,7 @@ def no_user(subject: Subject) -> Iterator[Problem]:
             continue
         try:
             for name in one.run_as:
-                looks.identity(name, one.options.group)
+                users.identity(name, one.options.group)
             for word in one.options.users:
                 users.asker(word)
             if one.options.target_user:

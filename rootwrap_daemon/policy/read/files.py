@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
@@ -17,7 +18,7 @@ from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.read.kinds import uses
 from rootwrap_daemon.filters.values import CAPABILITIES, Options
 from rootwrap_daemon.policy import bind, host
-from rootwrap_daemon.policy.read import declared, users
+from rootwrap_daemon.policy.read import declared, owned, users
 from rootwrap_daemon.settings import MAX_FILE
 
 
@@ -58,13 +59,13 @@ def load(
     will run them, None if there is none.
     """
     loaded = Loaded(kept=kept, has=has, as_root=os.geteuid() == 0 if as_root is None else as_root)
-    loaded.no_places = host.hard_links_problem()
-    if (as_root is None and not host.can_mount()) or not (kept is None or "CAP_SYS_ADMIN" in kept):
+    loaded.no_places = _hard_links_problem()
+    if (as_root is None and not _can_mount()) or not (kept is None or "CAP_SYS_ADMIN" in kept):
         loaded.no_places = "the daemon has no CAP_SYS_ADMIN"
     if kept is not None:
         loaded.bounding = kept
     elif has is not None:
-        numbers = host.bounding_set()
+        numbers = _bounding_set()
         loaded.bounding = frozenset(name for number, name in enumerate(CAPABILITIES) if number in numbers)
     for directory in directories:
         try:
@@ -95,7 +96,7 @@ def load(
 
 def _load_file(loaded: Loaded, path: str, owners: frozenset[int]) -> None:
     try:
-        descriptor = host.open_owned(path, owners)
+        descriptor = owned.open_owned(path, owners)
     except (host.UntrustedPath, OSError) as error:
         fault = Fault("file", _text(error), "make it a file of root, mode 0644")
         _add(loaded, Severity.ERROR, path, fault)
@@ -148,7 +149,7 @@ def _check_as(loaded: Loaded, one: AnyFilter, name: str, owners: frozenset[int])
     options = one.options
     user = (name, options.group)
     try:
-        identity = loaded.identities.setdefault(user, host.identity(*user))
+        identity = loaded.identities.setdefault(user, users.identity(*user))
     except KeyError as error:
         raise Fault("account", str(error.args[0]), "name one that is there") from None
     if not identity.is_current and not loaded.as_root:
@@ -207,3 +208,31 @@ def _text(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return "a link where none may be" if error.errno == errno.ELOOP else os.strerror(error.errno)
     return str(error)
+
+
+#: Its number in capabilities(7).
+_CAP_SYS_ADMIN: Final = 21
+
+
+def _hard_links_problem() -> str | None:
+    """Why somebody may have given a second name to a file that he may not write, None if nobody can:
+    proc(5)."""
+    try:
+        with open("/proc/sys/fs/protected_hardlinks", encoding="ascii") as file:
+            return "fs.protected_hardlinks is 0" if file.read().strip() == "0" else None
+    except OSError as error:
+        return f"fs.protected_hardlinks cannot be read: {error.strerror}"
+
+
+def _can_mount() -> bool:
+    """True if this process has CAP_SYS_ADMIN, which a mount namespace needs: unshare(2). Raises OSError."""
+    with open("/proc/thread-self/status", "rb") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapEff:"))
+    return bool(effective >> _CAP_SYS_ADMIN & 1)
+
+
+def _bounding_set() -> frozenset[int]:
+    """The numbers of the capabilities that this process and its children can ever have. Raises OSError."""
+    with open("/proc/self/status", "rb") as file:
+        bits = next(int(line.split()[1], 16) for line in file if line.startswith(b"CapBnd:"))
+    return frozenset(number for number in range(bits.bit_length()) if bits >> number & 1)

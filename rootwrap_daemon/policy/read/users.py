@@ -4,7 +4,10 @@ Promises: whoever may ask owns nothing that is asked for; no number stands for u
 tell apart (user_namespaces(7)), or for whoever gets it next.
 """
 
+import grp
 import logging
+import os
+import pwd
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -112,3 +115,25 @@ def _fixed(
             late.add((option, name))
         else:
             yield found
+
+
+def identity(name: str, group: str | None = None) -> host.Identity:
+    """The user of that name, with another first group if one is named.
+
+    Raises KeyError that says which is not there.
+    """
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise KeyError(f"no user {name!r} here") from None
+    try:
+        gid = entry.pw_gid if group is None else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise KeyError(f"no group {group!r} here") from None
+    groups = tuple(os.getgrouplist(entry.pw_name, gid))
+    return host.Identity(entry.pw_name, entry.pw_uid, gid, groups, entry.pw_dir or "/")
+
+
+def user_name(uid: int) -> str:
+    """Raises KeyError."""
+    return pwd.getpwuid(uid).pw_name

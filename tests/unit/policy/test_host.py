@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rootwrap_daemon.policy import executables, host
 from rootwrap_daemon.policy.host import UntrustedPath
+from rootwrap_daemon.policy.read import owned, users
 from tests.unit.policy.conftest import StartSleeper
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, STRANGER, directory, file, link, program
 
@@ -248,7 +249,7 @@ def test_check_owner(tmp_path: Path, mode: int, sticky_ok: bool, trusted: bool) 
 
 def test_open_owned(tree: Path) -> None:
     for path in ("f", "to_f", "d/../f"):
-        descriptor = host.open_owned(f"{tree}/{path}", OWNERS)
+        descriptor = owned.open_owned(f"{tree}/{path}", OWNERS)
         try:
             assert os.read(descriptor, 10) == b"f"
             assert not os.get_inheritable(descriptor)
@@ -273,7 +274,7 @@ def test_open_owned_refuses(tmp_path: Path, path: str) -> None:
         server.bind(f"/proc/self/fd/{here}/socket")
         os.close(here)
         with pytest.raises((UntrustedPath, OSError)):
-            host.open_owned(str(tmp_path / path), OWNERS)
+            owned.open_owned(str(tmp_path / path), OWNERS)
 
 
 @pytest.mark.root
@@ -283,7 +284,7 @@ def test_owned_refuses_what_a_stranger_owns(tmp_path: Path, path: str) -> None:
     file(tmp_path / "his", owner=STRANGER)
     link(tmp_path / "his_link", "mine", owner=STRANGER)
     file(directory(tmp_path / "his_dir", owner=STRANGER) / "f")
-    for call in (host.open_owned, host.resolve_owned):
+    for call in (owned.open_owned, host.resolve_owned):
         with pytest.raises(UntrustedPath, match=f"belongs to user {STRANGER}"):
             call(str(tmp_path / path), OWNERS)
 
@@ -358,12 +359,12 @@ def test_find_executable_of_a_stranger(programs: tuple[str, str], owner: int) ->
 
 def test_identity() -> None:
     root = pwd.getpwuid(0)
-    found = host.identity(root.pw_name)
+    found = users.identity(root.pw_name)
     assert (found.name, found.uid, found.gid, found.home) == (root.pw_name, 0, root.pw_gid, root.pw_dir)
     assert root.pw_gid in found.groups
     assert found.is_current == (os.geteuid() == 0 and os.getegid() == root.pw_gid)
     with pytest.raises(KeyError):
-        host.identity("no-such-user")
+        users.identity("no-such-user")
 
 
 @pytest.mark.parametrize(("uid", "gid", "current"), [(0, 0, True), (1, 0, False), (0, 1, False)])

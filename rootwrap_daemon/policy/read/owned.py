@@ -1,0 +1,24 @@
+"""Open files that only trusted owners can change, to read them."""
+
+import os
+import stat
+
+from rootwrap_daemon.policy import host
+
+
+def open_owned(path: str, owners: frozenset[int]) -> int:
+    """A descriptor to read a regular file that only `owners` can change.
+
+    Raises UntrustedPath, IsADirectoryError or another OSError. What was opened is what was judged (fstat).
+    """
+    found = host.resolve_owned(path, owners)
+    descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise host.UntrustedPath(f"{path} is not a regular file")
+        host.check_owner(path, status, owners)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
