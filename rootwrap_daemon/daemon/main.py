@@ -11,8 +11,6 @@ from rootwrap_daemon.daemon.start import bootstrap
 
 if __name__ == "__main__":
     bootstrap.forget(os.environ)
-    # The caller may have set RLIMIT_FSIZE: a .pyc written now could be cut, and break every later start.
-    sys.dont_write_bytecode = True
 
 import argparse
 import logging
@@ -89,10 +87,15 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         if bootstrap.DROPPED:
             LOG.info("dropped from the environment: %s", ", ".join(bootstrap.DROPPED))
         settings, log = read.read(config_file, owners, socket_path, terse=by_another, prefixed=in_journal)
-        if by_another and not settings.audit_file and settings.audit == "required":
+        if (by_another or in_journal) and not settings.audit_file and settings.audit == "required":
+            whose = (
+                "of the user who started this daemon"
+                if by_another
+                else "that is the journal's, which drops some"
+            )
             raise ConfigurationError(
-                "audit_file: the records would go to the standard error of the user who started this daemon: "
-                "name a file, or `journal`"
+                f"audit_file: the records would go to the standard error {whose}: "
+                "name a file, or write `audit = best_effort`"
             )
         surroundings.settle(settings.rlimit_nofile, by_another=by_another)
         door = control or _door(said, settings, check=arguments.check)

@@ -247,6 +247,18 @@ def test_priorities_on_the_stream_of_the_journal(new_daemon: NewDaemon) -> None:
     assert all(line.startswith("<3>") for line in daemon.log.splitlines())
 
 
+def test_the_journal_keeps_no_record_that_is_required(new_daemon: NewDaemon) -> None:
+    """It is standard error, but drops what is beyond its rate limit."""
+    daemon = new_daemon(start=False, audit_file="")
+    (daemon.directory / "log").touch()
+    found = (daemon.directory / "log").stat()
+    daemon.environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+    with pytest.raises(pytest.fail.Exception, match="audit = best_effort"):
+        daemon.start()
+    daemon.configure(audit="best_effort")
+    daemon.start()
+
+
 def test_another_stream_has_none(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False)
     daemon.environ = {"JOURNAL_STREAM": "1:2"}

@@ -175,6 +175,51 @@ def test_time_of_a_caller_of_sudo_is_not_ours(new_daemon: NewDaemon) -> None:
         assert client.run(["cat", "/proc/self/personality"]).stdout == b"00000000\n"
 
 
+#: Becomes the command after it, with pages that may be merged, none of them large, all of it in a core file.
+MEMORY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.prctl(67, 1, 0, 0, 0)
+libc.prctl(41, 1, 0, 0, 0)
+open("/proc/self/coredump_filter", "w").write("0x7f")
+if sys.argv[1] == "mdwe" and libc.prctl(65, 1, 0, 0, 0):
+    sys.exit("no PR_SET_MDWE")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.root
+def test_memory_of_a_caller_of_sudo_is_not_ours(new_daemon: NewDaemon) -> None:
+    daemon = started_by_nobody(new_daemon)
+    daemon.inside = [sys.executable, "-c", MEMORY, "no"]
+    daemon.start()
+    look = (
+        "import ctypes; one = ctypes.CDLL(None).prctl; print(one(68, 0, 0, 0, 0), one(42, 0, 0, 0, 0),"
+        " open('/proc/self/coredump_filter').read())"
+    )
+    plain = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True).stdout
+    with daemon.client() as client:
+        assert client.run(["sh", "-c", f'{sys.executable} -c "{look}"']).stdout == plain
+        assert plain.split()[:2] == [b"0", b"0"]
+
+
+@pytest.mark.root
+def test_what_a_caller_of_sudo_has_forbidden_for_good_is_told(new_daemon: NewDaemon) -> None:
+    daemon = started_by_nobody(new_daemon)
+    daemon.inside = [sys.executable, "-c", MEMORY, "mdwe"]
+    done = subprocess.run(
+        [*daemon.inside, *words(daemon)],
+        capture_output=True,
+        text=True,
+        env={**daemon.environ, **PATH},
+        check=False,
+    )
+    if "no PR_SET_MDWE" in done.stderr:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert done.returncode != 0
+    assert "PR_SET_MDWE" in done.stderr
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("leads", [True, False], ids=["leader", "shared"])
 def test_a_terminal_neither_stops_nor_kills_it(new_daemon: NewDaemon, leads: bool) -> None:

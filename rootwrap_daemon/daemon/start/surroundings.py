@@ -29,6 +29,11 @@ _SECBIT_NOROOT: Final = 1
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_SET_TIMERSLACK: Final = 29
+_PR_SET_THP_DISABLE: Final = 41
+_PR_GET_MDWE: Final = 66
+_PR_SET_MEMORY_MERGE: Final = 67
+#: What a core file has of memory, as the first process begins with: core(5).
+_COREDUMP_FILTER: Final = "0x33"
 #: Nanoseconds: what the first process begins with, and hands on (prctl(2)).
 _TIMERSLACK: Final = 50_000
 _KEYCTL_JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
@@ -119,15 +124,24 @@ def _keep_time() -> None:
 
 
 def _keep_place() -> None:
-    """Have a session keyring of root's, memory from anywhere, and the usual weight when it is short.
+    """Have a session keyring of root's, memory as the first process has it, and the usual weight.
 
     With the starter's keyring a command of root's would look for keys in it (mount.cifs, cryptsetup), and add
-    its own there: session-keyring(7).
+    its own there: session-keyring(7). Pages that are merged with those of others tell what is in them. Raises
+    SelfCheckError for what cannot be taken back.
     """
     _system_call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0)
     _system_call("set_mempolicy", 0, 0, 0)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("0")
+    for number in (_PR_SET_MEMORY_MERGE, _PR_SET_THP_DISABLE):
+        _libc.prctl(number, 0, 0, 0, 0)
+    if _libc.prctl(_PR_GET_MDWE, 0, 0, 0, 0) > 0:
+        raise SelfCheckError(
+            "the user who started this daemon has forbidden it, and all that it starts, to make memory "
+            "executable (PR_SET_MDWE), for good: start it without"
+        )
+    for name, text in (("oom_score_adj", "0"), ("coredump_filter", _COREDUMP_FILTER)):
+        with contextlib.suppress(OSError), open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
 
 
 def _system_call(name: str, *arguments: int) -> None:
