@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
+from rootwrap_daemon.analysis import sudo_log
 from rootwrap_daemon.errors import Unreadable
 
 #: Names of a log that are no file: the systemd journal, and standard input.
@@ -129,11 +130,23 @@ def entries(sources: Iterable[Source], left_out: Counter[str]) -> Iterator[Entry
 
 
 def read(sources: Iterable[Source]) -> Log:
-    """Read what was asked. Raises Unreadable also where there is no record at all: then nothing is known."""
+    """Read what was asked, of the daemon or of sudo (sudo_log.py).
+
+    Raises Unreadable also where there is no record at all: then nothing is known.
+    """
     log, some, sources = Log(), False, list(sources)
-    for entry in entries(sources, log.left_out):
-        some = True
-        _add(log, entry)
+    #: The last command of each user of sudo, whose line may go on.
+    last: dict[str, Record | None] = {}
+    for source in sources:
+        for line in source.lines():
+            if (entry := parse(line)) is not None:
+                some = True
+                _add(log, entry)
+            elif (said := sudo_log.parse(line)) is not None:
+                some = True
+                _add_of_sudo(log, said, last)
+            elif line.strip() and source.name != JOURNAL:
+                log.left_out["lines that are no record"] += 1
     if sources and not some:
         raise no_record(sources)
     return log
@@ -206,6 +219,20 @@ def _when(stamp: object) -> datetime | None:
 def _text(value: Any) -> str:
     """journalctl shows what is not printable as an array of bytes."""
     return bytes(value).decode("utf-8", "replace") if isinstance(value, list) else str(value)
+
+
+def _add_of_sudo(log: Log, line: sudo_log.Line, last: dict[str, Record | None]) -> None:
+    before = last.pop(line.asker, None)
+    if line.continued:
+        if before is not None:
+            log.records.remove(before)
+            log.left_out["records whose words were cut"] += 1
+    elif line.problem:
+        log.left_out[line.problem] += 1
+    else:
+        count = len(log.records)
+        _add(log, Entry(None, line.values["event"], line.values))
+        last[line.asker] = log.records[-1] if len(log.records) > count else None
 
 
 def _add(log: Log, entry: Entry) -> None:
