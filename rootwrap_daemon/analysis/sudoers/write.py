@@ -203,7 +203,8 @@ def _write(one: Translated, command: Command, run_as: str) -> None:
         sample = tuple(example for _, example in fields)
     else:
         patterns = [_pattern(word) for word in words]
-        head = [as_pattern(_literal(part)) for part in posixpath.split(path)]
+        directory, program = posixpath.split(path)
+        head = [_as_it_is(directory.rstrip("/")), _as_it_is(program)]
         if None in (*patterns, *head):
             one.notes.append("a wildcard or a word that no filter can say: write it out")
             return

@@ -341,6 +341,9 @@ class _Run:
 
     def _late(self) -> bool:
         """The deadline passed: the next, harder step. False when there is none."""
+        if self.child.has_ended():
+            # This thread, or the machine, was held up: the command was in time.
+            return True
         if not self.ending:
             self._end(Ended(CommandTimeout(f"the command did not end within {self.bounds.timeout:g} s")))
             return True

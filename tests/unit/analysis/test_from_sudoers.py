@@ -133,6 +133,12 @@ def test_sudo_reads_the_same(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{service}: {done.stderr}"
 
 
+def test_a_program_in_the_root_directory() -> None:
+    rules = rules_of("a ALL=/x b*\n", "a")
+    assert allows(rules, "/x b1")
+    assert allows(rules, "x b1")
+
+
 @pytest.mark.parametrize("words", ["/bin/x é*", "/bin/x é? a", "/bin/x a\\é*", "/bin/x a*é", "/é/x a*"])
 def test_a_part_that_no_pattern_can_have_is_not_left_out(words: str) -> None:
     """The filter would take words that the rule does not."""
