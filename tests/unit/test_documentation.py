@@ -1,4 +1,7 @@
-"""The pages show commands, options, filters and configurations that there are."""
+"""The pages show commands, options, filters and configurations that there are.
+
+What they show is run by tests/functional/test_pages.py and tests/systemd/test_pages.py.
+"""
 
 import argparse
 import contextlib
@@ -7,7 +10,6 @@ import importlib.util
 import io
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +19,7 @@ from rootwrap_daemon import config_options
 from rootwrap_daemon.cli import ctl
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.read import filter_file
+from tests.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.rst").read_text()
@@ -33,29 +36,12 @@ PAGES = [
 NOT_TO_LOAD = ("# error", "{netsn}", ": Kind,")
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Literal blocks, each with its place."""
-    lines = page.read_text().split("\n")
-    for index, line in enumerate(lines):
-        if not line.rstrip().endswith("::"):
-            continue
-        margin = len(line) - len(line.lstrip())
-        end = index + 1
-        while end < len(lines) and (
-            not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > margin
-        ):
-            end += 1
-        text = "\n".join(lines[index + 1 : end])
-        if text.strip():
-            yield f"{page.relative_to(ROOT)}:{index + 1}", text
-
-
 def in_pages(pattern: str) -> list[object]:
     return [
-        pytest.param(text, id=place)
+        pytest.param(block.text, id=block.place)
         for page in PAGES
-        for place, text in blocks(page)
-        if re.search(pattern, text, re.MULTILINE)
+        for block in blocks(page)
+        if re.search(pattern, block.text, re.MULTILINE)
     ]
 
 
@@ -116,8 +102,7 @@ def test_the_synopsis_has_the_options_of_each_command(name: str) -> None:
 
 @pytest.mark.parametrize("text", in_pages(r"^\s*\[Filters\]|^\s*\w+\s*[:=]\s*\w+Filter, "))
 def test_a_filter_that_is_shown_loads(text: str) -> None:
-    lines = [line[4:] if line.startswith("    ") else line for line in text.split("\n")]
-    whole = "\n".join(lines)
+    whole = text
     if not re.search(r"^\[Filters\]", whole, re.MULTILINE):
         whole = f"[Filters]\n{whole}"
     errors = [one for one in filter_file.read(whole, "x").findings if one.severity is Severity.ERROR]
