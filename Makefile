@@ -12,7 +12,7 @@ VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
 JOBS ?= 4
 
-.PHONY: help native demo check test lint bench docs man lowest sample sbom fuzz clean modes
+.PHONY: help native demo check test lint bench docs man lowest packages release-check sample sbom fuzz clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -23,6 +23,8 @@ help:
 	@echo 'make bench   a request beside subprocess.run, C and oslo.rootwrap; BENCH="--json FILE --svg FILE"'
 	@echo 'make docs    the documentation as HTML, with Sphinx'
 	@echo 'make man     the manual pages, for installations and packages'
+	@echo 'make packages sdist and wheel, built and tried in clean environments; Debian: packaging/try_debian'
+	@echo 'make release-check  whether this commit can be released, line by line'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
 	@echo 'make fuzz    a minute of fuzzing for each target; FUZZ="--seconds 600 decide frames"'
@@ -77,6 +79,13 @@ docs: .venv-docs/stamp
 # For `rootwrapctl install`, wheels and packages: setup.cfg takes what is there.
 man: .venv-docs/stamp
 	.venv-docs/bin/python -m sphinx -W -q -b man doc/source doc/build/man
+
+packages: .venv/stamp .venv-docs/stamp
+	packaging/build_python build/python
+	packaging/try_python build/python "$(PYTHON)"
+
+release-check: .venv/stamp .venv-docs/stamp
+	packaging/release_check build/release
 
 lowest: .venv-lowest/stamp
 	.venv-lowest/bin/python -m pytest tests/unit tests/arch
