@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.real_daemon import wait_for
+from tests.state_table import CASES, LOOK, filters, limits_of, status_of, wrong
 from tests.systemd.conftest import FILTERS, Install, with_filter
 from tests.systemd.machine import INSIDE, PYTHON, Machine
 
@@ -85,6 +86,24 @@ def test_commands_get_nothing_of_the_manager(machine: Machine, install: Install)
     environ = machine.ask("netagent", "env")["stdout"]
     assert "PATH=" in environ
     assert not any(word in environ for word in ("NOTIFY", "WATCHDOG", "LISTEN", "INVOCATION", "RUNTIME_DIR"))
+
+
+def test_state_is_that_of_the_table(machine: Machine, install: Install) -> None:
+    """For every pair of options, as wherever else a daemon is started."""
+    look = "/opt/look"
+    machine.write(look, LOOK)
+    service = install(filters=filters(look))
+    # Of capabilities that the unit takes no filter here has any.
+    found = {}
+    for name, case in CASES.items():
+        said = machine.ask("netagent", "sh", look, name)
+        assert said.get("returncode") == 0, (case, said)
+        pid = main_pid(machine, service)
+        status = status_of(machine.run("cat", f"/proc/{pid}/status").stdout)
+        limits = limits_of(machine.run("cat", f"/proc/{pid}/limits").stdout)
+        if differs := wrong(case, said["stdout"], status, limits, "/sbin:/usr/sbin:/bin:/usr/bin"):
+            found[name] = (case, differs)
+    assert not found
 
 
 def test_restarts_under_load(machine: Machine, install: Install) -> None:
