@@ -121,9 +121,13 @@ class Options:
 
 
 def version() -> str:
-    from importlib.metadata import version
+    """The version of the distribution that this came with: the whole, or the client alone."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("rootwrap-daemon")
+    try:
+        return version("rootwrap-daemon")
+    except PackageNotFoundError:
+        return version("rootwrap-client")
 
 
 def printable(text: str) -> str:

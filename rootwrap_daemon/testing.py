@@ -1,0 +1,291 @@
+"""Stand in for the daemon in an agent's own unit tests: scripted answers, with or without a socket.
+
+    with FakeDaemon() as daemon:
+        daemon.on(["ip", "netns", "list"], stdout="one\\n")
+        assert Client(daemon.path).run(["ip", "netns", "list"], text=True).stdout == "one\\n"
+    assert daemon.asked[0].argv == ("ip", "netns", "list")
+
+Promises: requests are checked, sent and read as by the real client and daemon; what no script allows is
+denied; nothing is run. Needs no privilege, and nothing that the client does not need.
+"""
+
+import array
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import EllipsisType
+from typing import Any, Final, Literal, Self, Unpack, overload
+
+from rootwrap_daemon.client import core
+from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, RunOptions, Word
+from rootwrap_daemon.errors import BY_CODE, Error, RemoteProtocolError
+from rootwrap_daemon.protocol.exchange import DaemonExchange
+from rootwrap_daemon.protocol.messages import (
+    MAX_DESCRIPTORS,
+    MAX_REQUEST_FRAME,
+    STDERR,
+    STDIN,
+    STDOUT,
+    VERSION,
+    Cancel,
+    Check,
+    Failure,
+    Hello,
+    Report,
+    Result,
+    Run,
+    Signal,
+    Start,
+    Started,
+    Status,
+    Verdict,
+)
+
+#: Of a process that there is not.
+_PID: Final = 2**31 - 1
+#: Seconds that the end of a fake daemon waits for its threads.
+_PATIENCE: Final = 30.0
+
+#: Words of a command; `...` at the end stands for any further ones.
+Pattern = Sequence[str | EllipsisType]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request. `stdin`: None without input. `user`: as its caller named it. `timeout`: seconds."""
+
+    kind: Literal["run", "popen", "check"]
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    stdin: bytes | None = None
+    user: str | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What becomes of a command. `error`: the class of an error of `rootwrap_daemon.errors` instead."""
+
+    returncode: int = 0
+    stdout: str | bytes = b""
+    stderr: str | bytes = b""
+    error: type[Error] | None = None
+
+
+@dataclass
+class Script:
+    """Replies to commands; the last one that was added and fits holds. `asked`: every request, in order."""
+
+    asked: list[Asked] = field(default_factory=list)
+    _replies: list[tuple[tuple[str | EllipsisType, ...], str | None, Callable[[Asked], Reply]]] = field(
+        default_factory=list
+    )
+
+    def on(
+        self,
+        argv: Pattern,
+        *,
+        user: str | None = None,
+        returncode: int = 0,
+        stdout: str | bytes = b"",
+        stderr: str | bytes = b"",
+        error: type[Error] | None = None,
+        call: Callable[[Asked], Reply] | None = None,
+    ) -> None:
+        """Answer a command so. `user`: only where the request names this one. `call` makes the reply."""
+        if error is not None and BY_CODE.get(error.code) is not error:
+            raise ValueError(f"{error.__name__} is none that a daemon says")
+        reply = Reply(returncode, stdout, stderr, error)
+        self._replies.append((tuple(argv), user, call or (lambda asked: reply)))
+
+    def answer(self, message: Run | Start | Check, stdin: bytes | None = None) -> core.Answer:
+        """The answer to a request."""
+        kinds: dict[type, Literal["run", "popen", "check"]] = {Run: "run", Start: "popen", Check: "check"}
+        timeout = None if isinstance(message, Check) else message.timeout_ms
+        asked = Asked(
+            kinds[type(message)],
+            tuple(map(os.fsdecode, message.argv)),
+            {os.fsdecode(name): os.fsdecode(value) for name, value in message.env},
+            message.stdin if isinstance(message, Run) else stdin,
+            message.user,
+            None if timeout is None else timeout / 1000,
+        )
+        self.asked.append(asked)
+        request_id = f"fake-{len(self.asked)}"
+        call = next((call for argv, user, call in reversed(self._replies) if _fits(asked, argv, user)), None)
+        if isinstance(message, Check):
+            return Verdict(request_id, call is not None, "fake" if call else "")
+        if call is None:
+            return Failure(request_id, "denied", "no filter allows this command")
+        reply = call(asked)
+        if reply.error is not None:
+            return Failure(request_id, reply.error.code, "as the test says")
+        return Result(request_id, reply.returncode, _bytes(reply.stdout), _bytes(reply.stderr))
+
+
+def _fits(asked: Asked, argv: tuple[str | EllipsisType, ...], user: str | None) -> bool:
+    if user is not None and asked.user != user:
+        return False
+    if argv[-1:] == (...,):
+        return asked.argv[: len(argv) - 1] == argv[:-1]
+    return asked.argv == argv
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+class FakeClient(Script):
+    """Takes the place of `client.Client` without a socket: `run`, `allows`, `status`, `close`, `on`.
+
+    For commands on pipes (`popen`) a FakeDaemon is needed.
+    """
+
+    @overload
+    def run(
+        self, argv: Sequence[Word], *, text: Literal[False] = False, **options: Unpack[RunOptions]
+    ) -> CompletedCommand[bytes]: ...
+
+    @overload
+    def run(
+        self, argv: Sequence[Word], *, text: bool, **options: Unpack[RunOptions]
+    ) -> CompletedCommand[bytes] | CompletedCommand[str]: ...
+
+    def run(
+        self, argv: Sequence[Word], *, text: bool = False, **options: Unpack[RunOptions]
+    ) -> CompletedCommand[bytes] | CompletedCommand[str]:
+        """As `client.Client.run`."""
+        given: dict[str, Any] = dict(options)
+        timeout = given.get("timeout")
+        try:
+            request = core.run_request(argv, given.get("input"), given.get("env"), timeout, given.get("user"))
+            check = bool(given.get("check"))
+            return core.completed(argv, self.answer(request), check=check, text=text)
+        except Error as error:
+            core.about(error, argv, timeout)
+            raise
+
+    def allows(
+        self, argv: Sequence[Word], env: Environ | None = None, *, user: str | None = None
+    ) -> Decision:
+        """As `client.Client.allows`."""
+        return core.decided(self.answer(core.check_request(argv, env, user)))
+
+    def status(self) -> dict[str, Any]:
+        """As `client.Client.status`, of a daemon that says nothing of itself."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class FakeDaemon(Script):
+    """Speaks the protocol on a socket of its own, at `path`, with a thread for each connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.mkdtemp(prefix="rootwrap-fake-")
+        self.path = f"{self._directory}/socket"
+        self._socks: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(self.path)
+        self._listener.listen(128)
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def stop(self) -> None:
+        """End as a daemon does: nobody listens any more, and every connection is closed."""
+        for one in (self._listener, *self._socks):
+            # Closing alone wakes no thread that waits for it.
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+        for one in (self._listener, *self._socks):
+            one.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                self._socks.append(sock)
+                thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        exchange, descriptors = DaemonExchange(), list[int]()
+        try:
+            while True:
+                message = exchange.next_message()
+                if isinstance(message, Hello):
+                    sock.sendall(exchange.send(Hello(VERSION, MAX_REQUEST_FRAME, 0)))
+                elif isinstance(message, Start):
+                    self._start(sock, exchange, message, descriptors)
+                elif isinstance(message, Run | Check):
+                    sock.sendall(exchange.send(self.answer(message)))
+                elif isinstance(message, Status):
+                    sock.sendall(exchange.send(Report("fake", b"{}")))
+                elif not isinstance(message, Cancel | Signal):
+                    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+                    data, ancillary, *_ = sock.recvmsg(65536, room)
+                    for _, _, rights in ancillary:
+                        descriptors += array.array("i", rights)
+                    if not data:
+                        return
+                    exchange.feed(data)
+        except (OSError, RemoteProtocolError):
+            # A client that is gone, or does not speak the protocol, is no failure of the test's daemon.
+            pass
+        finally:
+            _close(descriptors)
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _start(
+        self, sock: socket.socket, exchange: DaemonExchange, message: Start, descriptors: list[int]
+    ) -> None:
+        slots = [slot for slot in (STDIN, STDOUT, STDERR) if message.slots & slot]
+        ends = dict(zip(slots, descriptors, strict=True))
+        stdin = None
+        if STDIN in ends:
+            # What it reads comes once the client knows that it runs.
+            sock.sendall(exchange.send(Started("fake", _PID, 0)))
+            with open(os.dup(ends[STDIN]), "rb") as file:
+                stdin = file.read()
+        answer = self.answer(message, stdin)
+        if isinstance(answer, Result):
+            if STDIN not in ends:
+                sock.sendall(exchange.send(Started("fake", _PID, 0)))
+            for slot, data in ((STDOUT, answer.stdout), (STDERR, answer.stderr)):
+                with contextlib.suppress(BrokenPipeError):
+                    if slot in ends:
+                        with open(os.dup(ends[slot]), "wb") as file:
+                            file.write(data)
+            answer = Result(answer.request_id, answer.returncode, b"", b"")
+        _close(descriptors)
+        sock.sendall(exchange.send(answer))
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+    descriptors.clear()
