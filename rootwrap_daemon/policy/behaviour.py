@@ -6,7 +6,7 @@ links to use the name that it finds nor has another process use one.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from rootwrap_daemon.policy.getopt import Options, options
@@ -79,20 +79,31 @@ _CHANGES_TREE: Final = {
 #: names, modes or owners of files from it.
 OBEYS: Final = {
     "sed": options("-f --file ; -e -f -i -l"),
-    "ip": options("-batch"),
+    "ip": options("-batch --batch"),
     "dnsmasq": options("-C -7 -6 --conf-file --conf-dir --conf-script --dhcp-script --dhcp-luascript"),
     "tar": options(
-        "-T -F --files-from --info-script --new-volume-script ; -f -C -T -F -X -b -g -I -H -K -L -N -V"
+        "-T -F --files-from --info-script --new-volume-script ; -f -C -T -F -X -b -g -I -H -K -L -N -V --file"
     ),
     "find": options("-files0-from"),
     "file": options("-f --files-from ; -F -P -e -f -m"),
-    "rsync": options("-e --files-from --rsh --rsync-path ; -e -f -B -T -M"),
+    "rsync": options("--files-from ; -e -f -B -T -M"),
     "xz": options("--files --files0"),
     "zstd": options("--filelist"),
     **dict.fromkeys(("du", "sort", "wc"), options("--files0-from")),
     **dict.fromkeys(("chgrp", "chmod", "chown"), options("--reference")),
     **dict.fromkeys(
         "cksum md5sum sha1sum sha224sum sha256sum sha384sum sha512sum sum".split(), options("-c --check")
+    ),
+}
+#: Options whose value is a command, or a script.
+_COMMANDS: Final = {
+    "rsync": options("-e --rsh --rsync-path ; -e -f -B -T -M"),
+    "sed": options("-e --expression ; -e -f -i -l"),
+    "sort": options("--compress-program"),
+    "split": options("--filter"),
+    "tar": options(
+        "-I --use-compress-program --to-command --checkpoint-action --rmt-command --rsh-command"
+        " ; -f -C -T -F -X -b -g -I -H -K -L -N -V"
     ),
 }
 #: Options of these that have no value: all operands are meant.
@@ -133,18 +144,31 @@ def changes_tree(program: str, words: Sequence[str]) -> bool:
     return name == "chroot" or (name in _CHANGES_TREE and _has(name, _CHANGES_TREE[name], words))
 
 
-def obeys(program: str, words: Sequence[str], theirs: frozenset[str]) -> bool:
-    """True if a program does what is in a file of somebody not trusted. `theirs`: which words name such."""
+def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str]) -> bool:
+    """True if a program does what is in a file of somebody not trusted, or executes what names one.
+
+    `theirs`: which words name such a file, from wherever; `named`: those that have its path in them.
+    """
     name = program.rpartition("/")[2]
-    if name not in OBEYS or not theirs:
+    if name == "sed" and not any(_has(name, table[name], words) for table in (OBEYS, _COMMANDS)):
+        # Without these options it is the first operand that is the script.
+        return next((word for word in words if not word.startswith("-")), "") in named
+    return _is_given(name, OBEYS.get(name), words, theirs) or _is_given(
+        name, _COMMANDS.get(name), words, named
+    )
+
+
+def _is_given(program: str, wanted: Options | None, words: Sequence[str], values: Set[str]) -> bool:
+    """True if an option has one of `values`."""
+    if wanted is None or not values:
         return False
-    if len(unbundled := _unbundled(name, words)) > len(words):
+    if len(unbundled := _unbundled(program, words)) > len(words):
         # The values of the letters follow one after the other.
-        return _has(name, OBEYS[name], unbundled)
+        return _has(program, wanted, unbundled)
     return any(
-        option in _OF_OPERANDS or not theirs.isdisjoint(words[index : index + 1 + (value is None)])
+        option in _OF_OPERANDS or not values.isdisjoint(words[index : index + 1 + (value is None)])
         for index, word in enumerate(words)
-        for option, value in OBEYS[name].found(word)
+        for option, value in wanted.found(word)
     )
 
 

@@ -13,12 +13,13 @@ class Options:
     """Some options of a program.
 
     `letters` and `names`: those that are looked for, names with their dashes. `valued`: letters behind which
-    the word is a value.
+    the word is a value. `others`: names that begin like one of `names`, and are another option.
     """
 
     letters: frozenset[str]
     names: frozenset[str]
     valued: frozenset[str]
+    others: frozenset[str] = frozenset()
 
     @property
     def words(self) -> frozenset[str]:
@@ -29,7 +30,9 @@ class Options:
         """Those that `word` may be, each with its value where that stands in the same word."""
         name, equals, value = word.partition("=")
         # Any beginning will do. One that two names have is an error, of programs that look.
-        names = [one for one in self.names if one.startswith(name) and name not in ("", "-", "--")]
+        names = [
+            one for one in self.names if one.startswith(name) and name not in ("", "-", "--", *self.others)
+        ]
         yield from ((one, value if equals else None) for one in names)
         if not names and word.startswith("-") and not word.startswith("--"):
             for at, letter in enumerate(word[1:], 2):
@@ -40,11 +43,12 @@ class Options:
 
 
 def options(text: str) -> Options:
-    """Options as `-a --long -single ; -v`; behind the semicolon those of one letter that have a value."""
+    """Options as `-a --long -single ; -v --lo`; behind the semicolon letters with a value and other names."""
     looked_for, _, valued = text.partition(";")
     words = looked_for.split()
     return Options(
         frozenset(word[1] for word in words if len(word) == 2),
         frozenset(word for word in words if len(word) > 2),
-        frozenset(word[1] for word in valued.split()),
+        frozenset(word[1] for word in valued.split() if len(word) == 2),
+        frozenset(word for word in valued.split() if len(word) > 2),
     )

@@ -57,26 +57,46 @@ def paths_in(word: str, cwd: str, directories: Collection[str] = ()) -> Iterator
 
 
 def directories_in(
-    word: str, cwd: str, owners: frozenset[int], seen: Seen, skip: tuple[str, ...] = ()
+    words: Collection[str], cwd: str, owners: frozenset[int], seen: Seen, skip: tuple[str, ...] = ()
 ) -> dict[str, str | None]:
-    """The directories that a word names, each with its place: where a program may look for what others name.
+    """The directories that words name, with their places; a program may look there for other words.
 
-    `-C /srv`, `-xC/srv`, `--directory=/srv`, and relative ones, but none in `skip`. Raises UntrustedPath,
-    Unsure.
+    `-C /srv`, `-xC/srv`, `--directory=/srv`, and relative ones beside `cwd` and each other, as in `-C /srv -C
+    sub`, but none in `skip`. Raises UntrustedPath, Unsure.
     """
+    if not words:
+        return {}
+    names = _names_in_root(os.stat("/").st_mtime_ns)
+    relative = {text for word in words for text in _relative(word)}
+    paths = [
+        word[at:]
+        for word in words
+        for at, char in enumerate(word)
+        if char == "/" and _first(word[at:]) in names
+    ]
+    paths += [f"{cwd.rstrip('/')}/{text}" for text in relative if cwd != "/" or _first(text) in names]
     found: dict[str, str | None] = {}
-    paths = {word[word.find("/") :]} if "/" in word else set()
-    for text in _relative(word):
-        if cwd != "/":
-            paths.add(f"{cwd}/{text}")
-        elif text.partition("/")[0] in _names_in_root(os.stat("/").st_mtime_ns):
-            paths.add(f"/{text}")
-    for path in paths:
-        if not places.is_in(path, skip):
-            walked = places.walk(path, owners, seen)
-            if walked.place is not None or (walked.status and stat.S_ISDIR(walked.status.st_mode)):
-                found[path] = walked.place
+    for count, path in enumerate(paths):
+        if count > _MOST_PATHS:
+            raise UntrustedPath("too many directories")
+        if path in found or places.is_in(path, skip):
+            continue
+        walked = places.walk(path, owners, seen)
+        if walked.place is not None or (walked.status and stat.S_ISDIR(walked.status.st_mode)):
+            found[path] = walked.place
+            # One that is the agent's need not be looked into: all beneath it is.
+            if walked.place is None:
+                paths += [f"{walked.path.rstrip('/')}/{text}" for text in relative]
     return found
+
+
+#: Paths of one request that are looked at for directories.
+_MOST_PATHS: Final = 20_000
+
+
+def _first(path: str) -> str:
+    """The first component of a path."""
+    return next((part for part in path[: 2 * _LONGEST_NAME].split("/") if part not in ("", ".", "..")), "")
 
 
 @functools.lru_cache(maxsize=1)

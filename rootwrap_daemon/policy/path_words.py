@@ -43,8 +43,9 @@ def paths(
     below: dict[str, str] = {}
     chained = any(isinstance(word, Program) for word in plan.arguments)
     skip = places.KERNEL_TREES if chained else ()
-    directories: dict[str, str | None] = {}
-    theirs = set()
+    texts: set[str] = set()
+    theirs: set[str] = set()
+    direct: set[str] = set()
     # What lies beneath a base comes first: a program may look for the words in a directory among these.
     order = sorted(enumerate(plan.arguments), key=lambda one: isinstance(one[1], str))
     for index, word in order:
@@ -57,11 +58,14 @@ def paths(
                     below[words[index]] = place
                     theirs.add(wrappers.text_of(word))
             if index < judged and not isinstance(word, Program | ProcessOf):
-                text = word if isinstance(word, str) else words[index]
-                directories |= named.directories_in(text, cwd, around.owners, around.seen, skip)
+                texts.add(word if isinstance(word, str) else words[index])
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             # Whatever depends on a path that the client chose is denied, with one text.
             raise not_bound(error, _refusal(word, error)) from error
+    try:
+        directories = named.directories_in(texts, cwd, around.owners, around.seen, skip)
+    except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
+        raise not_bound(error, f"the words are refused: {error}") from error
     below |= {path: place for path, place in directories.items() if place is not None}
     for index, word in order:
         if not (isinstance(word, str) and index < judged and (directories or cwd != "/" or "/" in word)):
@@ -73,6 +77,8 @@ def paths(
                 if is_dangerous_variable(word.partition("=")[0]):
                     raise host.UntrustedPath("it names what is in a directory of others")
                 theirs.add(word)
+                if _places(word, cwd, (), chained, around):
+                    direct.add(word)
                 below |= found
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             raise not_bound(error, _refusal(word, error)) from error
@@ -83,7 +89,7 @@ def paths(
         # What a filter says of paths is about its own program, the last of a chain.
         opens_paths = options.opens_paths and number == len(programs)
         problem = behaviour.problem(program, its, opens_paths=opens_paths)
-        if problem is None and behaviour.obeys(program, its, frozenset(theirs)):
+        if problem is None and behaviour.obeys(program, its, theirs, direct):
             problem = f"{places.last(program)} does what a file says"
         if problem is not None:
             path, place = next(iter(below.items()))

@@ -76,6 +76,9 @@ def test_in_words(scene: Scene, filters: str, words: str) -> None:
         ("tar, root, -C, BARE, -chf, -, sub/x", "tar -C BARE -chf - sub/x"),
         ("tar, root, -chCBARE, -f, -, sub/x", "tar -chCBARE -f - sub/x"),
         ("tar, root, --directory=BARE, -chf, -, sub/x", "tar --directory=BARE -chf - sub/x"),
+        ("tar, root, -C, ABOVE, -C, mixed, -chf, -, sub/x", "tar -C ABOVE -C mixed -chf - sub/x"),
+        ("tar, root, -C, {path=ABOVE}, -Cmixed, -chf, -, sub/x", "tar -C ABOVE -Cmixed -chf - sub/x"),
+        ("tar, root, -C, ./BARE, -chf, -, sub/x", "tar -C ./BARE -chf - sub/x"),
         ("env, root, -C, {path=MIXED}, tee, sub/x", "env -C MIXED tee sub/x"),
         ("env, root, --chdir=MIXED, tee, sub/x", "env --chdir=MIXED tee sub/x"),
     ],
@@ -88,6 +91,7 @@ def test_beside_a_directory_of_both(scene: Scene, filters: str, words: str) -> N
     scene.agent.rename(mixed / "sub")
 
     def filled(text: str) -> str:
+        text = text.replace("ABOVE", str(mixed.parent))
         return text.replace("MIXED", str(mixed)).replace("BARE", str(mixed)[1:])
 
     scene.daemon.configure(filled(f"[Filters]\nx: ArgvFilter, {filters}\n"))
@@ -104,6 +108,21 @@ def test_beside_a_directory_of_both(scene: Scene, filters: str, words: str) -> N
         ("sed, root, -nfAGENT/list, /etc/hostname", "sed -nfAGENT/list /etc/hostname"),
         ("sed, root, --fi, {path=AGENT}, /etc/hostname", "sed --fi AGENT/list /etc/hostname"),
         ("ip, root, -bat, {path=AGENT}", "ip -bat AGENT/list"),
+        ("ip, root, --batch, {path=AGENT}", "ip --batch AGENT/list"),
+        (
+            "tar, root, -I, sh\\ AGENT/list, -cf, /dev/null, /etc/hostname",
+            "tar -I sh_AGENT/list -cf /dev/null /etc/hostname",
+        ),
+        (
+            "split, root, --filter=sh\\ AGENT/list, /etc/hostname",
+            "split --filter=sh_AGENT/list /etc/hostname",
+        ),
+        ("sed, root, -n, 1esh\\ AGENT/list, /etc/hostname", "sed -n 1esh_AGENT/list /etc/hostname"),
+        (
+            "sed, root, -n, --expr=1esh\\ AGENT/list, /etc/hostname",
+            "sed -n --expr=1esh_AGENT/list /etc/hostname",
+        ),
+        ("rsync, root, -e, sh\\ AGENT/list, /etc/hostname, h:", "rsync -e sh_AGENT/list /etc/hostname h:"),
         ("dnsmasq, root, --test, --conf-file=AGENT/list", "dnsmasq --test --conf-file=AGENT/list"),
         ("tar, root, -cf, -, -T, {path=AGENT}", "tar -cf - -T AGENT/list"),
         ("tar, root, cfT, -, {path=AGENT}", "tar cfT - AGENT/list"),
@@ -124,7 +143,7 @@ def test_a_file_of_the_agents_says_nothing(scene: Scene, filters: str, words: st
     scene.daemon.start()
     (scene.agent / "list").write_text(f"{scene.target}\n")
     with scene.daemon.client() as client, pytest.raises(Denied):
-        client.run(scene.filled(words).split(" "))
+        client.run([word.replace("sh_", "sh ") for word in scene.filled(words).split(" ")])
     assert "what a file says" in (scene.daemon.directory / "audit.jsonl").read_text()
 
 

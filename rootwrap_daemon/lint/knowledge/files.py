@@ -22,7 +22,7 @@ def _read(table: str) -> dict[str, Options]:
 #: counts. Names | options ; letters with a value.
 NAMES: Final = _read(f"""
 awk gawk mawk | -f --file --include --load ; -f -F -v -i -l
-bridge ip tc | -batch
+bridge ip tc | -batch --batch
 chgrp chmod chown | --reference
 curl | -K --config ; -K -o -H -d -X -u
 date | -f --file ; -d -f -r -s
@@ -46,7 +46,7 @@ rsync | --files-from --password-file -e --rsh --rsync-path ; -e -f -B -T -M
 sed | -f --file ; -e -f -i -l
 ssh scp sftp | -F -o -S ; -F -o -S -i -l -p -b -c
 sysctl | -p --load
-tar bsdtar | -T --files-from -F --info-script --new-volume-script ; -f -C -T -F -X -b -g -I -K -L -N
+tar bsdtar | -T --files-from -F --info-script --new-volume-script ; --file -f -C -T -F -X -b -g -I -K -L -N
 wget | -i --input-file --config -e --execute ; -i -e -O -o -a
 xargs parallel | -a --arg-file --arg-file-sep ; -a -d -E -I -L -n -P -s
 xz | --files --files0

@@ -85,7 +85,7 @@ ionice | runs | its operand | ChainingRegExpFilter, ionice, root, ionice, -c[0-3
 timeout | runs | its operand | ChainingRegExpFilter, timeout, root, timeout, [1-9][0-9]*
 nohup | runs | its operand | ChainingRegExpFilter, nohup, root, nohup
 flock | runs write | its operand, -c TEXT; makes the lock file
-    | ChainingRegExpFilter, flock, root, flock, /run/lock/NAME
+    | ChainingRegExpFilter, flock, root, flock, /run/NAME\.lock
 setsid unshare | runs | its operand | -
 nsenter | runs | its operand, in any namespace, pid 1's too | -
 chroot | runs | its operand, in a tree that the caller may have filled | -
