@@ -168,3 +168,13 @@ def test_no_link_is_dead(page: Path) -> None:
     assert dead == []
     cited = set(re.findall(r"\[(\d+)\]_", text))
     assert cited == set(re.findall(r"^\.\. \[(\d+)\]", text, re.MULTILINE))
+
+
+def test_the_lines_around_a_title_are_as_long() -> None:
+    """Sphinx takes a shorter one for an error."""
+    short = []
+    for page in sorted((ROOT / "doc/source").rglob("*.rst")):
+        over, title, under, *_ = page.read_text().split("\n")
+        if re.fullmatch(r"=+", over) and over == under and len(over) < len(title):
+            short.append(page.name)
+    assert short == []
