@@ -32,23 +32,25 @@ M = TypeVar("M", bound=Message)
 
 def encode(message: Message) -> bytes:
     """One message as a frame."""
-    if isinstance(message, Result) and len(message.stdout) + len(message.stderr) >= _LARGE:
-        return _encode_large(message)
-    fields = message[:-1] if message.GROWN and message[-1] is None else message
-    body: bytes = msgpack.packb((message.TYPE, *fields))
-    return HEADER.pack(len(body)) + body
+    return b"".join(encode_in_parts(message))
 
 
-def _encode_large(message: Result) -> bytes:
-    """As `encode`, where each byte of output is copied once."""
-    parts: list[bytes] = [bytes((0x90 | 1 + len(message.NAMES),)), msgpack.packb(message.TYPE)]
+def encode_in_parts(message: Message) -> list[bytes]:
+    """As `encode`, where large output is a part as it is: it is not copied."""
+    if not (isinstance(message, Result) and len(message.stdout) + len(message.stderr) >= _LARGE):
+        fields = message[:-1] if message.GROWN and message[-1] is None else message
+        body: bytes = msgpack.packb((message.TYPE, *fields))
+        return [HEADER.pack(len(body)) + body]
+    parts: list[bytes] = [bytes((0x90 | 1 + len(message.NAMES),)) + msgpack.packb(message.TYPE)]
     for value in message:
         if not isinstance(value, str | int) and len(value) >= 2**16:
             # bin 32.
-            parts += (struct.pack(">BI", 0xC6, len(value)), value)
+            parts[-1] += struct.pack(">BI", 0xC6, len(value))
+            parts += (value, b"")
         else:
-            parts.append(msgpack.packb(value))
-    return b"".join((HEADER.pack(sum(map(len, parts))), *parts))
+            parts[-1] += msgpack.packb(value)
+    parts[0] = HEADER.pack(sum(map(len, parts))) + parts[0]
+    return parts
 
 
 def decode(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError
-from rootwrap_daemon.protocol.codec import Decoder, encode
+from rootwrap_daemon.protocol.codec import Decoder, encode, encode_in_parts
 from rootwrap_daemon.protocol.messages import (
     ANSWERS,
     MAX_ANSWER_FRAME,
@@ -130,11 +130,19 @@ class _Exchange(Generic[S, H]):
 
     def send(self, message: S) -> bytes:
         """The bytes to write. Raises LocalProtocolError if this may not be said now."""
+        self._say(message)
+        return encode(message)
+
+    def send_in_parts(self, message: S) -> list[bytes]:
+        """As `send`: bytes to write one after the other."""
+        self._say(message)
+        return encode_in_parts(message)
+
+    def _say(self, message: S) -> None:
         before = self.state
         if not self._goes_on(self._says, message):
             self.state = before
             raise LocalProtocolError(f"{type(message).__name__} in state {before.name}")
-        return encode(message)
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the other side."""

@@ -303,10 +303,10 @@ class Connection:
                 on_signal(message.number)
         return wish
 
-    def encoded(self, message: Answer) -> bytes:
-        """An answer as it goes to the client. Raises Closed."""
+    def encoded(self, message: Answer) -> list[bytes]:
+        """An answer as it goes to the client, in parts. Raises Closed."""
         try:
-            return self._exchange.send(message)
+            return self._exchange.send_in_parts(message)
         except LocalProtocolError:
             # The client has said what may not be said meanwhile; there is no one answer to that.
             raise Closed from None
@@ -314,7 +314,7 @@ class Connection:
     def say(self, message: Answer) -> None:
         """Have a message sent by `flush`, while a command runs."""
         try:
-            self._unsent += self.encoded(message)
+            self._unsent += b"".join(self.encoded(message))
         except Closed:
             # The client has broken the protocol meanwhile; `listen` will say so.
             pass
@@ -335,23 +335,24 @@ class Connection:
         """Encode and send. Raises Closed or OSError."""
         self.send(self.encoded(message))
 
-    def send(self, data: bytes) -> None:
+    def send(self, parts: list[bytes]) -> None:
         """Write an encoded answer, to a client that takes it in time. Raises OSError."""
         if self._unsent:
-            data, self._unsent = self._unsent + data, b""
+            parts, self._unsent = [self._unsent, *parts], b""
         try:
-            sent = self.sock.send(data, _AT_ONCE)
+            sent = self.sock.send(parts[0], _AT_ONCE)
         except BlockingIOError:
             sent = 0
-        if sent == len(data):
+        if sent == len(parts[0]) and len(parts) == 1:
             return
-        deadline = time.monotonic() + self._request_timeout + len(data) / _SLOWEST_READER
-        rest = memoryview(data)[sent:]
+        deadline = time.monotonic() + self._request_timeout + sum(map(len, parts)) / _SLOWEST_READER
         with self.turn.given():
-            while rest:
-                rest = rest[self.sock.send(rest, socket.MSG_NOSIGNAL) :]
-                if rest and time.monotonic() > deadline:
-                    raise TimeoutError
+            for part in parts:
+                rest, sent = memoryview(part)[sent:], 0
+                while rest:
+                    rest = rest[self.sock.send(rest, socket.MSG_NOSIGNAL) :]
+                    if rest and time.monotonic() > deadline:
+                        raise TimeoutError
 
 
 @functools.cache

@@ -205,7 +205,7 @@ class Session:
 
     def run(self, run: Run) -> None:
         """Run a command and answer with what it wrote."""
-        # One copy is left of a large answer while a client takes its time to read it.
+        # The output is all that is left of a large answer while a client takes its time to read it.
         self.connection.send(self._run_encoded(run, None))
 
     def start(self, start: Start) -> None:
@@ -214,7 +214,7 @@ class Session:
             stdio.check(self.peer.uid)
             self.connection.send(self._run_encoded(start, stdio))
 
-    def _run_encoded(self, message: Run | Start, stdio: Stdio | None) -> bytes:
+    def _run_encoded(self, message: Run | Start, stdio: Stdio | None) -> list[bytes]:
         policy = self._policy()
         answer = Command(self.instance, self._caller(), message, stdio).answer(policy)
         if self.connection.fault is not None:
