@@ -20,8 +20,8 @@ from oslo_log import _options as log_options
 
 from rootwrap_daemon.config_options import LOG_OPTS, OPTS
 from rootwrap_daemon.errors import ConfigurationError
-from rootwrap_daemon.filters.finding import Code, Finding, Location, Severity
-from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
+from rootwrap_daemon.filters.read.fault import Code, Fault
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.read import owned
 from rootwrap_daemon.settings import DEFAULT_NOFILE, MAX_FILE, Settings

@@ -1,51 +1,11 @@
-"""Report what is wrong with a text: a Fault where it is found, a Finding once its effect is known.
+"""Hold what is wrong with a text, with its place and its effect.
 
-Promises: every fault has a code; its sentence can be reworded and its code stays. The rules of `rootwrapctl
-check` are looked up by it.
+Promises: a finding has the code of its fault (read/fault.py); its sentence can be reworded and its code
+stays. The rules of `rootwrapctl check` are looked up by it.
 """
 
 import enum
 from dataclasses import dataclass
-from typing import Literal
-
-#: What is wrong, as a program tells it apart. The comments say where it is raised.
-Code = Literal[
-    # The text of a filter file.
-    "template",
-    "section",
-    "line",
-    "character",
-    "comment",
-    "duplicate",
-    "repeated",
-    # The fields of a definition.
-    "kind",
-    "fields",
-    "field",
-    "program_of_kind",
-    "signal",
-    "pattern",
-    "split_pattern",
-    "first_pattern",
-    "ambiguous",
-    "path_pattern",
-    "whole_tree",
-    "any_word",
-    "keyword",
-    "variable",
-    "never",
-    "literal",
-    # The options of a filter.
-    "option",
-    # The host, or the configuration.
-    "configuration",
-    "file",
-    "misnamed",
-    "account",
-    "unusable",
-    "replaceable",
-    "foreign_links",
-]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,12 +31,13 @@ class Severity(enum.Enum):
 class Finding:
     """A fault with its location, and its effect.
 
-    `filters`: the folded names of the filters that an ERROR takes out of use; empty for a fault of the file.
+    `code`: what is wrong, as a program tells it apart. `filters`: the folded names of the filters that an
+    ERROR takes out of use; empty for a fault of the file.
     """
 
     location: Location
     severity: Severity
-    code: Code
+    code: str
     what: str
     remedy: str
     filters: frozenset[str] = frozenset()

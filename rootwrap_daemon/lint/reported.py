@@ -6,12 +6,12 @@ Promises: every code that a fault can have belongs to one rule.
 from collections.abc import Iterator
 from typing import Final
 
-from rootwrap_daemon.filters.finding import Code, Finding, Location
+from rootwrap_daemon.filters.finding import Finding, Location
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.subject import FilterText, Subject
 
 #: Code of a fault -> the rule that reports it.
-RULE_OF: Final[dict[Code, str]] = {
+RULE_OF: Final[dict[str, str]] = {
     "ambiguous": "RW100",
     "kind": "RW101",
     "fields": "RW102",

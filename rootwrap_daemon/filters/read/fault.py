@@ -2,9 +2,48 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Self
+from typing import Literal, Self
 
-from rootwrap_daemon.filters.finding import Code, Location
+from rootwrap_daemon.filters.finding import Location
+
+#: What is wrong, as a program tells it apart. The comments say where it is raised.
+Code = Literal[
+    # The text of a filter file.
+    "template",
+    "section",
+    "line",
+    "character",
+    "comment",
+    "duplicate",
+    "repeated",
+    # The fields of a definition.
+    "kind",
+    "fields",
+    "field",
+    "program_of_kind",
+    "signal",
+    "pattern",
+    "split_pattern",
+    "first_pattern",
+    "ambiguous",
+    "path_pattern",
+    "whole_tree",
+    "any_word",
+    "keyword",
+    "variable",
+    "never",
+    "literal",
+    # The options of a filter.
+    "option",
+    # The host, or the configuration.
+    "configuration",
+    "file",
+    "misnamed",
+    "account",
+    "unusable",
+    "replaceable",
+    "foreign_links",
+]
 
 
 class Fault(ValueError):

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rootwrap_daemon.filters.finding import Code, Finding, Location, Severity
+from rootwrap_daemon.filters.finding import Finding, Location, Severity
+from rootwrap_daemon.filters.read.fault import Code
 
 #: The section of the filters; every other one holds the options of the filter it is named after.
 FILTERS = "Filters"

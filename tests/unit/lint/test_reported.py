@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from rootwrap_daemon.filters.finding import Code, Location
-from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.filters.read.fault import Code, Fault
 from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.check import judge, known_rules
 from rootwrap_daemon.lint.reported import RULE_OF
