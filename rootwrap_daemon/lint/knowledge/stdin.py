@@ -9,28 +9,34 @@ from rootwrap_daemon.policy.getopt import Options, options
 #: Whatever their other words are.
 _ALWAYS: Final = frozenset(
     """
-    at batch bc chgpasswd chpasswd dc debconf-communicate debconf-set-selections debugfs ed ex fdisk ftp gdisk
-    ldapadd ldapdelete ldapmodify mail mailx newusers nsupdate parallel sfdisk sftp sqlite3 vi view vim xargs
+    at batch bc bpftrace chgpasswd chpasswd dc debconf-communicate debconf-set-selections debugfs ed ex fdisk
+    ftp gdb gdisk isql ldapadd ldapdelete ldapmodify lftp lldb m4 mail mailx newgrp newusers nsupdate osqueryi
+    parallel sfdisk sftp sg smbclient sqlite3 sqlplus vi view vim xargs
     """.split()
 )
-#: Where no word has a command or a file of them.
-_CONSOLES: Final = frozenset(
-    "bpftrace gdb isql lftp lldb mariadb mongo mongosh mysql osqueryi psql sqlplus vtysh".split()
-)
-_TEXTS: Final = frozenset("-c -e -ex -f -x --command --eval --ex --execute --file".split())
+#: Options that have the commands instead.
+_CONSOLES: Final[dict[str, frozenset[str]]] = {
+    "psql": frozenset(("-c", "--command")),
+    "vtysh": frozenset(("-c",)),
+    **dict.fromkeys(("mysql", "mariadb"), frozenset(("-e", "--execute"))),
+    **dict.fromkeys(("mongo", "mongosh"), frozenset(("--eval",))),
+}
 #: Where all words are options.
-_BARE: Final = (
-    programs.INTERPRETERS
-    | frozenset(
-        "R Rscript bun deno gawk guile iex ipython ipython3 irb julia mawk nodejs octave pry tsh".split()
-    )
-    | frozenset("birdc chronyc fs_cli ipmitool ntpq parted redis-cli varnishadm virsh wpa_cli".split())
+_BARE: Final = frozenset(
+    "birdc chronyc dmsetup fs_cli ipmitool lvm ntpq parted redis-cli varnishadm virsh wpa_cli".split()
 )
+#: Routes by which a program may execute what it reads, or make accounts of it.
+_ROUTES: Final = frozenset(("code", "runs", "account"))
+#: That have such a route by words that are looked at otherwise.
+_BY_WORDS: Final = frozenset("env ip rabbitmqctl sed".split())
 #: Names of standard input as a file.
 _NAMES: Final = frozenset(("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0"))
-#: Where a word names it as the file that they obey.
+#: Where a word names it as the file that they obey, or that names files for them.
 _BY_NAME: Final = frozenset(
-    "awk bridge crontab dnsmasq docker haproxy ip kubectl make nerdctl nft nginx oc podman tc".split()
+    """
+    awk bridge crontab curl dnsmasq docker du find haproxy ip kubectl make nerdctl nft nginx oc podman setfacl
+    sort sysctl systemd-tmpfiles tc wc wget
+    """.split()
 )
 _OF_SED: Final = options("-f --file ; -e -l")
 #: What they unpack, and so where they write, with these options; None: always.
@@ -43,16 +49,21 @@ _UNPACK: Final[dict[str, Options | None]] = {
 }
 
 
-def obeyed(program: str, words: Sequence[str]) -> str | None:
-    """What the program does with its standard input if that is more than to read data, None if it is not."""
+def obeyed(program: str, words: Sequence[str], *, last: bool = True) -> str | None:
+    """What the program does with its standard input if that is more than to read data, None if it is not.
+
+    `last`: it executes no other program, which would have the input.
+    """
     name = programs.base_name(program)
-    if name in _ALWAYS:
+    known = programs.look_up(name)
+    if last and known is not None and not _ROUTES.isdisjoint(known.routes) and name not in _BY_WORDS:
+        return f"{known.because}, and has standard input"
+    texts = _CONSOLES.get(name)
+    if name in _ALWAYS or (texts is not None and texts.isdisjoint(word.partition("=")[0] for word in words)):
         return "takes commands from standard input"
-    if name in _CONSOLES and not any(word.partition("=")[0] in _TEXTS for word in words):
-        return "takes commands from standard input where no option has any"
-    if name in _BARE and all(word.startswith("-") and word not in _TEXTS for word in words):
+    if name in _BARE and all(word.startswith("-") for word in words):
         return "takes commands from standard input where no word has any"
-    if name in _BARE | _BY_NAME and any(word.rpartition("=")[2] in _NAMES for word in words):
+    if name in _BY_NAME and any(map(_names_it, words)):
         return "obeys standard input"
     if name == "sed":
         pairs = zip(("", *words), (*words, ""), strict=True)
@@ -65,3 +76,8 @@ def obeyed(program: str, words: Sequence[str]) -> str | None:
         if wanted is None or any(True for word in (*bundle, *words) for _ in wanted.found(word)):
             return "writes the files that standard input names"
     return None
+
+
+def _names_it(word: str) -> bool:
+    """True for `-`, `--file=-`, `-f-` and the like."""
+    return word.rpartition("=")[2].lstrip("@") in _NAMES or (word[:1] == "-" and word[2:] in _NAMES)

@@ -5,6 +5,7 @@ Promises: what is known to be dangerous has the rules of danger.py instead.
 
 from collections.abc import Iterator
 
+from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.filters.variables import is_dangerous_variable, is_harmless_variable
 from rootwrap_daemon.lint.finding import Problem, Severity
@@ -49,8 +50,8 @@ def unknown_program(subject: Subject) -> Iterator[Problem]:
 def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
     """A program that does what its standard input says.
 
-    A request may bring input, of which a filter says nothing but whether there may be any. An interpreter
-    without a script, `sed -f -`, `ip -batch -`, `xargs` or `tar -x` does with it whatever the caller wants.
+    A request may bring input, of which a filter says nothing but whether there may be any. An interpreter,
+    `sed -f -`, `ip -batch -`, `xargs` or `tar -x` does with it whatever the caller wants.
 
     Found::
 
@@ -72,18 +73,23 @@ def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
 
     Fine::
 
-        script: ArgvFilter, python3, root, -I, /usr/share/tool/script.py
+        table: ArgvFilter, iptables-restore, root, -n
     """
     for line in subject.lines:
         part, one = line.program_field, line.filter
-        # What any arguments may do is RW301's, what another user runs that user's.
-        if part is None or one is None or not one.options.stdin or is_open(line) or "root" not in line.users:
+        # What any arguments may do is RW301's.
+        if part is None or one is None or not one.options.stdin or is_open(line):
             continue
         words = [field.text.strip("[]").removesuffix("...").replace("\\", "") for field in line.words]
-        for program, its in wrappers.programs(line.program, words):
-            if (does := stdin.obeyed(program, its)) is not None:
+        found = list(wrappers.programs(line.program, words))
+        # A chain's inner command is another filter's.
+        inner = None if isinstance(one, ChainingFilter) else found[-1]
+        for program, its in found:
+            if (does := stdin.obeyed(program, its, last=(program, its) == inner)) is not None:
                 instead = f"say `stdin = no` in a section [{line.entry.name}]"
-                yield Problem(part.location, f"{program} {does}", instead, len(part.text))
+                severity = Severity.ERROR if "root" in line.users else Severity.WARNING
+                what = f"{program} {does}"
+                yield Problem(part.location, what, instead, len(part.text), severity=severity)
                 break
 
 
