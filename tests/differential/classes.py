@@ -375,6 +375,15 @@ def d0004_control_characters(way: OsloWay) -> bool:
     return any(not char.isprintable() and ord(char) < 160 for value in env.values() for char in value)
 
 
+def d0070_value_that_names_a_file(way: OsloWay) -> bool:
+    """`LANG=` and the like admit names of locales and terminals, not paths or formats of printf(3)."""
+    env = _assignments(way.inner) if isinstance(way.last, oslo.EnvFilter) else {}
+    return any(
+        re.fullmatch("LANG|LANGUAGE|LC_.*|TERM|COLORTERM|TZ", name) and re.search("[^A-Za-z0-9_.:@+-]", value)
+        for name, value in env.items()
+    )
+
+
 # --- we allow it, oslo.rootwrap does not ---
 
 
@@ -466,6 +475,7 @@ OSLO_ALONE: Final[tuple[Callable[[OsloWay], bool], ...]] = (
     d0003_kill_in_a_chain,
     d0004_field_that_nothing_looks_at,
     d0004_control_characters,
+    d0070_value_that_names_a_file,
 )
 
 OURS_ALONE: Final[tuple[Callable[[OurWay], bool], ...]] = (

@@ -3,6 +3,7 @@
 Promises: what it warns of depends on the text alone. The language is in doc/source/reference/argv.rst.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -53,6 +54,8 @@ _READ_KEYWORDS: Final = frozenset(("ip", "tc", "bridge"))
 _VERBS: Final = frozenset(
     "add append change del delete flush get list lst ls prepend replace set show".split()
 )
+#: An option whose value a program takes for a secret.
+_SECRET_OPTION: Final = re.compile("--[a-z-]*(pass(wd|word|phrase|code)?|secret|token|psk)", re.IGNORECASE)
 _FREE: Final = frozenset(("any", "ifname", "name", "netns"))
 # Objects of ip whose verbs take a name, and no keyword instead of it.
 _WITHOUT_KEYWORDS: Final = frozenset(("netns", "vrf"))
@@ -64,9 +67,14 @@ def _warn_of_words(program: str, places: list[Place], warn: Warn) -> None:
     for place, found in enumerate(places):
         if not isinstance(found.matcher, Typed):
             continue
-        if found.matcher.name == "any":
+        if found.matcher.name == "any" or (
+            found.matcher.name == "secret" and not _is_value_of_secret(places, place)
+        ):
             what = "this word may be anything but an option"
-            warn(Fault("any_word", what, "give it a type", found.location))
+            remedy = "give it a type"
+            if found.matcher.name == "secret":
+                remedy = "put it behind the option whose value it is, as in --password, {secret}"
+            warn(Fault("any_word", what, remedy, found.location))
         if (
             program == "ip"
             and found.matcher.name in _NUMBERS_TOO
@@ -86,6 +94,12 @@ def _warn_of_words(program: str, places: list[Place], warn: Warn) -> None:
             remedy = "write the keyword that takes the value, as in `dev, {ifname}`"
             what = f"{program} could read this word as one of its keywords"
             warn(Fault("keyword", what, remedy, found.location))
+
+
+def _is_value_of_secret(places: list[Place], place: int) -> bool:
+    """True if only options stand before the word that say of themselves that their value is a secret."""
+    before = [word for _, words in _literals_before(places, place) for word in words]
+    return bool(before) and all(map(_SECRET_OPTION.fullmatch, before))
 
 
 def _literals_before(places: list[Place], place: int) -> Iterator[tuple[int, frozenset[str]]]:

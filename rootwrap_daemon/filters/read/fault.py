@@ -38,6 +38,7 @@ Code = Literal[
     # The host, or the configuration.
     "configuration",
     "file",
+    "home",
     "misnamed",
     "account",
     "unusable",

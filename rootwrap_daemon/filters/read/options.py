@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from rootwrap_daemon.filters.argv_types import Matcher, Typed
+from rootwrap_daemon.filters.argv_types import Choice, Matcher, Typed
 from rootwrap_daemon.filters.read.fault import Fault, one_of
 from rootwrap_daemon.filters.read.fields import Warn, signal_number
 from rootwrap_daemon.filters.read.ini import Entry, Field
@@ -20,7 +20,7 @@ from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable, 
 #: What `limits` may name: options of prlimit(1), each a resource of getrlimit(2).
 LIMITS: Final = frozenset(("nofile", "cpu", "as", "fsize", "nproc", "core", "memlock"))
 
-_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=\{([a-z0-9]+)(?:=(.*))?\})?", re.ASCII)
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:=\{([a-z0-9]*)(?:=(.*))?\})?", re.ASCII)
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII)
 _LIMIT = re.compile(r"([a-z]+)=([0-9]{1,18})", re.ASCII)
 _OCTAL = re.compile(r"0?[0-7]{3}", re.ASCII)
@@ -96,7 +96,7 @@ def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
         match = _VARIABLE.fullmatch(part.text)
         if not match or match[1] in found:
             raise Fault("option", f"{part.text!r} is not a variable", "write NAME or NAME={type}, each once")
-        matcher = typed(match[2], match[3]) if match[2] else None
+        matcher = _type_of(match[2], match[3])
         if isinstance(matcher, Typed) and matcher.make is not None:
             # Nobody looks at the host for a variable: any path, any process would do.
             raise Fault(
@@ -104,6 +104,20 @@ def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
             )
         found[match[1]] = matcher
     return {"env": found}
+
+
+def _type_of(name: str | None, parameter: str | None) -> Matcher | None:
+    """What `{name=parameter}` or `{=one|another}` stands for; None where there is neither."""
+    if name:
+        return typed(name, parameter)
+    if parameter is None:
+        if name is None:
+            return None
+        raise Fault("option", "{} is no type", "write {type} or {=value|...}")
+    words = parameter.split("|")
+    if not all(word and is_printable_ascii(word) for word in words):
+        raise Fault("option", f"{parameter!r} does not list values", "write {=value|value}")
+    return Choice(frozenset(words))
 
 
 def _set_env(fields: tuple[Field, ...]) -> dict[str, Any]:

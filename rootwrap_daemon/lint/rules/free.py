@@ -106,7 +106,10 @@ def _variables(subject: Subject, line: Line) -> Iterator[tuple[str, Field]]:
         for section in file.document.sections:
             for entry in section.entries if section.name.lower() == line.entry.key else ():
                 if entry.key == "env":
-                    yield from ((part.text, part) for part in entry.fields if "=" not in part.text)
+                    for part in entry.fields:
+                        name, _, kind = part.text.partition("=")
+                        if kind in ("", "{any}", "{secret}"):
+                            yield name, part
 
 
 @rule("RW323", Severity.WARNING)

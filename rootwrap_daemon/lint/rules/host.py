@@ -348,3 +348,30 @@ def foreign_links(subject: Subject) -> Iterator[Problem]:
         copy: ArgvFilter, cp, root, --, {path=/scratch/shared}, {path=/scratch/private}
     """
     return reported.of_host(subject, "RW209")
+
+
+@rule("RW211", Severity.WARNING)
+def home_of_others(subject: Subject) -> Iterator[Problem]:
+    """A command with more rights than its user, whose home others can change.
+
+    Programs load code and settings from the home (`.ssh/config`, `.gitconfig`, modules of Python). The daemon
+    sets HOME to /nonexistent for such a command (`ambient`, `group`, `no_new_privs = no`); one that asks
+    passwd(5), as ssh(1) does, still finds the home, and does with these rights what is written there.
+
+    Found::
+
+        ==> private/x.filters <==
+        [Filters]
+        count: ArgvFilter, wc, mail, -l, /etc/hostname
+        [count]
+        group = shadow
+
+    Fine::
+
+        ==> private/x.filters <==
+        [Filters]
+        count: ArgvFilter, wc, nobody, -l, /etc/hostname
+        [count]
+        group = shadow
+    """
+    return reported.of_host(subject, "RW211")

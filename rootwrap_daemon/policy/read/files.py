@@ -17,7 +17,7 @@ from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.read.kinds import uses
 from rootwrap_daemon.filters.values import CAPABILITIES, Options
-from rootwrap_daemon.policy import bind, host
+from rootwrap_daemon.policy import bind, host, places
 from rootwrap_daemon.policy.read import declared, owned, users
 from rootwrap_daemon.settings import MAX_FILE
 
@@ -157,6 +157,7 @@ def _check_as(loaded: Loaded, one: AnyFilter, name: str, owners: frozenset[int])
     _check_capabilities(options, identity)
     trusted = bind.trusted_by(identity, options, owners)
     found = declared.check(one, trusted)
+    found += _check_home(identity, trusted)
     if loaded.no_places and declared.has_place(one, trusted):
         what = f"others can change paths in its words, and {loaded.no_places}"
         raise Fault("unusable", what, "give the directories to root, or the daemon what it needs")
@@ -172,6 +173,20 @@ def _check_as(loaded: Loaded, one: AnyFilter, name: str, owners: frozenset[int])
         fault = Fault("unusable", what, "start it with these capabilities")
         _add(loaded, Severity.WARNING, one.location.file, fault.at(one.location))
     return found
+
+
+def _check_home(identity: host.Identity, trusted: frozenset[int]) -> list[Fault]:
+    """A fault if a command has more rights than its user, whose home others fill."""
+    if identity.uid == 0 or identity.uid in trusted:
+        return []
+    try:
+        place = places.walk(identity.home, trusted, host.Seen()).place
+    except (host.UntrustedPath, host.Unsure):
+        place = identity.home
+    if place is None:
+        return []
+    what = f"others can change {identity.home}, and the command has more rights than {identity.name}"
+    return [Fault("home", what, "run it as a user of its own, whose home is root's or is not there")]
 
 
 def _check_capabilities(options: Options, identity: host.Identity) -> None:

@@ -1,4 +1,4 @@
-"""RW314: programs that do what their standard input says."""
+"""Rules about what a caller may choose freely: words, variables, standard input."""
 
 import pytest
 
@@ -77,3 +77,23 @@ def test_obeyed(line: str) -> None:
 )
 def test_data(line: str) -> None:
     assert not found(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "rules"),
+    [
+        ("cat, root, {secret}", (), {"RW302"}),
+        ("tool, root, -n, {secret}", (), {"RW302"}),
+        ("tool, root, --password, {secret}", (), set()),
+        ("tool, root, a", ("[x]", "env = SYSTEMD_UNIT_PATH={secret}"), {"RW323"}),
+        ("tool, root, a", ("[x]", "env = FOO={any}"), {"RW323"}),
+        ("tool, root, a", ("[x]", "env = FOO={name}"), set()),
+        ("tool, root, a", ("[x]", "env = DEBIAN_FRONTEND"), {"RW322"}),
+        ("tool, root, a", ("[x]", "env = DEBIAN_FRONTEND={name}"), {"RW322"}),
+        ("tool, root, a", ("[x]", "env = DEBIAN_FRONTEND={=noninteractive|teletype}"), set()),
+    ],
+)
+def test_what_may_be_anything(line: str, more: tuple[str, ...], rules: set[str]) -> None:
+    read = read_filters("\n".join(["[Filters]", f"x: ArgvFilter, {line}", *more, ""]), "x.filters")
+    assert len(read.filters) == 1, read.findings
+    assert {one.rule for one in judge(Subject((read,)))} - {"RW405"} == rules
