@@ -15,7 +15,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.policy.host import MAX_LINKS, Seen, Unsure, UntrustedPath, is_unsure, sticky_above
+from rootwrap_daemon.policy.host import (
+    MAX_LINKS,
+    Seen,
+    Unsure,
+    UntrustedPath,
+    in_user_namespace,
+    is_unsure,
+    overflow_uid,
+    sticky_above,
+)
 
 #: Trees that the kernel makes anew for whoever looks: what a name in them means depends on the process.
 KERNEL_TREES: Final = ("/proc", "/sys")
@@ -90,9 +99,13 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         if real == "/proc" and part in _OF_THE_LOOKER:
             check_process(_joined(here, pending))
             return Walked(_joined(here, pending), None, None)
+        owner = status.st_uid
         try:
             status = _lstat(here, seen)
         except OSError:
+            if fixed and owner == overflow_uid() and in_user_namespace():
+                # Whoever it belongs to outside of this namespace: no command of ours gets further, either.
+                return Walked(_joined(here, pending), None, None)
             # A file system of others (fuse(8), NFS), or a directory in which a command may do more than this
             # process: what is there is theirs to say.
             return _below(directory, here, pending)

@@ -476,3 +476,19 @@ def test_asked_again_but_not_for_ever(tree: Path, monkeypatch: pytest.MonkeyPatc
     left = 10**6
     with pytest.raises(Unsure):
         places.look_below(f"{tree}/base/open", f"{tree}/base/open/f")
+
+
+@pytest.mark.root
+def test_a_directory_of_whom_a_user_namespace_does_not_see(tmp_path: Path) -> None:
+    """Its root reads `root` of other words as a relative path; nothing of its can look into /root."""
+    script = (
+        "import ctypes, os, sys\n"
+        "from rootwrap_daemon.policy import host, places\n"
+        f"os.setgroups([]); os.setresgid(*[{STRANGER}] * 3); os.setresuid(*[{STRANGER}] * 3)\n"
+        "assert ctypes.CDLL(None).unshare(0x10000000) == 0  # CLONE_NEWUSER\n"
+        "print(places.walk(sys.argv[1], host.base_owners(), host.Seen()).place)"
+    )
+    private = directory(tmp_path / "private", 0o700)
+    python = [sys.executable, "-c", script, f"{private}/x"]
+    done = subprocess.run(python, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
