@@ -5,11 +5,11 @@
 #include <getopt.h>
 
 static const char USAGE[] =
-    "usage: sudo [-ABEHkNnS] [-p prompt] [-u user] [--preserve-env=list] [VAR=value] [--] command [arg ...]\n"
+    "usage: sudo [-ABHkNnS] [-p prompt] [-u user] [--preserve-env=list] [VAR=value] [--] command [arg ...]\n"
     "usage: sudo -l [-u user] command [arg ...]\n"
     "usage: sudo -K | -k | -V | -v | -h\n";
 /* Options that change nothing here: there is no password, and HOME is always the user's. */
-static const char NOTHING[] = "ABEHkKNnpSvl";
+static const char NOTHING[] = "ABHkKNnpSvl";
 static const struct option LONG[] = {
     {"askpass", 0, 0, 'A'}, {"background", 0, 0, 'b'}, {"bell", 0, 0, 'B'}, {"chdir", 1, 0, 'D'}, {"chroot", 1, 0, 'R'},
     {"close-from", 1, 0, 'C'}, {"command-timeout", 1, 0, 'T'}, {"edit", 0, 0, 'e'}, {"group", 1, 0, 'g'},
@@ -46,7 +46,7 @@ static void sorry(const struct options *options, const char *prefix, const char 
     const char *who = getenv("USER");
     said_by = "";
     say("Sorry, user %.64s is not allowed to execute '%s%s' as %.64s%s%.64s on %s.", who && *who ? who : number, prefix,
-        command, options->user ? options->user : "root", group ? ":" : "", group ? group : "", host);
+        command, options->user, group ? ":" : "", group ? group : "", host);
 }
 
 static void take(struct options *options, int option) {
@@ -62,6 +62,8 @@ static void take(struct options *options, int option) {
 
 void read_sudo_arguments(int count, char **words, struct options *options) {
     said_by = "sudo: ";
+    /* Without -u, sudo means root, whatever the filter's first user is. */
+    options->user = "root";
     /* Variables may stand between options; behind `--` there are none. */
     for (int option;;) {
         while ((option = getopt_long(count, words, "+ABbC:D:Eeg:hHiKklnNPp:R:r:SsT:t:U:u:Vv", LONG, NULL)) >= 0)
@@ -81,6 +83,7 @@ void read_sudo_arguments(int count, char **words, struct options *options) {
     const char *shell = getenv("SHELL");
     if (given['e']) sorry(options, "sudoedit ", words_of(options)), exit(1);
     if (given['i'] || given['s']) sorry(options, "", shell && *shell ? shell : "/bin/sh"), exit(1);
+    if (given['E']) fail(1, "sorry, you are not allowed to preserve the environment");
     for (int option = 1; option < 128; option++)
         if (given[option] && !strchr(NOTHING, option))
             fail(1, "you are not permitted to use the -%c option", option);

@@ -79,10 +79,14 @@ class Record:
 
 @dataclass(slots=True)
 class Log:
-    """The decisions in logs, and how many records could not be used, by the reason."""
+    """The decisions in logs, and how many records could not be used, by the reason.
+
+    `of_sudo`: how many of the decisions are sudo's, as syslog has it.
+    """
 
     records: list[Record] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    of_sudo: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,7 @@ def _add_of_sudo(log: Log, line: sudo_log.Line, last: dict[str, Record | None]) 
     else:
         count = len(log.records)
         _add(log, Entry(None, line.values["event"], line.values))
+        log.of_sudo += len(log.records) - count
         last[line.asker] = log.records[-1] if len(log.records) > count else None
 
 

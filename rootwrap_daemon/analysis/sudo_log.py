@@ -9,8 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-# `host sudo[123]:  user : `, of a file or of journalctl; the journal's own form has the rest alone.
-_HEAD: Final = re.compile(r"\ssudo(?:\[\d+\])?:\s+(.*)")
+# `TIME HOST sudo[123]:  user : `, of a file or of journalctl; the journal's own form has the rest alone.
+# Nothing else may stand before: what comes behind another program's name is that program's.
+_HEAD: Final = re.compile(
+    r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,+Z-]+) [^\s:\[]+ sudo(?:\[\d+\])?: +(.*)",
+    re.ASCII,
+)
 _CONTINUED: Final = "(command continued) "
 _LINE: Final = re.compile(
     r"(?:(?P<why>[^;=]+) ; )?(?:TTY=[^;]* ; )?(?:CHROOT=[^;]* ; )?PWD=[^;]* ; USER=(?P<user>[^; ]+) ; "
@@ -43,7 +47,7 @@ def parse(data: bytes) -> Line | None:
     text = data.decode("utf-8", "surrogateescape").rstrip("\n")
     if text.startswith("{"):
         text = _of_journal(text)
-    found = _HEAD.search(text)
+    found = _HEAD.fullmatch(text)
     asker, colon, rest = (found[1] if found else "").partition(" : ")
     if not colon or " " in asker:
         return None
@@ -76,9 +80,12 @@ def parse(data: bytes) -> Line | None:
 def _of_journal(text: str) -> str:
     try:
         fields = json.loads(text)
-        return f" sudo: {fields['MESSAGE']}" if fields.get("SYSLOG_IDENTIFIER") == "sudo" else ""
+        # The first is what the writer says of itself, the second what the kernel does.
+        if fields.get("SYSLOG_IDENTIFIER") == fields.get("_COMM") == "sudo":
+            return f"Jan  1 00:00:00 journal sudo: {fields['MESSAGE']}"
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return ""
+        pass
+    return ""
 
 
 def _words(text: str) -> list[str] | None:

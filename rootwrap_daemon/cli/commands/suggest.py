@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"# Proposed by rootwrapctl suggest from {len(log.records)} requests. Read each line before it ships."
     )
+    if log.of_sudo:
+        print(f"# {log.of_sudo} of them from sudo's log, to which everybody may write, as logger(1) does.")
     for what, count in log.left_out.items():
         print(f"# not used: {count} {what}")
     for problem in proposal.problems:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 USAGE = """\
-usage: sudo [-ABEHkNnS] [-p prompt] [-u user] [--preserve-env=list] [VAR=value] [--] command [arg ...]
+usage: sudo [-ABHkNnS] [-p prompt] [-u user] [--preserve-env=list] [VAR=value] [--] command [arg ...]
 usage: sudo -l [-u user] command [arg ...]
 usage: sudo -K | -k | -V | -v | -h
 """
 #: Options that change nothing here: there is no password, no record of one, and HOME is always the user's.
-_NOTHING = "ABEHkKNnpSvl"
+_NOTHING = "ABHkKNnpSvl"
 #: Those that take a value.
 _VALUED = "CDgpRrTtUuX"
 _LONG = {
@@ -41,7 +41,8 @@ class Sudo(Options):
         self.socket = socket_path()
         self.env: list[tuple[bytes, bytes]] = []
         self.timeout: float | None = None
-        self.user: str | None = None
+        # Without -u, sudo means root, whatever the filter's first user is.
+        self.user: str | None = "root"
         self.no_input = self.check = self.list = False
         self.shown: str | None = None
         self.argv: list[str] = []
@@ -116,6 +117,8 @@ class Sudo(Options):
             raise self.sorry(f"sudoedit {' '.join(self.argv)}")
         if "i" in given or "s" in given:
             raise self.sorry(os.environ.get("SHELL") or "/bin/sh")
+        if "E" in given:
+            raise Failed("sorry, you are not allowed to preserve the environment", 1)
         for option in given:
             if option not in _NOTHING:
                 raise Failed(f"you are not permitted to use the -{option} option", 1)
@@ -133,7 +136,7 @@ class Sudo(Options):
     def sorry(self, command: str) -> Failed:
         """Return what sudo says of a command that is not allowed."""
         who = os.environ.get("USER") or f"#{os.getuid()}"
-        target = (self.user or "root") + (f":{self._group}" if self._group else "")
+        target = (self.user or "") + (f":{self._group}" if self._group else "")
         host = os.uname().nodename.partition(".")[0]
         text = f"Sorry, user {who} is not allowed to execute '{command}' as {target} on {host}."
         return Failed(text, 1, "denied")

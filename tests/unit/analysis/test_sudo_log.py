@@ -48,10 +48,15 @@ OTHERS = [
     b"",
     b"\xff\xfe",
     b"{",
-    b'{"MESSAGE": 1, "SYSLOG_IDENTIFIER": "sudo"}',
+    b'{"MESSAGE": 1, "SYSLOG_IDENTIFIER": "sudo", "_COMM": "sudo"}',
+    b'{"MESSAGE": "x : PWD=/ ; USER=root ; COMMAND=/x", "SYSLOG_IDENTIFIER": "sudo", "_COMM": "logger"}',
     b'{"MESSAGE": "zabbix : PWD=/ ; USER=root ; COMMAND=/x", "SYSLOG_IDENTIFIER": "other"}',
     b"Nov 27 13:23:54 host sudo: pam_unix(sudo:session): session opened for user root(uid=0) by (uid=1)",
     b"Nov 27 13:23:54 host sudo:   zabbix : unknown user nosuch ; PWD=/tmp ; USER=nosuch ; ",
+    b"Nov 27 13:23:54 host evil[1]: sudo:   nobody : TTY=a ; PWD=/ ; USER=root ; COMMAND=/usr/bin/zsh",
+    b"Nov 27 13:23:54 host nobody: sudo[9]:   nobody : PWD=/ ; USER=root ; COMMAND=/usr/bin/zsh",
+    b"x Nov 27 13:23:54 host sudo:   nobody : PWD=/ ; USER=root ; COMMAND=/usr/bin/zsh",
+    b" host sudo:   nobody : PWD=/ ; USER=root ; COMMAND=/usr/bin/zsh",
     b"Nov 27 13:23:54 host other:   zabbix : PWD=/tmp ; USER=root ; COMMAND=/usr/bin/true",
 ]
 
@@ -69,7 +74,7 @@ def test_what_it_says(tmp_path: Path, head: str, line: str, record: Record) -> N
     text = head + line
     if head == "{journal}":
         escaped = line.replace("\\", "\\\\")
-        text = '{"__REALTIME_TIMESTAMP": "1", "_UID": "1000", "SYSLOG_IDENTIFIER": "sudo", '
+        text = '{"__REALTIME_TIMESTAMP": "1", "_COMM": "sudo", "SYSLOG_IDENTIFIER": "sudo", '
         text += f'"MESSAGE": "  zabbix : {escaped}"}}'
     log = read(tmp_path, text)
     assert log.records == [record]
