@@ -86,7 +86,7 @@ class Placer:
         real = self.real(path)
         now, new = _sum_of(real), _sum(text.encode())
         recorded = self.record.sums.get(path)
-        if now is not None and now not in (recorded, new):
+        if now is not None and now != new and now not in (recorded or "").split():
             self._say(f"keep  {real}: not as it was put there, or not put by this program")
             return
         if now == new:
@@ -97,12 +97,14 @@ class Placer:
                 self._save()
             return
         self._say(f"{'renew' if now else 'put  '} {real}")
-        # First the record: what is recorded and not there does no harm.
-        self.record.sums[path] = new
+        # First the record, of both: where this ends before the file is written the old one is still known.
+        self.record.sums[path] = f"{now} {new}" if now else new
         self.record.add(path, instance)
         self._save()
         if not self._dry:
             self._write(real, text)
+            self.record.sums[path] = new
+            self._save()
 
     def remove(self, instance: str) -> None:
         """Take away what is there for this instance alone, and is as it was put. Raises OSError."""
@@ -122,7 +124,7 @@ class Placer:
         if not os.path.lexists(real):
             return
         self.check(os.path.dirname(path))
-        if _sum_of(real) != recorded:
+        if (_sum_of(real) or "none") not in recorded.split():
             self._say(f"leave {real}: it was changed since")
             return
         self._say(f"remove {real}")

@@ -18,6 +18,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing import AuthenticationError, connection
 from typing import Any, Final
@@ -37,6 +38,13 @@ _MAX_HANDSHAKE: Final = 256
 _HANDSHAKE_SECONDS: Final = 10.0
 #: Connections at once; further ones wait in the listen queue. A client of oslo.rootwrap's has one per thread.
 _MAX_CONNECTIONS: Final = 256
+#: Seconds to wait where the system has no more descriptors.
+_BACK_OFF: Final = 0.1
+#: The directory in that of temporary files, and the socket in it.
+_PREFIX: Final = "rootwrap-bridge-"
+_SOCKET: Final = "rootwrap.sock"
+#: Seconds after which a directory where nobody listens is of one that was killed, not of one that begins.
+_OLD: Final = 60.0
 #: As oslo.rootwrap's client expects it.
 _KEY_BYTES: Final = 32
 #: What the one object that a manager has may be asked.
@@ -112,7 +120,10 @@ class Bridge:
         return len(self._serving) >= _MAX_CONNECTIONS
 
     def accept(self) -> None:
-        """Take the next connection, if its peer is of this process's user."""
+        """Take the next connection, if its peer is of this process's user.
+
+        Raises OSError, RuntimeError where the system has no more descriptors or threads.
+        """
         sock, _ = self.listener.accept()
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         if struct.unpack("3i", credentials)[1] != os.geteuid():
@@ -121,7 +132,13 @@ class Bridge:
         thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
         with self._lock:
             self._serving[thread] = sock
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._serving[thread]
+            sock.close()
+            raise
 
     def finish(self) -> None:
         """Take no more; what runs comes to its end, and its answer leaves."""
@@ -196,10 +213,11 @@ def serve(daemon: str) -> None:
     signal.set_wakeup_fd(wake)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    directory = tempfile.mkdtemp(prefix="rootwrap-bridge-")
+    _clear_up(tempfile.gettempdir())
+    directory = tempfile.mkdtemp(prefix=_PREFIX)
     try:
         key = secrets.token_bytes(_KEY_BYTES)
-        path = os.path.join(directory, "rootwrap.sock")
+        path = os.path.join(directory, _SOCKET)
         with Client(daemon) as client:
             bridge = Bridge(client, path, key, lambda: os.write(wake, b"\0"))
             # None in a pid namespace whose first process is this one.
@@ -218,6 +236,21 @@ def serve(daemon: str) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _clear_up(where: str) -> None:
+    """Remove the directories of bridges of this user that were killed."""
+    for entry in os.scandir(where):
+        with contextlib.suppress(OSError):
+            found = entry.stat(follow_symlinks=False)
+            own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+            if not (own and entry.name.startswith(_PREFIX) and time.time() - found.st_mtime > _OLD):
+                continue
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(os.path.join(entry.path, _SOCKET))
+                except (ConnectionRefusedError, FileNotFoundError):
+                    shutil.rmtree(entry.path)
+
+
 def _finish(bridge: Bridge, wake: int) -> None:
     bridge.finish()
     os.write(wake, b"\0")
@@ -231,7 +264,11 @@ def _accept_until(bridge: Bridge, ends: Sequence[int]) -> int:
         if ready in ends:
             return ready
         if ready in listener:
-            bridge.accept()
+            try:
+                bridge.accept()
+            except (OSError, RuntimeError):
+                # They wait in the listen queue until there is room; nothing but time tells of that.
+                time.sleep(_BACK_OFF)
 
 
 def _first_of(descriptors: Sequence[int], seconds: float | None = None) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -319,3 +320,39 @@ class TestHostilePeers:
             channel.send_bytes(json.dumps(["rootwrap", "run_one_command", [["true"]], {}]).encode())
             assert json.loads(channel.recv_bytes(1000)) == ["#RETURN", [0, "", ""]]
         assert all(record.get("argv") != ["true", 1] for record in daemon.audit())
+
+
+def test_without_descriptors_others_wait(daemon: Daemon) -> None:
+    """It lives on, and takes them once it has some again."""
+    with started(daemon) as (process, path, key):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (20, 20))
+        held = []
+        for _ in range(40):
+            held.append(socket.socket(socket.AF_UNIX))
+            held[-1].connect(path)
+        wait_for(lambda: len(os.listdir(f"/proc/{process.pid}/fd")) == 20)
+        for one in held:
+            one.close()
+        sock, _ = connected(path, key)
+        sock.close()
+        assert process.poll() is None
+
+
+def test_what_a_killed_one_left_is_cleared_up(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(daemon.directory))
+    with started(daemon) as (process, path, _):
+        process.kill()
+        process.wait()
+    left = Path(path).parent
+    assert left.exists()
+    foreign = daemon.directory / "rootwrap-bridge-x"
+    foreign.symlink_to("/etc")
+    with started(daemon) as (_, lives, _):
+        # It may be one that is about to listen.
+        assert left.exists()
+        for one in (left, Path(lives).parent):
+            os.utime(one, (0, 0))
+        with started(daemon):
+            assert not left.exists()
+            assert Path(lives).exists()
+    assert foreign.is_symlink()

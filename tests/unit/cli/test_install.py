@@ -1,5 +1,7 @@
 """`rootwrapctl install` and `uninstall` below a directory: what they put, keep, and take away."""
 
+import contextlib
+import errno
 import grp
 import json
 import os
@@ -168,6 +170,41 @@ def test_an_older_version_is_renewed(system: Path) -> None:
     record_file.write_text(json.dumps(record))
     install(system)
     assert unit.read_text() == new
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_renewal_that_was_cut_short_is_made_good(
+    system: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """Whether it ended before the file was written or after: it is renewed, and taken away, later."""
+    install(system)
+    unit = system / UNITS / "rootwrap-daemon@.service"
+    new = unit.read_text()
+    record_file = system / "var/lib/rootwrap-daemon/installed.json"
+    unit.write_text("# of the version before\n")
+    record = json.loads(record_file.read_text())
+    record["sums"][f"/{UNITS}/rootwrap-daemon@.service"] = _sum(unit)
+    record_file.write_text(json.dumps(record))
+    write = Placer._write
+
+    def fails(self: Placer, real: str, text: str) -> None:
+        if real == str(unit) and not written:
+            raise OSError(errno.ENOSPC, "no space")
+        write(self, real, text)
+        if real == str(unit):
+            raise OSError(errno.EIO, "cut short")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Placer, "_write", fails)
+        with contextlib.suppress(OSError, SystemExit):
+            install(system)
+    if written:
+        # And by the next version.
+        unit.write_text(new)
+    install(system)
+    assert unit.read_text() == new
+    assert uninstall(system) == 0
+    assert not unit.exists()
 
 
 def _sum(path: Path) -> str:
