@@ -219,6 +219,19 @@ def test_output_past_the_limit_ends_the_command(new_daemon: NewDaemon) -> None:
     wait_for(lambda: daemon.children() == [])
 
 
+def test_large_output_is_in_memory_once(new_daemon: NewDaemon) -> None:
+    size = 64 * 1024 * 1024
+    daemon = new_daemon(max_output=str(size), max_buffered=str(4 * size))
+    with daemon.client() as client:
+        client.run(["sh", "-c", "head -c 100000 /dev/zero"])
+        before = daemon.peak()
+        done = client.run(["sh", "-c", f"head -c {size - 100_000} /dev/zero; head -c 100000 /dev/zero >&2"])
+    assert (len(done.stdout), len(done.stderr)) == (size - 100_000, 100_000)
+    assert set(done.stdout) == {0}
+    # An eighth more for growing, and the interpreter's own.
+    assert daemon.peak() - before < size / 1024 * 1.3
+
+
 def test_reading_a_file_needs_no_process(client: Client, daemon: Daemon) -> None:
     with open("/etc/hostname", "rb") as file:
         assert client.run(["cat", "/etc/hostname"]).stdout == file.read()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.errors import BadRequest, RemoteProtocolError, TooLarge
-from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode
+from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode, encode_in_parts
 from rootwrap_daemon.protocol.messages import (
     ANSWERS,
     MAX_ANSWER_FRAME,
@@ -384,6 +384,18 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=2),
     max_leaves=12,
 )
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr"), [(70_000, 0), (0, 70_000), (70_000, 70_000), (65_535, 9), (3, 4)]
+)
+def test_large_output_is_a_part_as_it_is(stdout: int, stderr: int) -> None:
+    message = Result("r-1", 3, b"x" * stdout, bytearray(b"y") * stderr, "cancelled")  # type: ignore[arg-type]
+    parts = encode_in_parts(message)
+    for output in (message.stdout, message.stderr):
+        assert any(part is output for part in parts) == (len(output) >= 2**16)
+    body = msgpack.packb((message.TYPE, *message))
+    assert b"".join(parts) == encode(message) == HEADER.pack(len(body)) + body
 
 
 @given(st.integers(0, 6), st.lists(values, max_size=5), tables)
