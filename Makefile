@@ -12,7 +12,7 @@ VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
 JOBS ?= 4
 
-.PHONY: help native demo check test lint bench docs man lowest packages release-check sample sbom fuzz clean modes
+.PHONY: help native demo check test lint bench docs man lowest packages release-check sample sbom fuzz faults mutants clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -28,6 +28,8 @@ help:
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
 	@echo 'make fuzz    a minute of fuzzing for each target; FUZZ="--seconds 600 decide frames"'
+	@echo 'make faults  faults of commands, clients and the system, and each system call failing once; as root'
+	@echo 'make mutants change one thing at a time, and list what no test notices; MUTANTS="protocol --most 50"'
 	@echo 'make sbom    build/sbom.cdx.json, a bill of materials as CycloneDX, of what is installed'
 	@echo 'make clean   remove what the others made'
 
@@ -98,6 +100,13 @@ sample: .venv/stamp
 fuzz: .venv/stamp
 	-$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check 'atheris>=3.0.0'
 	$(VENV_PYTHON) -m tests.proof.fuzz $(FUZZ)
+
+faults: .venv/stamp modes native
+	umask 022; FAULT_ROUNDS=20 INJECT_MOST=4 $(VENV_PYTHON) -m pytest -rP -q tests/functional/test_faults.py \
+		tests/proof/test_injected.py $(FAULTS)
+
+mutants: .venv/stamp
+	$(VENV_PYTHON) -m tests.proof.mutate $(MUTANTS)
 
 sbom: .venv/stamp native
 	@mkdir -p build

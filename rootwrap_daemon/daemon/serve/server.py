@@ -21,12 +21,13 @@ from typing import Final
 
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run import spawn
+from rootwrap_daemon.daemon.run.command import no_memory, place
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve.connection import turn_away, without_waiting
 from rootwrap_daemon.daemon.serve.late import Found, Latecomers
 from rootwrap_daemon.daemon.serve.session import Session
 from rootwrap_daemon.daemon.serve.source import Source
-from rootwrap_daemon.errors import Busy, Unauthorized
+from rootwrap_daemon.errors import Busy, Error, Unauthorized
 from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class _User:
         self.arrived: deque[Session] = deque()
         #: True while a thread is about to look at them.
         self.attended = False
+        #: When such a thread was started that has not begun, in monotonic seconds.
+        self.started: float | None = None
 
 
 class Server:
@@ -85,22 +88,38 @@ class Server:
         poll.register(wake, select.POLLIN)
         poll.register(self._late.descriptor, select.POLLIN)
         while True:
-            for descriptor, _ in poll.poll(min(_TICK, beat()) * 1000 + 1):
-                if descriptor == wake:
-                    if on_signal():
-                        return
-                elif descriptor == self._late.descriptor:
-                    for connection, peer, found in self._late.looked_up():
-                        if found is None:
-                            self._refuse(connection, peer)
-                        else:
-                            self._receive(connection, peer, found)
-                elif not self._accept_some():
+            try:
+                if self._is_over(poll.poll(min(_TICK, beat()) * 1000 + 1), wake, on_signal):
                     return
-            self.instance.audit.flush()
-            spawn.reap_orphans()
-            if self.instance.registry.groups is not None:
-                self.instance.registry.groups.sweep()
+            except (MemoryError, OSError) as error:
+                # The system has no memory: requests fail then, the daemon does not.
+                LOG.error("the main thread failed, and goes on: %s", place(error))
+                time.sleep(_BACK_OFF)
+
+    def _is_over(self, ready: list[tuple[int, int]], wake: int, on_signal: Callable[[], bool]) -> bool:
+        """Do what is to be done now. True if the daemon shall stop."""
+        for descriptor, _ in ready:
+            if descriptor == wake:
+                if on_signal():
+                    return True
+            elif descriptor == self._late.descriptor:
+                for connection, peer, found in self._late.looked_up():
+                    if found is None:
+                        self._refuse(connection, peer)
+                    else:
+                        self._receive(connection, peer, found)
+            elif not self._accept_some():
+                return True
+        self.instance.audit.flush()
+        spawn.reap_orphans()
+        if self.instance.registry.groups is not None:
+            self.instance.registry.groups.sweep()
+        late = time.monotonic() - _TICK
+        for user in self._users.values():
+            # A thread for which there was no memory ends before its first line.
+            if user.started is not None and user.started < late:
+                self._have_attended(user)
+        return False
 
     def stop(self) -> None:
         """Read no more, let what runs or has been asked end until the drain deadline, then end it.
@@ -214,12 +233,12 @@ class Server:
         user.attended = False
         # Only now: what comes after this look finds that nobody attends. Two that do so do no harm.
         if user.arrived:
-            user.attended = True
+            user.attended, user.started = True, time.monotonic()
             try:
                 # Unlike threading.Thread, this does not wait until the new one has had the interpreter.
                 _thread.start_new_thread(self._attend, (user,))
             except RuntimeError:
-                user.attended = False
+                user.attended, user.started = False, None
                 self._clear(user)
 
     def _clear(self, user: _User) -> None:
@@ -230,6 +249,18 @@ class Server:
 
     def _attend(self, user: _User) -> None:
         """Serve one of those that have arrived, when another thread looks at the rest."""
+        user.started = session = None
+        try:
+            session = self._next_of(user)
+        except Exception as error:  # noqa: BLE001 - the other connections are to be looked at
+            LOG.error("a connection could not be looked at: %s", place(error))
+        finally:
+            self._have_attended(user)
+        if session is not None:
+            self._serve(session, user)
+
+    def _next_of(self, user: _User) -> Session | None:
+        """Return one that has a place; those without are sent away."""
         while user.arrived:
             settings = self.instance.policy.settings
             with user.changed:
@@ -241,16 +272,23 @@ class Server:
                 session = user.arrived.popleft()
             except IndexError:
                 break
-            # What is done for a user before the first word is done in its turn as well.
-            session.connection.turn.take()
-            if self._place(session, user, settings):
-                self._have_attended(user)
-                self._serve(session, user)
-                return
-            session.turn_away(_MANY)
-            with user.changed:
-                user.sessions.discard(session)
-        self._have_attended(user)
+            answer: Error = no_memory()
+            try:
+                # What is done for a user before the first word is done in its turn as well.
+                session.connection.turn.take()
+                if self._place(session, user, settings):
+                    return session
+                answer = _MANY
+            except BaseException:
+                self._send_away(session, user, answer)
+                raise
+            self._send_away(session, user, answer)
+        return None
+
+    def _send_away(self, session: Session, user: _User, error: Error) -> None:
+        session.turn_away(error)
+        with user.changed:
+            user.sessions.discard(session)
 
     def _place(self, session: Session, user: _User, settings: Settings) -> bool:
         """Count the session, or give it the place of this user's oldest idle one. False without either."""
