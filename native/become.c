@@ -83,15 +83,16 @@ static uint64_t whole(const char *text, unsigned base, long *result) {
 
 static long confine(const char *directory) {
     static int unshared;
-    /* struct mount_attr: set (MOUNT_ATTR_NOSYMFOLLOW, NOEXEC, NODEV, NOSUID), clear, propagation, userns_fd. */
-    uint64_t attributes[4] = {0x0020000e, 0, 0, 0};
+    /* struct mount_attr: set (MOUNT_ATTR_NOSYMFOLLOW, NOEXEC, NODEV, NOSUID), clear, propagation, userns_fd. Private:
+       what somebody mounts below it from here on (fusermount(1)) would lack the flag; what came before gets it. */
+    uint64_t attributes[4] = {0x0020000e, 0, MS_PRIVATE, 0};
     long result = unshared ? 0 : CALL(unshare, CLONE_NEWNS, 0, 0, 0, 0);
-    /* Private, not slave: what somebody mounts below it meanwhile (fusermount(1)) would lack the flag. */
+    /* What is unmounted elsewhere is unmounted here, or its device would be busy for as long as this runs. */
     if (!result && !unshared++)
-        result = CALL(mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+        result = CALL(mount, NULL, "/", NULL, MS_REC | MS_SLAVE, NULL);
     if (!result)
         result = CALL(mount, directory, directory, NULL, MS_BIND, NULL);
-    return result ? result : CALL(mount_setattr, AT_FDCWD, directory, 0, attributes, sizeof attributes);
+    return result ? result : CALL(mount_setattr, AT_FDCWD, directory, AT_RECURSIVE, attributes, sizeof attributes);
 }
 
 static long limit(const char *text) {

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -310,8 +311,15 @@ def test_an_inner_command_sees_its_own_proc_and_sys(daemon: Daemon) -> None:
     assert daemon.reload()
 
 
-def test_what_is_mounted_meanwhile_is_not_seen() -> None:
-    """An agent can mount (fusermount(1)) while a command runs; nothing of that has nosymfollow."""
+@pytest.mark.parametrize("way", ["native", "tools"])
+def test_what_is_mounted_meanwhile_is_not_seen(way: str) -> None:
+    """An agent can mount (fusermount(1)) while a command runs; nothing of that has nosymfollow.
+
+    What is unmounted meanwhile is unmounted for the command, too: its device would be in use.
+    """
+    become = Path(sys.modules["rootwrap_daemon"].__path__[0], "daemon/run/become")
+    if way == "native" and not become.exists():
+        pytest.skip("run `make native` first")
     with daemons() as new:
         found = new(start=False)
         agent, script = found.directory / "agent", found.directory / "script"
@@ -326,21 +334,29 @@ def test_what_is_mounted_meanwhile_is_not_seen() -> None:
         found.configure("\n".join(("[Filters]", *lines, "")))
         # As systemd has it: what is mounted on the host comes to every namespace that does not refuse it.
         found.inside = ["unshare", "--mount", "--propagation", "shared"]
+        if way == "tools" and become.exists():
+            # What is no regular file is no shim.
+            found.inside += ["sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', str(become)]
         found.start()
+        disk = found.directory / "disk"
+        disk.mkdir()
+        enter = ["nsenter", "-t", str(found.pid), "-m", "sh", "-ec"]
+        subprocess.run([*enter, f"mount -t tmpfs none {disk}"], check=True)
         with found.client() as client, ThreadPoolExecutor() as pool:
             running = pool.submit(client.run, [str(script), str(agent)], timeout=60)
             wait_for((agent / "ready").exists)
             for command in (
                 f"mount -t tmpfs none {agent}/x; ln -s /etc/hostname {agent}/x/link; cat {agent}/x/link",
-                f": > {agent}/go",
+                f"umount {disk}; : > {agent}/go",
             ):
-                subprocess.run(["nsenter", "-t", str(found.pid), "-m", "sh", "-ec", command], check=True)
+                subprocess.run([*enter, command], check=True)
             done = running.result()
         assert b"No such file" in done.stderr
         # The place is there once, with its flag, and nothing is mounted below it.
         mounts = [line.split() for line in done.stdout.decode().splitlines()]
         below = [mount for mount in mounts if mount[4].startswith(str(agent)) and "nosymfollow" in mount[5]]
         assert [mount[4] for mount in below] == [str(agent)]
+        assert not [mount for mount in mounts if mount[4] == str(disk)]
 
 
 def test_every_program_of_the_table_was_seen_at_work() -> None:

@@ -13,10 +13,12 @@ from rootwrap_daemon.policy.bound import BoundExec
 
 #: Where the tools of the system are, whatever `exec_dirs` says.
 _DIRECTORIES: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
-#: mount(8), directories, `--`, the next program. A bind mount keeps the flags of its source; `remount` takes
-#: them from the kernel's table and not from fstab(5).
+#: mount(8), directories, `--`, the next program. What is mounted below a directory meanwhile (fusermount(1))
+#: would lack the flags: nothing more comes to what is private, and the second bind has not what came before.
+#: A bind mount keeps the flags of its source; `remount` takes them from the kernel, not from fstab(5).
 _MOUNT: Final = (
     'mount=$1; shift; while [ "$1" != -- ]; do'
+    ' "$mount" --no-canonicalize --bind "$1" "$1" && "$mount" --no-canonicalize --make-private "$1" &&'
     ' "$mount" --no-canonicalize --bind "$1" "$1" &&'
     ' "$mount" --no-canonicalize --options-source mtab'
     ' -o remount,bind,nosymfollow,noexec,nodev,nosuid "$1" || exit 126; shift;'
@@ -82,8 +84,8 @@ def _split(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
 def _mounts(bound: BoundExec) -> list[str]:
     if not bound.nosymfollow:
         return []
-    # `private`: what an agent mounts below such a directory meanwhile (fusermount(1)) would lack the flag.
-    unshare = [_tool("unshare"), "--mount", "--propagation", "private", "--"]
+    # What is unmounted elsewhere is unmounted here, or its device would be busy for as long as this runs.
+    unshare = [_tool("unshare"), "--mount", "--propagation", "slave", "--"]
     return [*unshare, _tool("sh"), "-c", _MOUNT, "sh", _tool("mount"), *bound.nosymfollow, "--"]
 
 
