@@ -4,6 +4,7 @@ Promises: a path called trusted can be changed by trusted owners alone, from / d
 """
 
 import errno
+import functools
 import grp
 import os
 import pwd
@@ -256,6 +257,12 @@ def in_user_namespace() -> bool:
     """True outside the initial user namespace, where some users have no number of their own."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
         return file.read().split() != ["0", "0", "4294967295"]
+
+
+@functools.cache
+def unmapped_uid() -> int | None:
+    """The number of users that this namespace does not have, None where it has all."""
+    return overflow_uid() if in_user_namespace() else None
 
 
 def base_owners(uid: int | None = None) -> frozenset[int]:

@@ -3,6 +3,7 @@
 Promises: rather too many are found than one too few.
 """
 
+import bisect
 import functools
 import os
 import re
@@ -26,6 +27,8 @@ def has_path(word: str) -> bool:
 
 #: Places of one word at which a path may begin; a word with more is refused.
 _MOST_BEGINNINGS: Final = 1024
+#: Paths that one word may have in it, by names that are there.
+MOST_PATHS: Final = 256
 #: Bytes of the longest name of a file (NAME_MAX): a relative path begins no farther before its first slash.
 _LONGEST_NAME: Final = 255
 
@@ -40,20 +43,20 @@ def paths_in(word: str, cwd: str, directories: Collection[str] = ()) -> Iterator
     first = word.find("/")
     if first >= 0 and word.count("/") > _MOST_BEGINNINGS:
         raise UntrustedPath("too many slashes")
+    ends = [found.start() for found in _END.finditer(word)]
     at = first
     while at >= 0:
-        path = word[at:]
-        yield path
-        if end := _END.search(path):
-            yield path[: end.start()]
+        yield word[at:]
+        if (next_end := bisect.bisect_left(ends, at)) < len(ends):
+            yield word[at : ends[next_end]]
         at = word.find("/", at + 1)
     last = len(word) if first < 0 else first
     # Without a slash, in /: directories_in() has those.
     if first >= 0 or cwd != "/":
         for begin in range(max(0, last - _LONGEST_NAME), last):
-            yield f"{cwd}/{word[begin:]}"
+            yield f"{cwd.rstrip('/')}/{word[begin:]}"
     for text in _relative(word) if directories else ():
-        yield from (f"{directory}/{text}" for directory in directories)
+        yield from (f"{directory.rstrip('/')}/{text}" for directory in directories)
 
 
 def directories_in(
@@ -66,18 +69,18 @@ def directories_in(
     """
     if not words:
         return {}
-    names = _names_in_root(os.stat("/").st_mtime_ns)
+    names = names_in_root()
     relative = {text for word in words for text in _relative(word)}
-    paths = [
-        word[at:]
-        for word in words
-        for at, char in enumerate(word)
-        if char == "/" and _first(word[at:]) in names
-    ]
+    paths: list[str] = []
+    for word in words:
+        own = [word[at:] for at, char in enumerate(word) if char == "/" and _first(word[at:]) in names]
+        if len(own) > MOST_PATHS:
+            raise UntrustedPath("too many paths in a word")
+        paths += own
     paths += [f"{cwd.rstrip('/')}/{text}" for text in relative if cwd != "/" or _first(text) in names]
     found: dict[str, str | None] = {}
     for count, path in enumerate(paths):
-        if count > _MOST_PATHS:
+        if count > _MOST_LOOKS:
             raise UntrustedPath("too many directories")
         if path in found or places.is_in(path, skip):
             continue
@@ -91,7 +94,7 @@ def directories_in(
 
 
 #: Paths of one request that are looked at for directories.
-_MOST_PATHS: Final = 20_000
+_MOST_LOOKS: Final = 20_000
 
 
 def _first(path: str) -> str:
@@ -99,9 +102,20 @@ def _first(path: str) -> str:
     return next((part for part in path[: 2 * _LONGEST_NAME].split("/") if part not in ("", ".", "..")), "")
 
 
+def names_in_root() -> frozenset[str]:
+    """The names in /, which only root can change, and those of it and its parent. Raises OSError."""
+    return _names_in_root(os.stat("/").st_mtime_ns)
+
+
+def may_exist(path: str, names: frozenset[str]) -> bool:
+    """False for an absolute path whose first component is none of `names_in_root`."""
+    end = path.find("/", 1)
+    return (path[1:end] if end > 0 else path[1:]) in names
+
+
 @functools.lru_cache(maxsize=1)
 def _names_in_root(changed: int) -> frozenset[str]:
-    return frozenset(os.listdir("/"))
+    return frozenset((*os.listdir("/"), "", ".", ".."))
 
 
 #: Letters of options before a value in the same word.

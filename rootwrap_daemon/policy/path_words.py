@@ -149,7 +149,14 @@ def _places(
 ) -> dict[str, str]:
     """The paths in a word that lead below a place, each with it."""
     found = {}
+    names = named.names_in_root()
+    looked_at = 0
     for path in named.paths_in(word, cwd, directories):
+        if not named.may_exist(path, names):
+            continue
+        looked_at += 1
+        if looked_at > named.MOST_PATHS:
+            raise host.UntrustedPath("too many paths in it")
         if chained and places.is_in(path, places.KERNEL_TREES):
             # The inner command may see others of these trees; in them no name is somebody's to change.
             places.check_process(path)

@@ -20,10 +20,9 @@ from rootwrap_daemon.policy.host import (
     Seen,
     Unsure,
     UntrustedPath,
-    in_user_namespace,
     is_unsure,
-    overflow_uid,
     sticky_above,
+    unmapped_uid,
 )
 
 #: Trees that the kernel makes anew for whoever looks: what a name in them means depends on the process.
@@ -99,12 +98,12 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         if real == "/proc" and part in _OF_THE_LOOKER:
             check_process(_joined(here, pending))
             return Walked(_joined(here, pending), None, None)
-        owner = status.st_uid
         try:
             status = _lstat(here, seen)
-        except OSError:
-            if fixed and owner == overflow_uid() and in_user_namespace():
-                # Whoever it belongs to outside of this namespace: no command of ours gets further, either.
+        except OSError as error:
+            above = known[directory]
+            if error.errno == errno.EACCES and not above.st_mode & 0o001 and above.st_uid == unmapped_uid():
+                # Of a user outside this namespace: nobody in it gets further.
                 return Walked(_joined(here, pending), None, None)
             # A file system of others (fuse(8), NFS), or a directory in which a command may do more than this
             # process: what is there is theirs to say.

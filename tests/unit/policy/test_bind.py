@@ -13,13 +13,14 @@ from typing import TypeVar
 import pytest
 
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone, TooLarge
-from rootwrap_daemon.filters.values import Match
+from rootwrap_daemon.filters.values import Match, Request
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import executables, places
 from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal, NotBound
+from rootwrap_daemon.policy.policy import Allowed, Refused, judge
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.conftest import StartSleeper
-from tests.unit.policy.things import EXEC_DIRS, STRANGER, Host, directory, file, link, program
+from tests.unit.policy.things import EXEC_DIRS, STRANGER, Host, directory, file, link, policy, program
 
 NICE = "n: ChainingRegExpFilter, nice, root, nice"
 Kind = TypeVar("Kind", BoundExec, BoundSignal, BoundRead)
@@ -649,3 +650,26 @@ def test_commands_beside_a_file_of_somebody_else(tools: Path, words: str) -> Non
     asked = words.replace("BASE", f"{tools}/base").split()
     with bound(BoundExec, [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"], *asked) as found:
         assert found.nosymfollow == (f"{tools}/base",)
+
+
+def test_a_word_of_many_slashes_costs_few_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not begin with a name in / names nothing."""
+    asked = 0
+    real = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        nonlocal asked
+        asked += 1
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    found = policy(tmp_path, "a: RegExpFilter, cat, root, cat, [a-z/]*, [a-z/]*")
+    for word in ("a" * 255 + "/" + "b/" * 900, "q/" * 1000, "/q" * 1000):
+        asked = 0
+        judged = judge(found, Request(("cat", word, word)))
+        assert isinstance(judged, Allowed)
+        judged.bound.close()
+        assert asked < 50, word
+    for word in ("usr/" * 1000, "/" + "usr/" * 300):
+        assert isinstance(judge(found, Request(("cat", word))), Refused)
+        assert asked < 2000

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -447,6 +448,26 @@ print(places.walk({str(home / "shared/x")!r}, frozenset((0, {STRANGER})), Seen()
     command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(home)]
+
+
+@pytest.mark.root
+def test_what_is_private_outside_of_a_user_namespace() -> None:
+    """Nobody in it can be its user: a command gets no further than this process."""
+    with tempfile.TemporaryDirectory() as above:
+        # Those of pytest are private themselves.
+        os.chmod(above, 0o755)
+        private = directory(Path(above) / "private", 0o700, owner=STRANGER)
+        script = f"""
+from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy.host import Seen, base_owners
+print(places.walk({str(private / "x")!r}, base_owners(), Seen()).place)
+"""
+        command = ["setpriv", "--reuid=61112", "--clear-groups", "unshare", "--user", "--map-root-user"]
+        command += [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip("needs a user namespace")
+    assert done.stdout.split() == ["None"], done.stderr
 
 
 @pytest.mark.parametrize("name", ["EAGAIN", "EINTR"])
