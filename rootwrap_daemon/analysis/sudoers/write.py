@@ -300,10 +300,12 @@ def _as_it_is(literal: str) -> str | None:
     return as_pattern(_literal(literal)) if literal else ""
 
 
-def text(done: Sequence[Translated], settings: Iterable[str]) -> str:
-    """The filter file."""
+def text(done: Sequence[Translated], settings: Iterable[str], user: str | None = None) -> str:
+    """The filter file. `user`: whom its filters are for, a group after `%`; None for everybody."""
     lines = ["# From sudoers, by rootwrapctl from-sudoers. Read each line before it ships."]
     lines += [f"# {setting}" for setting in settings]
+    if user is not None and _NAME.fullmatch(user.removeprefix("%")) and not user[0].isdigit():
+        lines += ["[DEFAULT]", "# Of those who use the daemon.", f"users = {user}", ""]
     lines.append("[Filters]")
     for one in done:
         lines.append("")

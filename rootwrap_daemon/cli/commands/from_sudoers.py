@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         raise Unreadable(
             f"{args.file}: no rule for {args.user}; rules are for {', '.join(write.users(sudoers))}"
         )
-    filters = write.text(done, write.lost_settings(sudoers, names))
+    filters = write.text(done, write.lost_settings(sudoers, names), None if names == ["ALL"] else names[0])
     print(filters, end="")
     if args.tests:
         with open(args.tests, "w", encoding="utf-8") as file:

@@ -145,3 +145,37 @@ def test_a_part_that_no_pattern_can_have_is_not_left_out(words: str) -> None:
     (one,) = write.translate(read.read("s", f"a ALL={words}\n"), ["a"])
     assert one.definition is None
     assert "no filter can say" in " ".join(one.notes)
+
+
+@pytest.mark.parametrize(
+    ("target", "run_as"),
+    [
+        ("(postgres)", "postgres"),
+        ("(postgres, root)", "root|postgres"),
+        ("(postgres, backup)", "postgres|backup"),
+        ("(ALL)", "root"),
+        ("(ALL, !root)", None),
+        ("(postgres, !postgres)", None),
+        ("(postgres, backup, !postgres)", "backup"),
+        ("(postgres, !%dba)", None),
+        ("(postgres, %dba)", "postgres"),
+        ("(%dba)", None),
+    ],
+)
+def test_targets(target: str, run_as: str | None) -> None:
+    """Each of the users, root first: without -u, sudo means root. None that an exclusion may take away."""
+    (one,) = write.translate(read.read("s", f"a ALL={target} NOPASSWD: /bin/ls -l\n"), ["a"])
+    assert one.definition == (None if run_as is None else f"ArgvFilter, /bin/ls, {run_as}, -l")
+    assert one.notes or run_as is not None
+
+
+@pytest.mark.parametrize("user", ["zabbix", "%backup"])
+def test_for_that_user_alone(tmp_path: Path, user: str) -> None:
+    (tmp_path / "s").write_text(f"{user} ALL=(root) NOPASSWD: /bin/ls -l\n")
+    done = subprocess.run(
+        [*CTL, "from-sudoers", str(tmp_path / "s")], capture_output=True, text=True, check=True
+    )
+    rules = RuleSet(filter_file.read(done.stdout, "x.filters").filters)
+    assert rules.users == {user}
+    assert isinstance(rules.match(Request(("/bin/ls", "-l"), asker=frozenset((user,)))), Match)
+    assert not isinstance(rules.match(Request(("/bin/ls", "-l"))), Match)
