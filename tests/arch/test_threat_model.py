@@ -24,3 +24,18 @@ def test_a_promise_has_its_test(promise: str) -> None:
         tree = ast.parse((ROOT / path).read_text())
         functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert name in functions, f"{path} has no {name}"
+
+
+def test_what_shows_the_promises_can_be_run() -> None:
+    """The table of SECURITY.rst names files, targets of make and variables that there are."""
+    text = (
+        (ROOT / "SECURITY.rst").read_text().partition("What to believe")[2].partition("For administrators")[0]
+    )
+    paths = re.findall(r"tests/[\w/]+(?:\.py)?", text)
+    assert len(paths) > 5
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    targets = re.findall(r"``make (\w+)``", text)
+    assert len(targets) > 3
+    assert [one for one in targets if f"\n{one}:" not in (ROOT / "Makefile").read_text()] == []
+    for variable, path in re.findall(r"``(\w+)=\d+ pytest\s+(?:daemon|[^`]*?)(tests/proof/\w+\.py)", text):
+        assert f'"{variable}"' in (ROOT / path).read_text()
