@@ -214,11 +214,20 @@ class _Reader:
         parser = _Parser()
         # The last assignment ends with the line behind it.
         lines = [*text.split("\n"), ""]
+        problem: iniparser.ParseError | None = None
         try:
             parser.parse(lines)
         except iniparser.ParseError as error:
-            what = error.msg[:1].lower() + error.msg[1:]
-            self.unusable(Location(file, error.lineno, 1), what, "write [SECTION] or `option = value`")
+            problem = error
+        is_one = text == "" or any(given.section in self._sections for given in parser.given)
+        if not is_one and _is_private(file):
+            # Who starts the daemon through sudo(8) may name any file: where its lines end is not told.
+            what = "this is no configuration: no option of it is known"
+            self.unusable(Location(file, 1, 1), what, "name the configuration of the daemon")
+            return
+        if problem is not None:
+            what = problem.msg[:1].lower() + problem.msg[1:]
+            self.unusable(Location(file, problem.lineno, 1), what, "write [SECTION] or `option = value`")
         seen: dict[tuple[str, str], int] = {}
         for given in parser.given:
             place = Location(file, given.line, 1)
@@ -283,6 +292,14 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     folded = [one for one in known if one.lower() == name.lower().replace("-", "_")]
     return f"did you mean {(folded or close)[0]}?" if folded or close else ""
+
+
+def _is_private(path: str) -> bool:
+    """True for a file that not everybody may read."""
+    try:
+        return not os.stat(path).st_mode & 0o004
+    except OSError:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -462,3 +462,20 @@ def test_what_does_not_fit_is_made_to(
     assert after.max_connections + 8 * after.max_commands < nofile
     for name in ("max_connections", "max_connections_per_user", "max_commands", "max_commands_per_user"):
         assert 1 <= getattr(after, name) <= getattr(before, name)
+
+
+def test_of_a_private_file_that_is_no_configuration_nothing_is_told(tmp_path: Path) -> None:
+    """Through sudo(8) the daemon reads for somebody who may not."""
+    secret = tmp_path / "shadow"
+    for text in ("root:x:1\nbin:*:2\n", "a\nb\n c\n", "[keys]\nkey = x\n"):
+        secret.write_text(text)
+        secret.chmod(0o600)
+        with pytest.raises(ConfigurationError) as error:
+            config.load(str(secret))
+        assert str(error.value) == (
+            f"{secret}:1:1: error: this is no configuration: no option of it is known:"
+            " name the configuration of the daemon"
+        )
+    secret.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="no section"):
+        config.load(str(secret))
