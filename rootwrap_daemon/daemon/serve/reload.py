@@ -16,8 +16,9 @@ from rootwrap_daemon.daemon.handover import Configured
 from rootwrap_daemon.errors import ConfigurationError
 
 _MODULE: Final = "rootwrap_daemon.daemon.start.read"
-#: Seconds that it may take: an interpreter that starts on a machine that swaps.
-_PATIENCE: Final = 30.0
+#: Seconds that it may take: an interpreter that starts on a machine that swaps, and tens of thousands of
+#: filters. systemd waits for 90 (TimeoutStartSec=).
+_PATIENCE: Final = 75.0
 #: Bytes of what it says that are kept.
 _MOST: Final = 64 * 1024
 #: Where it finds the memfd; the number before must not be in the way, or it would be closed at exec.
