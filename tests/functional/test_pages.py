@@ -181,7 +181,7 @@ def shown(block: Block) -> str:
         r"^\s*[\w-]+\s*[:=]\s*\w+Filter, ", block.text, re.MULTILINE
     ):
         return "filters"
-    if block.language == "python" or block.text.startswith("async with"):
+    if block.language == "python" or block.text.startswith(("async with", "import ")):
         return "python"
     if written_file(block) or block.text.startswith("filters: ["):
         return "policy tests"
@@ -312,6 +312,9 @@ def test_python(block: Block, new_daemon: NewDaemon) -> None:
         exec("\n".join(script), names)
     if "except Denied" in text:
         assert "no filter allows this command" in out.getvalue()
+    # Tests of an agent, as pytest would call them.
+    for name in [name for name in names if name.startswith("test_")]:
+        names[name]()
     if "client" in names:
         names["client"].close()
 
