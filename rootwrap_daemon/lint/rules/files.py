@@ -19,7 +19,7 @@ from rootwrap_daemon.policy.getopt import Options
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
+class Word:
     """One word of a filter: `texts`, what it may be; `type`: that of one that is free, empty for others."""
 
     texts: tuple[str, ...]
@@ -43,33 +43,33 @@ class _Word:
                     yield option, ""
 
 
-def _words(line: Line) -> list[_Word]:
+def words_of(line: Line) -> list[Word]:
     """Its words, with those of groups; none for a kind that does not restrict them."""
     return [_word(line.kind, part) for part in line.words] if "root" in line.users else []
 
 
-def _word(kind: str, part: Field) -> _Word:
+def _word(kind: str, part: Field) -> Word:
     text = part.text
     if kind == "ArgvFilter":
         text = text.strip("[] ").removesuffix("...").strip("[] ")
         if text.startswith("{="):
-            return _Word(tuple(one.strip() for one in text[2:-1].split("|")), "", part)
+            return Word(tuple(one.strip() for one in text[2:-1].split("|")), "", part)
         if text.startswith("{"):
-            return _Word((), text[1:-1].partition("=")[0].strip(), part)
+            return Word((), text[1:-1].partition("=")[0].strip(), part)
     elif kind == "PathFilter" and (text.startswith("/") or text == "pass"):
-        return _Word((), "path" if text.startswith("/") else "any", part)
+        return Word((), "path" if text.startswith("/") else "any", part)
     elif kind in ("RegExpFilter", "EnvFilter"):
         pattern = regexes.compiled(text)
         if pattern is None or pattern.literal is None:
-            return _Word((), "pattern", part)
-    return _Word((text,), "", part)
+            return Word((), "pattern", part)
+    return Word((text,), "", part)
 
 
-def _has(words: list[_Word], wanted: Options | None) -> bool:
+def _has(words: list[Word], wanted: Options | None) -> bool:
     return wanted is not None and any(True for word in words for _ in word.found(wanted))
 
 
-def _unpacks(program: str, words: list[_Word]) -> bool:
+def _unpacks(program: str, words: list[Word]) -> bool:
     bundle = words[0].texts if words and program in ("tar", "bsdtar") else ()
     old = (text for text in bundle if not text.startswith("-"))
     return _has(words, files.UNPACKS.get(program)) or any("x" in text for text in old)
@@ -116,7 +116,7 @@ def foreign_modes(subject: Subject) -> Iterator[Problem]:
         copy: ArgvFilter, cp, root, -a, {path=/srv/in}, {path=/srv/out}
     """
     for line in subject.lines:
-        words, part = _words(line), line.program_field
+        words, part = words_of(line), line.program_field
         if line.filter is None or part is None or not words:
             continue
         why, instead = _modes(line, words)
@@ -124,7 +124,7 @@ def foreign_modes(subject: Subject) -> Iterator[Problem]:
             yield _at(part, f"{line.program} makes {why} root's", instead)
 
 
-def _modes(line: Line, words: list[_Word]) -> tuple[str, str]:
+def _modes(line: Line, words: list[Word]) -> tuple[str, str]:
     """What a command gives to root, and what to write instead; empty for nothing."""
     program = line.program
     user = "run it as a user that owns the directory"
@@ -165,7 +165,7 @@ _MODE_OPTIONS = Options(
 )
 
 
-def _is_foreign_mode(value: str | None, following: _Word | None) -> bool:
+def _is_foreign_mode(value: str | None, following: Word | None) -> bool:
     """True for a mode that is not written out, or that has a bit of set-user-id or set-group-id."""
     if value is None and following is not None:
         return bool(following.type) or any(map(_sets_id, following.texts))
@@ -202,7 +202,7 @@ def below_the_root(subject: Subject) -> Iterator[Problem]:
         stdin = no
     """
     for line in subject.lines:
-        words, part = _words(line), line.program_field
+        words, part = words_of(line), line.program_field
         if line.filter is None or part is None or not words or line.filter.options.cwd:
             continue
         program = line.program
@@ -214,7 +214,7 @@ def below_the_root(subject: Subject) -> Iterator[Problem]:
         yield _at(part, f"{program} writes files below / by names that others choose", instead)
 
 
-def _has_operand(words: list[_Word]) -> bool:
+def _has_operand(words: list[Word]) -> bool:
     value = False
     for word in words:
         if not value and not word.is_option and word.type != "pattern":
@@ -252,7 +252,7 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
     """
     for line in subject.lines:
         wanted = files.NAMES.get(line.program)
-        words = _words(line) if wanted is not None else []
+        words = words_of(line) if wanted is not None else []
         for number, word in enumerate(words):
             for option, value in word.found(wanted) if wanted is not None else ():
                 after = [word] if value is not None else words[number + 1 : number + 2]
@@ -267,7 +267,7 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
             break
 
 
-def _is_theirs(subject: Subject, word: _Word, value: str | None) -> bool:
+def _is_theirs(subject: Subject, word: Word, value: str | None) -> bool:
     """True for a word of the caller's choice, or one with a path that others can change on this host."""
     if word.type:
         return word.type not in ("int", "ip", "ipv4", "ipv6", "cidr", "mac", "uuid")
@@ -308,7 +308,7 @@ def name_in_the_root(subject: Subject) -> Iterator[Problem]:
         cwd = /srv/images
     """
     for line in subject.lines:
-        words = _words(line) if line.program in files.TAKES_FILES else []
+        words = words_of(line) if line.program in files.TAKES_FILES else []
         if line.filter is None or line.filter.options.cwd:
             continue
         operands = [word for word in words if not word.is_option]

@@ -1,0 +1,170 @@
+"""RW315 and RW316: a free word for a program, script or user, and directories in which root executes files.
+
+Promises: the place of a program is found as the daemon finds it (policy/wrappers.py).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from rootwrap_daemon.filters.chains import ChainingFilter
+from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.knowledge import programs
+from rootwrap_daemon.lint.rules import rule
+from rootwrap_daemon.lint.rules.danger import is_open
+from rootwrap_daemon.lint.rules.files import Word, words_of
+from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.policy import places, wrappers
+from rootwrap_daemon.policy.getopt import options
+
+#: Options of interpreters behind which a program text or a module stands.
+_TEXTS: Final = options("-c -e -E -f -m -M -r --eval --exec --expression --file --require --source")
+#: Interpreters whose first plain word is a text or script, where no option has one.
+_INTERPRETERS: Final = programs.INTERPRETERS | frozenset(
+    "awk gawk mawk sed R Rscript julia make psql m4".split()
+)
+#: Options behind which a user stands.
+_USERS: Final = {
+    "sudo": options("-u --user"),
+    "runuser": options("-u --user"),
+    "pkexec": options("-u --user"),
+    "setpriv": options("--reuid --ruid --euid"),
+    "systemd-run": options("--uid"),
+}
+#: Directories in which root, or everybody, executes or obeys what there is.
+_OBEYED: Final = tuple(
+    """
+    /bin /boot /etc/acpi /etc/apt /etc/bash_completion.d /etc/cron.d /etc/cron.daily /etc/cron.hourly
+    /etc/cron.monthly /etc/cron.weekly /etc/dbus-1 /etc/default /etc/dnsmasq.d /etc/init.d /etc/ld.so.conf.d
+    /etc/logrotate.d /etc/modprobe.d /etc/modules-load.d /etc/network /etc/pam.d /etc/polkit-1 /etc/ppp
+    /etc/profile.d /etc/rc.local /etc/security /etc/ssh /etc/sudoers.d /etc/sysctl.d /etc/systemd
+    /etc/tmpfiles.d /etc/udev /etc/update-motd.d /etc/xinetd.d /lib /lib64 /root /run/systemd /run/udev /sbin
+    /usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/local /usr/sbin /var/spool/cron
+    """.split()
+)
+#: A word that no program has for a name: what a type or a pattern stands for.
+_FREE: Final = "\0"
+
+
+def _texts(words: list[Word]) -> list[str]:
+    """The words as a command would have them: a free one, or one of several, as a mark with its place."""
+    return [
+        # A user of those that {user=...} names is its author's choice.
+        one.texts[0] if len(one.texts) == 1 else one.type if one.type == "user" else f"{_FREE}{index}"
+        for index, one in enumerate(words)
+    ]
+
+
+def _judged(subject: Subject) -> Iterator[tuple[Line, list[Word]]]:
+    for line in subject.lines:
+        # What any arguments may do is RW301's, and the inner command of a chain another filter's.
+        if line.filter is None or is_open(line) or isinstance(line.filter, ChainingFilter):
+            continue
+        if line.kind != "PathFilter" and (words := words_of(line)):
+            yield line, words
+
+
+@rule("RW315", Severity.ERROR)
+def free_program(subject: Subject) -> Iterator[Problem]:
+    """A program, a script or a user that the caller chooses.
+
+    Behind `timeout`, `env`, `ip netns exec` or `find -exec` a word is a program: with a type or a pattern in
+    its place the caller executes what it likes. So it is with the text of `sed` or the module of `python -m`,
+    and with the user of `su`.
+
+    Found::
+
+        any: ArgvFilter, timeout, root, {int}, {name}
+
+    Found::
+
+        edit: RegExpFilter, sed, root, sed, -n, [0-9]+[a-z]+, /etc/hostname
+
+    Found::
+
+        as: ArgvFilter, runuser, root, -u, {name}, --, id
+
+    Fine::
+
+        limit: ChainingRegExpFilter, timeout, root, timeout, [0-9]+
+        id: ArgvFilter, id, root, -u
+
+    Fine::
+
+        edit: ArgvFilter, sed, root, -n, -e, 1p, /etc/hostname
+    """
+    for line, words in _judged(subject):
+        for program, its in wrappers.programs(line.program, _texts(words)):
+            problem = None
+            if program.startswith(_FREE):
+                problem = program, "a program", "write a ChainingRegExpFilter, and a filter for the command"
+            elif (text := _script(program, its)) is not None:
+                problem = text, f"what {program} executes", "write the whole text"
+            elif (text := _user(program, its)) is not None:
+                problem = text, "a user", "write {user=NAME|...}, or a filter with run_as"
+            if problem is not None:
+                mark, what, instead = problem
+                part = words[int(mark.removeprefix(_FREE))].part
+                yield Problem(part.location, f"{part.text} stands for {what}", instead, len(part.text))
+                break
+
+
+def _script(program: str, words: list[str]) -> str | None:
+    """The free word that an interpreter takes for its program."""
+    if programs.base_name(program) not in _INTERPRETERS:
+        return None
+    plain = [word for word in words if not word.startswith("-")]
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        for _, value in _TEXTS.found(word):
+            if value is None:
+                return following if following.startswith(_FREE) else None
+            return None
+    return plain[0] if plain and plain[0].startswith(_FREE) else None
+
+
+def _user(program: str, words: list[str]) -> str | None:
+    """The free word that a program takes for the user whom it becomes."""
+    name = programs.base_name(program)
+    if name == "su":
+        plain = [word for word in words if not word.startswith("-")]
+        return plain[0] if plain and plain[0].startswith(_FREE) else None
+    wanted = _USERS.get(name)
+    if wanted is None:
+        return None
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if any(value is None for _, value in wanted.found(word)) and following.startswith(_FREE):
+            return following
+    return None
+
+
+@rule("RW316", Severity.WARNING)
+def obeyed_directory(subject: Subject) -> Iterator[Problem]:
+    """A program that writes where root executes or obeys what it finds.
+
+    What lies in `/etc/cron.d`, `/etc/sudoers.d` or `/usr/local/bin` is done by root without being asked: to
+    choose a name and a content there is to be root.
+
+    Found::
+
+        job: ArgvFilter, tee, root, {path=/etc/cron.d}
+
+    Found::
+
+        put: PathFilter, cp, root, /var/lib/nova, /usr/local/bin
+
+    Fine::
+
+        state: ArgvFilter, tee, root, {path=/var/lib/nova}
+
+    Fine::
+
+        show: ArgvFilter, ls, root, {path=/etc/cron.d}
+    """
+    for line in subject.lines:
+        known = programs.look_up(line.program)
+        if line.filter is None or known is None or not {"write", "own", "code"} & set(known.routes):
+            continue
+        for one in words_of(line):
+            base = one.part.text.strip("[] ").removeprefix("{path=").partition("}")[0].rstrip("/")
+            if one.type == "path" and (base == "/etc" or places.is_in(base, _OBEYED)):
+                what = f"{line.program} may write below {base}, where root does what it finds"
+                yield Problem(one.part.location, what, "write the one file meant", len(one.part.text))

@@ -1,0 +1,67 @@
+"""RW315 and RW316: programs, scripts and users that a caller chooses, and directories that root obeys."""
+
+import pytest
+
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.subject import Subject, read_filters
+
+
+def found(line: str) -> set[str]:
+    read = read_filters(f"[Filters]\nx: {line}\n", "x.filters")
+    assert len(read.filters) == 1, read.findings
+    return {one.rule for one in judge(Subject((read,)))} & {"RW315", "RW316"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ArgvFilter, timeout, root, 5, {name}",
+        "ArgvFilter, nice, root, {name}",
+        "ArgvFilter, env, root, {name}",
+        "ArgvFilter, ip, root, netns, exec, {netns}, {name}",
+        "ArgvFilter, timeout, root, 5, {=bash|ls}",
+        "RegExpFilter, timeout, root, timeout, 5, [a-z]+",
+        "RegExpFilter, timeout, root, timeout, 5, (bash|ls)",
+        "ArgvFilter, find, root, /etc/hostname, -exec, {name}, \\;",
+        "RegExpFilter, env, root, env, [A-Z_]+=[a-z/]+, id",
+        "ArgvFilter, sed, root, {name}, /etc/hostname",
+        "RegExpFilter, sed, root, sed, -n, [0-9]+[a-z]+, /etc/hostname",
+        "ArgvFilter, sed, root, -e, {name}, /etc/hostname",
+        "ArgvFilter, python3, root, -m, {name}",
+        "ArgvFilter, bash, nobody|root, {name}",
+        "ArgvFilter, awk, root, {name}, /etc/hostname",
+        "ArgvFilter, su, root, -, {name}",
+        "ArgvFilter, sudo, root, -u, {name}, id",
+        "ArgvFilter, runuser, root, --user, {name}, id",
+        "ArgvFilter, nice, root, setpriv, --reuid, {int}, id",
+    ],
+)
+def test_chosen_by_the_caller(line: str) -> None:
+    assert found(line) == {"RW315"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ArgvFilter, timeout, root, {int}, ls, {name}",
+        "ChainingRegExpFilter, timeout, root, timeout, [0-9]+",
+        "ArgvFilter, nice, root, -n, {int}, ls",
+        "ArgvFilter, ip, root, link, set, {ifname}, up",
+        "ArgvFilter, sed, root, -n, -e, 1p, {path=/var/lib/nova}",
+        "ArgvFilter, sed, root, 1p, {path=/var/lib/nova}",
+        "ArgvFilter, sudo, root, -u, {user=nova|cinder}, id",
+        "ArgvFilter, timeout, nobody, 5, {name}",
+        "ArgvFilter, tee, root, {path=/var/lib/nova}",
+        "ArgvFilter, tee, root, /etc/cron.d/one",
+        "ArgvFilter, cat, root, {path=/etc/ssh}",
+    ],
+)
+def test_written_out(line: str) -> None:
+    assert found(line) == set()
+
+
+@pytest.mark.parametrize(
+    "line", ["ArgvFilter, tee, root, {path=/etc/cron.d}", "PathFilter, cp, root, /srv/x, /usr/local/bin"]
+)
+def test_a_directory_that_root_obeys(line: str) -> None:
+    assert found(line) == {"RW316"}
