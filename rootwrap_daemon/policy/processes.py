@@ -5,6 +5,7 @@ is never all that is looked at where a command is given the number.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -64,8 +65,10 @@ def open_process(pid: int, wanted: Wanted, untouchable: frozenset[int]) -> int:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         raise Gone(f"there is no process {pid}") from None
-    except OSError:
-        # The number of a thread: ENOENT or EINVAL, by the kernel's age.
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise
+        # The number of a thread, by the kernel's age.
         raise NotMeant(f"there is no process {pid}, only a thread") from None
     try:
         _check(pid, wanted)

@@ -1,8 +1,8 @@
 """Many requests of every kind from many clients: one answer each, each command once, nothing left or grown.
 
-Run it with `.venv/bin/python tests/bench/soak.py`; the environment variable SOAK says how many requests. It
-fails, with exit code 1, where an answer is wrong or missing, a command ran twice or not at all, or the daemon
-has more memory, descriptors, threads or processes afterwards.
+Run it with `.venv/bin/python -m tests.bench.soak`; the environment variable SOAK says how many requests, and
+SOAK_SVG where to draw what the daemon used. It fails, with exit code 1, where an answer is wrong or missing,
+a command ran twice or not at all, or the daemon has more memory, descriptors, threads or processes after it.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from typing import Final
 
 from rootwrap_daemon.client import PIPE, Client
 from rootwrap_daemon.errors import CommandTimeout, Denied, Error
+from tests.bench.curve import curves
 
 REQUESTS: Final = int(os.environ.get("SOAK", "20000"))
 PROCESSES: Final = 4
@@ -291,6 +292,14 @@ def report(looks: list[Look], calm: Look, after: Look, asked: Counter[str], spen
         print(
             f"  {look.done:8}  {look.memory:8}   {look.descriptors:11}   {look.threads:7}   {look.children:8}"
         )
+    if path := os.environ.get("SOAK_SVG"):
+        values = {
+            "RSS, KiB": [look.memory for look in looks],
+            "descriptors": [look.descriptors for look in looks],
+            "threads": [look.threads for look in looks],
+        }
+        title = f"A daemon during {asked.total()} requests from {PROCESSES * THREADS} clients"
+        Path(path).write_text(curves(title, [look.done for look in looks], values))
     early = [look.memory for look in looks if abs(look.done - WARM) <= REQUESTS * 0.02]
     late = [look.memory for look in looks if look.done >= REQUESTS * 0.96]
     wrong = []

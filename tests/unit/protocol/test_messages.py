@@ -266,3 +266,11 @@ def test_a_message_does_not_change(message: Message) -> None:
     for name in [*message.__slots__, "more"]:
         with pytest.raises((AttributeError, TypeError)):
             setattr(message, name, None)
+
+
+def test_limits_are_those_of_the_page() -> None:
+    """doc/source/reference/protocol.rst names them to whoever writes a client."""
+    assert (MAX_WORD_BYTES, MAX_ARGUMENT_BYTES, WORD_OVERHEAD) == (131_071, 1984 * 1024, 9)
+    assert (MAX_VARIABLES, MAX_INPUT_BYTES, MAX_HELLO_FRAME) == (64, 16 * 1024 * 1024, 256)
+    assert (MAX_TIMEOUT * 1000, MAX_ANSWER_FRAME) == (604_800_000, 1_073_807_360)
+    assert MAX_REQUEST_FRAME == (1984 + 16 * 1024 + 64) * 1024
