@@ -8,12 +8,16 @@ from typing import Final
 
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.read.ini import Field
+from rootwrap_daemon.filters.variables import danger_of
 from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Problem, Severity
-from rootwrap_daemon.lint.knowledge import programs
+from rootwrap_daemon.lint.knowledge import assignments, programs
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy.behaviour import RESOLVES
+
+#: Programs that set the variables which their words assign.
+_SET_VARIABLES: Final = frozenset(("doas", "env", "sudo", "systemd-run"))
 
 
 def _at(part: Field, what: str, instead: str, **more: object) -> Problem:
@@ -230,6 +234,10 @@ def dangerous_variable(subject: Subject) -> Iterator[Problem]:
         [ls]
         env = LD_PRELOAD
 
+    Found::
+
+        any: ChainingRegExpFilter, env, root, env, [A-Z0-9_]+=[a-z0-9-]+
+
     Fine::
 
         au: EnvFilter, env, root, LD_LIBRARY_PATH=/opt/hitachi/lib, aureplicationvvol
@@ -237,6 +245,13 @@ def dangerous_variable(subject: Subject) -> Iterator[Problem]:
     for problem in reported.of_text(subject, "RW322", raised=Severity.ERROR):
         instead = "write the one value that is needed behind the =, or set it by the filter's option set_env"
         yield Problem(problem.location, problem.what, instead, problem.length)
+    for line in subject.lines:
+        if "root" not in line.users or programs.base_name(line.program) not in _SET_VARIABLES:
+            continue
+        for part in line.words:
+            if (name := assignments.dangerous(part.text)) is not None:
+                what = f"{part.text} admits {name}=, any value of which {danger_of(name)}"
+                yield _at(part, what, "write the name out, and for this one its value")
 
 
 @rule("RW330", Severity.WARNING)

@@ -1,4 +1,4 @@
-"""RW315 and RW316: programs, scripts and users that a caller chooses, and directories that root obeys."""
+"""RW315, RW316 and RW322: programs, scripts and users that a caller chooses, and directories, variables."""
 
 import pytest
 
@@ -65,3 +65,22 @@ def test_written_out(line: str) -> None:
 )
 def test_a_directory_that_root_obeys(line: str) -> None:
     assert found(line) == {"RW316"}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("ChainingRegExpFilter, env, root, env, [A-Z0-9_]+=[a-z0-9-]+", True),
+        ("ChainingRegExpFilter, env, root, env, [A-Z_]+=.*", True),
+        ("RegExpFilter, env, root, env, LD_PRELOAD=[a-z]+, ls", True),
+        ("RegExpFilter, sudo, root, sudo, (TMPDIR|X)=[a-z]+, ls", True),
+        ("RegExpFilter, env, root, env, LD_LIBRARY_PATH=/opt/x, ls", False),
+        ("RegExpFilter, env, root, env, COUNT=[0-9]+, ls", False),
+        ("RegExpFilter, env, root, env, COUNT_[A-Z]=[0-9]+, ls", False),
+        ("RegExpFilter, dd, root, dd, [a-z]+=[0-9]+", False),
+    ],
+)
+def test_variables_among_words(line: str, told: bool) -> None:
+    read = read_filters(f"[Filters]\nx: {line}\n", "x.filters")
+    assert len(read.filters) == 1, read.findings
+    assert ("RW322" in {one.rule for one in judge(Subject((read,)))}) == told

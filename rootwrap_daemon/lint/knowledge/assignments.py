@@ -1,0 +1,22 @@
+"""Tell which variables a word admits that assigns one, as in `env NAME=value`."""
+
+import re
+from typing import Final
+
+from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES, is_dangerous_variable
+from rootwrap_daemon.lint.knowledge import regexes
+
+_NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+#: One variable of each family whose names have a beginning in common.
+_EXAMPLES: Final = frozenset("LD_PRELOAD PERL5OPT PYTHONPATH RUBYOPT GIT_SSH LUA_INIT".split())
+
+
+def dangerous(text: str) -> str | None:
+    """A dangerous variable that a pattern of an assignment admits with a value that it leaves open."""
+    name, equals, value = text.partition("=")
+    pattern = regexes.compiled(value) if value else None
+    if not equals or (pattern is not None and pattern.literal is not None):
+        return None
+    if _NAME.fullmatch(name):
+        return name if is_dangerous_variable(name) else None
+    return next((one for one in sorted(DANGEROUS_VARIABLES | _EXAMPLES) if regexes.admits(name, one)), None)
