@@ -119,6 +119,17 @@ def test_minimal_perl_without_a_daemon(tmp_path: Path) -> None:
     assert b"No such file" in done.stderr
 
 
+@pytest.mark.root
+def test_the_demo_as_a_plain_user() -> None:
+    """In a user namespace of its own, where the home of root is somebody else's."""
+    if unprivileged("unshare", "--user", "--map-root-user", "--net", "--mount", "true").wait(30) != 0:
+        pytest.skip("plain users cannot make namespaces here")
+    with unprivileged(sys.executable, "examples/demo/demo.py") as demo:
+        said, _ = demo.communicate(timeout=100)
+    assert demo.returncode == 0, said
+    assert "Every row is as expected." in said
+
+
 @pytest.fixture
 def elsewhere(new_daemon: NewDaemon) -> Daemon:
     """A daemon in a network namespace of its own, whose socket is for everybody."""
