@@ -9,6 +9,7 @@ import fcntl
 import itertools
 import os
 import re
+import time
 from collections import deque
 from typing import Final
 
@@ -18,8 +19,9 @@ from rootwrap_daemon.daemon.run import shim
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
 #: A group of a command: the daemon that made it, and a number.
 _NAME = re.compile(r"rw\.[0-9]+\.[0-9]+", re.ASCII)
-#: Groups of commands that have ended to look at, at once.
+#: Groups of commands that have ended to look at, at once, and seconds until the next are.
 _BATCH: Final = 100
+_PAUSE: Final = 2.0
 
 
 class Unavailable(Exception):
@@ -34,6 +36,7 @@ class Groups:
         self._lock = lock
         self._prefix = f"rw.{os.getpid()}."
         self._next = itertools.count(1)
+        self._due = 0.0
         #: Those to be removed once they are empty, of an earlier daemon too.
         self._left = deque(name for name in os.listdir(directory) if _NAME.fullmatch(name))
 
@@ -78,7 +81,13 @@ class Groups:
             self._left.append(name)
 
     def sweep(self) -> None:
-        """Remove those that have become empty, with what their commands have made in them."""
+        """Remove those that have become empty, with what their commands have made in them.
+
+        For the thread that accepts, after whatever it does.
+        """
+        if not self._left or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + _PAUSE
         for _ in range(min(_BATCH, len(self._left))):
             name = self._left.popleft()
             with contextlib.suppress(FileNotFoundError):
