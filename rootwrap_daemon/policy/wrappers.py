@@ -181,7 +181,6 @@ def elsewhere(plan: ExecPlan, found: list[tuple[str, list[str]]]) -> int:
                 return index
     for program, words in found:
         if behaviour.changes_tree(program, words):
-            # The first word that is no option is the tree, or an option's value; then comes the program.
-            own = [index for index, word in enumerate(words) if not word.startswith("-")]
-            return none - len(words) + own[1] + 1 if len(own) > 1 else none
+            inner = _behind(_WRAPPERS[program.rpartition("/")[2]], words)
+            return none - len(inner) + 1 if inner else none
     return none

@@ -13,7 +13,7 @@ from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.rules.danger import is_open
 from rootwrap_daemon.lint.rules.files import Word, words_of
 from rootwrap_daemon.lint.subject import Line, Subject
-from rootwrap_daemon.policy import places, wrappers
+from rootwrap_daemon.policy import behaviour, places, wrappers
 from rootwrap_daemon.policy.getopt import options
 
 #: Options of interpreters behind which a program text or a module stands.
@@ -41,6 +41,10 @@ _OBEYED: Final = tuple(
     /usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/local /usr/sbin /var/spool/cron
     """.split()
 )
+#: Types whose words their author has chosen, or the daemon looks at.
+_CHOSEN: Final = frozenset(("user", "pid"))
+#: Options behind which a process stands, of programs that go into it.
+_PROCESS: Final = options("-t -p -N --target --pid --attach --namespace")
 #: A word that no program has for a name: what a type or a pattern stands for.
 _FREE: Final = "\0"
 
@@ -48,8 +52,7 @@ _FREE: Final = "\0"
 def _texts(words: list[Word]) -> list[str]:
     """The words as a command would have them: a free one, or one of several, as a mark with its place."""
     return [
-        # A user of those that {user=...} names is its author's choice.
-        one.texts[0] if len(one.texts) == 1 else one.type if one.type == "user" else f"{_FREE}{index}"
+        one.texts[0] if len(one.texts) == 1 else one.type if one.type in _CHOSEN else f"{_FREE}{index}"
         for index, one in enumerate(words)
     ]
 
@@ -69,7 +72,7 @@ def free_program(subject: Subject) -> Iterator[Problem]:
 
     Behind `timeout`, `env`, `ip netns exec` or `find -exec` a word is a program: with a type or a pattern in
     its place the caller executes what it likes. So it is with the text of `sed` or the module of `python -m`,
-    and with the user of `su`.
+    with the user of `su`, and with a process that `nsenter` or `gdb` goes into.
 
     Found::
 
@@ -101,6 +104,8 @@ def free_program(subject: Subject) -> Iterator[Problem]:
                 problem = text, f"what {program} executes", "write the whole text"
             elif (text := _user(program, its)) is not None:
                 problem = text, "a user", "write {user=NAME|...}, or a filter with run_as"
+            elif (text := _process(program, its)) is not None:
+                problem = text, f"a process that {program} goes into", "write {pid=PROGRAM}"
             if problem is not None:
                 mark, what, instead = problem
                 part = words[int(mark.removeprefix(_FREE))].part
@@ -132,6 +137,16 @@ def _user(program: str, words: list[str]) -> str | None:
         return None
     for word, following in zip(words, [*words[1:], ""], strict=False):
         if any(value is None for _, value in wanted.found(word)) and following.startswith(_FREE):
+            return following
+    return None
+
+
+def _process(program: str, words: list[str]) -> str | None:
+    """The free word that is a process which a program goes into: anybody's."""
+    if not behaviour.enters(program, words):
+        return None
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        if any(value is None for _, value in _PROCESS.found(word)) and following.startswith(_FREE):
             return following
     return None
 

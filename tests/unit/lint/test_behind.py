@@ -34,6 +34,9 @@ def found(line: str) -> set[str]:
         "ArgvFilter, sudo, root, -u, {name}, id",
         "ArgvFilter, runuser, root, --user, {name}, id",
         "ArgvFilter, nice, root, setpriv, --reuid, {int}, id",
+        "ArgvFilter, nsenter, root, -t, {int}, -m, uptime",
+        "RegExpFilter, nsenter, root, nsenter, --target, [0-9]+, -a, uptime",
+        "ArgvFilter, strace, root, -p, {int}",
     ],
 )
 def test_chosen_by_the_caller(line: str) -> None:
@@ -51,6 +54,8 @@ def test_chosen_by_the_caller(line: str) -> None:
         "ArgvFilter, sed, root, 1p, {path=/var/lib/nova}",
         "ArgvFilter, sudo, root, -u, {user=nova|cinder}, id",
         "ArgvFilter, timeout, nobody, 5, {name}",
+        "ArgvFilter, nsenter, root, -t, {int}, -n, uptime",
+        "ArgvFilter, nsenter, root, -t, {pid=/usr/bin/tail}, -m, uptime",
         "ArgvFilter, tee, root, {path=/var/lib/nova}",
         "ArgvFilter, tee, root, /etc/cron.d/one",
         "ArgvFilter, cat, root, {path=/etc/ssh}",

@@ -579,6 +579,11 @@ def test_an_exception_inside_closes_too(tools: Path) -> None:
             "unshare, root, --root=TOOLS/plain, true, cat, TOOLS/a",
             "unshare --root=TOOLS/plain true cat TOOLS/a",
         ),
+        (
+            "unshare, root, --root=TOOLS/plain, cat, {path=TOOLS/plain}",
+            "unshare --root=TOOLS/plain cat TOOLS/plain/x",
+        ),
+        ("unshare, root, -R, TOOLS/plain, cat, TOOLS/a", "unshare -R TOOLS/plain cat TOOLS/a"),
         ("nsenter, root, -t, 1, -m, cat, {path=TOOLS/plain}", "nsenter -t 1 -m cat TOOLS/plain/x"),
     ],
 )
