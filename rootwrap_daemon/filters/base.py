@@ -26,6 +26,11 @@ class Filter:
     run_as: tuple[str, ...]
     options: Options
 
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if not self.run_as:
+            raise ValueError("a filter without a user")
+
     @property
     def commands(self) -> frozenset[str]:
         """The words that argv[0] may be: the program as configured, or the last component of its path."""

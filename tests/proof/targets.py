@@ -19,6 +19,7 @@ from rootwrap_daemon.filters.plan import ExecPlan
 from rootwrap_daemon.filters.read import filter_file, options
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Options, Request
+from rootwrap_daemon.plain_data import from_plain, to_plain
 from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode
 from rootwrap_daemon.protocol.exchange import ClientExchange, DaemonExchange, State
 from rootwrap_daemon.protocol.messages import (
@@ -487,6 +488,53 @@ def environment(data: bytes) -> None:
         else:
             assert raw[name] == value and name in allowed
     assert set(set_by_filter) <= {name for name, _ in said.plan.env}
+
+
+_LEAVES: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    -1,
+    2**70,
+    1.5,
+    "",
+    "x",
+    "(",
+    "a\0",
+    "root",
+    [],
+    [[]],
+    ["CommandFilter", {}],
+    {},
+    {"a": 1},
+)
+
+
+def _changed(source: Source, data: Any) -> Any:
+    """The same plain data but for a value or two."""
+    if source.number(15) == 15:
+        return source.choose(_LEAVES)
+    if isinstance(data, dict):
+        return {name: _changed(source, one) for name, one in data.items() if source.number(30) < 30}
+    if isinstance(data, list):
+        found = [_changed(source, one) for one in data]
+        return found + found[:1] if source.number(30) == 30 else found
+    return data
+
+
+@target("plain_data", "filters.values", "filters.base")
+def handed_over(data: bytes) -> None:
+    """Any plain data is a filter that gives the same plain data again and can be asked, or is refused."""
+    source = Source(data)
+    one = making.made(source, 0)
+    for found in filter_file.read(making.text_of([one]), "x").filters:
+        plain = to_plain(found)
+        assert to_plain(from_plain(type(found), plain)) == plain
+        try:
+            built = from_plain(type(found), _changed(source, plain))
+        except ValueError:
+            continue
+        assert to_plain(from_plain(type(found), to_plain(built))) == to_plain(built)
+        RuleSet([built]).match(Request(making.words_for(source, one)))
 
 
 # Records.

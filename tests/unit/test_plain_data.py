@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgpack
 import pytest
 
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.plain_data import from_plain, to_plain
 from rootwrap_daemon.policy.policy import Policy
 from tests.unit.daemon.test_handover import FILTERS
@@ -153,3 +154,10 @@ def test_a_policy_with_anything_else_in_any_place(tmp_path: Path) -> None:
                 assert isinstance(found, Policy)
                 assert from_plain(Policy, to_plain(found)) == found
     assert refused > len(places) * 5
+
+
+def test_a_filter_without_a_user_is_refused() -> None:
+    (found,) = filter_file.read("[Filters]\na: CommandFilter, a, root\n", "x").filters
+    name, values = to_plain(found)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="without a user"):
+        from_plain(type(found), [name, {**values, "run_as": []}])  # type: ignore[has-type]
