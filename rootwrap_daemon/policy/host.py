@@ -119,12 +119,17 @@ def is_as_before(looked: Iterable[Looked], known: Mapping[str, os.stat_result]) 
 
 
 def resolve(
-    path: str, owners: frozenset[int], *, missing_ok: bool = False, seen: Seen | None = None
+    path: str,
+    owners: frozenset[int],
+    *,
+    missing_ok: bool = False,
+    seen: Seen | None = None,
+    below_sticky: bool = False,
 ) -> Resolved:
     """Follow `path` from / through directories and links that only `owners` can change.
 
     Raises UntrustedPath, FileNotFoundError, or another OSError. The last component's own owner is not judged.
-    `seen`: of the same request, with the same `owners`.
+    `seen`: of the same request, with the same `owners`. `below_sticky`: follow links of `owners` also there.
     """
     seen = seen or Seen()
     known, look = seen.directories, seen.look
@@ -154,7 +159,7 @@ def resolve(
         if stat.S_ISLNK(status.st_mode):
             if status.st_uid not in owners:
                 raise UntrustedPath(f"the link {here} belongs to user {status.st_uid}")
-            if (sticky := sticky_above(directory, known)) is not None:
+            if not below_sticky and (sticky := sticky_above(directory, known)) is not None:
                 raise UntrustedPath(f"others can make links in {sticky}, and {here} is one")
             links += 1
             if links > MAX_LINKS:
@@ -202,9 +207,11 @@ def check_owner(
         raise UntrustedPath(f"{path} can be written by its group or by others")
 
 
-def resolve_owned(path: str, owners: frozenset[int], seen: Seen | None = None) -> Resolved:
+def resolve_owned(
+    path: str, owners: frozenset[int], seen: Seen | None = None, *, below_sticky: bool = False
+) -> Resolved:
     """As `resolve`, and the thing itself can be changed by `owners` alone."""
-    found = resolve(path, owners, seen=seen)
+    found = resolve(path, owners, seen=seen, below_sticky=below_sticky)
     if found.status is None:  # cannot be: missing_ok is not given
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     check_owner(found.path, found.status, owners)
