@@ -6,22 +6,34 @@ Promises: the place of a program is found as the daemon finds it (policy/wrapper
 from collections.abc import Iterator
 from typing import Final
 
-from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import programs
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.rules.danger import is_open
-from rootwrap_daemon.lint.rules.files import Word, words_of
+from rootwrap_daemon.lint.rules.files import Word, word_of, words_of
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy import behaviour, places, wrappers
 from rootwrap_daemon.policy.getopt import options
 
-#: Options of interpreters behind which a program text or a module stands.
-_TEXTS: Final = options("-c -e -E -f -m -M -r --eval --exec --expression --file --require --source")
-#: Interpreters whose first plain word is a text or script, where no option has one.
-_INTERPRETERS: Final = programs.INTERPRETERS | frozenset(
-    "awk gawk mawk sed R Rscript julia make psql m4".split()
-)
+#: Interpreters -> their options behind which a program text, a file of it or a module stands. Where none has
+#: one, the first plain word is it.
+_TEXTS: Final = {
+    **dict.fromkeys(programs.SHELLS, options("-c ; -O -o")),
+    **dict.fromkeys(("awk", "gawk", "mawk"), options("-f -e --file --source ; -F -v -f -e")),
+    "sed": options("-e -f --expression --file ; -e -f -l -i"),
+    "perl": options("-e -E -M -m -I ; -e -E -M -m -I -C -D -V -i -l -x"),
+    "python": options("-c -m ; -c -m -W -X"),
+    "ruby": options("-e -r -I --require ; -e -r -I -C -E"),
+    "node": options("-e -p -r --eval --print --require --import ; -e -p -r"),
+    "php": options("-r -f -B -R -E -F ; -r -f -d -z"),
+    "lua": options("-e -l ; -e -l"),
+    "make": options("-f -C -I -E --file --directory --eval --include-dir ; -f -C -I -E -j -l -o -W"),
+    "psql": options("-c -f --command --file ; -c -f -d -h -p -U -v -o -L"),
+    "su": options("-c --command --session-command ; -c -g -G -s -w"),
+    **dict.fromkeys(("sg", "script"), options("-c --command ; -c -a -I -O -B -E -o -T")),
+}
+#: Of these no plain word is a program text.
+_NO_SCRIPT: Final = frozenset(("su", "sg", "script", "make", "psql"))
 #: Options behind which a user stands.
 _USERS: Final = {
     "sudo": options("-u --user"),
@@ -51,19 +63,28 @@ _FREE: Final = "\0"
 
 def _texts(words: list[Word]) -> list[str]:
     """The words as a command would have them: a free one, or one of several, as a mark with its place."""
-    return [
-        one.texts[0] if len(one.texts) == 1 else one.type if one.type in _CHOSEN else f"{_FREE}{index}"
-        for index, one in enumerate(words)
-    ]
+    return [_text(one, index) for index, one in enumerate(words)]
 
 
-def _judged(subject: Subject) -> Iterator[tuple[Line, list[Word]]]:
+def _text(one: Word, index: int) -> str:
+    if len(one.texts) == 1:
+        return one.texts[0]
+    if one.type in _CHOSEN:
+        return one.type
+    # A pattern of an option is no word of its own.
+    return one.part.text if one.part.text.startswith("-") else f"{_FREE}{index}"
+
+
+def _judged(subject: Subject) -> Iterator[tuple[Line, list[Word], list[str]]]:
+    """The lines that restrict their words, with these, and with what a command has in their places."""
     for line in subject.lines:
-        # What any arguments may do is RW301's, and the inner command of a chain another filter's.
-        if line.filter is None or is_open(line) or isinstance(line.filter, ChainingFilter):
+        # What any arguments may do is RW301's.
+        if line.filter is None or is_open(line) or "root" not in line.users:
             continue
-        if line.kind != "PathFilter" and (words := words_of(line)):
-            yield line, words
+        chain = line.kind == "ChainingRegExpFilter"
+        words = [word_of("RegExpFilter" if chain else line.kind, part) for part in line.words]
+        # The inner command of a chain is another filter's, and its program one that is written out.
+        yield line, words, [*_texts(words), *(["inner"] if chain else [])]
 
 
 @rule("RW315", Severity.ERROR)
@@ -95,8 +116,8 @@ def free_program(subject: Subject) -> Iterator[Problem]:
 
         edit: ArgvFilter, sed, root, -n, -e, 1p, /etc/hostname
     """
-    for line, words in _judged(subject):
-        for program, its in wrappers.programs(line.program, _texts(words)):
+    for line, words, texts in _judged(subject):
+        for program, its in wrappers.programs(line.program, texts):
             problem = None
             if program.startswith(_FREE):
                 problem = program, "a program", "write a ChainingRegExpFilter, and a filter for the command"
@@ -115,15 +136,23 @@ def free_program(subject: Subject) -> Iterator[Problem]:
 
 def _script(program: str, words: list[str]) -> str | None:
     """The free word that an interpreter takes for its program."""
-    if programs.base_name(program) not in _INTERPRETERS:
+    name = programs.base_name(program)
+    wanted = _TEXTS.get(name)
+    if wanted is None:
         return None
-    plain = [word for word in words if not word.startswith("-")]
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        for _, value in _TEXTS.found(word):
-            if value is None:
-                return following if following.startswith(_FREE) else None
-            return None
-    return plain[0] if plain and plain[0].startswith(_FREE) else None
+    given, values = False, set()
+    for index, word in enumerate(words):
+        if word[:1] == "-" and word[1:] in wanted.valued:
+            values.add(index + 1)
+        for _, value in wanted.found(word) if word.startswith("-") else ():
+            given = True
+            if value is None and index + 1 < len(words):
+                values.add(index + 1)
+                if words[index + 1].startswith(_FREE):
+                    return words[index + 1]
+    plain = [word for index, word in enumerate(words) if not word.startswith("-") and index not in values]
+    script = None if given or name in _NO_SCRIPT or not plain else plain[0]
+    return script if script is not None and script.startswith(_FREE) else None
 
 
 def _user(program: str, words: list[str]) -> str | None:

@@ -45,10 +45,10 @@ class Word:
 
 def words_of(line: Line) -> list[Word]:
     """Its words, with those of groups; none for a kind that does not restrict them."""
-    return [_word(line.kind, part) for part in line.words] if "root" in line.users else []
+    return [word_of(line.kind, part) for part in line.words] if "root" in line.users else []
 
 
-def _word(kind: str, part: Field) -> Word:
+def word_of(kind: str, part: Field) -> Word:
     text = part.text
     if kind == "ArgvFilter":
         text = text.strip("[] ").removesuffix("...").strip("[] ")

@@ -37,6 +37,16 @@ def found(line: str) -> set[str]:
         "ArgvFilter, nsenter, root, -t, {int}, -m, uptime",
         "RegExpFilter, nsenter, root, nsenter, --target, [0-9]+, -a, uptime",
         "ArgvFilter, strace, root, -p, {int}",
+        "ArgvFilter, sed, root, -e, 1p, -e, {name}",
+        "ArgvFilter, sed, root, -r, -n, {name}",
+        "ArgvFilter, sed, root, -l, 5, {name}",
+        "ArgvFilter, dash, root, -ec, {name}",
+        "PathFilter, timeout, root, 5, pass",
+        "ChainingRegExpFilter, nice, root, nice, [a-z]+",
+        "ChainingRegExpFilter, timeout, root, timeout, 5, [a-z]+, [a-z]+",
+        "ChainingRegExpFilter, nsenter, root, nsenter, -t, [0-9]+, -m",
+        "ArgvFilter, su, root, -c, {name}",
+        "ArgvFilter, sg, root, root, -c, {name}",
     ],
 )
 def test_chosen_by_the_caller(line: str) -> None:
@@ -48,6 +58,8 @@ def test_chosen_by_the_caller(line: str) -> None:
     [
         "ArgvFilter, timeout, root, {int}, ls, {name}",
         "ChainingRegExpFilter, timeout, root, timeout, [0-9]+",
+        "ChainingRegExpFilter, nice, root, nice, -n, 1?[0-9]",
+        "ChainingRegExpFilter, ionice, root, ionice, -c[0-3]",
         "ArgvFilter, nice, root, -n, {int}, ls",
         "ArgvFilter, ip, root, link, set, {ifname}, up",
         "ArgvFilter, sed, root, -n, -e, 1p, {path=/var/lib/nova}",
