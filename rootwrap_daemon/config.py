@@ -219,7 +219,8 @@ class _Reader:
             parser.parse(lines)
         except iniparser.ParseError as error:
             problem = error
-        is_one = text == "" or any(given.section in self._sections for given in parser.given)
+        headers = {line.strip() for line in lines}
+        is_one = text == "" or any(f"[{section}]" in headers for section in self._sections)
         if not is_one and _is_private(file):
             # Who starts the daemon through sudo(8) may name any file: where its lines end is not told.
             what = "this is no configuration: no option of it is known"

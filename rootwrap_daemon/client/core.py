@@ -75,11 +75,17 @@ class CompletedCommand(Fields, Generic[AnyStr]):
 
 
 class Decision(Fields):
-    """The verdict on a command, and the name of the filter that allows it (empty if none does)."""
+    """The verdict on a command, and the name of the filter that allows it (empty if none does).
+
+    As a condition it is `allowed`.
+    """
 
     __slots__ = ()
     allowed: bool
     filter: str
+
+    def __bool__(self) -> bool:
+        return self.allowed
 
 
 def run_request(

@@ -95,7 +95,8 @@ tests:
   - argv: [chown, nova, /var/lib/nova/images/a]
     expect: allow
     plan: {argv: [chown, nova, /var/lib/nova/images/a]}
-  - {argv: [chown, nova, /var/lib/nova/images/b], expect: deny}
+  # Where the service can make links the command meets ELOOP, whatever the link says.
+  - {argv: [chown, nova, /var/lib/nova/images/b], expect: allow}
   - {argv: [chown, nova, /var/lib/nova/images/../../../../etc/passwd], expect: deny}
   - {argv: [mkfs.made-up, /var/lib/nova/images/a], expect: allow, plan: {user: root}}
   - {argv: [mkfs.made-up, /etc/passwd], expect: deny}

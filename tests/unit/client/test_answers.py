@@ -52,6 +52,7 @@ def test_check_raises_for_a_return_code(daemon: FakeDaemon, client: Client, code
 def test_a_decision(daemon: FakeDaemon, client: Client) -> None:
     assert client.allows(["echo"]) == Decision(True, "echo")
     assert client.allows(["rm"]) == Decision(False, "")
+    assert Decision(True, "echo") and not Decision(False, "")
 
 
 @pytest.mark.parametrize("code", BY_CODE)
