@@ -90,7 +90,7 @@ release-check: .venv/stamp .venv-docs/stamp
 	packaging/release_check build/release
 
 lowest: .venv-lowest/stamp
-	.venv-lowest/bin/python -m pytest tests/unit tests/arch
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadgroup tests/unit tests/arch
 
 sample: .venv/stamp
 	$(VENV_PYTHON) -c 'from oslo_config.generator import main; main()' --namespace rootwrap_daemon \

@@ -258,8 +258,8 @@ def test_a_filter_that_wants_refusals_alone(tmp_path: Path, path: Path) -> None:
 
 
 def test_a_word_that_looks_like_a_secret_is_in_no_reason(tmp_path: Path, path: Path) -> None:
-    policy = things.policy(tmp_path, "a: RegExpFilter, cat, root, cat, --password=.*")
-    request = Request(("cat", "--password=/proc/1/root/hunter2"))
+    policy = things.policy(tmp_path, "a: RegExpFilter, realpath, root, realpath, --password=.*")
+    request = Request(("realpath", "--password=/tmp/hunter2"))
     judged = judge(policy, request)
     assert isinstance(judged, Refused)
     assert "hunter2" in judged.detail
