@@ -139,7 +139,7 @@ def of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 @pytest.mark.root
 def test_a_configuration_names_what_is_judged_and_where(tmp_path: Path) -> None:
-    text = f"{GOOD}no: RegExpFilter, no-such-program, root, no-such-program\n"
+    text = f"{GOOD}no: RegExpFilter, no-such-program, root, no-such-program\n[no]\nstdin = no\n"
     done = ctl("check", "--format", "json", "--config-file", config(tmp_path, text))
     assert of(done) == {"RW201": "warning"}
     assert json.loads(done.stdout)["files"] == 2

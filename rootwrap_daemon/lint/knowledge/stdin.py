@@ -49,6 +49,10 @@ _UNPACK: Final[dict[str, Options | None]] = {
 }
 
 
+#: Of a program that no table here has.
+UNKNOWN: Final = "has standard input, and nothing is known of what it does with it"
+
+
 def obeyed(program: str, words: Sequence[str], *, last: bool = True) -> str | None:
     """What the program does with its standard input if that is more than to read data, None if it is not.
 
@@ -61,6 +65,8 @@ def obeyed(program: str, words: Sequence[str], *, last: bool = True) -> str | No
     texts = _CONSOLES.get(name)
     if name in _ALWAYS or (texts is not None and texts.isdisjoint(word.partition("=")[0] for word in words)):
         return "takes commands from standard input"
+    if last and known is None and name not in programs.HARMLESS | _ALWAYS | _BARE | _BY_NAME | set(_CONSOLES):
+        return UNKNOWN
     if name in _BARE and all(word.startswith("-") for word in words):
         return "takes commands from standard input where no word has any"
     if name in _BY_NAME and any(map(_names_it, words)):

@@ -78,7 +78,7 @@ def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         part, one = line.program_field, line.filter
         # What any arguments may do is RW301's.
-        if part is None or one is None or not one.options.stdin or is_open(line):
+        if part is None or one is None or not one.options.stdin or is_open(line) or line.kind == "KillFilter":
             continue
         words = [field.text.strip("[]").removesuffix("...").replace("\\", "") for field in line.words]
         found = list(wrappers.programs(line.program, words))
@@ -87,7 +87,8 @@ def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
         for program, its in found:
             if (does := stdin.obeyed(program, its, last=(program, its) == inner)) is not None:
                 instead = f"say `stdin = no` in a section [{line.entry.name}]"
-                severity = Severity.ERROR if "root" in line.users else Severity.WARNING
+                sure = does != stdin.UNKNOWN and "root" in line.users
+                severity = Severity.ERROR if sure else Severity.WARNING
                 what = f"{program} {does}"
                 yield Problem(part.location, what, instead, len(part.text), severity=severity)
                 break

@@ -79,6 +79,12 @@ def test_data(line: str) -> None:
     assert not found(line)
 
 
+def test_of_what_is_not_known() -> None:
+    for line in ("i386, root, bash", "tclsh8.6, root", "frobnicate, root, --size, {int}"):
+        assert found(line)
+        assert not found(line, "[x]", "stdin = no")
+
+
 @pytest.mark.parametrize(
     ("line", "more", "rules"),
     [
@@ -96,4 +102,4 @@ def test_data(line: str) -> None:
 def test_what_may_be_anything(line: str, more: tuple[str, ...], rules: set[str]) -> None:
     read = read_filters("\n".join(["[Filters]", f"x: ArgvFilter, {line}", *more, ""]), "x.filters")
     assert len(read.filters) == 1, read.findings
-    assert {one.rule for one in judge(Subject((read,)))} - {"RW405"} == rules
+    assert {one.rule for one in judge(Subject((read,)))} - {"RW405", "RW314"} == rules

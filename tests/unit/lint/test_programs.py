@@ -38,7 +38,7 @@ def test_every_route_is_explained() -> None:
 
 @pytest.mark.parametrize("advice", ADVICE)
 def test_advice_loads_and_is_safe(advice: str) -> None:
-    read = read_filters(f"[Filters]\nx: {advice}\nleaf: RegExpFilter, leaf, root, leaf\n", "x.filters")
+    read = read_filters(f"[Filters]\nx: {advice}\nleaf: RegExpFilter, ls, root, ls\n", "x.filters")
     assert len(read.filters) == 2, read.findings
     assert [one for one in judge(Subject((read,))) if one.severity is not Severity.INFO] == []
 
