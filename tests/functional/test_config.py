@@ -48,7 +48,7 @@ def test_what_waits_for_a_restart_is_said(daemon: Daemon) -> None:
         ("[DEFAULT]\nmax_output = many\n", 0o644, "max_output"),
         ("max_output\n", 0o644, "50-x.conf"),
         ("[DEFAULT]\n", 0o664, "50-x.conf"),
-        ("[DEFAULT]\nallowed_users = no-such-user\n", 0o644, "no-such-user"),
+        ("[DEFAULT]\ntrusted_owners = no-such-user\n", 0o644, "no-such-user"),
     ],
 )
 def test_check_looks_at_drop_ins(new_daemon: NewDaemon, text: str, mode: int, what: str) -> None:

@@ -199,7 +199,7 @@ def test_memory_of_a_caller_of_sudo_is_not_ours(new_daemon: NewDaemon) -> None:
     )
     plain = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True).stdout
     with daemon.client() as client:
-        assert client.run(["sh", "-c", f'{sys.executable} -c "{look}"']).stdout == plain
+        assert client.run(["sh", "-c", f'"{sys.executable}" -c "{look}"']).stdout == plain
         assert plain.split()[:2] == [b"0", b"0"]
 
 

@@ -193,7 +193,7 @@ def test_connections_of_one_user_leave_the_door_open_to_others(daemon: Daemon, k
                 assert client.run(["true"], timeout=60).returncode == 0
             times += 1
     # Where a thread waits at the door for each of the first user's, it is one or two.
-    assert times >= 8
+    assert times >= 4
     assert "Traceback" not in daemon.log
 
 

@@ -327,7 +327,8 @@ from rootwrap_daemon import config
 from rootwrap_daemon.daemon.run import process
 from rootwrap_daemon.filters.values import Request
 from rootwrap_daemon.policy.bound import BoundSignal
-from rootwrap_daemon.policy.policy import Allowed, judge, load
+from rootwrap_daemon.policy.policy import Allowed, judge
+from rootwrap_daemon.policy.read.policy import load
 
 policy = load(config.load(sys.argv[1])[0], 1)
 first = subprocess.Popen(["/bin/sleep", "100"])
