@@ -82,7 +82,9 @@ def paths(
                 below |= found
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             raise not_bound(error, _refusal(word, error)) from error
-    below |= _of_variables(plan.env, cwd, around)
+    below |= (of_variables := _of_variables(plan.env, cwd, around))
+    # No record shows the value of a variable.
+    shown = {path: "a variable" if path in of_variables else f"the word {path!a}" for path in below}
     if not below or any(places.last(program) in behaviour.ANYTHING for program, _ in programs):
         return words, ()
     for number, (program, its) in enumerate(programs, 1):
@@ -93,23 +95,26 @@ def paths(
             problem = f"{places.last(program)} does what a file says"
         if problem is not None:
             path, place = next(iter(below.items()))
-            raise NotBound(Denied, f"{problem}, and others can change what is in {place}: {path!a}")
+            raise NotBound(Denied, f"{problem}, and others can change what is in {place}: {shown[path]}")
     if around.no_places:
         raise NotBound(
             Denied, f"others can change what is in {next(iter(below.values()))}, and {around.no_places}"
         )
     mounts = places.mounts() if any(behaviour.goes_into(*one) for one in programs) else ()
     for path, place in below.items():
-        if mounted := next((one for one in mounts if one != path and places.is_beneath(one, path)), None):
+        if any(one != path and places.is_beneath(one, path) for one in mounts):
             # The command would not see it: nothing of what is mounted there would be done.
-            raise NotBound(Denied, f"the word {path!a} is refused: {mounted} is another file system")
+            raise NotBound(Denied, f"{shown[path]} is refused: another file system is mounted below it")
         if cwd != "/" and places.is_beneath(cwd, place):
             # The directory is entered before the place is bound over.
-            raise NotBound(Denied, f"cwd {cwd} is in {place}, where others can change what {path!a} names")
+            raise NotBound(
+                Denied, f"cwd {cwd} is in {place}, where others can change what {shown[path]} names"
+            )
         try:
             places.look_below(place, path)
         except (host.UntrustedPath, host.Unsure) as error:
-            raise not_bound(error, f"the word {path!a} is refused: {error}") from error
+            why = "" if path in of_variables else f": {error}"
+            raise not_bound(error, f"{shown[path]} is refused{why}") from error
     return words, tuple(sorted(set(below.values())))
 
 
@@ -134,7 +139,8 @@ def _of_variables(env: tuple[tuple[str, str], ...], cwd: str, around: Around) ->
         try:
             below = _places(value, cwd, frozenset(), False, around)
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
-            raise not_bound(error, f"the variable {name} is refused: {error}") from error
+            # Without the error, which may have the value.
+            raise not_bound(error, f"the variable {name} is refused, for a path in it") from error
         if below and is_dangerous_variable(name):
             place = next(iter(below.values()))
             raise NotBound(

@@ -33,18 +33,31 @@ class _Wrapper:
 
 
 _WRAPPERS: Final = {
+    **dict.fromkeys(
+        """
+        fakeroot-sysv fakeroot-tcp fstab-decode heaptrack i386 linux32 linux64 memusage s6-fghack s6-setsid
+        sotruss uname26 x86_64
+        """.split(),
+        _Wrapper(0, options("")),
+    ),
+    **dict.fromkeys(
+        "ld.so ld-linux.so.2 ld-linux-x86-64.so.2 ld-linux-aarch64.so.1".split(),
+        _Wrapper(0, options("--library-path --preload --audit --argv0 --inhibit-rpath")),
+    ),
+    **dict.fromkeys(("envdir", "s6-setuidgid", "setuidgid"), _Wrapper(1, options(""))),
+    **dict.fromkeys(("s6-softlimit", "softlimit"), _Wrapper(0, options("-a -c -d -f -l -m -o -p -r -s -t"))),
     "catchsegv": _Wrapper(0, options("")),
     "cgexec": _Wrapper(0, options("-g")),
+    "chpst": _Wrapper(0, options("-u -U -b -e -/ -n -l -L -m -d -o -p -f -c -r -t -C")),
     "choom": _Wrapper(0, options("-n --adjust")),
     "chroot": _Wrapper(1, options("")),
     "chrt": _Wrapper(1, options("-T -P -D --sched-runtime --sched-period --sched-deadline")),
     "dbus-run-session": _Wrapper(0, options("--config-file --dbus-daemon")),
+    "dpkg-architecture": _Wrapper(0, options("-a -t -A -T -q -i"), options("-c --command")),
     "env": _Wrapper(0, options("-u -C --unset --chdir"), options("-S --split-string")),
     "fakeroot": _Wrapper(0, options("-l -s -i -b --lib --faked")),
     "flock": _Wrapper(1, options("-w -E --timeout --wait --conflict-exit-code"), options("-c --command")),
     "ionice": _Wrapper(0, options("-c -n --class --classdata")),
-    "linux32": _Wrapper(0, options("")),
-    "linux64": _Wrapper(0, options("")),
     "nice": _Wrapper(0, options("-n --adjustment")),
     "nohup": _Wrapper(0, options("")),
     "nsenter": _Wrapper(0, options("-t -S -G --target --setuid --setgid")),
@@ -60,7 +73,10 @@ _WRAPPERS: Final = {
             " --securebits --pdeathsig --selinux-label --apparmor-profile"
         ),
     ),
+    "s6-applyuidgid": _Wrapper(0, options("-u -g -G")),
     "setsid": _Wrapper(0, options("")),
+    "sg": _Wrapper(1, options(""), options("-c")),
+    "ssh-agent": _Wrapper(0, options("-a -t -P -E -O")),
     "stdbuf": _Wrapper(0, options("-i -o -e --input --output --error")),
     "strace": _Wrapper(0, options("-e -o -s -a -E -u -O -S -P -b -I -X")),
     "sudo": _Wrapper(0, options("-u -g -C -h -p -r -t -T -U -D -R --user --group")),

@@ -30,10 +30,17 @@ _TEXTS: Final = {
     "make": options("-f -C -I -E --file --directory --eval --include-dir ; -f -C -I -E -j -l -o -W"),
     "psql": options("-c -f --command --file ; -c -f -d -h -p -U -v -o -L"),
     "su": options("-c --command --session-command ; -c -g -G -s -w"),
+    "split": options("--filter"),
+    "sort": options("--compress-program"),
+    "tar": options(
+        "-I -F --use-compress-program --to-command --checkpoint-action --info-script ; -f -C -I -F"
+    ),
+    "rsync": options("-e --rsh --rsync-path ; -e -f -B -T -M"),
+    "tcpdump": options("-z ; -c -i -r -w -z -s -C -G -W"),
     **dict.fromkeys(("sg", "script"), options("-c --command ; -c -a -I -O -B -E -o -T")),
 }
 #: Of these no plain word is a program text.
-_NO_SCRIPT: Final = frozenset(("su", "sg", "script", "make", "psql"))
+_NO_SCRIPT: Final = frozenset("su sg script make psql split sort tar rsync tcpdump".split())
 #: Options behind which a user stands.
 _USERS: Final = {
     "sudo": options("-u --user"),

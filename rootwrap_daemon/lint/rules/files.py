@@ -100,6 +100,14 @@ def foreign_modes(subject: Subject) -> Iterator[Problem]:
 
         install: RegExpFilter, install, root, install, -m, [0-7]+, /srv/in/[a-z]+, /srv/out
 
+    Found::
+
+        mode: ArgvFilter, chmod, root, {int}, {path=/srv/in}
+
+    Found::
+
+        node: ArgvFilter, mknod, root, {path=/srv/in}, b, {int}, {int}
+
     Fine::
 
         unpack: ArgvFilter, tar, root, --no-same-owner, --no-same-permissions, -xf, {path=/a}, -C, {path=/b}
@@ -155,7 +163,20 @@ def _modes(line: Line, words: list[Word]) -> tuple[str, str]:
                 following = words[number + 1] if number + 1 < len(words) else None
                 if option in ("-m", "--mode") and _is_foreign_mode(value, following):
                     return "what others wrote a set-user-id file", "write a mode of three digits"
+    plain = [word for word in words if not word.is_option]
+    free = any(word.type for word in plain[1:])
+    if program == "chmod" and free and (plain[0].type or any(map(_sets_id, plain[0].texts))):
+        return "what others had copied there a set-user-id file", "write a mode of three digits"
+    if program == "mknod" and any(word.type for word in plain) and _has_text(plain, ("b", "c", "u")):
+        return (
+            "the device of any disk, under a name of the caller's,",
+            "have root make the one device that is needed",
+        )
     return "", ""
+
+
+def _has_text(words: list[Word], texts: tuple[str, ...]) -> bool:
+    return any(text in texts for word in words for text in word.texts)
 
 
 _MODE_OPTIONS = Options(

@@ -46,6 +46,12 @@ def found(line: str) -> set[str]:
         "ChainingRegExpFilter, timeout, root, timeout, 5, [a-z]+, [a-z]+",
         "ChainingRegExpFilter, nsenter, root, nsenter, -t, [0-9]+, -m",
         "ArgvFilter, su, root, -c, {name}",
+        "ArgvFilter, sg, root, root, {name}",
+        "ArgvFilter, i386, root, {name}",
+        "ArgvFilter, ssh-agent, root, {name}",
+        "ArgvFilter, ld.so, root, {path=/usr/bin}",
+        "ArgvFilter, split, root, --filter, {name}, /etc/hostname",
+        "ArgvFilter, tcpdump, root, -z, {name}",
         "ArgvFilter, sg, root, root, -c, {name}",
     ],
 )
@@ -101,3 +107,23 @@ def test_variables_among_words(line: str, told: bool) -> None:
     read = read_filters(f"[Filters]\nx: {line}\n", "x.filters")
     assert len(read.filters) == 1, read.findings
     assert ("RW322" in {one.rule for one in judge(Subject((read,)))}) == told
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("ArgvFilter, chmod, root, {int}, {path=/var/lib/nova}", True),
+        ("ArgvFilter, chmod, root, u+s, {path=/var/lib/nova}", True),
+        ("ArgvFilter, chmod, root, -R, 4755, {path=/var/lib/nova}", True),
+        ("RegExpFilter, chmod, root, chmod, [0-7]+, /var/lib/nova/[a-z]+", True),
+        ("ArgvFilter, chmod, root, 0640, {path=/var/lib/nova}", False),
+        ("ArgvFilter, chmod, root, g+w, {path=/var/lib/nova}", False),
+        ("ArgvFilter, mknod, root, {path=/var/lib/nova}, b, 254, 0", True),
+        ("ArgvFilter, mknod, root, {path=/var/lib/nova}, p", False),
+        ("ArgvFilter, mknod, root, /dev/net/tun, c, 10, 200", False),
+    ],
+)
+def test_modes_and_devices(line: str, told: bool) -> None:
+    read = read_filters(f"[Filters]\nx: {line}\n", "x.filters")
+    assert len(read.filters) == 1, read.findings
+    assert ("RW350" in {one.rule for one in judge(Subject((read,)))}) == told

@@ -678,3 +678,11 @@ def test_a_word_of_many_slashes_costs_few_looks(tmp_path: Path, monkeypatch: pyt
     for word in ("usr/" * 1000, "/" + "usr/" * 300):
         assert isinstance(judge(found, Request(("cat", word))), Refused)
         assert asked < 2000
+
+
+@pytest.mark.parametrize("value", ["{tools}/base/S3cret", "/proc/self/fd/7/S3cret", "x:{tools}/base/S3cret"])
+def test_no_reason_has_the_value_of_a_variable(tools: Path, value: str) -> None:
+    line = f"x: EnvFilter, env, root, VALUE=, {tools}/tool"
+    with pytest.raises(NotBound) as caught:
+        bind([line], "env", f"VALUE={value.replace('{tools}', str(tools))}", "tool")
+    assert "S3cret" not in str(caught.value) and "variable" in str(caught.value)
