@@ -11,6 +11,8 @@ from typing import Final
 MAGIC: Final = b"\x7fELF"
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
+#: DT_DEPAUDIT, DT_AUDIT, DT_AUXILIARY, DT_FILTER: lists of libraries that are loaded besides: rtld-audit(7).
+_DT_LOADED: Final = frozenset((0x6FFFFEFB, 0x6FFFFEFC, 0x7FFFFFFD, 0x7FFFFFFF))
 #: Headers, entries of the dynamic section, bytes of a text, and files: more than any program has.
 _HEADERS, _ENTRIES, _TEXT, _FILES = 128, 4096, 4096, 256
 #: Where libraries are that no path names.
@@ -108,7 +110,13 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
                 _expanded(one, origin) for one in _text(descriptor, texts + value).split(":") if one
             )
     libraries, named = [], {Named(one) for one in directories}
-    for name in (_text(descriptor, texts + value) for tag, value in entries if tag == _DT_NEEDED):
+    loaded = [
+        name
+        for tag, value in entries
+        if tag == _DT_NEEDED or tag in _DT_LOADED
+        for name in _text(descriptor, texts + value).split(":" if tag in _DT_LOADED else None)
+    ]
+    for name in loaded:
         own = (_expanded(name, origin),) if "/" in name else [f"{one}/{name}" for one in directories]
         if found := next(filter(os.path.exists, own), None):
             named.add(Named(found))

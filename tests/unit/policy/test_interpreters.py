@@ -247,6 +247,10 @@ def test_the_libraries_that_the_loader_goes_on_to(tools: Path) -> None:
         assert refused((NEEDED, name), (RUNPATH, str(lib))), name
         executables.forget()
         assert refused((NEEDED, f"{lib}/{name}")), name
+    # DT_DEPAUDIT, DT_AUDIT, DT_AUXILIARY, DT_FILTER: rtld-audit(7).
+    for tag in (0x6FFFFEFB, 0x6FFFFEFC, 0x7FFFFFFD, 0x7FFFFFFF):
+        executables.forget()
+        assert refused((tag, f"{lib}/libgood.so:{lib}/libown.so")), hex(tag)
 
 
 @given(st.data())
