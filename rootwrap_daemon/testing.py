@@ -69,7 +69,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What becomes of a command. `error`: the class of an error of `rootwrap_daemon.errors` instead."""
+    """The outcome of a command. `error`: the class of an error of `rootwrap_daemon.errors` instead."""
 
     returncode: int = 0
     stdout: str | bytes = b""

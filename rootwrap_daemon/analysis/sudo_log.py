@@ -43,7 +43,7 @@ class Line:
 
 
 def parse(data: bytes) -> Line | None:
-    """What a line of auth.log, or of journalctl, says of a command; None if it is no such line."""
+    """Return the command that a line of auth.log or of journalctl records; None for any other line."""
     text = data.decode("utf-8", "surrogateescape").rstrip("\n")
     if text.startswith("{"):
         text = _of_journal(text)

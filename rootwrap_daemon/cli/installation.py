@@ -22,7 +22,7 @@ RECORD: Final = "/var/lib/rootwrap-daemon/installed.json"
 
 @dataclass(slots=True)
 class Record:
-    """What was put: the sum of each file, and for which instances each file and directory is there."""
+    """A record of what was put: the sum of each file, and the instances that need it or a directory."""
 
     sums: dict[str, str] = field(default_factory=dict)
     users: dict[str, list[str]] = field(default_factory=dict)

@@ -215,7 +215,7 @@ class Calls:
         timeout: float | None,
         descriptors: Sequence[int] = (),
     ) -> tuple[Connection, Answer, bool]:
-        """Where the answer came from, itself, and whether the connection is good for another request."""
+        """Return the connection, its answer, and True if the connection is good for another request."""
         connection = turn.connection
         if connection is None or not connection.is_idle():
             connection = await self._connect(turn, timeout)

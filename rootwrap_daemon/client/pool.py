@@ -65,7 +65,7 @@ class Turn(Generic[C]):
 
 
 class Pool(Generic[C]):
-    """Who has a connection, which are idle, who waits for one; never more than `limit` at once.
+    """Connections in use, idle ones, and callers that wait for one; never more than `limit` at once.
 
     First come first served; of the idle ones the one that was used last. Needs no lock: each step is one
     append, pop or setdefault of a deque or dict, which are atomic. So it is right between native threads,

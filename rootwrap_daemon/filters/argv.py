@@ -17,7 +17,7 @@ from rootwrap_daemon.filters.values import Request
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """What may follow a place: words that say which place they are for, and a type for all others.
+    """The continuations of a place: words that say which place they are for, and a type for all others.
 
     `place`: that of a word of the type.
     """

@@ -19,7 +19,7 @@ class ChainingFilter(Filter):
     """A program that runs the rest of its words as a command. By itself it allows nothing."""
 
     def prefix(self, argv: tuple[str, ...], clock: Clock) -> int | None:
-        """How many words stand before the inner command, None if they are not allowed. Raises OutOfTime."""
+        """Count the words before the inner command; None if they are not allowed. Raises OutOfTime."""
         return None
 
     def match(self, request: Request, clock: Clock) -> Plan | None:

@@ -73,7 +73,7 @@ def is_netns(word: str) -> bool:
 
 
 def after_options(words: tuple[str, ...]) -> int | None:
-    """Where the object stands in the words after `ip`; None if an option is unknown, ambiguous or refused."""
+    """Find the object in the words after `ip`; None if an option is unknown, ambiguous or refused."""
     index = 0
     while index < len(words) and words[index].startswith("-"):
         word = words[index]

@@ -74,7 +74,7 @@ class RuleSet:
         }
 
     def shown(self, argv: tuple[str, ...]) -> Shown:
-        """Which words may be shown of a request that no filter allows: a slip of the pen keeps a secret.
+        """Return the words that a record may show of a request that no filter allows: a typo shows no secret.
 
         All behind the name of a program some filter of which has secret words are hidden.
         """

@@ -45,7 +45,7 @@ CAPABILITIES: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a section named like a filter says of it; None where the daemon's own setting holds.
+    """The options in a section named like a filter; None where the daemon's own setting holds.
 
     `env`: the variables that a request may bring, each with what its value must be, None for any of printable
     ASCII. `max_word`: characters of
@@ -97,7 +97,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Which words of a request a record may show.
+    """The words of a request that a record may show.
 
     `argv`: more than the program? `secret`: the places of words that are hidden.
     """

@@ -48,7 +48,7 @@ class Line:
 
     @property
     def users(self) -> tuple[str, ...]:
-        """Whom it may run as: a request may name any of them."""
+        """Return the users that it may run as: a request may name any of them."""
         place = 1 if self.kind in _USER_FIRST else 2
         return tuple(self.entry.texts[place].split("|")) if len(self.entry.fields) > place else ()
 

@@ -31,7 +31,7 @@ _NO_HOME: Final = "/nonexistent"
 
 
 class Surroundings(Protocol):
-    """What binding needs to know of a policy."""
+    """The part of a policy that binding needs."""
 
     @property
     def exec_dirs(self) -> tuple[str, ...]: ...
@@ -160,8 +160,8 @@ def _no_new_privs(identity: host.Identity, options: Options) -> bool:
 
 
 def trusted_by(identity: host.Identity, options: Options, owners: frozenset[int]) -> frozenset[int]:
-    """Whose changes to a path cannot mislead a command that runs as `identity`: the user's own, if he has no
-    more rights in it than elsewhere.
+    """Return the users whose changes to a path cannot mislead a command of `identity`: its own is one of them
+    if the command has no more rights than that user has elsewhere.
     """
     own_rights = identity.uid != 0 and options.group is None and options.ambient is None
     own_rights = own_rights and _no_new_privs(identity, options)

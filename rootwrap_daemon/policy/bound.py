@@ -85,5 +85,5 @@ class NotBound(Exception):
 
 
 def not_bound(error: Exception, text: str, kind: type[Error] = Denied) -> NotBound:
-    """What a look at the host failed with, as an answer: `kind` only if it says something about the words."""
+    """Turn an error of a look at the host into an answer: `kind` only if it tells something of the words."""
     return NotBound(InternalError if host.is_unsure(error) else kind, text)

@@ -123,7 +123,7 @@ _MOST_LETTERS: Final = 12
 
 
 def _relative(word: str) -> set[str]:
-    """What a program may read in a word as a relative path: behind `=` and letters of options, too."""
+    """Return what a program may read in a word as a relative path: behind `=` and letters of options, too."""
     texts = {word, word.partition("=")[2]}
     if word.startswith("-") and not word.startswith("--"):
         texts |= {word[at:] for at in range(2, min(len(word), _MOST_LETTERS))}

@@ -18,7 +18,7 @@ from rootwrap_daemon.policy.bound import NotBound, not_bound
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What is the same for all that one request looks at."""
+    """The values that are the same for all that one request looks at."""
 
     exec_dirs: tuple[str, ...]
     owners: frozenset[int]

@@ -51,7 +51,7 @@ _LONGEST: Final = 4095  # PATH_MAX without its NUL
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """Where a path leads.
+    """The end of a path, as far as it was followed.
 
     `path`: without a symbolic link down to `place`, or whole without one; what follows is as it was given.
     `place`: the first directory on the way in which somebody not trusted can change what is looked up, None
@@ -344,7 +344,7 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 def mounts() -> tuple[str, ...]:
-    """Where something is mounted: proc_pid_mountinfo(5). Raises Unsure."""
+    """List the mount points: proc_pid_mountinfo(5). Raises Unsure."""
     try:
         with open("/proc/thread-self/mountinfo", "rb") as file:
             points = [line.split(b" ", 5)[4] for line in file]

@@ -35,7 +35,7 @@ from rootwrap_daemon.settings import Settings
 
 
 class Credentials(Protocol):
-    """Who asks, as the kernel says."""
+    """The peer's credentials, as the kernel has them."""
 
     @property
     def uid(self) -> int: ...

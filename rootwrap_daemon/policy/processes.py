@@ -33,7 +33,7 @@ class Gone(NotMeant):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whose process it is: its real, effective and saved uid, and gids, as credentials(7) has them."""
+    """The user of a process: its real, effective and saved uid, and gids, as credentials(7) has them."""
 
     uid: int
     gid: int
@@ -43,7 +43,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which processes a filter means: those that run `program`, with what its options say.
+    """The processes that a filter means: those that run `program`, with what its options say.
 
     `owners` may replace the file of the program. `commanded`: a command is given the number, and may do more
     with the process than to end it. `entered`: it goes into the process (behaviour.enters).

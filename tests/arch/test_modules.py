@@ -7,6 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
+#: Words that leave open what the thing is or does.
+QUESTIONS = ("What ", "Who ", "Whom ", "Whose ", "Where ", "Which ", "Whether ", "How ")
 
 modules = pytest.mark.parametrize(
     "module", [str(path.relative_to(ROOT)) for path in sorted((ROOT / "rootwrap_daemon").rglob("*.py"))]
@@ -18,6 +20,19 @@ def test_says_its_purpose(module: str) -> None:
     docstring = ast.get_docstring(ast.parse((ROOT / module).read_text()))
     assert docstring, "no docstring"
     assert docstring.splitlines()[0].endswith((".", "?")), "the first line is not one sentence"
+
+
+@modules
+def test_first_lines_name_or_do_something(module: str) -> None:
+    """A rule's docstring is its text for users, and a module's has a test of its own."""
+    if module.startswith("rootwrap_daemon/lint/rules/"):
+        return
+    found = [
+        (node.name, (ast.get_docstring(node) or "").partition("\n")[0])
+        for node in ast.walk(ast.parse((ROOT / module).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    ]
+    assert not [one for one in found if one[1].startswith(QUESTIONS)]
 
 
 @modules

@@ -348,7 +348,7 @@ class Conversation:
         return Failed(f"{self._program()}: {printable(message)}{printable(request)}", code, reason)
 
     def _refused(self, fields: "list[Any]") -> Failed:
-        """What a Failure says."""
+        """Return the words of a Failure for standard error."""
         request_id, code, message = map(str, fields[:3])
         return self._failed(message, wire.EXIT_CODES.get(code, 70), request_id, code)
 

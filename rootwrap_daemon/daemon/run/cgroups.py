@@ -143,7 +143,7 @@ def find(wanted: str) -> Groups:
 
 
 def _own_directory() -> str:
-    """Where the group of cgroup v2 is that this process is in. Raises Unavailable."""
+    """Return the path of the cgroup v2 group that this process is in. Raises Unavailable."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             path = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))

@@ -55,7 +55,7 @@ class Client(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What a command may use.
+    """The bounds of what a command may use.
 
     `timeout` and `grace` in seconds, `output` in bytes of stdout and stderr together.
 

@@ -40,7 +40,7 @@ _SAID: Final = struct.Struct("=ii")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is executed: `argv`, whose first word is a path, and `env`, with this `umask` from the start."""
+    """The program to execute: `argv`, whose first word is a path, `env`, and the `umask` from the start."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -106,7 +106,7 @@ def plan(bound: BoundExec, become: str | None, status: int, group: str = "") -> 
 
 
 def failure(said: bytes) -> tuple[str, OSError] | None:
-    """What the native shim wrote where it could not do its work: the step, "" for the exec, and why."""
+    """Return the step at which the native shim failed, "" for the exec, and the reason that it wrote."""
     if len(said) != _SAID.size:
         return None
     step, number = _SAID.unpack(said)

@@ -36,7 +36,7 @@ _PIPES: Final = _device_of_pipes()
 
 
 class Stdio:
-    """What is to be a command's stdin, stdout and stderr: `ends`, None where /dev/null is meant.
+    """The descriptors for a command's stdin, stdout and stderr: `ends`, None where /dev/null is meant.
 
     Owns the descriptors until it is closed.
     """

@@ -67,7 +67,7 @@ class Closed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one user may take of the bytes that the daemon buffers."""
+    """The share of one user in the bytes that the daemon buffers."""
 
     take: Callable[[int], bool]
     give: Callable[[int], None]
@@ -357,7 +357,7 @@ class Connection:
 
 @functools.cache
 def _farewell(error: Error) -> bytes:
-    """What an error is on the wire; for those that are made once."""
+    """Encode an error for the wire; for those that are made once."""
     return DaemonExchange().send(Failure("", error.code, error.message))
 
 
@@ -379,7 +379,7 @@ def turn_away(sock: socket.socket, error: Error) -> None:
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """What sleeps in here is interrupted, again and again: for the main thread, to close clients' sockets.
+    """Interrupt whatever sleeps in here, again and again: for the main thread, to close clients' sockets.
 
     Descriptors that were sent and not read are closed with it, and the close(2) of a socket with SO_LINGER
     waits for as long as its sender likes (socket(7)).

@@ -133,7 +133,7 @@ class _Signals:
 
 
 class _Reaction:
-    """What the main thread does about them: _STOPPING stop; SIGHUP reloads in a thread of its own."""
+    """Act on them in the main thread: _STOPPING stop; SIGHUP reloads in a thread of its own."""
 
     def __init__(
         self, signals: _Signals, instance: Instance, renewed: Callable[[], Policy], manager: Manager

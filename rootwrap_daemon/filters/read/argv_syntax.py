@@ -29,7 +29,7 @@ _REPEAT = re.compile(r"\.\.\.(?=[ \t\n]*(?:[,\]]|\Z))")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one word can stand, and the places that the next one can have."""
+    """A place for one word, and the places that the next one can have."""
 
     matcher: Matcher
     location: Location

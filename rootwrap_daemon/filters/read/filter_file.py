@@ -133,7 +133,7 @@ class _Reader:
         return KINDS[name.text](entry, options, self._warn)
 
     def _defaults(self) -> Options:
-        """What holds for every filter of the file, unless its own section says otherwise."""
+        """Return the options of every filter of the file, unless the filter's own section says otherwise."""
         options, given = Options(), set[str]()
         for section in self.document.sections:
             for entry in section.entries if section.name == DEFAULT else ():

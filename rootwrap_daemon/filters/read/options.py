@@ -107,7 +107,7 @@ def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 
 def _type_of(name: str | None, parameter: str | None) -> Matcher | None:
-    """What `{name=parameter}` or `{=one|another}` stands for; None where there is neither."""
+    """Return the matcher for `{name=parameter}` or `{=one|another}`; None where there is neither."""
     if name:
         return typed(name, parameter)
     if parameter is None:

@@ -81,7 +81,7 @@ _SWITCHES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What some program needs of the unit. `drop_in`: its name; `takings`: what a unit takes it by."""
+    """A need of a program that a unit can deny. `drop_in`: its name; `takings`: what a unit takes it by."""
 
     drop_in: str
     takings: frozenset[str]
@@ -106,7 +106,7 @@ class Missing:
 
     @property
     def remedy(self) -> str:
-        """What to do for it."""
+        """Return the remedy for it."""
         return f"`rootwrapctl install --with {self.need.drop_in}` puts a drop-in that gives it back"
 
 

@@ -292,7 +292,7 @@ logger wall write mesg | read write | -f FILE to the log, words on every termina
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is known of a program. `how`: the words that do it; `safer`: the fields of a filter, or None."""
+    """The facts about a program. `how`: the words that do it; `safer`: the fields of a filter, or None."""
 
     name: str
     routes: tuple[str, ...]

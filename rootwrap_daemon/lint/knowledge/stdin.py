@@ -54,7 +54,7 @@ UNKNOWN: Final = "has standard input, and nothing is known of what it does with 
 
 
 def obeyed(program: str, words: Sequence[str], *, last: bool = True) -> str | None:
-    """What the program does with its standard input if that is more than to read data, None if it is not.
+    """Say what the program does with its standard input; None if it reads data and no more.
 
     `last`: it executes no other program, which would have the input.
     """

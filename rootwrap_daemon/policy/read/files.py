@@ -24,7 +24,7 @@ from rootwrap_daemon.settings import MAX_FILE
 
 @dataclass(slots=True)
 class Loaded:
-    """What the directories hold."""
+    """The contents of the directories."""
 
     filters: list[AnyFilter] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)

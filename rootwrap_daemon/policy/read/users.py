@@ -26,7 +26,7 @@ DYNAMIC: Final = range(61184, 65520)
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Who may send requests. `late`: options with names that are looked up whenever somebody else comes.
+    """The users who may send requests. `late`: options with names that are looked up at a later connection.
 
     Those are names that are not known yet, and those whose number is theirs for a while only.
     """
@@ -45,7 +45,7 @@ def number(option: str, name: str, look_up: Callable[[str], int]) -> int:
 
 
 def asker(word: str) -> tuple[bool, int]:
-    """Whom a word of a `users` option means: is it a group, and its number. Raises Fault."""
+    """Resolve a word of a `users` option: True for a group, and its number. Raises Fault."""
     is_group = word.startswith("%")
     name, kind = word.removeprefix("%"), "group" if is_group else "user"
     try:
