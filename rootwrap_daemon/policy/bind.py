@@ -93,7 +93,7 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
                     options,
                     around.owners,
                     True,
-                    any(behaviour.enters(*one) for one in wrappers.of_plan(plan)),
+                    any(behaviour.enters(*one) for one in wrappers.candidates(plan)),
                 )
                 descriptors.append(_open_process(word.pid, wanted, around))
                 opened.callback(os.close, descriptors[-1])

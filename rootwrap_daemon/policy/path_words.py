@@ -37,7 +37,7 @@ def paths(
     on.
     """
     programs = wrappers.of_plan(plan)
-    elsewhere = wrappers.elsewhere(plan, programs)
+    elsewhere = wrappers.elsewhere(plan)
     judged = len(plan.arguments) - plan.free
     words: dict[int, str] = {}
     below: dict[str, str] = {}

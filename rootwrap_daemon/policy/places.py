@@ -102,8 +102,9 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
             status = _lstat(here, seen)
         except OSError as error:
             above = known[directory]
-            if error.errno == errno.EACCES and not above.st_mode & 0o001 and above.st_uid == unmapped_uid():
-                # Of a user outside this namespace: nobody in it gets further.
+            closed = fixed and not above.st_mode & 0o011
+            if error.errno == errno.EACCES and closed and above.st_uid == unmapped_uid():
+                # Of a user outside this namespace: nobody in it gets further, by a group neither.
                 return Walked(_joined(here, pending), None, None)
             # A file system of others (fuse(8), NFS), or a directory in which a command may do more than this
             # process: what is there is theirs to say.

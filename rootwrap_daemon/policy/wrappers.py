@@ -90,9 +90,8 @@ _WRAPPERS: Final = {
 }
 #: Words of find(1) behind which a program stands.
 _OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
-#: Objects of ip(8) with a verb `exec`, and options with a value or with a file of commands.
+#: Objects of ip(8) with a verb `exec`.
 _OF_IP: Final = ("netns", "vrf")
-_IP_VALUED: Final = frozenset("-n -netns -f -family -l -loops -rc -rcvbuf".split())
 
 
 def is_wrapper(program: str) -> bool:
@@ -109,8 +108,7 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         if name == "find":
             for index, word in enumerate(rest[:-1], 1):
                 if word in _OF_FIND:
-                    its = list(itertools.takewhile(lambda one: one not in (";", "+"), rest[index + 1 :]))
-                    yield rest[index], its
+                    yield rest[index], rest[index + 1 :]
             return
         if name == "ip":
             rest = _behind_exec(rest)
@@ -145,7 +143,7 @@ def _behind(wrapper: _Wrapper, words: list[str]) -> list[str]:
         word = words[index]
         if word == "--" and not options_end:
             options_end = True
-        elif word.startswith("-") and len(word) > 1 and not options_end:
+        elif word.startswith("-") and not options_end:
             # A value in the same word is no word of its own.
             index += any(value is None for _, value in wrapper.valued.found(word))
         elif left:
@@ -157,12 +155,11 @@ def _behind(wrapper: _Wrapper, words: list[str]) -> list[str]:
 
 
 def _behind_exec(words: list[str]) -> list[str]:
-    index = 0
-    while index < len(words) and words[index].startswith("-"):
-        index += 2 if words[index] in _IP_VALUED else 1
-    what = words[index : index + 3]
-    if len(what) == 3 and any(one.startswith(what[0]) for one in _OF_IP) and "exec".startswith(what[1]):
-        return words[index + 3 :]
+    """The words from the program on; ip(8) takes any beginning of an option or keyword."""
+    for index, (what, verb) in enumerate(itertools.pairwise(words)):
+        if what and verb and any(one.startswith(what) for one in _OF_IP) and "exec".startswith(verb):
+            every = any(len(word) > 1 and "-all".startswith(word) for word in words[:index])
+            return words[index + (2 if every else 3) :]
     return []
 
 
@@ -185,17 +182,28 @@ def of_plan(plan: ExecPlan) -> list[tuple[str, list[str]]]:
     return list(programs(plan.program.name, words))
 
 
-def elsewhere(plan: ExecPlan, found: list[tuple[str, list[str]]]) -> int:
-    """The place among the arguments from which on words mean another tree; their number if none do.
+def candidates(plan: ExecPlan) -> list[tuple[str, list[str]]]:
+    """The program of a plan and, if it executes another, each word as if it were one, with those behind it.
 
-    `found`: what `of_plan` found.
+    An option of a wrapper that is not known here hides no program from who must not overlook one.
     """
+    words = [text_of(word) for word in plan.arguments]
+    found = [(plan.program.name, words)]
+    if is_wrapper(plan.program.name.rpartition("/")[2]) or any(
+        isinstance(word, Program) for word in plan.arguments
+    ):
+        found += [(word, words[index:]) for index, word in enumerate(words, 1)]
+    return found
+
+
+def elsewhere(plan: ExecPlan) -> int:
+    """The place among the arguments from which on words mean another tree; their number if none do."""
     none = len(plan.arguments)
     if plan.program.name.rpartition("/")[2] in behaviour.OTHER_TREE:
         for index, word in enumerate(plan.arguments):
             if isinstance(word, Program):
                 return index
-    for program, words in found:
+    for program, words in candidates(plan):
         if behaviour.changes_tree(program, words):
             inner = _behind(_WRAPPERS[program.rpartition("/")[2]], words)
             return none - len(inner) + 1 if inner else none

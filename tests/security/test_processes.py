@@ -188,6 +188,15 @@ def test_a_process_of_the_agent_is_not_entered(new_daemon: NewDaemon, words: str
         client.run(["nsenter", "-t", str(pid), words, "uptime"])
 
 
+def test_a_process_of_the_agent_is_not_entered_behind_an_option(new_daemon: NewDaemon) -> None:
+    # unshare(1) takes the next word for a value here, which hid the program behind it.
+    words = ["unshare", "--propagation", "unchanged", "nsenter", "-t"]
+    line = f"x: ArgvFilter, unshare, root, {', '.join(words[1:])}, {{pid=/usr/bin/tail}}, -m, uptime"
+    daemon = new_daemon(f"[Filters]\n{line}\n[x]\ntarget_user = nobody\n")
+    with running(*TAIL, user=AGENT) as pid, daemon.client() as client, pytest.raises(Denied):
+        client.run([*words, str(pid), "-m", "uptime"])
+
+
 def test_the_network_of_the_agents_process_may_be_entered(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(
         "[Filters]\nx: ArgvFilter, nsenter, root, -t, {pid=/usr/bin/tail}, -n, uptime\n"

@@ -1,5 +1,6 @@
 """Programs that take commands, or whose files to write, from standard input, and with which words they do."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -58,6 +59,8 @@ def obeyed(program: str, words: Sequence[str], *, last: bool = True) -> str | No
 
     `last`: it executes no other program, which would have the input.
     """
+    # Of find(1) -exec: up to the end of the command.
+    words = list(itertools.takewhile(lambda one: one not in (";", "+"), words))
     name = programs.base_name(program)
     known = programs.look_up(name)
     if last and known is not None and not _ROUTES.isdisjoint(known.routes) and name not in _BY_WORDS:

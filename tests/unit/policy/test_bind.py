@@ -584,6 +584,16 @@ def test_an_exception_inside_closes_too(tools: Path) -> None:
             "unshare --root=TOOLS/plain cat TOOLS/plain/x",
         ),
         ("unshare, root, -R, TOOLS/plain, cat, TOOLS/a", "unshare -R TOOLS/plain cat TOOLS/a"),
+        ("env, root, -, chroot, TOOLS/plain, cat, TOOLS/a", "env - chroot TOOLS/plain cat TOOLS/a"),
+        # Options with a value in the next word that nobody knows here.
+        (
+            "nice, root, --new, 5, chroot, TOOLS/plain, cat, TOOLS/a",
+            "nice --new 5 chroot TOOLS/plain cat TOOLS/a",
+        ),
+        (
+            "find, root, TOOLS/plain, -exec, chroot, TOOLS/plain, cat, TOOLS/a, \\;",
+            "find TOOLS/plain -exec chroot TOOLS/plain cat TOOLS/a ;",
+        ),
         ("nsenter, root, -t, 1, -m, cat, {path=TOOLS/plain}", "nsenter -t 1 -m cat TOOLS/plain/x"),
     ],
 )
@@ -608,6 +618,8 @@ def test_the_tree_itself_is_a_path_of_ours(tools: Path) -> None:
         "flock /run/lock/x python3 BASE/x",
         "stdbuf -o0 no-such-program BASE/x",
         "ip netns exec x realpath BASE/x",
+        "ip -fam inet netns exec x realpath BASE/x",
+        "ip -all netns exec realpath BASE/x",
         "find BASE/x -exec losetup {} ;",
         "env -S cat BASE/x",
     ],
