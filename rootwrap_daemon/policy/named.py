@@ -79,14 +79,17 @@ def directories_in(
         paths += own
     paths += [f"{cwd.rstrip('/')}/{text}" for text in relative if cwd != "/" or _first(text) in names]
     found: dict[str, str | None] = {}
+    looked_at: set[str] = set()
     for count, path in enumerate(paths):
         if count > _MOST_LOOKS:
             raise UntrustedPath("too many directories")
-        if path in found or places.is_in(path, skip):
+        if path in looked_at or places.is_in(path, skip):
             continue
+        looked_at.add(path)
         walked = places.walk(path, owners, seen)
         if walked.place is not None or (walked.status and stat.S_ISDIR(walked.status.st_mode)):
-            found[path] = walked.place
+            # As it was walked: what lies beneath a place is looked at by its text.
+            found[walked.path] = walked.place
             # One that is the agent's need not be looked into: all beneath it is.
             if walked.place is None:
                 paths += [f"{walked.path.rstrip('/')}/{text}" for text in relative]

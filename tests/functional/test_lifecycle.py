@@ -148,10 +148,19 @@ def test_user_may_not_be_allowed_and_trusted(new_daemon: NewDaemon) -> None:
 
 
 def test_unknown_names_are_refused(new_daemon: NewDaemon) -> None:
-    # A user who may ask can come later: policy/late.py.
     for option in ("trusted_owners", "socket_group"):
         done = attempt(new_daemon(start=False, **{option: "no-such-name"}))
         assert (done.returncode, "no-such-name" in done.stderr) == (78, True)
+
+
+@pytest.mark.parametrize("option", ["allowed_users", "allowed_groups"])
+def test_names_that_may_come_later_are_said(new_daemon: NewDaemon, option: str) -> None:
+    done = attempt(new_daemon(start=False, **{option: "root, no-such-name"}), "--check")
+    assert done.returncode == 0
+    assert (
+        f"WARNING rootwrap_daemon.policy.read.users [-] {option}: there is no 'no-such-name' here"
+        in done.stderr
+    )
 
 
 @pytest.mark.root

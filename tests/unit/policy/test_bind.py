@@ -15,12 +15,12 @@ import pytest
 from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound, InternalError, ProcessGone, TooLarge
 from rootwrap_daemon.filters.values import Match, Request
 from rootwrap_daemon.policy import bind as module
-from rootwrap_daemon.policy import executables, places
+from rootwrap_daemon.policy import executables, host, named, places
 from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal, NotBound
 from rootwrap_daemon.policy.policy import Allowed, Refused, judge
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.conftest import StartSleeper
-from tests.unit.policy.things import EXEC_DIRS, STRANGER, Host, directory, file, link, policy, program
+from tests.unit.policy.things import EXEC_DIRS, OWNERS, STRANGER, Host, directory, file, link, policy, program
 
 NICE = "n: ChainingRegExpFilter, nice, root, nice"
 Kind = TypeVar("Kind", BoundExec, BoundSignal, BoundRead)
@@ -698,3 +698,13 @@ def test_no_reason_has_the_value_of_a_variable(tools: Path, value: str) -> None:
     with pytest.raises(NotBound) as caught:
         bind([line], "env", f"VALUE={value.replace('{tools}', str(tools))}", "tool")
     assert "S3cret" not in str(caught.value) and "variable" in str(caught.value)
+
+
+@pytest.mark.parametrize("dots", ["/../../..", "/usr/../.."])
+def test_a_path_with_dots_is_looked_at_where_it_leads(tools: Path, dots: str) -> None:
+    word = f"{dots}{tools}/base/new"
+    found = named.directories_in({word}, "/", OWNERS, host.Seen())
+    assert f"{tools}/base" in found.values()
+    assert all(place is None or places.is_beneath(path, place) for path, place in found.items())
+    with bound(BoundExec, ["x: RegExpFilter, mkdir, root, mkdir, .*"], "mkdir", word) as made:
+        assert made.nosymfollow == (f"{tools}/base",)
