@@ -29,65 +29,58 @@ class _Wrapper:
 
     operands: int
     valued: Options
-    texts: Options = options("")  # noqa: RUF009
+    texts: Options
 
 
-_WRAPPERS: Final = {
-    **dict.fromkeys(
-        """
-        fakeroot-sysv fakeroot-tcp fstab-decode heaptrack i386 linux32 linux64 memusage s6-fghack s6-setsid
-        sotruss uname26 x86_64
-        """.split(),
-        _Wrapper(0, options("")),
-    ),
-    **dict.fromkeys(
-        "ld.so ld-linux.so.2 ld-linux-x86-64.so.2 ld-linux-aarch64.so.1".split(),
-        _Wrapper(0, options("--library-path --preload --audit --argv0 --inhibit-rpath")),
-    ),
-    **dict.fromkeys(("envdir", "s6-setuidgid", "setuidgid"), _Wrapper(1, options(""))),
-    **dict.fromkeys(("s6-softlimit", "softlimit"), _Wrapper(0, options("-a -c -d -f -l -m -o -p -r -s -t"))),
-    "catchsegv": _Wrapper(0, options("")),
-    "cgexec": _Wrapper(0, options("-g")),
-    "chpst": _Wrapper(0, options("-u -U -b -e -/ -n -l -L -m -d -o -p -f -c -r -t -C")),
-    "choom": _Wrapper(0, options("-n --adjust")),
-    "chroot": _Wrapper(1, options("")),
-    "chrt": _Wrapper(1, options("-T -P -D --sched-runtime --sched-period --sched-deadline")),
-    "dbus-run-session": _Wrapper(0, options("--config-file --dbus-daemon")),
-    "dpkg-architecture": _Wrapper(0, options("-a -t -A -T -q -i"), options("-c --command")),
-    "env": _Wrapper(0, options("-u -C --unset --chdir"), options("-S --split-string")),
-    "fakeroot": _Wrapper(0, options("-l -s -i -b --lib --faked")),
-    "flock": _Wrapper(1, options("-w -E --timeout --wait --conflict-exit-code"), options("-c --command")),
-    "ionice": _Wrapper(0, options("-c -n --class --classdata")),
-    "nice": _Wrapper(0, options("-n --adjustment")),
-    "nohup": _Wrapper(0, options("")),
-    "nsenter": _Wrapper(0, options("-t -S -G --target --setuid --setgid")),
-    "numactl": _Wrapper(0, options("-i -p -m -N -C -P -w -l")),
-    "prlimit": _Wrapper(0, options("-o --output")),
-    "pkexec": _Wrapper(0, options("--user"), options("-u")),
-    "runuser": _Wrapper(0, options("-u -g -G -s --user --group"), options("-c --command --session-command")),
-    "setarch": _Wrapper(1, options("")),
-    "setpriv": _Wrapper(
-        0,
-        options(
-            "--ambient-caps --inh-caps --bounding-set --ruid --euid --rgid --egid --reuid --regid --groups"
-            " --securebits --pdeathsig --selinux-label --apparmor-profile"
-        ),
-    ),
-    "s6-applyuidgid": _Wrapper(0, options("-u -g -G")),
-    "setsid": _Wrapper(0, options("")),
-    "sg": _Wrapper(1, options(""), options("-c")),
-    "ssh-agent": _Wrapper(0, options("-a -t -P -E -O")),
-    "stdbuf": _Wrapper(0, options("-i -o -e --input --output --error")),
-    "strace": _Wrapper(0, options("-e -o -s -a -E -u -O -S -P -b -I -X")),
-    "sudo": _Wrapper(0, options("-u -g -C -h -p -r -t -T -U -D -R --user --group")),
-    "systemd-run": _Wrapper(0, options("-p -u -M -H -E --unit --property --uid --gid --setenv --slice")),
-    "taskset": _Wrapper(1, options("")),
-    "time": _Wrapper(0, options("-f -o --format --output")),
-    "timeout": _Wrapper(1, options("-k -s --kill-after --signal")),
-    "unshare": _Wrapper(0, options("-R -w -S -G -l --root --wd --setuid --setgid")),
-    "watch": _Wrapper(0, options("-n -q --interval --equexit")),
-    "xargs": _Wrapper(0, options("-a -d -E -I -L -n -P -s --arg-file --delimiter --max-args --max-procs")),
-}
+#: Names | operands | options with a value | options with a text; a line that is indented goes on.
+_TABLE: Final = """
+catchsegv fakeroot-sysv fakeroot-tcp fstab-decode heaptrack i386 linux32 linux64 memusage nohup s6-fghack
+    s6-setsid setsid sotruss uname26 x86_64 | 0 | |
+chroot envdir s6-setuidgid setarch setuidgid taskset | 1 | |
+ld.so ld-linux.so.2 ld-linux-x86-64.so.2 ld-linux-aarch64.so.1 | 0
+    | --library-path --preload --audit --argv0 --inhibit-rpath |
+s6-softlimit softlimit | 0 | -a -c -d -f -l -m -o -p -r -s -t |
+s6-applyuidgid | 0 | -u -g -G |
+cgexec | 0 | -g |
+choom | 0 | -n --adjust |
+chpst | 0 | -u -U -b -e -/ -n -l -L -m -d -o -p -f -c -r -t -C |
+chrt | 1 | -T -P -D --sched-runtime --sched-period --sched-deadline |
+dbus-run-session | 0 | --config-file --dbus-daemon |
+dpkg-architecture | 0 | -a -t -A -T -q -i | -c --command
+env | 0 | -u -C --unset --chdir | -S --split-string
+fakeroot | 0 | -l -s -i -b --lib --faked |
+flock | 1 | -w -E --timeout --wait --conflict-exit-code | -c --command
+ionice | 0 | -c -n --class --classdata |
+nice | 0 | -n --adjustment |
+nsenter | 0 | -t -S -G --target --setuid --setgid |
+numactl | 0 | -i -p -m -N -C -P -w -l |
+pkexec | 0 | --user | -u
+prlimit | 0 | -o --output |
+runuser | 0 | -u -g -G -s --user --group | -c --command --session-command
+setpriv | 0 | --ambient-caps --inh-caps --bounding-set --ruid --euid --rgid --egid --reuid --regid --groups
+    --securebits --pdeathsig --selinux-label --apparmor-profile |
+sg | 1 | | -c
+ssh-agent | 0 | -a -t -P -E -O |
+stdbuf | 0 | -i -o -e --input --output --error |
+strace | 0 | -e -o -s -a -E -u -O -S -P -b -I -X |
+sudo | 0 | -u -g -C -h -p -r -t -T -U -D -R --user --group |
+systemd-run | 0 | -p -u -M -H -E --unit --property --uid --gid --setenv --slice |
+time | 0 | -f -o --format --output |
+timeout | 1 | -k -s --kill-after --signal |
+unshare | 0 | -R -w -S -G -l --root --wd --setuid --setgid --propagation --setgroups --map-user --map-group |
+watch | 0 | -n -q --interval --equexit |
+xargs | 0 | -a -d -E -I -L -n -P -s --arg-file --delimiter --max-args --max-procs |
+"""
+
+
+def _read() -> Iterator[tuple[str, _Wrapper]]:
+    for row in _TABLE.strip().replace("\n    ", " ").splitlines():
+        names, operands, valued, texts = row.split("|")
+        for name in names.split():
+            yield name, _Wrapper(int(operands), options(valued), options(texts))
+
+
+_WRAPPERS: Final = dict(_read())
 #: Words of find(1) behind which a program stands.
 _OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
 #: Objects of ip(8) with a verb `exec`.
@@ -113,7 +106,8 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         if name == "ip":
             rest = _behind_exec(rest)
         elif wrapper := _WRAPPERS.get(name):
-            if any(True for word in _own(rest) for _ in wrapper.texts.found(word)):
+            own = itertools.takewhile("--".__ne__, rest)
+            if any(True for word in own for _ in wrapper.texts.found(word)):
                 yield _SHELL, []
             rest = _behind(wrapper, rest)
             if name == "env":
@@ -124,14 +118,6 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         if not rest:
             return
         program, *rest = rest
-
-
-def _own(words: list[str]) -> Iterator[str]:
-    """The words that can be options: those before `--`."""
-    for word in words:
-        if word == "--":
-            return
-        yield word
 
 
 def _behind(wrapper: _Wrapper, words: list[str]) -> list[str]:
@@ -189,9 +175,8 @@ def candidates(plan: ExecPlan) -> list[tuple[str, list[str]]]:
     """
     words = [text_of(word) for word in plan.arguments]
     found = [(plan.program.name, words)]
-    if is_wrapper(plan.program.name.rpartition("/")[2]) or any(
-        isinstance(word, Program) for word in plan.arguments
-    ):
+    chained = any(isinstance(word, Program) for word in plan.arguments)
+    if chained or is_wrapper(plan.program.name.rpartition("/")[2]):
         found += [(word, words[index:]) for index, word in enumerate(words, 1)]
     return found
 

@@ -37,6 +37,7 @@ class Groups:
         self._prefix = f"rw.{os.getpid()}."
         self._next = itertools.count(1)
         self._due = 0.0
+        self._to_kill = deque[str]()
         #: Those to be removed once they are empty, of an earlier daemon too.
         self._left = deque(name for name in os.listdir(directory) if _NAME.fullmatch(name))
 
@@ -57,9 +58,15 @@ class Groups:
 
     def kill(self, name: str) -> None:
         """End all processes in it and below it, those being made too; none if there is no such group."""
-        if _NAME.fullmatch(name):
-            with contextlib.suppress(FileNotFoundError, OSError):
-                self._write(f"{name}/cgroup.kill", b"1")
+        if not _NAME.fullmatch(name):
+            return
+        try:
+            self._write(f"{name}/cgroup.kill", b"1")
+        except FileNotFoundError:
+            pass
+        except OSError:
+            # No descriptor or memory just now: what is in it is to end all the same.
+            self._to_kill.append(name)
 
     def microseconds(self, name: str) -> int | None:
         """The time of processors that it has used, None if that cannot be read."""
@@ -81,10 +88,12 @@ class Groups:
             self._left.append(name)
 
     def sweep(self) -> None:
-        """Remove those that have become empty, with what their commands have made in them.
+        """End what could not be ended, and remove groups that are empty, with those made in them.
 
         For the thread that accepts, after whatever it does.
         """
+        for _ in range(len(self._to_kill)):
+            self.kill(self._to_kill.popleft())
         if not self._left or time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _PAUSE

@@ -38,6 +38,8 @@ from rootwrap_daemon.policy import wrappers
         ("ip -all netns exec losetup -f", "ip losetup"),
         ("ip -al n e sh", "ip sh"),
         ("env - A=1 mount x", "env mount"),
+        ("unshare --propagation slave losetup x", "unshare losetup"),
+        ("sg disk -c id", "sg sh"),
         ("find /x -name y -exec losetup {} ; -exec rm {} ;", "find losetup rm"),
         ("chroot --userspec=a /x cat", "chroot cat"),
         ("nice", "nice"),
