@@ -298,7 +298,7 @@ class Ticks:
     async def _tick(self) -> None:
         while self._count < 10_000:
             self._count += 1
-            await self._scene.front.sleep(0.005)
+            await self._scene.front.sleep(0.001)
 
     async def went_on(self) -> None:
         """It came round several times since."""
