@@ -107,9 +107,8 @@ def paths(
             raise NotBound(Denied, f"{shown[path]} is refused: another file system is mounted below it")
         if cwd != "/" and places.is_beneath(cwd, place):
             # The directory is entered before the place is bound over.
-            raise NotBound(
-                Denied, f"cwd {cwd} is in {place}, where others can change what {shown[path]} names"
-            )
+            what = f"cwd {cwd} is in {place}, where others can change what {shown[path]} names"
+            raise NotBound(Denied, what)
         try:
             places.look_below(place, path)
         except (host.UntrustedPath, host.Unsure) as error:

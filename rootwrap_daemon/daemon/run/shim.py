@@ -84,12 +84,8 @@ def plan(bound: BoundExec, become: str | None, status: int, group: str = "") -> 
         argv, env = tools.wrapped(bound)
         return Plan(argv, env, bound.umask)
     identity, kept, ambient = bound.identity, bound.capabilities, bound.ambient
-    words = [
-        become,
-        f"S{status}",
-        *([f"C{group}"] if group else ()),
-        *(f"M{place}" for place in bound.nosymfollow),
-    ]
+    words = [become, f"S{status}", *(f"C{one}" for one in (group,) if one)]
+    words += [f"M{place}" for place in bound.nosymfollow]
     words += [f"L{getattr(resource, f'RLIMIT_{name.upper()}')}={most}" for name, most in bound.limits]
     if bound.umask is not None:
         words.append(f"K{bound.umask:o}")

@@ -12,6 +12,7 @@ import os
 import signal
 import struct
 import subprocess
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -54,7 +55,7 @@ _OF_THIS_THREAD: Final = 0x20000000
 _BATCH: Final = 1000
 _libc = ctypes.CDLL(None, use_errno=True)
 #: Processes that no session waits for any more, and that had not ended then; what to do once they have.
-_abandoned: dict[int, Callable[[], None] | None] = {}
+_abandoned: dict[int, deque[Callable[[], None]]] = {}
 
 
 def prepare() -> None:
@@ -115,27 +116,31 @@ def reap_orphans() -> None:
         with contextlib.suppress(ChildProcessError):
             if not os.waitpid(pid, os.WNOHANG)[0]:
                 continue
-        _is_gone(pid)
+        _call(_abandoned.pop(pid, deque()))
     # There may be none.
     with contextlib.suppress(ChildProcessError):
         for _ in range(_BATCH):
             pid = os.waitpid(-1, os.WNOHANG | _OF_THIS_THREAD)[0]
             if pid == 0:
                 return
-            _is_gone(pid)
+            _call(_abandoned.pop(pid, deque()))
 
 
-def _is_gone(pid: int) -> None:
-    if (then := _abandoned.pop(pid, None)) is not None:
-        then()
+def _call(waiting: deque[Callable[[], None]]) -> None:
+    # Whoever takes one out calls it, and nobody else.
+    with contextlib.suppress(IndexError):
+        while True:
+            waiting.popleft()()
 
 
 def when_gone(pid: int, then: Callable[[], None]) -> None:
     """Call `then`: at once, or once a process that its session waits for no more has ended."""
-    if pid in _abandoned:
-        _abandoned[pid] = then
-    else:
+    if (waiting := _abandoned.get(pid)) is None:
         then()
+        return
+    waiting.append(then)
+    if _abandoned.get(pid) is not waiting:
+        _call(waiting)
 
 
 class Child:
@@ -232,7 +237,7 @@ class Child:
     def release(self) -> None:
         """Close every descriptor. What was not reaped by now is left to `reap_orphans`."""
         if self.returncode is None:
-            _abandoned[self.pid] = None
+            _abandoned[self.pid] = deque()
         for end in tuple(self._open):
             self.close(end)
 
