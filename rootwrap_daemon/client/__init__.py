@@ -6,7 +6,7 @@
 
 The three differ in how they wait, and in nothing else: each gives `calls.Calls`, which drives a request, one
 function that waits for descriptors and one gate to wait at for a connection (`threads.wait` by poll(2),
-`green.wait` in eventlet's hub, `aio_process.wait` in the loop). `core` turns arguments into requests and
+`hub.wait` in eventlet's hub, `aio_process.wait` in the loop). `core` turns arguments into requests and
 answers into results; `pool` keeps connections; `request` is one request on one of them; `pipes`, `process`
 and `aio_process` are commands on pipes; `launch` starts a daemon for its client alone.
 

@@ -42,6 +42,16 @@ class Waiting(Protocol):
         """Those of the descriptors that can be read or written, after `timeout` seconds maybe none."""
 
 
+class Lock(Protocol):
+    """A lock that another than its holder may release."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1, /) -> object:
+        """Take it; wait at most `timeout` seconds for that."""
+
+    def release(self) -> object:
+        """Let another take it."""
+
+
 def drained(descriptor: int) -> Iterator[bytes]:
     """Yield what is in a pipe now, and no more: a background child may write for ever."""
     count = array.array("i", [0])

@@ -8,15 +8,12 @@ import subprocess
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
-from rootwrap_daemon.client.pipes import CHUNK, Pipes, Reader, Waiting, Writer, drained
+from rootwrap_daemon.client.pipes import CHUNK, Lock, Pipes, Reader, Waiting, Writer, drained
 from rootwrap_daemon.client.request import Connection, Running
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
-
-if TYPE_CHECKING:
-    from rootwrap_daemon.client.threads import Lock
 
 #: Seconds after which somebody who waits while another reads looks again: out of another hub nobody is woken.
 _LOOK: Final = 0.5
@@ -65,7 +62,7 @@ class Process(Handle):
     """A command that runs. `stdin`, `stdout`, `stderr`: our ends of the pipes asked for, else None."""
 
     def __init__(
-        self, connection: Connection, running: Running, pipes: Pipes, wait: Waiting, lock: "Lock"
+        self, connection: Connection, running: Running, pipes: Pipes, wait: Waiting, lock: Lock
     ) -> None:
         super().__init__(connection, running)
         self.stdin, self.stdout, self.stderr = pipes.stdin, pipes.stdout, pipes.stderr

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Final, Literal, Self, TypeVar, Unpack, overload
 
 from rootwrap_daemon.client.calls import CONNECT_SECONDS, Calls, Gate
 from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, RunOptions, Word
 from rootwrap_daemon.client.launch import Launcher
-from rootwrap_daemon.client.pipes import Pipes, Stream
+from rootwrap_daemon.client.pipes import Lock, Pipes, Stream
 from rootwrap_daemon.client.process import Process
 
 #: Seconds after which a caller that waits for a connection looks for itself: at first, and at most. It is
@@ -158,18 +158,8 @@ class Client:
     def _new_gate(self) -> Gate:
         return _Gate(self._new_lock())
 
-    def _new_lock(self) -> "Lock":
+    def _new_lock(self) -> Lock:
         return threading.Lock()
-
-
-class Lock(Protocol):
-    """A lock that another than its holder may release."""
-
-    def acquire(self, blocking: bool = True, timeout: float = -1, /) -> object:
-        """Take it; wait at most `timeout` seconds for that."""
-
-    def release(self) -> object:
-        """Let another take it."""
 
 
 def now(coroutine: Coroutine[object, None, T]) -> T:
@@ -190,9 +180,9 @@ def wait(readable: Sequence[int], writable: Sequence[int], timeout: float | None
     new_poll: Callable[[], Any] | None = getattr(select, "poll", None)
     if new_poll is None:
         # eventlet takes away all that it cannot make green.
-        from rootwrap_daemon.client import green
+        from rootwrap_daemon.client import hub
 
-        return green.wait(readable, writable, timeout)
+        return hub.wait(readable, writable, timeout)
     poll = new_poll()
     for descriptor in readable:
         poll.register(descriptor, 5 if descriptor in writable else 1)

@@ -1,10 +1,12 @@
 """The walls of `.importlinter` stand, and each of them would be noticed if it fell."""
 
+import graphlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +57,11 @@ def test_contracts_are_kept() -> None:
         ("client/threads", "import oslo_log.log", "The client reaches protocol and errors alone"),
         ("filters/values", "import os.path", "Filters and protocol do no I/O"),
         ("protocol/codec", "import socket", "Filters and protocol do no I/O"),
-        ("client/threads", "from eventlet import tpool", "Only client.green and openstack know eventlet"),
+        (
+            "client/threads",
+            "from eventlet import tpool",
+            "Only client.green, client.hub and openstack know eventlet",
+        ),
         ("client/threads", "import asyncio", "Only client.aio knows asyncio"),
         ("policy/policy", "import rich", "Only cli and lint know rich and YAML"),
         ("daemon/serve/session", "import subprocess", "Only daemon.spawn creates processes"),
@@ -76,3 +82,12 @@ def test_a_breach_is_noticed(tmp_path: Path, module: str, line: str, contract: s
     assert done.returncode == 1, done.stdout + done.stderr
     broken = [text for text in done.stdout.splitlines() if " BROKEN" in text]
     assert any(text.startswith(contract) for text in broken), done.stdout
+
+
+def test_no_circle() -> None:
+    """Of all imports: those in functions and for type checkers, too."""
+    graph = grimp.build_graph("rootwrap_daemon", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 150
+    # Raises CycleError, which names the modules of the circle.
+    graphlib.TopologicalSorter(imports).prepare()
