@@ -97,6 +97,9 @@ def _groups(paths: Iterable[str]) -> list[_Group]:
             known = group.files if base.endswith(".filters") and base[0] != "." else group.misnamed
             name = os.path.join(path, base)
             known += [name] if name not in known else []
+        if not group.files:
+            # No directory of filters: that is said once, and not of each file in it.
+            group.misnamed = [name for name in group.misnamed if ".filters" in os.path.basename(name)]
     return list(groups.values())
 
 

@@ -108,6 +108,16 @@ def test_a_directory_is_read_as_the_daemon_reads_it(tmp_path: Path) -> None:
     assert found == [("c.filters.rpmsave", "RW117"), ("a.filters", "RW301"), ("b.filters", "RW301")]
 
 
+def test_a_directory_of_other_things_is_one_error(tmp_path: Path) -> None:
+    for number in range(20):
+        write(tmp_path / f"{number}.conf", "")
+    done = ctl("check", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"rootwrapctl: {tmp_path} holds no file whose name ends in .filters\n"
+    write(tmp_path / "c.filters~", BAD)
+    assert "c.filters~:1:1: warning: RW117" in ctl("check", tmp_path).stdout
+
+
 def test_fix(tmp_path: Path) -> None:
     path = write(tmp_path / "x.filters", INFO)
     done = ctl("check", "--fix", "--fail-on", "info", path)

@@ -131,7 +131,9 @@ def run(args: argparse.Namespace) -> int:
         Baseline.of(found.findings).write(args.write_baseline)
         return 0
     findings = found.findings if args.baseline is None else Baseline.read(args.baseline).new(found.findings)
-    if not (args.fix and args.diff):
+    # "nothing found" is not said of what was not looked at.
+    looked = found.files or findings or args.format != "text"
+    if looked and not (args.fix and args.diff):
         _show(findings, found.files, args.format)
     least = Severity(args.fail_on).rank
     failed = any(finding.severity.rank >= least for finding in findings)

@@ -75,8 +75,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def one_of(word: str, known: Iterable[str]) -> str:
-    """The remedy for a word that must be one of those known: the nearest one, and all of them."""
+    """The remedy for a word that must be one of those known: the nearest one, or all of them."""
     words = tuple(known)
     near = nearest(word, words)
-    meant = f"did you mean {near}? " if near else ""
-    return f"{meant}use one of {', '.join(words)}"
+    return f"did you mean {near}?" if near else f"use one of {', '.join(words)}"

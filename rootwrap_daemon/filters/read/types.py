@@ -31,7 +31,8 @@ def typed(name: str, parameter: str | None) -> Matcher:
         raise Fault("pattern", f"{name} needs a parameter", f"write {{{name}=...}}")
     if name in ALONE:
         raise Fault("pattern", f"{name} takes no parameter", f"write {{{name}}}")
-    remedy = f"{one_of(name, sorted({*ALONE, *WITH_PARAMETER, 'user'}))}, or {{=word}} for a word"
+    types = sorted({*ALONE, *WITH_PARAMETER, "user"})
+    remedy = one_of(name, (*types, "or {=word} for a word"))
     raise Fault("pattern", f"there is no type {name!r}", remedy)
 
 

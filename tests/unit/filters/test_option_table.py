@@ -164,4 +164,4 @@ def test_a_header_that_is_one(header: str) -> None:
 )
 def test_the_nearest_word_is_proposed(lines: list[str], meant: str) -> None:
     found = read("x: CommandFilter, ls, root", "abc: CommandFilter, ls, root", *lines)
-    assert errors(found)[0].remedy.startswith(f"did you mean {meant}? ")
+    assert errors(found)[0].remedy.startswith(f"did you mean {meant}?")
