@@ -310,6 +310,12 @@ def test_uninstalled_leaves_nothing(machine: Machine) -> None:
         # What is made meanwhile on this host shows in the machine, too: its root lies under the machine's.
         return {path for path in found.splitlines() if not Path(path).exists()}
 
+    log = "/var/log/rootwrap-daemon/netagent.jsonl"
+    # Of another test's instance of this name: a log outlives its instance. So does the group of sysusers.d(5).
+    machine.run("rm", "-f", log)
+    machine.ctl("install", "--instance", "netagent", "--user", "netagent")
+    machine.run("systemd-sysusers")
+    machine.ctl("uninstall", "--instance", "netagent")
     before = files()
     machine.ctl("install", "--instance", "netagent", "--user", "netagent", "--network-agent")
     machine.write("/etc/rootwrap-daemon/netagent.filters.d/a.filters", FILTERS)
@@ -318,7 +324,6 @@ def test_uninstalled_leaves_nothing(machine: Machine) -> None:
     answer = machine.ask("netagent", "true")
     assert answer.get("returncode") == 0, answer
     # Where nothing else is said, records are in a file, which root alone can read.
-    log = "/var/log/rootwrap-daemon/netagent.jsonl"
     events = [json.loads(line)["event"] for line in machine.run("cat", log).stdout.splitlines()]
     assert events == ["run", "end"]
     assert machine.run("stat", "-c", "%a %U", log, "/var/log/rootwrap-daemon").stdout.split() == [
