@@ -311,7 +311,7 @@ def test_uninstalled_leaves_nothing(machine: Machine) -> None:
         return {path for path in found.splitlines() if not Path(path).exists()}
 
     log = "/var/log/rootwrap-daemon/netagent.jsonl"
-    # Of another test's instance of this name: a log outlives its instance. So does the group of sysusers.d(5).
+    # A log outlives its instance, and there may have been one. So does the group of sysusers.d(5).
     machine.run("rm", "-f", log)
     machine.ctl("install", "--instance", "netagent", "--user", "netagent")
     machine.run("systemd-sysusers")
