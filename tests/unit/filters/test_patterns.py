@@ -116,6 +116,7 @@ def test_words(pattern: str, allowed: list[str], refused: list[str]) -> None:
         pytest.param("[ab[:alpha:]+", "[:", id="POSIX class that ends the class for one"),
         pytest.param(r"\B", "empty word", id="not a boundary"),
         pytest.param(r"a|(?:b*\B)", "empty word", id="not a boundary, deep"),
+        pytest.param(r"a*|(?!\B)", "empty word", id="not a boundary, whatever the engine"),
         pytest.param("a{", "splits the repetition", id="a brace at the end"),
         pytest.param("a{1", "splits the repetition", id="first half of {1,3}"),
         pytest.param("a{x}", "a literal {", id="literal brace"),
