@@ -2,11 +2,12 @@
 
 All run as another user under no_new_privs, where sudo does not work. Skipped where it is not installed:
 apt-get install --no-install-recommends zabbix-agent collectd-core smartmontools lvm2 ansible-core \
-monitoring-plugins-contrib multipath-tools
+monitoring-plugins-contrib multipath-tools dmraid
 """
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import struct
@@ -23,7 +24,9 @@ pytestmark = pytest.mark.root
 NATIVE = Path(__file__).parents[2] / "native" / "rootwrap-exec"
 AGENT = ["setpriv", "--no-new-privs", "--reuid=65534", "--regid=65534", "--clear-groups"]
 COLLECTD = Path("/usr/share/doc/collectd-core/examples/exec-smartctl")
-MULTIPATH = Path("/usr/lib/nagios/plugins/check_multipath")
+PLUGINS = Path("/usr/lib/nagios/plugins")
+#: What `BindReadOnlyPaths=` of a unit does, for programs that have the path of sudo written into them.
+BOUND = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0/sudo" /usr/bin/sudo && exec "$@"']
 
 
 def needs(*programs: str | Path) -> None:
@@ -136,24 +139,44 @@ def test_smartctl_for_collectd(new_daemon: NewDaemon, place: Path) -> None:
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_plugin_for_nagios(new_daemon: NewDaemon, place: Path, allowed: bool) -> None:
-    """It has /usr/bin/sudo written into it: what `BindReadOnlyPaths=` of a unit puts there."""
-    needs("multipath", MULTIPATH)
+    """It has /usr/bin/sudo written into it."""
+    needs("multipath", "/usr/bin/sudo", PLUGINS / "check_multipath")
     daemon = served(
         new_daemon, f"m: ArgvFilter, {shutil.which('multipath')}, root, {'-l' if allowed else '-x'}"
     )
-    script = f'mount --bind {place}/sudo /usr/bin/sudo && exec "$@"'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *AGENT, MULTIPATH],
-        env=environment(place, daemon),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = bound(place, daemon, PLUGINS / "check_multipath")
     assert (
         [[os.path.basename(one[0]), *one[1:]] for one in runs(daemon)] == [["multipath", "-l"]]
     ) == allowed
     # A kernel without device mapper lets multipath fail, and the plugin says so.
     assert allowed or "'sudo' not configured for command" in done.stdout
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_raid_check(new_daemon: NewDaemon, place: Path, allowed: bool) -> None:
+    """It looks for sudo in /bin before its own PATH, and takes options that `sudo -h` prints."""
+    needs("dmraid", "/usr/bin/sudo", PLUGINS / "check_raid")
+    daemon = served(new_daemon, f"r: ArgvFilter, /sbin/dmraid, root, {'-r' if allowed else '-s'}")
+    done = bound(
+        place, daemon, PLUGINS / "check_raid", "--plugin=dmraid", "--plugin-option=dmraid-enabled", "--debug"
+    )
+    assert re.search(r"DEBUG EXEC: /bin/sudo( -[nA])+ /sbin/dmraid -r ", done.stderr)
+    assert runs(daemon) == [["/sbin/dmraid", "-r"]] * allowed
+    denied = re.search(
+        "Sorry, user nobody is not allowed to execute '/sbin/dmraid -r' as root on ", done.stderr
+    )
+    assert (denied is None) == allowed
+
+
+def bound(place: Path, daemon: Daemon, *argv: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run this as the agent, where /usr/bin/sudo is `rootwrap-sudo`."""
+    return subprocess.run(
+        [*BOUND, place, *AGENT, *argv],
+        env=environment(place, daemon),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_become_of_ansible(new_daemon: NewDaemon, place: Path) -> None:
