@@ -21,6 +21,7 @@ CONTAINERS = ROOT / "examples/containers"
 SOCKET = "/run/rootwrap-daemon/sidecar.sock"
 POD = yaml.safe_load((CONTAINERS / "kubernetes.yaml").read_text())
 AGENT, SIDECAR = POD["spec"]["containers"]
+(FIRST,) = POD["spec"]["initContainers"]
 EXEC = ROOT / "native/rootwrap-exec"
 #: What an image and a pod have: a root of their own, a volume of mode 0777, no host's network.
 FURNISH = """
@@ -135,7 +136,10 @@ def test_the_manifest_and_the_image_agree() -> None:
         assert f"examples/containers/{name} " in image
     assert POD["kind"] == "Pod" and POD["apiVersion"] == "v1"
     volumes = {one["name"] for one in POD["spec"]["volumes"]}
-    for container in (AGENT, SIDECAR):
+    # Who mounts the volume first owns it under podman, and its mode is 0777 under Kubernetes.
+    assert FIRST["command"] == ["chmod", "0755", os.path.dirname(SOCKET)]
+    assert FIRST["securityContext"]["runAsUser"] == SIDECAR["securityContext"]["runAsUser"] == 0
+    for container in (FIRST, AGENT, SIDECAR):
         assert {one["name"] for one in container["volumeMounts"]} <= volumes
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert AGENT["securityContext"]["runAsNonRoot"] is True
@@ -176,6 +180,21 @@ def test_an_agent_in_a_container_with_users_of_its_own(new_daemon: NewDaemon) ->
     assert inside(1) == "0"
     # Root of the container is nobody here.
     assert "may not use this daemon" in inside(0)
+
+
+def test_root_of_a_container_without_users_of_its_own(new_daemon: NewDaemon) -> None:
+    """It is root of the host: it may ask for the status, and has no command run."""
+    daemon = new_daemon(socket_mode="0666", allowed_users="10001")
+    script = "import sys; from rootwrap_daemon.cli.exec.main import main; sys.exit(main())"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", sys.executable, "-c", script, "true"],
+        env={"ROOTWRAP_DAEMON_SOCKET": daemon.socket, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 77
+    assert done.stderr.endswith("this user may not use this daemon\n")
 
 
 def test_a_tool_of_an_ai_agent_in_bubblewrap(new_daemon: NewDaemon) -> None:

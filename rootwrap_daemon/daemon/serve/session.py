@@ -149,7 +149,7 @@ class Session:
         policy = self.instance.policy
         if not policy.admits(self.peer) and self._late not in policy.late:
             self.instance.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
-            error = Unauthorized("this user may not use this daemon any more")
+            error = Unauthorized("this user may not use this daemon")
             self.connection.answer(Failure("", error.code, error.message))
             raise Closed
         return policy
