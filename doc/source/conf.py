@@ -12,6 +12,7 @@ import generate  # noqa: E402 - beside this directory; it finds the package in t
 generate.write(_HERE / "reference")
 
 project = "rootwrap-daemon"
+project_copyright = "rootwrap-daemon contributors"
 extensions = ["sphinx.ext.autodoc"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -21,7 +22,10 @@ autodoc_mock_imports = ["eventlet"]
 # Readable on a phone and in the dark; without it what Sphinx has. All works without a network, search too.
 html_theme = "furo" if importlib.util.find_spec("furo") else "alabaster"
 html_title = "rootwrap-daemon"
-html_static_path: list[str] = []
+# Pictures of measurements, where there are some: measured.rst.
+html_static_path = ["_static"] if (_HERE / "_static").is_dir() else []
+# Most blocks are commands, and output. What is code says so.
+highlight_language = "none"
 html_copy_source = False
 html_show_sourcelink = False
 

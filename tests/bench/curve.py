@@ -13,7 +13,7 @@ def curves(title: str, at: Sequence[int], values: Mapping[str, Sequence[int]]) -
     most = max(at) or 1
     height = TOP + len(values) * (HEIGHT + TOP) + 20
     box = f"0 0 {WIDTH + LEFT + 20} {height}"
-    look = 'font-family="sans-serif" font-size="12" fill="#555"'
+    look = 'font-family="sans-serif" font-size="12" fill="#777"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" {look}>',
         f'<text x="{LEFT}" y="18" font-size="14">{escape(title)}</text>',

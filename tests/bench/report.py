@@ -76,8 +76,8 @@ def as_svg(machine: dict[str, str], tables: Sequence[Table]) -> str:
             )
             parts.append(_text(_LEFT + length + 6, y, f"{row.ratio:.2f}", "value"))
     style = (
-        "text{font:12px sans-serif}.title{font-weight:bold}.name{text-anchor:end}.small{fill:#666}"
-        ".bar{fill:#7aa6c2}.spread{stroke:#234;stroke-width:2}"
+        "text{font:12px sans-serif;fill:#777}.title{font-weight:bold}.name{text-anchor:end}"
+        ".bar{fill:#7aa6c2}.spread{stroke:#777;stroke-width:2}"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y + 20}" role="img">'

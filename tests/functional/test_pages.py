@@ -34,6 +34,7 @@ NOT_RUN = {
     "podman": "tests/functional/test_containers.py runs what podman would",
     "kubectl": "as above",
     "examples/containers/tool-agent": "as above",
+    "make bench": "takes minutes: tests/bench",
     "make native": "needs a compiler; the Makefile runs it before any test",
 }
 #: Pages or blocks for a host with a service manager.
@@ -45,6 +46,8 @@ NO_CODE = {
     "agent.filters:2:34": "an output, which tests/unit/filters/test_argv.py compares",
     'definition = "ArgvFilter"': "a grammar, which tests/unit/filters/test_argv.py holds the parser to",
     "[AGENT]": "neutron's configuration: tests/openstack",
+    "<object": "a picture, in HTML",
+    "SOAK=": "takes minutes: tests/bench",
     "- repo:": "for pre-commit",
     "- run:": "for GitHub",
     "[Service]": "a drop-in for an agent's unit",
