@@ -14,10 +14,17 @@ generate.write(_HERE / "reference")
 project = "rootwrap-daemon"
 project_copyright = "rootwrap-daemon contributors"
 extensions = ["sphinx.ext.autodoc"]
+# Docstrings have code in single backquotes; an option stays two hyphens.
+default_role = "code"
+smartquotes = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+python_maximum_signature_line_length = 80
 # Only on the page of the Python API, which needs nothing but what a client loads.
 autodoc_mock_imports = ["eventlet"]
+
+# Each reference leads somewhere, but types of the standard library and those that no agent names.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r"os\..*|collections\..*|rootwrap_daemon\.client\.(pipes|request)\..*")]
 
 # Readable on a phone and in the dark; without it what Sphinx has. All works without a network, search too.
 html_theme = "furo" if importlib.util.find_spec("furo") else "alabaster"
