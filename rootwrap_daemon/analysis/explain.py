@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.trace import Trace, traces
@@ -20,6 +21,10 @@ from rootwrap_daemon.policy.policy import Allowed, Policy, judge
 from rootwrap_daemon.protocol.messages import Check
 
 ALLOWED = "allowed"
+
+
+#: Limits of all that a command starts, which its control group keeps.
+_OF_ALL: Final = ("max_memory", "max_processes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +204,8 @@ def _effect(policy: Policy, options: Options, bound: Bound) -> Effect:
         capabilities=_names(bound.capabilities),
         ambient=_names(bound.ambient),
         no_new_privs=bound.no_new_privs,
-        limits=dict(options.limits),
+        limits=dict(options.limits)
+        | {name: most for name in _OF_ALL if (most := getattr(options, name)) is not None},
         # JSON has no infinity.
         timeout=None if options.timeout == math.inf else options.timeout or settings.command_timeout,
         max_output=options.max_output or settings.max_output,

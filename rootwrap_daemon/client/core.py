@@ -63,7 +63,8 @@ class CompletedCommand(Fields, Generic[AnyStr]):
     """The result of a command, shaped like `subprocess.CompletedProcess`.
 
     `args`: the argv as it was given to `run`. `returncode`: minus the signal's number if a signal ended it.
-    `cause`: "stopping" if the daemon ended the command because it stops itself; else empty.
+    `cause`: "stopping" if the daemon ended the command because it stops itself, "out_of_memory" if the limit
+    of its filter did; else empty.
     """
 
     __slots__ = ()

@@ -21,8 +21,9 @@ from typing import Final, NoReturn
 
 from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, Door, Handover
-from rootwrap_daemon.daemon.record.log import Collected, prefixed, write
+from rootwrap_daemon.daemon.record.log import prefixed, write
 from rootwrap_daemon.daemon.start import client_started, read, rehearsal, sockets, surroundings, systemd
+from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.read import users

@@ -73,9 +73,8 @@ _SAME: Final = ("group", "capabilities", "ambient", "cwd", "umask", "no_new_priv
 def chained(outer: Options, leaf: Options) -> Options | None:
     """Return what holds for a leaf's command inside a chain, None if the two contradict each other.
 
-    The variables are the leaf's, of each limit the smaller holds, and what one forbids is forbidden: a signal
-    that only one allows, to outlive the daemon where only one says `leave`. A limit, or signals, that only
-    one of the two sets hold for both.
+    The variables are the leaf's. Of each limit the smaller holds, and what one forbids is forbidden; a limit,
+    or signals, that only one sets hold for both.
     """
     if any(getattr(outer, name) != getattr(leaf, name) for name in _SAME):
         return None
@@ -87,6 +86,8 @@ def chained(outer: Options, leaf: Options) -> Options | None:
         leaf,
         timeout=_smaller(outer.timeout, leaf.timeout),
         max_output=_smaller(outer.max_output, leaf.max_output),
+        max_memory=_smaller(outer.max_memory, leaf.max_memory),
+        max_processes=_smaller(outer.max_processes, leaf.max_processes),
         stdin=outer.stdin and leaf.stdin,
         limits=tuple(sorted(limits.items())),
         sanitize=outer.sanitize or leaf.sanitize,

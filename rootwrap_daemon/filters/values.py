@@ -52,7 +52,8 @@ class Options:
     a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds,
     infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input? `umask`: a mode.
     `capabilities`: all that a command of root keeps, or one with ambient capabilities can gain. `ambient`:
-    what a command of another user has. `limits`: names of prlimit(1) and numbers.
+    what a command of another user has. `limits`: names of prlimit(1) and numbers. `max_memory`: bytes of all
+    that a command starts, and `max_processes`: how many of them there may be at once.
     `opens_paths`: the program opens the paths that it is given, resolves no link itself, mounts nothing.
     `sanitize`: take secrets out of the output. `audit_argv`: do records show the words? `audit_runs`: has
     each command that is allowed records of its own? `secret`: the places of words that no record shows.
@@ -75,6 +76,8 @@ class Options:
     ambient: frozenset[str] | None = None
     no_new_privs: bool | None = None
     limits: tuple[tuple[str, int], ...] = ()
+    max_memory: int | None = None
+    max_processes: int | None = None
     opens_paths: bool = False
     sanitize: bool = False
     audit_argv: bool = True

@@ -84,27 +84,6 @@ def search(name: str, directories: tuple[str, ...], owners: frozenset[int], seen
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
-#: The directories of the system's programs; of some, one is a link to another.
-_OF_PROGRAMS: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
-
-
-def other_paths(path: str, directories: Iterable[str], owners: frozenset[int]) -> frozenset[str]:
-    """The paths in `directories`, and in those of the system, that are the same file under the same name."""
-    name = path.rpartition("/")[2]
-    try:
-        real = host.resolve_owned(path, owners).path
-    except (OSError, host.UntrustedPath):
-        return frozenset()
-    found = set()
-    for other in {real, *(f"{directory}/{name}" for directory in (*directories, *_OF_PROGRAMS))} - {path}:
-        try:
-            if other.endswith(f"/{name}") and host.resolve_owned(other, owners).path == real:
-                found.add(other)
-        except (OSError, host.UntrustedPath):
-            continue
-    return frozenset(found)
-
-
 def _executable(found: host.Resolved) -> os.stat_result | None:
     """The status of an executable file, None for anything else."""
     status = found.status

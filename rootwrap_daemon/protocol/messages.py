@@ -62,9 +62,12 @@ def check_word(word: bytes, what: str) -> None:
 _BYTES: Final = {bytes}
 
 
-def _check_command(argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...], user: str | None) -> None:
-    if user is not None:
-        _check_user(user)
+def _check_command(message: "Run | Start | Check", timeout_ms: int | None = None) -> None:
+    argv, env = message.argv, message.env
+    if message.user is not None:
+        _check_user(message.user)
+    if timeout_ms is not None:
+        _check_int(timeout_ms, "timeout_ms", 1, MAX_TIMEOUT * 1000)
     # Whatever their number, the words of a usual command are looked at without a loop.
     if type(argv) is tuple and env == () and set(map(type, argv)) == _BYTES and argv[0]:
         joined = b"\0".join(argv)
@@ -222,14 +225,12 @@ class Run(Fields):
     user: str | None = None
 
     def check(self) -> None:
-        _check_command(self.argv, self.env, self.user)
+        _check_command(self, self.timeout_ms)
         if self.stdin is not None:
             if not isinstance(self.stdin, bytes):
                 raise BadRequest("stdin must be bytes or nil")
             if len(self.stdin) > MAX_INPUT_BYTES:
                 raise TooLarge(f"stdin is longer than {MAX_INPUT_BYTES} bytes")
-        if self.timeout_ms is not None:
-            _check_int(self.timeout_ms, "timeout_ms", 1, MAX_TIMEOUT * 1000)
 
 
 class Start(Fields):
@@ -250,10 +251,8 @@ class Start(Fields):
     user: str | None = None
 
     def check(self) -> None:
-        _check_command(self.argv, self.env, self.user)
+        _check_command(self, self.timeout_ms)
         _check_int(self.slots, "slots", 0, STDIN + STDOUT + STDERR)
-        if self.timeout_ms is not None:
-            _check_int(self.timeout_ms, "timeout_ms", 1, MAX_TIMEOUT * 1000)
 
 
 class Signal(Fields):
@@ -285,7 +284,7 @@ class Check(Fields):
     user: str | None = None
 
     def check(self) -> None:
-        _check_command(self.argv, self.env, self.user)
+        _check_command(self)
 
 
 class Cancel(Fields):
@@ -298,7 +297,7 @@ class Cancel(Fields):
 class Result(Fields):
     """The command ended by itself, or by a signal (`returncode` is then minus its number).
 
-    `cause`: why the daemon ended it, `cancelled` or `stopping`; empty if it did not.
+    `cause`: why it was ended, `cancelled`, `stopping` or `out_of_memory`; empty if it was not.
     """
 
     __slots__ = ()
@@ -335,10 +334,7 @@ class Failure(Fields):
 
 
 class Verdict(Fields):
-    """The answer to a Check.
-
-    `filter` is the name of the filter that allows the command, empty if none does.
-    """
+    """The answer to a Check. `filter`: the name of the one that allows the command, empty if none does."""
 
     __slots__ = ()
     TYPE = 6

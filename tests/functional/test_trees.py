@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.daemon.run import shim
-from rootwrap_daemon.errors import CommandTimeout, Error
+from rootwrap_daemon.errors import CommandTimeout, Error, InternalError
 from rootwrap_daemon.protocol.messages import Cancel, Result, Run
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 from tests.wire import Wire
 
 pytestmark = pytest.mark.root
 
+MEMORY = 40 << 20
 FILTERS = """\
 [Filters]
 sh: CommandFilter, sh, root
@@ -155,7 +156,7 @@ def test_a_stop_ends_all_but_what_may_stay(daemon: Daemon, group: Path, number: 
 def test_status_and_records_say_it(daemon: Daemon) -> None:
     with daemon.client() as client:
         client.run(["sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"])
-        assert client.status()["cgroups"] == {"used": True, "why_not": None}
+        assert client.status()["cgroups"] == {"used": True, "why_not": None, "limits": []}
     (end,) = [record for record in daemon.audit() if record["event"] == "end"]
     assert 1 < end["cpu_milliseconds"] <= 2 * end["milliseconds"]
 
@@ -189,3 +190,68 @@ def test_without_it_is_as_elsewhere(daemon: Daemon, group: Path, why: str) -> No
         if holder is not None:
             holder.kill()
             holder.wait()
+
+
+LIMITED = f"""\
+[Filters]
+sh: CommandFilter, sh, root
+memory: CommandFilter, bash, root
+processes: CommandFilter, dash, root
+[memory]
+max_memory = {MEMORY}
+[processes]
+max_processes = 5
+"""
+
+
+@pytest.fixture
+def below(new_daemon: NewDaemon, group: Path) -> Iterator[Daemon]:
+    """A daemon that the manager has put into a group below the delegated one (DelegateSubgroup=)."""
+    own = group / "daemon"
+    own.mkdir()
+    daemon = new_daemon(LIMITED, start=False)
+    daemon.inside = ["sh", "-c", 'echo $$ > "$0"/cgroup.procs && exec "$@"', str(own)]
+    daemon.start()
+    yield daemon
+    daemon.stop()
+
+
+def test_groups_beside_that_of_the_daemon(below: Daemon, group: Path) -> None:
+    with below.client() as client:
+        done = client.run(["sh", "-c", "cat /proc/self/cgroup"], text=True)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("0::")]
+    name = line.rpartition("/")[2]
+    assert name.startswith("rw.") and line.endswith(f"/{group.name}/{name}")
+    assert groups(group) == ["daemon"]
+
+
+def test_a_limit_that_cannot_be_kept_runs_nothing(daemon: Daemon) -> None:
+    """A process in the delegated group itself: controllers cannot be enabled below it."""
+    daemon.configure(LIMITED)
+    daemon.reload()
+    mark = daemon.directory / "pids" / "ran"
+    for shell in ("bash", "dash"):
+        with daemon.client() as client, pytest.raises(InternalError, match="cannot be kept: no controller"):
+            client.run([shell, "-c", f"touch {mark}"])
+        assert daemon.audit()[-1]["code"] == "internal"
+    assert not mark.exists()
+
+
+def test_limits_are_kept(below: Daemon, group: Path) -> None:
+    have = (group / "cgroup.controllers").read_text().split()
+    if not {"memory", "pids"} <= set(have):
+        pytest.skip(f"cgroup v2 has no memory and pids here, but {have}: the others are in v1")
+    with below.client() as client:
+        assert client.status()["cgroups"]["limits"] == ["memory", "pids"]
+        for _ in range(2):
+            done = client.run(["bash", "-c", "x=$(head -c 100M /dev/zero | tr '\\0' x); echo $?"])
+            assert (done.returncode, done.cause) == (-signal.SIGKILL, "out_of_memory")
+        end = below.audit()[-1]
+        assert end["code"] == "out_of_memory" and MEMORY * 0.9 < end["memory_peak_bytes"] <= MEMORY
+        done = client.run(["bash", "-c", "echo done"])
+        assert (done.stdout, done.cause) == (b"done\n", "")
+        many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; echo started"
+        done = client.run(["dash", "-c", many])
+        assert done.returncode == 2 and b"fork" in done.stderr
+        # One that is not limited has no part in it.
+        assert client.run(["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do true & done; wait"]).returncode == 0

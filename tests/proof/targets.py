@@ -47,6 +47,7 @@ from rootwrap_daemon.protocol.messages import (
 from rootwrap_daemon.protocol.messages import (
     Request as Asked,
 )
+from tests.audit_records import try_record, write_record
 from tests.proof import made as making
 from tests.proof import reference
 from tests.proof.made import Source
@@ -617,13 +618,13 @@ def audit_losses(data: bytes) -> None:
                 sink.works = not sink.works
             case 1:
                 try:
-                    records.write("run", id=number)
+                    write_record(records, "run", id=number)
                 except InternalError:
                     assert not sink.works
                 else:
                     expected.append(number)
             case _:
-                records.try_write("end", id=number)
+                try_record(records, "end", id=number)
                 expected.append(number)
     sink.works = True
     records.flush()

@@ -19,6 +19,7 @@ from rootwrap_daemon.filters.read.patterns import compile_pattern
 from rootwrap_daemon.filters.values import CAPABILITIES, Match
 from rootwrap_daemon.policy import bind
 from rootwrap_daemon.policy.bound import NotBound
+from tests.audit_records import write_record
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import OWNERS, STRANGER, Host, directory, file
 
@@ -126,7 +127,7 @@ def test_number_that_is_none_is_refused(tmp_path: Path, line: str) -> None:
 )
 def test_record_that_is_too_long_stays_whole(tmp_path: Path, values: dict[str, Any]) -> None:
     log = audit.Audit(str(tmp_path / "log"), required=True, owners=OWNERS)
-    log.write("denied", argv=("x",), **values)
+    write_record(log, "denied", argv=("x",), **values)
     log.close()
     data = (tmp_path / "log").read_bytes()
     assert len(data) <= MAX_RECORD

@@ -89,19 +89,6 @@ class Audit:
         #: A second since the epoch, and its name.
         self._second = 0, ""
 
-    def write(self, event: str, hidden: frozenset[int] = _NONE, **values: object) -> None:
-        """Write one record; the words of `argv` at the places `hidden` are not shown.
-
-        Raises InternalError if it cannot be written and must be.
-        """
-        self.counters.add(event, values.get("code"))
-        self.put(self.line(event, hidden, values), values.get("id"), must=True)
-
-    def try_write(self, event: str, hidden: frozenset[int] = _NONE, **values: object) -> None:
-        """Write one record after the fact: that it failed is logged, and the next `write` will find out."""
-        self.counters.add(event, values.get("code"))
-        self.put(self.line(event, hidden, values), values.get("id"))
-
     def denied(self, event: str, uid: int, hidden: frozenset[int] = _NONE, **values: object) -> None:
         """Record a refusal; beyond a rate, those of one user are only counted."""
         self.counters.add(event, values.get("code"))

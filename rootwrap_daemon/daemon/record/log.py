@@ -13,10 +13,9 @@ import socket
 import sys
 import syslog
 import threading
-from dataclasses import replace
 from logging import handlers
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from rootwrap_daemon.daemon.handover import Line, LogSettings
 from rootwrap_daemon.daemon.record import journal
@@ -225,7 +224,7 @@ class Log:
 
     def __init__(self, settings: LogSettings) -> None:
         """Raises ConfigurationError."""
-        self._handlers = _handlers(settings)
+        self._handlers = handlers_of(settings)
         formatter = Formatter(settings)
         for handler in self._handlers:
             handler.setFormatter(formatter)
@@ -279,14 +278,8 @@ class Log:
 _LOST: Final = "%d log lines were lost before this one: their reader did not keep up"
 
 
-def check(settings: LogSettings) -> None:
-    """Try all but the file. Raises ConfigurationError."""
-    Formatter(settings)
-    for handler in _handlers(replace(settings, file="")):
-        handler.close()
-
-
-def _handlers(settings: LogSettings) -> list[logging.Handler]:
+def handlers_of(settings: LogSettings) -> list[logging.Handler]:
+    """Return a handler for each place that the settings name. Raises ConfigurationError."""
     made: list[logging.Handler] = []
     if settings.file:
         try:
@@ -317,26 +310,3 @@ def _uncaught_in_a_thread(found: threading.ExceptHookArgs) -> None:
 
 def _unraisable(found: "sys.UnraisableHookArgs") -> None:
     LOG.error("uncaught in %r", found.object, exc_info=found.exc_value)
-
-
-class Collected(logging.Handler):
-    """A context in which log lines are collected, for another program to write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[Line] = []
-
-    def __enter__(self) -> Self:
-        root = logging.getLogger()
-        root.handlers[:] = [self]
-        root.setLevel(logging.INFO)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        logging.getLogger().removeHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if record.exc_info:
-            message += "\n" + logging.Formatter().formatException(record.exc_info)
-        self.lines.append(Line(record.name, record.levelno, record.created, message))

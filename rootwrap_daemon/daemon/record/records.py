@@ -6,6 +6,7 @@ word that the filters which matched hide. A command that was recorded to run has
 
 import itertools
 import secrets
+from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
@@ -91,11 +92,11 @@ class Records:
         returncode: int | None,
         sizes: tuple[int, int] | None,
         detail: str = "",
-        microseconds: int | None = None,
+        used: Mapping[str, float] | None = None,
     ) -> None:
         """Record how what was begun has ended.
 
-        `sizes`: bytes of stdout and stderr; `microseconds`: of processor, by all that it started.
+        `sizes`: bytes of stdout and stderr; `used`: fields of what all that it started has used.
         """
         spent = round((monotonic() - self._since) * 1000, 1)
         self._audit.counters.add("end", code)
@@ -105,7 +106,7 @@ class Records:
         number = "null" if returncode is None else returncode
         if not detail:
             more = "" if sizes is None else f', "stdout_bytes": {sizes[0]}, "stderr_bytes": {sizes[1]}'
-            more += "" if microseconds is None else f', "cpu_milliseconds": {round(microseconds / 1000, 1)}'
+            more += "".join(f', "{name}": {value}' for name, value in (used or {}).items())
             text = (
                 f'{{"time": "{self._audit.stamp()}", "event": "end", "id": "{self.id}", '
                 f'"uid": {self._peer.uid}, "milliseconds": {spent}, "code": "{code}", '
@@ -116,8 +117,7 @@ class Records:
         shown = ALL_SHOWN if self._allowed is None else self._allowed.shown
         values: dict[str, object] = {"id": self.id, "uid": self._peer.uid, "milliseconds": spent}
         values |= {"code": code, "returncode": returncode, "detail": self._detail(detail, shown)}
-        if microseconds is not None:
-            values["cpu_milliseconds"] = round(microseconds / 1000, 1)
+        values |= used or {}
         self._audit.put(self._audit.line("end", frozenset(), values), self.id)
 
     def _values(self, *, argv: bool) -> dict[str, object]:

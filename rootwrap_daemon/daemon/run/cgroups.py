@@ -17,6 +17,8 @@ from rootwrap_daemon.daemon.run import shim
 
 #: What says that a group is the service's own, to make others in: `trusted` is for root alone to write.
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
+#: Controllers that limit what runs in a group, and the files of its limit: cgroup-v2 of the kernel.
+_CONTROLLERS: Final = {"memory": "memory.max", "pids": "pids.max"}
 #: A group of a command: the daemon that made it, and a number.
 _NAME = re.compile(r"rw\.[0-9]+\.[0-9]+", re.ASCII)
 #: Groups of commands that have ended to look at, at once, and seconds until the next are.
@@ -29,11 +31,15 @@ class Unavailable(Exception):
 
 
 class Groups:
-    """The groups of commands in one directory; one that ends by itself may leave processes in its own."""
+    """The groups of commands in one directory; one that ends by itself may leave processes in its own.
+
+    `limits`: the controllers that can limit a group.
+    """
 
     def __init__(self, directory: str, lock: int) -> None:
         self._directory = directory
         self._lock = lock
+        self.limits = frozenset(filter(self._enabled, _CONTROLLERS))
         self._prefix = f"rw.{os.getpid()}."
         self._next = itertools.count(1)
         self._due = 0.0
@@ -41,16 +47,28 @@ class Groups:
         #: Those to be removed once they are empty, of an earlier daemon too.
         self._left = deque(name for name in os.listdir(directory) if _NAME.fullmatch(name))
 
-    def new(self) -> str:
-        """Make one. Raises OSError."""
+    def new(self, limits: "dict[str, int] | None" = None) -> str:
+        """Make one, in which controllers have these limits. Raises OSError."""
         while True:
             name = f"{self._prefix}{next(self._next)}"
             try:
                 os.mkdir(f"{self._directory}/{name}", 0o755)
-                return name
+                break
             except FileExistsError:
                 # Of an earlier daemon with the same number.
                 continue
+        try:
+            for controller, most in (limits or {}).items():
+                self._write(f"{name}/{_CONTROLLERS[controller]}", b"%d" % most)
+                if controller == "memory":
+                    # All of the command or nothing; and no way around the limit by swap.
+                    self._write(f"{name}/memory.oom.group", b"1")
+                    with contextlib.suppress(FileNotFoundError):
+                        self._write(f"{name}/memory.swap.max", b"0")
+        except OSError:
+            self.remove(name)
+            raise
+        return name
 
     def entrance(self, name: str) -> str:
         """The file that a process writes itself into."""
@@ -68,15 +86,36 @@ class Groups:
             # No descriptor or memory just now: what is in it is to end all the same.
             self._to_kill.append(name)
 
-    def microseconds(self, name: str) -> int | None:
-        """The time of processors that it has used, None if that cannot be read."""
+    def used(self, name: str) -> dict[str, float]:
+        """Return what all in it have used until now, and at most, as a record has it."""
+        found: dict[str, float] = {}
+        if (microseconds := self._number(f"{name}/cpu.stat", b"usage_usec ")) is not None:
+            found["cpu_milliseconds"] = round(microseconds / 1000, 1)
+        if "memory" in self.limits and (peak := self._number(f"{name}/memory.peak", b"")) is not None:
+            found["memory_peak_bytes"] = peak
+        return found
+
+    def is_exhausted(self, name: str) -> bool:
+        """True if its limit of memory has ended processes in it."""
+        return "memory" in self.limits and bool(self._number(f"{name}/memory.events", b"oom_kill "))
+
+    def _number(self, path: str, before: bytes) -> int | None:
+        """The number behind these bytes at the beginning of a line."""
         try:
-            for line in self._read(f"{name}/cpu.stat").split(b"\n"):
-                if line.startswith(b"usage_usec "):
-                    return int(line.split()[1])
+            for line in self._read(path).split(b"\n"):
+                if line.startswith(before):
+                    return int(line[len(before) :])
         except (OSError, ValueError):
             pass
         return None
+
+    def _enabled(self, controller: str) -> bool:
+        """True if groups have this controller from now on; not with a process in the directory itself."""
+        try:
+            self._write("cgroup.subtree_control", b"+%s" % controller.encode("ascii"))
+        except OSError:
+            return False
+        return True
 
     def remove(self, name: str) -> None:
         """Remove it: now, or once nothing runs in it."""
@@ -129,7 +168,10 @@ def find(wanted: str) -> Groups:
     if shim.native() is None:
         raise Unavailable("the native shim is not built, and without it a command cannot enter one by itself")
     directory = _own_directory()
-    if not any(_is_set(directory, name) for name in _DELEGATED):
+    if not _is_delegated(directory):
+        # The group around it, where the manager puts the daemon into one of its own: DelegateSubgroup=.
+        directory = os.path.dirname(directory)
+    if not _is_delegated(directory):
         raise Unavailable("the service manager delegates none: the unit has no Delegate=yes")
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -171,8 +213,9 @@ def _own_directory() -> str:
     raise Unavailable("there is no cgroup v2 with this process in it")
 
 
-def _is_set(directory: str, name: str) -> bool:
-    try:
-        return os.getxattr(directory, name) == b"1"
-    except OSError:
-        return False
+def _is_delegated(directory: str) -> bool:
+    for name in _DELEGATED:
+        with contextlib.suppress(OSError):
+            if os.getxattr(directory, name) == b"1":
+                return True
+    return False

@@ -184,14 +184,14 @@ class Command:
         return None if outcome.error is None else self._failed(outcome.error)
 
     def _record_end(self, outcome: Finished | Ended) -> None:
-        spent = None if self._ticket is None else self._ticket.microseconds
+        used = (self._ticket and self._ticket.used) or {}
         if isinstance(outcome, Finished):
             sizes = len(outcome.stdout), len(outcome.stderr)
-            self._records.end(outcome.cause or "ok", outcome.returncode, sizes, microseconds=spent)
+            self._records.end(outcome.cause or "ok", outcome.returncode, sizes, used=used)
             return
         cause = outcome.error.__cause__ if outcome.error else None
         code = outcome.error.code if outcome.error else "client_gone"
-        self._records.end(code, outcome.returncode, None, str(cause) if cause else "", spent)
+        self._records.end(code, outcome.returncode, None, str(cause) if cause else "", used)
 
     def _perform(self, allowed: Allowed, policy: Policy) -> Finished | Ended:
         bound, bounds = allowed.bound, self._bounds(allowed.options, policy)
@@ -201,11 +201,14 @@ class Command:
             return process.send_signal(bound)
         client, message = self._caller.client, self._message
         registry = self._instance.registry
-        ticket = registry.begin(allowed.filter, self._peer.uid, leave=allowed.options.on_stop_leave)
+        options = allowed.options
+        most = {"memory": options.max_memory, "pids": options.max_processes}
+        limits = {controller: number for controller, number in most.items() if number is not None}
+        ticket = registry.begin(allowed.filter, self._peer.uid, leave=options.on_stop_leave, limits=limits)
         self._ticket = ticket
         try:
             if self._stdio is not None:
-                return process.run_on(
+                outcome = process.run_on(
                     self._stdio,
                     bound,
                     bounds,
@@ -213,11 +216,16 @@ class Command:
                     ticket,
                     lambda pid: self._say_started(pid, bounds.signals),
                 )
-            stdin = message.stdin if isinstance(message, Run) else None
-            outcome = process.run(bound, stdin, bounds, client, ticket)
+            else:
+                stdin = message.stdin if isinstance(message, Run) else None
+                outcome = process.run(bound, stdin, bounds, client, ticket)
         finally:
             registry.end(ticket)
-        if allowed.options.sanitize and isinstance(outcome, Finished):
+        if not isinstance(outcome, Finished):
+            return outcome
+        if ticket.exhausted and outcome.returncode < 0 and not outcome.cause:
+            outcome = outcome._replace(cause="out_of_memory")
+        if options.sanitize:
             return outcome._replace(
                 stdout=secrets.without_secrets(outcome.stdout),
                 stderr=secrets.without_secrets(outcome.stderr),

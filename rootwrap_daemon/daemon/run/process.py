@@ -74,7 +74,7 @@ class Bounds(NamedTuple):
 class Finished(NamedTuple):
     """The main process ended: its return code (minus the signal's number) and all output that was captured.
 
-    `cause`: why it was made to, `cancelled` or `stopping`; empty if it was not.
+    `cause`: why it was made to, `cancelled`, `stopping` or `out_of_memory`; empty if it was not.
     """
 
     returncode: int

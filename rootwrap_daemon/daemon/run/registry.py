@@ -16,7 +16,7 @@ from typing import Final
 
 from rootwrap_daemon.daemon.run import recovery
 from rootwrap_daemon.daemon.run.cgroups import Groups
-from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 
 #: Bytes of one note: a line, padded. A write of so few goes whole into the page cache, which outlives this
@@ -99,7 +99,8 @@ class Ticket:
     """One command, from before it is started until its end.
 
     `since`: monotonic seconds. `pid`: 0 until it runs. `leave`: it may outlive this daemon; `left`: and does.
-    `group`: the name of its control group, empty without. `microseconds`: of processor, used by all in it.
+    `limits` of its control group. `group`: the name of that, empty without. `used` by all in it, at the end;
+    `exhausted` if its limit of memory ended them.
     """
 
     filter: str
@@ -108,8 +109,10 @@ class Ticket:
     since: float
     notes: Notes | None
     groups: Groups | None = None
+    limits: dict[str, int] | None = None
     group: str = ""
-    microseconds: int | None = None
+    used: dict[str, float] | None = None
+    exhausted: bool = False
     pid: int = 0
     slot: int = 0
     after: int = 0
@@ -118,7 +121,7 @@ class Ticket:
     def intend(self, stdout: int, stderr: int) -> None:
         """A process with these descriptors is about to be started. Raises OSError; then none must be."""
         if self.groups is not None:
-            self.group = self.groups.new()
+            self.group = self.groups.new(self.limits)
         if self.notes is not None:
             pipes = " ".join(_pipe(descriptor) for descriptor in (stdout, stderr))
             self.slot = self.notes.take()
@@ -164,9 +167,17 @@ class Registry:
         self.why_no_groups = why_not
         self._tickets: set[Ticket] = set()
 
-    def begin(self, filter_name: str, uid: int, *, leave: bool) -> Ticket:
-        """A ticket for a command that is about to be started, for `end` to take back."""
-        ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes, self.groups)
+    def begin(
+        self, filter_name: str, uid: int, *, leave: bool, limits: dict[str, int] | None = None
+    ) -> Ticket:
+        """A ticket for a command that is about to be started, for `end` to take back.
+
+        `limits`: by the controller of its group that keeps it. Raises InternalError if there is none.
+        """
+        if limits and (self.groups is None or not self.groups.limits.issuperset(limits)):
+            why = self.why_no_groups or "no controller for it below the daemon's control group"
+            raise InternalError(f"a limit of this filter cannot be kept: {why}")
+        ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes, self.groups, limits)
         self._tickets.add(ticket)
         return ticket
 
@@ -174,7 +185,8 @@ class Registry:
         """It has ended, or is left alone: then its note stays."""
         self._tickets.discard(ticket)
         if self.groups is not None and ticket.group:
-            ticket.microseconds = self.groups.microseconds(ticket.group)
+            ticket.used = self.groups.used(ticket.group)
+            ticket.exhausted = bool(ticket.limits) and self.groups.is_exhausted(ticket.group)
             self.groups.remove(ticket.group)
         if self._notes is not None and ticket.slot and not ticket.left:
             with contextlib.suppress(OSError):

@@ -42,6 +42,7 @@ def report(instance: Instance) -> dict[str, object]:
         "cgroups": {
             "used": instance.registry.groups is not None,
             "why_not": instance.registry.why_no_groups or None,
+            "limits": sorted(groups.limits) if (groups := instance.registry.groups) else [],
         },
         "commands": [
             {

@@ -20,8 +20,8 @@ from typing import Any, Final
 from rootwrap_daemon import config
 from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, LogSettings
-from rootwrap_daemon.daemon.record.log import Collected
 from rootwrap_daemon.daemon.start import surroundings
+from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy

@@ -31,7 +31,9 @@ def rehearse(configured: Configured) -> str:
             _file("audit_file", settings.audit_file, owners)
         if configured.log.file:
             _file("log_file", configured.log.file, None)
-        log.check(configured.log)
+        log.Formatter(configured.log)
+        for handler in log.handlers_of(replace(configured.log, file="")):
+            handler.close()
         if settings.state_dir:
             _directory("state_dir", settings.state_dir, owners)
     finally:

@@ -281,6 +281,8 @@ OPTIONS: Final = {
         Option("ambient", _capabilities("ambient"), EXECUTES, "run"),
         Option("no_new_privs", _yes_or_no("no_new_privs"), EXECUTES, "run"),
         Option("limits", _limits, EXECUTES, "run"),
+        Option("max_memory", _whole("max_memory", "bytes"), EXECUTES, "run"),
+        Option("max_processes", _whole("max_processes", "a number of processes"), EXECUTES, "run"),
         Option("opens_paths", _yes_or_no("opens_paths"), JUDGED, "bind"),
         Option("sanitize", _chosen("sanitize", {"none": False, "secrets": True}), EXECUTES, "run"),
         Option("audit", _audit, EXECUTES | KILL | READ, "record"),

@@ -8,17 +8,21 @@ import os
 import stat
 import time
 from collections.abc import Iterable
+from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.values import CAPABILITIES
-from rootwrap_daemon.policy import executables, host
+from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.policy.read import files, users
 from rootwrap_daemon.settings import Settings
 
 LOG = logging.getLogger(__name__)
+
+#: The directories of the system's programs; of some, one is a link to another.
+_OF_PROGRAMS: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 
 
 def load(
@@ -76,7 +80,24 @@ def same_programs(
 ) -> dict[str, frozenset[str]]:
     """The other paths, on this host, of programs that filters name by a path."""
     paths = {one.program for one in filters if one.program.startswith("/")}
-    return {path: executables.other_paths(path, exec_dirs, owners) for path in sorted(paths)}
+    return {path: other_paths(path, exec_dirs, owners) for path in sorted(paths)}
+
+
+def other_paths(path: str, directories: Iterable[str], owners: frozenset[int]) -> frozenset[str]:
+    """The paths in `directories`, and in those of the system, that are the same file under the same name."""
+    name = path.rpartition("/")[2]
+    try:
+        real = host.resolve_owned(path, owners).path
+    except (OSError, host.UntrustedPath):
+        return frozenset()
+    found = set()
+    for other in {real, *(f"{directory}/{name}" for directory in (*directories, *_OF_PROGRAMS))} - {path}:
+        try:
+            if other.endswith(f"/{name}") and host.resolve_owned(other, owners).path == real:
+                found.add(other)
+        except (OSError, host.UntrustedPath):
+            continue
+    return frozenset(found)
 
 
 def _exec_dirs(settings: Settings, owners: frozenset[int], findings: list[Finding]) -> tuple[str, ...]:

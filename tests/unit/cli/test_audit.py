@@ -21,6 +21,7 @@ from rootwrap_daemon.cli.audit_tables import Command, Summary
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.journal import encode
 from rootwrap_daemon.policy import host
+from tests.audit_records import try_record, write_record
 from tests.unit.daemon.test_journal import decode
 
 
@@ -30,10 +31,12 @@ def log(tmp_path: Path) -> Path:
     path = tmp_path / "audit.log"
     audit = Audit(str(path), required=True, owners=host.base_owners())
     for number in range(10):
-        audit.write("run", id=f"a-{number}", uid=0, argv=("ip", "link", "show"), filter="ip", run_as="root")
-        audit.try_write("end", id=f"a-{number}", uid=0, milliseconds=number + 0.5, code="ok", returncode=0)
-    audit.write("run", id="b", uid=0, argv=("sleep", "9"), filter="sleep", run_as="root")
-    audit.try_write("end", id="b", uid=0, milliseconds=5000.0, code="timeout", returncode=-15)
+        write_record(
+            audit, "run", id=f"a-{number}", uid=0, argv=("ip", "link", "show"), filter="ip", run_as="root"
+        )
+        try_record(audit, "end", id=f"a-{number}", uid=0, milliseconds=number + 0.5, code="ok", returncode=0)
+    write_record(audit, "run", id="b", uid=0, argv=("sleep", "9"), filter="sleep", run_as="root")
+    try_record(audit, "end", id="b", uid=0, milliseconds=5000.0, code="timeout", returncode=-15)
     for number in range(3):
         audit.denied(
             "denied", 0, id=f"c-{number}", argv=("rm", "-rf", f"/x{number}"), code="denied", detail="words"

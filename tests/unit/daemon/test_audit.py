@@ -19,6 +19,7 @@ from rootwrap_daemon.daemon.record.lines import MAX_RECORD
 from rootwrap_daemon.daemon.record.secrets import mask_words
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
+from tests.audit_records import try_record, write_record
 
 OWNERS = host.base_owners()
 
@@ -50,7 +51,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_record(audit: Audit, path: Path) -> None:
-    audit.write("run", id="abc", uid=5, argv=("ip", "link"), filter=None)
+    write_record(audit, "run", id="abc", uid=5, argv=("ip", "link"), filter=None)
     (record,) = records(path)
     assert list(record) == ["time", "event", "id", "uid", "argv", "filter"]
     assert record["time"].endswith("+00:00")
@@ -79,7 +80,7 @@ def test_a_record(audit: Audit, path: Path) -> None:
     ids=ascii,
 )
 def test_escapes(audit: Audit, path: Path, word: str) -> None:
-    audit.write("run", argv=("x", word), detail=word)
+    write_record(audit, "run", argv=("x", word), detail=word)
     (record,) = records(path)
     assert record["argv"] == ["x", word]
     assert record["detail"] == word
@@ -104,7 +105,7 @@ def test_escapes(audit: Audit, path: Path, word: str) -> None:
     ],
 )
 def test_a_long_argv_is_cut(audit: Audit, path: Path, argv: tuple[str, ...], least: int) -> None:
-    audit.write("run", id="abc", argv=argv)
+    write_record(audit, "run", id="abc", argv=argv)
     (record,) = records(path)
     whole = "\0".join(argv).encode("utf-8", "surrogateescape")
     assert record["id"] == "abc"
@@ -137,7 +138,7 @@ def test_any_argv_fits(argv: tuple[str, ...]) -> None:
 
 
 def test_a_word_that_just_fits_is_whole(audit: Audit, path: Path) -> None:
-    audit.write("run", argv=("x" * 4000,))
+    write_record(audit, "run", argv=("x" * 4000,))
     (record,) = records(path)
     assert record["argv"] == ["x" * 4000]
     assert "argv_sha256" not in record
@@ -146,7 +147,7 @@ def test_a_word_that_just_fits_is_whole(audit: Audit, path: Path) -> None:
 def test_threads_do_not_mix_records(audit: Audit, path: Path) -> None:
     def write(number: int) -> None:
         for _ in range(50):
-            audit.write("run", uid=number, argv=(str(number) * 1000,))
+            write_record(audit, "run", uid=number, argv=(str(number) * 1000,))
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(1, 7)]
     for thread in threads:
@@ -199,8 +200,8 @@ def test_mask(argv: tuple[str, ...], masked: tuple[str, ...] | None) -> None:
 
 
 def test_a_record_is_masked(audit: Audit, path: Path) -> None:
-    audit.write("run", argv=("x", "--password", "hunter2"))
-    audit.write("run", argv=("x", "password=hunter2", "x" * 5000))
+    write_record(audit, "run", argv=("x", "--password", "hunter2"))
+    write_record(audit, "run", argv=("x", "password=hunter2", "x" * 5000))
     assert b"hunter2" not in path.read_bytes()
 
 
@@ -255,8 +256,8 @@ def test_a_full_device(caplog: pytest.LogCaptureFixture) -> None:
     audit = Audit("/dev/full", required=True, owners=OWNERS)
     try:
         with pytest.raises(InternalError, match="the audit log cannot be written"):
-            audit.write("run", id="abc")
-        audit.try_write("end", id="abc")
+            write_record(audit, "run", id="abc")
+        try_record(audit, "end", id="abc")
         audit.denied("denied", 5, id="abc")
     finally:
         audit.close()
@@ -266,7 +267,7 @@ def test_a_full_device(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_full_device_and_best_effort(caplog: pytest.LogCaptureFixture) -> None:
     audit = Audit("/dev/full", required=False, owners=OWNERS)
-    audit.write("run", id="abc")
+    write_record(audit, "run", id="abc")
     audit.close()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
@@ -275,16 +276,16 @@ def test_a_full_device_and_best_effort(caplog: pytest.LogCaptureFixture) -> None
 def test_a_short_write(path: Path, monkeypatch: pytest.MonkeyPatch, required: bool) -> None:
     device = _Device(monkeypatch)
     audit = Audit(str(path), required=required, owners=OWNERS)
-    audit.write("one")
+    write_record(audit, "one")
     device.takes = 10
     if required:
         with pytest.raises(InternalError):
-            audit.write("two")
+            write_record(audit, "two")
     else:
-        audit.write("two")
+        write_record(audit, "two")
     device.takes = -1
-    audit.write("three")
-    audit.write("four")
+    write_record(audit, "three")
+    write_record(audit, "four")
     audit.close()
     lines = path.read_bytes().splitlines()
     assert len(lines) == 4
@@ -295,7 +296,7 @@ def test_a_short_write(path: Path, monkeypatch: pytest.MonkeyPatch, required: bo
 def test_one_write_for_a_record(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
     monkeypatch.setattr(os, "write", lambda descriptor, data: (calls.append(data), len(data))[1])  # type: ignore[func-returns-value]
-    audit.write("run", argv=("x" * 100000,))
+    write_record(audit, "run", argv=("x" * 100000,))
     assert len(calls) == 1
     assert calls[0].endswith(b"\n")
 
@@ -306,9 +307,9 @@ def test_it_recovers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device.takes = 0
     for _ in range(2):
         with pytest.raises(InternalError):
-            audit.write("lost")
+            write_record(audit, "lost")
     device.takes = -1
-    audit.write("run")
+    write_record(audit, "run")
     audit.close()
     assert json.loads(path.read_bytes().splitlines()[-1])["event"] == "run"
 
@@ -321,7 +322,7 @@ def test_denials_of_one_user_beyond_a_rate_are_counted(path: Path) -> None:
     for number in range(module._BURST + 25):
         audit.denied("denied", 5, id=str(number))
     audit.denied("denied", 6, id="other")
-    audit.write("run", uid=5)
+    write_record(audit, "run", uid=5)
     found = records(path)
     assert [record["event"] for record in found] == ["denied"] * (module._BURST + 1) + ["run"]
     assert [record["id"] for record in found[: module._BURST]] == [
@@ -371,7 +372,7 @@ def test_a_new_window_begins_with_a_record(path: Path, monkeypatch: pytest.Monke
 def test_it_appends(path: Path) -> None:
     for event in ("one", "two"):
         audit = Audit(str(path), required=True, owners=OWNERS)
-        audit.write(event)
+        write_record(audit, event)
         audit.close()
     assert [record["event"] for record in records(path)] == ["one", "two"]
     assert path.stat().st_mode & 0o777 == 0o600
@@ -379,7 +380,7 @@ def test_it_appends(path: Path) -> None:
 
 def test_standard_error_without_a_file(capfd: pytest.CaptureFixture[str]) -> None:
     audit = Audit("", required=True, owners=OWNERS)
-    audit.write("run", id="abc")
+    write_record(audit, "run", id="abc")
     audit.close()
     assert json.loads(capfd.readouterr().err)["id"] == "abc"
     os.fstat(2)

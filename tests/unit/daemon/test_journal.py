@@ -23,6 +23,7 @@ from rootwrap_daemon.daemon.record.journal import Journal, encode
 from rootwrap_daemon.daemon.record.lines import MAX_RECORD, line
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
+from tests.audit_records import write_record
 
 OWNERS = host.base_owners()
 
@@ -74,7 +75,7 @@ def new_audit(*, required: bool = True) -> Audit:
 
 def test_fields(journal: socket.socket) -> None:
     audit = new_audit()
-    audit.write("run", id="ab-1", uid=5, filter=None, argv=("ip", "link", "set", "x y"), env=["A"])
+    write_record(audit, "run", id="ab-1", uid=5, filter=None, argv=("ip", "link", "set", "x y"), env=["A"])
     audit.close()
     assert decode(journal.recv(65536)) == {
         "MESSAGE": b'run: ip link set "x y" (user 5, id ab-1)',
@@ -116,7 +117,7 @@ def test_nobody_forges_a_field(argv: tuple[str, ...], detail: str, name: str) ->
 
 def test_no_record_needs_more_than_a_datagram(journal: socket.socket) -> None:
     audit = new_audit()
-    audit.write("run", id="x", argv=("\udcff" * 131071,) * 3, detail="\x01" * 400)
+    write_record(audit, "run", id="x", argv=("\udcff" * 131071,) * 3, detail="\x01" * 400)
     audit.close()
     data = journal.recv(1 << 20)
     assert len(data) < 4 * MAX_RECORD
@@ -139,7 +140,7 @@ def test_a_journal_that_takes_nothing(
 
     def write() -> None:
         try:
-            audit.write("run", id="one")
+            write_record(audit, "run", id="one")
             outcomes.append("went on")
         except InternalError:
             outcomes.append("refused")
@@ -153,7 +154,7 @@ def test_a_journal_that_takes_nothing(
     # What was refused a record before comes first.
     for _ in range(4):
         journal.recv(65536)
-    audit.write("run", id="two")
+    write_record(audit, "run", id="two")
     audit.close()
 
 
@@ -162,7 +163,7 @@ def test_a_busy_journal_is_waited_for(journal: socket.socket, caplog: pytest.Log
     reader = threading.Thread(target=lambda: [journal.recv(65536) for _ in range(2000)])
     reader.start()
     for number in range(2000):
-        audit.write("run", id=str(number))
+        write_record(audit, "run", id=str(number))
     reader.join(60)
     audit.close()
     assert not caplog.records
@@ -170,18 +171,18 @@ def test_a_busy_journal_is_waited_for(journal: socket.socket, caplog: pytest.Log
 
 def test_a_journal_that_is_gone_and_comes_back(journal: socket.socket, path: str) -> None:
     audit = new_audit()
-    audit.write("run", id="one")
+    write_record(audit, "run", id="one")
     journal.close()
     with pytest.raises(InternalError):
-        audit.write("run", id="two")
+        write_record(audit, "run", id="two")
     os.unlink(path)
     with pytest.raises(InternalError):
-        audit.write("run", id="three")
+        write_record(audit, "run", id="three")
     again = bind(path)
-    audit.write("run", id="four")
+    write_record(audit, "run", id="four")
     assert decode(again.recv(65536))["ROOTWRAP_ID"] == b"four"
     audit.reopen()
-    audit.write("run", id="five")
+    write_record(audit, "run", id="five")
     assert decode(again.recv(65536))["ROOTWRAP_ID"] == b"five"
     again.close()
     audit.close()

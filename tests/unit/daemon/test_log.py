@@ -16,6 +16,7 @@ import pytest
 
 from rootwrap_daemon.daemon.handover import Line, LogSettings
 from rootwrap_daemon.daemon.record import journal, log
+from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError
 from tests.real_daemon import wait_for
 
@@ -262,7 +263,7 @@ def test_whatever_python_says_goes_to_the_log() -> None:
 
 
 def test_lines_of_the_program_before() -> None:
-    with log.Collected() as collected:
+    with Collected() as collected:
         LOG.info("%d", 1)
         LOG.debug("no")
         try:

@@ -16,6 +16,7 @@ from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.sinks import File, StandardError
 from rootwrap_daemon.errors import InternalError
 from rootwrap_daemon.policy import host
+from tests.audit_records import try_record, write_record
 
 OWNERS = host.base_owners()
 
@@ -30,10 +31,10 @@ def path(tmp_path: Path) -> Path:
 
 def test_reopened_records_go_to_the_new_file(path: Path) -> None:
     audit = Audit(str(path), required=True, owners=OWNERS)
-    audit.write("one")
+    write_record(audit, "one")
     old = path.rename(path.with_suffix(".1"))
     audit.reopen()
-    audit.write("two")
+    write_record(audit, "two")
     audit.close()
     assert [json.loads(line)["event"] for line in old.read_text().splitlines()] == ["one"]
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["two"]
@@ -48,7 +49,7 @@ def test_reopened_while_threads_write(path: Path) -> None:
 
     def write(number: int) -> None:
         while not stop.is_set():
-            audit.write("run", id=f"{number}-{written[number]}")
+            write_record(audit, "run", id=f"{number}-{written[number]}")
             written[number] += 1
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
@@ -88,7 +89,7 @@ def test_a_new_file_that_cannot_be_opened(
     before = set(os.listdir("/proc/self/fd"))
     audit.reopen()
     assert set(os.listdir("/proc/self/fd")) == before
-    audit.write("still")
+    write_record(audit, "still")
     audit.close()
     assert json.loads(old.read_text())["event"] == "still"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -133,7 +134,7 @@ def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         def write() -> None:
             for _ in range(20):
                 try:
-                    audit.write("run", id="x" * 2000)
+                    write_record(audit, "run", id="x" * 2000)
                     outcomes.append("written")
                 except InternalError:
                     outcomes.append("refused")
@@ -146,7 +147,7 @@ def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         assert outcomes == ["refused"] * 160
         assert os.get_blocking(2), "what others share was changed"
         assert os.read(unread, 65536) == b"x" * 4096
-        audit.write("run", id="again")
+        write_record(audit, "run", id="again")
         assert json.loads(os.read(unread, 65536))["id"] == "again"
         audit.close()
 
@@ -196,7 +197,7 @@ def test_a_torn_record_is_alone_on_its_line_after_a_restart(path: Path) -> None:
     path.write_bytes(b'{"event": "whole"}\n{"event": "to')
     for event in ("one", "two"):
         audit = Audit(str(path), required=True, owners=OWNERS)
-        audit.write(event)
+        write_record(audit, event)
         audit.close()
     lines = path.read_bytes().splitlines()
     assert lines[:2] == [b'{"event": "whole"}', b'{"event": "to']
@@ -211,9 +212,9 @@ def test_a_torn_record_is_alone_on_its_line_after_a_reload(
     with monkeypatch.context() as full:
         full.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:9]))
         with pytest.raises(InternalError):
-            audit.write("lost")
+            write_record(audit, "lost")
     audit.reopen()
-    audit.write("one")
+    write_record(audit, "one")
     audit.close()
     first, second = path.read_bytes().splitlines()
     assert len(first) == 9
@@ -223,7 +224,7 @@ def test_a_torn_record_is_alone_on_its_line_after_a_reload(
 @pytest.mark.parametrize("style", ["deleted", "renamed", "replaced", "copied and truncated", "moved onto"])
 def test_any_style_of_rotation_without_a_signal(path: Path, style: str) -> None:
     audit = Audit(str(path), required=True, owners=OWNERS)
-    audit.write("one")
+    write_record(audit, "one")
     old = path.with_suffix(".1")
     if style == "deleted":
         path.unlink()
@@ -238,7 +239,7 @@ def test_any_style_of_rotation_without_a_signal(path: Path, style: str) -> None:
     else:
         old.write_bytes(path.read_bytes())
         os.truncate(path, 0)
-    audit.write("two")
+    write_record(audit, "two")
     audit.close()
     assert events(path) == ["two"]
     if old.exists():
@@ -252,9 +253,9 @@ def test_a_deleted_file_that_cannot_be_made_anew(path: Path) -> None:
     path.unlink()
     path.mkdir()
     with pytest.raises(InternalError):
-        audit.write("run")
+        write_record(audit, "run")
     path.rmdir()
-    audit.write("run")
+    write_record(audit, "run")
     audit.close()
     assert events(path) == ["run"]
 
@@ -267,7 +268,7 @@ def test_every_record_while_the_file_is_deleted_and_renamed(path: Path) -> None:
 
     def write(number: int) -> None:
         while not stop.is_set():
-            audit.write("run", id=f"{number}-{written[number]}")
+            write_record(audit, "run", id=f"{number}-{written[number]}")
             written[number] += 1
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
@@ -288,19 +289,19 @@ def test_every_record_while_the_file_is_deleted_and_renamed(path: Path) -> None:
 
 def test_a_full_disk_that_empties_again_loses_no_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     audit = Audit(str(path), required=True, owners=OWNERS)
-    audit.write("run", id="a")
+    write_record(audit, "run", id="a")
     with monkeypatch.context() as full:
 
         def no_space(descriptor: int, data: bytes) -> int:
             raise OSError(errno.ENOSPC, "full")
 
         full.setattr(os, "write", no_space)
-        audit.try_write("end", id="a")
+        try_record(audit, "end", id="a")
         with pytest.raises(InternalError):
-            audit.write("run", id="b")
+            write_record(audit, "run", id="b")
         audit.flush()
     audit.flush()
-    audit.write("run", id="c")
+    write_record(audit, "run", id="c")
     audit.close()
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(record["event"], record["id"]) for record in found] == [("run", "a"), ("end", "a"), ("run", "c")]

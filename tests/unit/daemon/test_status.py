@@ -16,6 +16,7 @@ from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.policy.read.policy import load
+from tests.audit_records import try_record, write_record
 from tests.unit.policy import things
 
 
@@ -132,8 +133,8 @@ def test_no_count_is_lost() -> None:
 def test_what_the_audit_counts(tmp_path: Path) -> None:
     """Each once, written or not."""
     audit = Audit("/dev/full", required=False, owners=host.base_owners())
-    audit.write("run")
-    audit.try_write("end", code="timeout")
+    write_record(audit, "run")
+    try_record(audit, "end", code="timeout")
     for _ in range(300):
         audit.denied("denied", 5, code="environment_denied")
     audit.denied("unauthorized", 5)

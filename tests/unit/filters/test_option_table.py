@@ -40,6 +40,8 @@ VALUES = {
     "ambient": "none",
     "no_new_privs": "yes",
     "limits": "core=0",
+    "max_memory": "1000000",
+    "max_processes": "5",
     "opens_paths": "yes",
     "sanitize": "secrets",
     "audit": "no-argv",

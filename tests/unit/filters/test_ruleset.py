@@ -1,6 +1,8 @@
 """filters/ruleset.py: order, index, chains, option sections, environments, doubles; and matching is pure."""
 
 import math
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from rootwrap_daemon.filters.argv_types import Matcher
 from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.chains import chained
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.patterns import Clock
 from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, Plan, Program
@@ -581,6 +584,12 @@ CHAIN_OPTIONS = [
             ),
             id="what one forbids",
         ),
+        pytest.param(
+            ["max_memory = 100", "max_processes = 9", "[cat]", "max_memory = 200", "max_processes = 3"],
+            ("nice", "-n", "5", "cat"),
+            Options(timeout=10, max_output=100, max_memory=100, max_processes=3),
+            id="the smaller of what a group may have",
+        ),
         pytest.param(["[cat]", "timeout = 5"], ("cat",), Options(timeout=5), id="the leaf alone"),
         pytest.param(
             ["[cat]", "timeout = none", "max_output = 9"],
@@ -622,6 +631,44 @@ def test_options_of_a_chain_that_contradict_each_other(line: str) -> None:
     assert match(rules(NICE, CAT, "[cat]", line), *words) == Denied(Reason.WORDS)
     assert match(rules(NICE, CAT, "[n]", line), *words) == Denied(Reason.WORDS)
     assert isinstance(match(rules(NICE, CAT, "[n]", line, "[cat]", line), *words), Match)
+
+
+#: What a chain's outer filter cannot have, or what means its own words alone.
+_NOT_OF_CHAINS = {
+    *("env", "set_env", "max_word", "opens_paths", "secret", "users"),
+    *("target_user", "started_by_us", "any_namespace"),
+}
+#: A value of each option that restricts, unlike its default.
+_RESTRICTS: dict[str, Any] = {
+    "timeout": 1,
+    "max_output": 1,
+    "stdin": False,
+    "cwd": "/srv",
+    "umask": 0o77,
+    "group": "adm",
+    "capabilities": frozenset(),
+    "ambient": frozenset(),
+    "no_new_privs": True,
+    "limits": (("cpu", 1),),
+    "max_memory": 1,
+    "max_processes": 1,
+    "sanitize": True,
+    "audit_argv": False,
+    "signals": frozenset(),
+}
+
+
+def test_no_restriction_of_a_chain_is_lost() -> None:
+    names = {one.name for one in fields(Options)}
+    # The last two widen: they hold where both filters say so.
+    assert names == {*_NOT_OF_CHAINS, *_RESTRICTS, "audit_runs", "on_stop_leave"}
+    for name, value in _RESTRICTS.items():
+        found = chained(replace(Options(), **{name: value}), Options())
+        assert found is None or getattr(found, name) == value, name
+    widens: dict[str, Any] = {"audit_runs": False, "on_stop_leave": True}
+    for name, wide in widens.items():
+        found = chained(replace(Options(), **{name: wide}), Options())
+        assert found is not None and getattr(found, name) is not wide, name
 
 
 def test_input_needs_leave() -> None:

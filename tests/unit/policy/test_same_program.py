@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters.values import Request
-from rootwrap_daemon.policy import executables
 from rootwrap_daemon.policy.policy import Allowed, judge
-from rootwrap_daemon.policy.read.policy import same_programs
+from rootwrap_daemon.policy.read.policy import other_paths, same_programs
 from tests.unit.policy.things import OWNERS, STRANGER, Host, directory, link, policy, program
 
 
@@ -28,7 +27,7 @@ def merged(tmp_path: Path) -> Path:
 
 def paths(merged: Path, path: str) -> set[str]:
     directories = [f"{merged}/{name}" for name in ("sbin", "usr", "local", "links")]
-    found = executables.other_paths(f"{merged}/{path}", directories, OWNERS)
+    found = other_paths(f"{merged}/{path}", directories, OWNERS)
     return {one.removeprefix(f"{merged}/") for one in found}
 
 
