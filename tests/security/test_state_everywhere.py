@@ -1,12 +1,14 @@
 """A command's state equals the table made from its filter, wherever and by whomever the daemon is started."""
 
 import os
+import shutil
 import sys
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.real_daemon import NewDaemon
+from tests.real_daemon import NewDaemon, children_of
 from tests.state_table import CASES, LOOK, Case, daemon_state, filters, wrong
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -54,12 +56,25 @@ WAYS: Final[dict[str, list[str]]] = {
     "a root shell": [],
     "sudo": [sys.executable, "-I", "-c", HOSTILE, "setpriv", f"--inh-caps={FEW}", f"--ambient-caps={FEW}"],
     "a user namespace": [sys.executable, "-I", "-c", NAMESPACE],
+    # sudo(8) itself, asked by nobody, with rules of its own for it alone.
+    "sudo itself": ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/sudoers && exec "$@"'],
     "few capabilities": ["setpriv", f"--bounding-set=-all,{FEW}", f"--inh-caps=-all,{FEW}"],
 }
 
 
+def by_nobody(directory: Path) -> list[str]:
+    """What makes sudo(8) start the daemon for a hostile nobody."""
+    sudoers = directory / "sudoers"
+    sudoers.write_text("Defaults !syslog\nnobody ALL=(root) NOPASSWD: ALL\n")
+    sudoers.chmod(0o440)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    return [str(sudoers), *nobody, "/usr/bin/python3", "-I", "-c", HOSTILE, "sudo", "-n"]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_state_is_that_of_the_table(new_daemon: NewDaemon, way: str) -> None:
+    if way == "sudo itself" and shutil.which("sudo") is None:
+        pytest.skip("no sudo here")
     daemon = new_daemon(start=False)
     look = daemon.directory / "look"
     look.write_text(LOOK)
@@ -68,7 +83,13 @@ def test_state_is_that_of_the_table(new_daemon: NewDaemon, way: str) -> None:
     daemon.inside = WAYS[way]
     if way == "sudo":
         daemon.environ = {"SUDO_UID": "65534"}
+    if way == "sudo itself":
+        daemon.inside = [*WAYS[way], *by_nobody(daemon.directory)]
     daemon.start()
+    if way == "sudo itself":
+        # sudo waits for what it runs.
+        assert Path(f"/proc/{daemon.pid}/comm").read_text() == "sudo\n"
+        (daemon.pid,) = children_of(daemon.pid)
     status, limits = daemon_state(daemon.pid)
     path = "/sbin:/usr/sbin:/bin:/usr/bin"
     found: dict[str, tuple[Case, list[str]]] = {}
@@ -82,9 +103,9 @@ def test_state_is_that_of_the_table(new_daemon: NewDaemon, way: str) -> None:
             own = {line[1]: line[2] for line in lines if len(line) == 3}
             # The first for root alone to read.
             usual = {"timerslack_ns": "50000", "oom_score_adj": "0", "coredump_filter": "00000033"}
-            if way == "sudo" and not own.items() <= {**usual, "personality": "00000000"}.items():
+            if "sudo" in way and not own.items() <= {**usual, "personality": "00000000"}.items():
                 found[name] = (case, [str(own)])
     assert not found
     assert os.getpriority(os.PRIO_PROCESS, daemon.pid) == (
-        0 if way == "sudo" else os.getpriority(os.PRIO_PROCESS, 0)
+        0 if "sudo" in way else os.getpriority(os.PRIO_PROCESS, 0)
     )
