@@ -107,7 +107,7 @@ def test_a_client_that_speaks_otherwise_ends_alone() -> None:
 def test_the_page_shows_what_works(tmp_path: Path) -> None:
     """The block of the page about tests is a test file that passes."""
     _, _, rest = PAGE.read_text().partition("In an agent's own tests\n")
-    _, _, code = rest.partition("::\n\n")
+    _, _, code = rest.partition(".. code-block:: python\n\n")
     lines = []
     for line in code.split("\n"):
         if line and not line.startswith("    "):
