@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -35,6 +36,11 @@ _BASE = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", _base())
 TEMPORARY = Path(tempfile.mkdtemp(prefix="rw-", dir=_BASE))
 TEMPORARY.chmod(0o755)
 os.environ["TMPDIR"] = tempfile.tempdir = str(TEMPORARY)
+
+# As the daemon's start does: nohup(1), or a shell's `&`, has tests ignore what their programs are to be told.
+for _number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 # A busy machine makes an example slow; that is no finding. The same examples each time: whether a change
 # lands must not hang on a draw. `make fuzz` looks for new ones.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.errors import CommandTimeout, Denied, EnvironmentDenied, OutputLimit
+from rootwrap_daemon.errors import CommandTimeout, Denied, EnvironmentDenied, InternalError, OutputLimit
 from rootwrap_daemon.filters.read.options import OPTIONS
 from tests.real_daemon import Daemon, daemons
 from tests.unit.filters.test_option_table import VALUES
@@ -126,6 +126,10 @@ def test_it_is_applied(served: tuple[Daemon, Path], option: str, kind: str) -> N
 
 def observe(daemon: Daemon, client: Client, option: str, words: list[str]) -> None:
     match option:
+        case "max_memory" | "max_processes":
+            # Without the controllers (tests/functional/test_trees.py has them where they are) nothing runs.
+            with pytest.raises(InternalError, match="a limit of this filter cannot be kept"):
+                client.run(words)
         case "env":
             assert "\nX=1\n" in output(client, words, env={"X": "1"})
             with pytest.raises(EnvironmentDenied):

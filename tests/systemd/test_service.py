@@ -279,7 +279,7 @@ def test_all_that_a_command_started_ends_with_it(machine: Machine, install: Inst
         assert machine.ask("netagent", "true", timeout=60)["returncode"] == 0
         wait_for(lambda: not machine.pids("sleep", "6161"))
     told = machine.ctl("status", "--json", "--socket", "/run/rootwrap-daemon/netagent.sock").stdout
-    assert json.loads(told)["cgroups"] == {"used": True, "why_not": None}
+    assert json.loads(told)["cgroups"] == {"used": True, "why_not": None, "limits": []}
     # What ended by itself leaves what it has started, in a group that does not hinder a restart.
     assert machine.ask("netagent", "setsid", "-f", "sleep", "6363")["returncode"] == 0
     machine.systemctl("restart", service)
