@@ -1,6 +1,6 @@
 """RW301 and RW310-RW390: filters that give away more than they seem to, each by its kind.
 
-Promises: RW390 says what the daemon does otherwise than oslo.rootwrap, and nothing else.
+Promises: RW390 tells where the daemon differs from oslo.rootwrap, and nothing else.
 """
 
 from collections.abc import Iterator
@@ -357,7 +357,7 @@ def keyword(subject: Subject) -> Iterator[Problem]:
     return reported.of_text(subject, "RW342")
 
 
-#: What the daemon does otherwise than oslo.rootwrap, by the kind; where it never shows, there is nothing.
+#: How the daemon differs from oslo.rootwrap, by the kind; where it never shows, there is nothing.
 _OTHERWISE: Final = {
     "IpFilter": "refuses -batch, vrf exec, names with a slash, and netns exec however it is written",
     "IpNetnsExecFilter": "runs the inner filter's own program, never a path that only ends like it",
@@ -370,7 +370,7 @@ _OTHERWISE: Final = {
 
 @rule("RW390", Severity.INFO)
 def otherwise(subject: Subject) -> Iterator[Problem]:
-    """What the daemon does otherwise than oslo.rootwrap with this line.
+    """A line that the daemon treats differently from oslo.rootwrap.
 
     Who moves over should know it beforehand. The differences make something safe that was not.
 

@@ -133,7 +133,7 @@ def foreign_modes(subject: Subject) -> Iterator[Problem]:
 
 
 def _modes(line: Line, words: list[Word]) -> tuple[str, str]:
-    """What a command gives to root, and what to write instead; empty for nothing."""
+    """Return what the command makes root's, and what to write instead; two empty texts for nothing."""
     program = line.program
     user = "run it as a user that owns the directory"
     if _unpacks(program, words):
