@@ -3,7 +3,7 @@
 import re
 import warnings
 
-from rootwrap_daemon.filters.patterns import Pattern
+from rootwrap_daemon.filters.patterns import Clock, Pattern
 from rootwrap_daemon.filters.read.fault import Fault
 
 # An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
@@ -22,7 +22,7 @@ def compile_pattern(text: str) -> Pattern:
         # `re` warns of what a later version will read differently (nested sets): refused today.
         warnings.simplefilter("error", FutureWarning)
         try:
-            re.compile(text, re.ASCII)
+            plain = re.compile(text, re.ASCII)
         except (re.error, FutureWarning, ValueError, OverflowError, RecursionError) as error:
             raise Fault("pattern", f"bad regular expression: {error}", "correct the pattern") from error
     if "(?#" in text:
@@ -43,9 +43,12 @@ def compile_pattern(text: str) -> Pattern:
         # `re` of Python 3.13 and before does not find it in an empty word; `regex`, and `re` since, do.
         raise Fault("pattern", r"\B, which engines read differently at an empty word", "write it without")
     try:
-        return Pattern(text)
+        found = Pattern(text)
     except ValueError as error:
         raise Fault("pattern", str(error), "correct the pattern") from error
+    if (plain.fullmatch("") is None) == found.matches("", Clock()):
+        raise Fault("pattern", "engines read it differently at an empty word", "write what a word has")
+    return found
 
 
 def _split(text: str) -> tuple[str, list[str]]:
