@@ -48,19 +48,18 @@ class Options:
     """The options in a section named like a filter; None where the daemon's own setting holds.
 
     `env`: the variables that a request may bring, each with what its value must be, None for any of printable
-    ASCII. `max_word`: characters of
-    a word that may reach a pattern. `set_env`: those that are set in any case. `timeout`: seconds,
-    infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input? `umask`: a mode.
-    `capabilities`: all that a command of root keeps, or one with ambient capabilities can gain. `ambient`:
-    what a command of another user has. `limits`: names of prlimit(1) and numbers. `max_memory`: bytes of all
-    that a command starts, and `max_processes`: how many of them there may be at once.
-    `opens_paths`: the program opens the paths that it is given, resolves no link itself, mounts nothing.
-    `sanitize`: take secrets out of the output. `audit_argv`: do records show the words? `audit_runs`: has
-    each command that is allowed records of its own? `secret`: the places of words that no record shows.
-    `target_user`, `started_by_us`, `any_namespace`: which processes are meant. `signals`: the numbers of
-    those that a client may send to a command whose descriptors it passed. `on_stop_leave`: does such a
-    command outlive the daemon? `no_new_privs`: None for every user but root. `users`: who may use the filter,
-    names of users and `%` before those of groups; empty for everybody whom the daemon admits.
+    ASCII. `max_word`: characters of a word that may reach a pattern. `set_env`: those that are set in any
+    case. `timeout`: seconds, infinite for no limit. `max_output`: bytes. `stdin`: may a request bring input?
+    `umask`: a mode. `capabilities`: all that a command of root keeps, or one with ambient capabilities can
+    gain. `ambient`: what a command of another user has. `limits`: names of prlimit(1) and numbers.
+    `max_memory`: bytes of all that a command starts, and `max_processes`: how many of them there may be at
+    once. `opens_paths`: the program opens the paths that it is given, resolves no link itself, mounts
+    nothing. `sanitize`: take secrets out of the output. `audit_argv`: do records show the words?
+    `audit_runs`: has each command that is allowed records of its own? `secret`: the places of words that no
+    record shows. `target_user`, `started_by_us`, `any_namespace`: which processes are meant. `signals`: the
+    numbers of those that a client may send to a command whose descriptors it passed. `on_stop_leave`: does
+    such a command outlive the daemon? `no_new_privs`: None for every user but root. `users`: who may use the
+    filter, names of users and `%` before those of groups; empty for everybody whom the daemon admits.
     """
 
     env: Mapping[str, Matcher | None] = field(default_factory=dict)
@@ -89,6 +88,12 @@ class Options:
     signals: frozenset[int] | None = None
     on_stop_leave: bool = False
     users: frozenset[str] = frozenset()
+
+    @property
+    def group_limits(self) -> dict[str, int]:
+        """By the controller that keeps each for all that a command starts."""
+        most = {"memory": self.max_memory, "pids": self.max_processes}
+        return {controller: number for controller, number in most.items() if number is not None}
 
     def takes(self, name: str, value: str) -> bool:
         """True if a request may bring this variable with this value."""

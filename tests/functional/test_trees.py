@@ -231,10 +231,47 @@ def test_a_limit_that_cannot_be_kept_runs_nothing(daemon: Daemon) -> None:
     daemon.reload()
     mark = daemon.directory / "pids" / "ran"
     for shell in ("bash", "dash"):
-        with daemon.client() as client, pytest.raises(InternalError, match="cannot be kept: no controller"):
+        with daemon.client() as client, pytest.raises(InternalError, match="filter cannot be kept") as found:
             client.run([shell, "-c", f"touch {mark}"])
-        assert daemon.audit()[-1]["code"] == "internal"
+        assert "controller" not in str(found.value)
+        end = daemon.audit()[-1]
+        assert (end["event"], end["code"]) == ("end", "internal")
+        assert end["detail"] == "no controller for it below the daemon's control group"
     assert not mark.exists()
+    assert "limits cannot be kept: {'memory': \"no controller" in daemon.log
+
+
+def test_what_is_refused_holds_no_descriptor(new_daemon: NewDaemon) -> None:
+    """Also the descriptor of a process that was looked at."""
+    filters = "[Filters]\nlook: ArgvFilter, echo, root, {pid=sleep}\n[look]\nmax_processes = 5\n"
+    daemon = new_daemon(filters)
+    assert "limits cannot be kept: {'look'" in daemon.log
+    with subprocess.Popen(["sleep", "600"]) as process, daemon.client() as client:
+        try:
+            words = ["echo", str(process.pid)]
+            with pytest.raises(InternalError, match="filter cannot be kept"):
+                client.run(words)
+            before = daemon.descriptors()
+            for _ in range(20):
+                with pytest.raises(InternalError, match="filter cannot be kept"):
+                    client.run(words)
+            assert daemon.descriptors() == before
+        finally:
+            process.kill()
+
+
+def test_a_group_that_others_are_in_is_not_left(new_daemon: NewDaemon, group: Path) -> None:
+    """The daemon of some other service, which was given the group around: that is not for us to divide."""
+    own = group / "service"
+    own.mkdir()
+    daemon = new_daemon(LIMITED, start=False)
+    enter = 'echo $$ > "$0"/cgroup.procs; sleep 600 & exec "$@"'
+    daemon.inside = ["sh", "-c", enter, str(own)]
+    daemon.start()
+    with daemon.client() as client:
+        assert client.status()["cgroups"]["why_not"].startswith("the service manager delegates none")
+    assert groups(group) == ["service"]
+    daemon.stop()
 
 
 def test_limits_are_kept(below: Daemon, group: Path) -> None:

@@ -63,8 +63,7 @@ class Groups:
                 if controller == "memory":
                     # All of the command or nothing; and no way around the limit by swap.
                     self._write(f"{name}/memory.oom.group", b"1")
-                    with contextlib.suppress(FileNotFoundError):
-                        self._write(f"{name}/memory.swap.max", b"0")
+                    self._write(f"{name}/memory.swap.max", b"0")
         except OSError:
             self.remove(name)
             raise
@@ -111,11 +110,10 @@ class Groups:
 
     def _enabled(self, controller: str) -> bool:
         """True if groups have this controller from now on; not with a process in the directory itself."""
-        try:
-            self._write("cgroup.subtree_control", b"+%s" % controller.encode("ascii"))
-        except OSError:
-            return False
-        return True
+        with contextlib.suppress(OSError):
+            self._write("cgroup.subtree_control", f"+{controller}".encode())
+            return True
+        return False
 
     def remove(self, name: str) -> None:
         """Remove it: now, or once nothing runs in it."""
@@ -167,8 +165,8 @@ def find(wanted: str) -> Groups:
         raise Unavailable("cgroups = off")
     if shim.native() is None:
         raise Unavailable("the native shim is not built, and without it a command cannot enter one by itself")
-    directory = _own_directory()
-    if not _is_delegated(directory):
+    directory, alone = _own_directory()
+    if alone and not _is_delegated(directory):
         # The group around it, where the manager puts the daemon into one of its own: DelegateSubgroup=.
         directory = os.path.dirname(directory)
     if not _is_delegated(directory):
@@ -193,8 +191,8 @@ def find(wanted: str) -> Groups:
         raise Unavailable(f"{directory}: {os.strerror(error.errno or 0)}") from error
 
 
-def _own_directory() -> str:
-    """Return the path of the cgroup v2 group that this process is in. Raises Unavailable."""
+def _own_directory() -> tuple[str, bool]:
+    """Return the cgroup v2 group that this process is in, and whether nothing else is. Raises Unavailable."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             path = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
@@ -208,8 +206,8 @@ def _own_directory() -> str:
         if path == root or path.startswith(f"{root}/"):
             directory = place + path[len(root) :].rstrip("/")
             with contextlib.suppress(OSError), open(f"{directory}/cgroup.procs", encoding="ascii") as procs:
-                if str(os.getpid()) in procs.read().split():
-                    return directory
+                if str(os.getpid()) in (pids := procs.read().split()):
+                    return directory, len(pids) == 1
     raise Unavailable("there is no cgroup v2 with this process in it")
 
 

@@ -164,8 +164,6 @@ class Command:
             except InternalError as error:
                 begun = False
                 return self._failed(error)
-            # What was bound is the executor's now, which lets go of it as soon as the command has it.
-            self._bound = None
             outcome = self._perform(allowed, policy)
         except Error as error:
             outcome = Ended(error)
@@ -194,27 +192,20 @@ class Command:
         self._records.end(code, outcome.returncode, None, str(cause) if cause else "", used)
 
     def _perform(self, allowed: Allowed, policy: Policy) -> Finished | Ended:
-        bound, bounds = allowed.bound, self._bounds(allowed.options, policy)
-        if isinstance(bound, BoundRead):
-            return process.read(bound, bounds)
+        bound, options, bounds = allowed.bound, allowed.options, self._bounds(allowed.options, policy)
+        registry, client, message = self._instance.registry, self._caller.client, self._message
         if not isinstance(bound, BoundExec):
-            return process.send_signal(bound)
-        client, message = self._caller.client, self._message
-        registry = self._instance.registry
-        options = allowed.options
-        most = {"memory": options.max_memory, "pids": options.max_processes}
-        limits = {controller: number for controller, number in most.items() if number is not None}
-        ticket = registry.begin(allowed.filter, self._peer.uid, leave=options.on_stop_leave, limits=limits)
-        self._ticket = ticket
+            self._bound = None
+            return process.read(bound, bounds) if isinstance(bound, BoundRead) else process.send_signal(bound)
+        leave, limits = options.on_stop_leave, options.group_limits
+        ticket = registry.begin(allowed.filter, self._peer.uid, leave=leave, limits=limits)
+        # From here on what was bound is the executor's, which lets go of it as soon as the command has it.
+        self._ticket, self._bound = ticket, None
         try:
             if self._stdio is not None:
+                signals = bounds.signals
                 outcome = process.run_on(
-                    self._stdio,
-                    bound,
-                    bounds,
-                    client,
-                    ticket,
-                    lambda pid: self._say_started(pid, bounds.signals),
+                    self._stdio, bound, bounds, client, ticket, lambda pid: self._say_started(pid, signals)
                 )
             else:
                 stdin = message.stdin if isinstance(message, Run) else None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.daemon.run import recovery
-from rootwrap_daemon.daemon.run.cgroups import Groups
+from rootwrap_daemon.daemon.run.cgroups import Groups, Unavailable
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 
@@ -167,19 +167,22 @@ class Registry:
         self.why_no_groups = why_not
         self._tickets: set[Ticket] = set()
 
-    def begin(
-        self, filter_name: str, uid: int, *, leave: bool, limits: dict[str, int] | None = None
-    ) -> Ticket:
+    def begin(self, name: str, uid: int, *, leave: bool, limits: dict[str, int] | None = None) -> Ticket:
         """A ticket for a command that is about to be started, for `end` to take back.
 
         `limits`: by the controller of its group that keeps it. Raises InternalError if there is none.
         """
-        if limits and (self.groups is None or not self.groups.limits.issuperset(limits)):
-            why = self.why_no_groups or "no controller for it below the daemon's control group"
-            raise InternalError(f"a limit of this filter cannot be kept: {why}")
-        ticket = Ticket(filter_name, uid, leave, time.monotonic(), self._notes, self.groups, limits)
+        if limits and (why := self.why_no_limit(limits)):
+            raise InternalError("a limit of this filter cannot be kept") from Unavailable(why)
+        ticket = Ticket(name, uid, leave, time.monotonic(), self._notes, self.groups, limits)
         self._tickets.add(ticket)
         return ticket
+
+    def why_no_limit(self, limits: dict[str, int]) -> str:
+        """Why one of these limits cannot be kept here; empty if they can."""
+        if not limits or (self.groups is not None and self.groups.limits.issuperset(limits)):
+            return ""
+        return self.why_no_groups or "no controller for it below the daemon's control group"
 
     def end(self, ticket: Ticket) -> None:
         """It has ended, or is left alone: then its note stays."""

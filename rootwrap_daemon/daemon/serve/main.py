@@ -84,7 +84,7 @@ def _serve(given: Handover) -> int:
         return new.policy
 
     LOG.info("%d filters; listening on %s%s", len(policy.filters), given.door.place, policy.nobody)
-    manager.notify(READY=1, STATUS=_in_force(policy))
+    manager.notify(READY=1, STATUS=_in_force(instance))
     reaction = _Reaction(signals, instance, renewed, manager)
     server.serve(signals.descriptor, reaction.on_signal, Heart(manager, given.watchdog).beat)
     LOG.info("stopping")
@@ -108,7 +108,10 @@ def _registry(settings: Settings, owners: frozenset[int]) -> Registry:
     return Registry(notes, groups, why_not)
 
 
-def _in_force(policy: Policy) -> str:
+def _in_force(instance: Instance) -> str:
+    policy, why = instance.policy, instance.registry.why_no_limit
+    if kept := {one.name: found for one in policy.filters if (found := why(one.options.group_limits))}:
+        LOG.warning("filters that run nothing, their limits cannot be kept: %s", kept)
     skipped = sum(finding.severity is Severity.ERROR for finding in policy.findings)
     left_out = f"; {skipped} findings, what they are about is left out" if skipped else ""
     return f"Serving: {len(policy.filters)} filters of generation {policy.generation}{left_out}"
@@ -168,7 +171,7 @@ class _Reaction:
                 self._instance.policy = policy
                 self._instance.reload = Reload(time.time())
                 LOG.info("reloaded: generation %d, %d filters", policy.generation, len(policy.filters))
-                status = _in_force(policy)
+                status = _in_force(self._instance)
             except Error as error:
                 status = self._keep(str(error))
             except Exception:
