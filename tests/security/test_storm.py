@@ -105,7 +105,7 @@ def test_deadlines_are_kept_and_nothing_stays(new_daemon: NewDaemon, way: str) -
             hide = 'mount --bind /dev/null "$0" && exec "$@"'
             daemon.inside = ["unshare", "--mount", "sh", "-c", hide, str(become)]
     daemon.start()
-    before = daemon.descriptors()
+    before, _ = daemon.figures()
     seen: Counter[str] = Counter()
     late: list[float] = []
     end = time.monotonic() + SECONDS
@@ -140,7 +140,7 @@ def test_deadlines_are_kept_and_nothing_stays(new_daemon: NewDaemon, way: str) -
                 thread.join()
             # Still under the storm: whatever it stopped has been ended.
             wait_for(lambda: not daemon.children())
-            wait_for(lambda: daemon.descriptors() <= before)
+            wait_for(lambda: daemon.figures()[0] <= before)
             begun = time.monotonic()
             assert daemon.stop(signal.SIGTERM) == 0
             stopped = time.monotonic() - begun

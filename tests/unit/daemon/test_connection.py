@@ -26,6 +26,7 @@ from rootwrap_daemon.protocol.messages import (
     Start,
     Started,
 )
+from tests.processes import our_descriptors
 
 FREE = Share(lambda count: True, lambda count: None)
 
@@ -85,10 +86,6 @@ def test_half_a_request_is_not_waited_for(ends: Ends) -> None:
         ends.connection.receive()
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
     made = os.pipe()
@@ -115,7 +112,7 @@ MISPLACED: dict[str, list[tuple[Request, int]]] = {
 @pytest.mark.parametrize("name", MISPLACED)
 @pytest.mark.parametrize("at_once", [True, False])
 def test_descriptors_where_none_may_be(ends: Ends, name: str, at_once: bool) -> None:
-    before = descriptors()
+    before = our_descriptors()
     writes = MISPLACED[name]
     # Each is read as soon as it is written, or all at the end.
     with pytest.raises(RemoteProtocolError):
@@ -126,11 +123,11 @@ def test_descriptors_where_none_may_be(ends: Ends, name: str, at_once: bool) -> 
         for _ in writes:
             ends.connection.receive()
     ends.connection.close()
-    assert descriptors() == before - 1
+    assert our_descriptors() == before - 1
 
 
 def test_descriptors_in_the_middle_of_a_message(ends: Ends) -> None:
-    before = descriptors()
+    before = our_descriptors()
     ends.say(HELLO)
     assert ends.connection.receive() == HELLO
     frame = ends.exchange.send(START)
@@ -140,7 +137,7 @@ def test_descriptors_in_the_middle_of_a_message(ends: Ends) -> None:
     with pytest.raises(RemoteProtocolError):
         ends.connection.receive()
     ends.connection.close()
-    assert descriptors() == before - 1
+    assert our_descriptors() == before - 1
 
 
 def test_descriptors_during_a_run(ends: Ends) -> None:
