@@ -268,7 +268,8 @@ static void open_connection(const char *path, double patience) {
     daemon_side.deadline = now() + patience;
     if (daemon_side.socket < 0 || connect(daemon_side.socket, (struct sockaddr *)&address, sizeof address)) {
         if (errno == EAGAIN) fail(NOT_CONFIGURED, "%s: the daemon does not answer", path);
-        fail(NOT_CONFIGURED, "%s: %s: is the daemon running?", path, strerror(errno));
+        const char *hint = errno == EACCES ? "is this user in the socket's group" : "is the daemon running";
+        fail(NOT_CONFIGURED, "%s: %s: %s?", path, strerror(errno), hint);
     }
 }
 

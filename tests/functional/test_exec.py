@@ -220,6 +220,13 @@ class TestItsEnd:
         assert len(done.stderr.splitlines()) == 1
         assert text in done.stderr or code == 96
 
+    @pytest.mark.root
+    def test_a_socket_that_this_user_may_not_reach(self, daemon: Daemon) -> None:
+        os.chmod(daemon.socket, 0o600)
+        done = run(daemon, "true", user="nobody")
+        assert done.returncode == 97
+        assert "is this user in the socket's group?" in done.stderr
+
     def test_options(self, daemon: Daemon) -> None:
         env = {**os.environ, SOCKET_VARIABLE: daemon.socket}
         for words in (["true"], ["--", "true"], ["--socket", daemon.socket, "--", "true"]):
@@ -278,6 +285,20 @@ class TestSignals:
             os.kill(target(process), signal.SIGINT)
             assert process.wait(30) == -signal.SIGTERM
             assert not is_alive(pid)
+
+    def test_one_that_comes_before_the_child_is_ready_reaches_the_command(
+        self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        early = (
+            "import _signal, os; then = _signal.set_wakeup_fd; "
+            "_signal.set_wakeup_fd = lambda wake: (os.kill(os.getpid(), 15), then(wake)); "
+        )
+        if len(PROGRAM) > 1:
+            monkeypatch.setitem(globals(), "PROGRAM", [*PROGRAM[:-1], early + PROGRAM[-1]])
+        with start(daemon, "sleep", "60") as process:
+            if len(PROGRAM) == 1:
+                os.kill(child_of(process), signal.SIGTERM)
+            assert process.wait(30) == -signal.SIGTERM
 
     def test_killed(self, daemon: Daemon, target: Callable[["subprocess.Popen[bytes]"], int]) -> None:
         with start(daemon, "sleep", "60") as process:

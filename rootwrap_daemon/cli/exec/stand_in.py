@@ -39,12 +39,15 @@ class StandIn:
         self.signals, wake = os.pipe()
         os.set_blocking(wake, False)
         reader, self._alive = os.pipe()
+        # Before the fork: no moment in which it could be told what it is not ready for.
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, CAUGHT)
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                _stand(reader, wake, len(_last_program(argv)))
+                _stand(reader, wake, len(_last_program(argv)), before)
             finally:
                 os._exit(0)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
         os.close(reader)
         os.close(wake)
 
@@ -64,12 +67,13 @@ def _last_program(argv: "list[str]") -> "list[str]":
     return argv[4:] if is_ip and argv[1:3] == ["netns", "exec"] and len(argv) > 4 else argv
 
 
-def _stand(reader: int, wake: int, words: int) -> None:
+def _stand(reader: int, wake: int, words: int, mask: "set[int | _signal.Signals]") -> None:
     # What a terminal sends to its foreground, the parent gets and passes on: once is enough.
     os.setsid()
     for number in CAUGHT:
         _signal.signal(number, lambda *_: None)
     _signal.set_wakeup_fd(wake)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     # Whoever waits for the end of a pipe must not wait for this process.
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in (reader, wake):
