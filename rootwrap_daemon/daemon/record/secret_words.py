@@ -9,13 +9,13 @@ from typing import Final
 _OPTIONS: Final = """
 7z 7za 7zr rar unrar | -p -hp
 adcli | --login-password
-az docker nerdctl podman skopeo buildah helm | -p
+az buildah docker helm influx nerdctl podman rabbitmqadmin skopeo | -p
 cqlsh kadmin mongo mongodump mongoexport mongofiles mongoimport mongorestore mongosh | -p -w
 curl | -u --user -U --proxy-user --oauth2-bearer -b
 curlftpfs lftp | -u
 expect spawn | -p
 hydra mosquitto_pub mosquitto_sub sqlcmd bcp | -P
-influx rabbitmqadmin | -p
+hdparm | --security-set-pass --security-unlock --security-erase --security-erase-enhanced --security-disable
 ipmitool ipmipower ipmiconsole | -P -k -y
 ldapadd ldapcompare ldapdelete ldapexop ldapmodify ldapmodrdn ldapsearch ldapurl ldapwhoami | -w
 ldappasswd | -w -s -a
@@ -39,7 +39,7 @@ ip | enc 2 auth 2 auth-trunc 2 aead 2 key 2
 iw iwconfig iwpriv | key 1 keys 1
 mkpasswd | . 1
 mysqladmin mariadb-admin | password 1
-openssl | passwd 1 passwd 2 passwd 3
+openssl | -k 1 passwd 1 passwd 2 passwd 3
 rabbitmqctl | add_user 2 change_password 2 authenticate_user 2
 radclient | auth 1 acct 1
 radtest | . 2 . 5

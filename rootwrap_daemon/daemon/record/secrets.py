@@ -51,7 +51,7 @@ _OPTION = re.compile(rf"-[\w.-]{{0,60}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCI
 _BARE = re.compile(rf"(?!passwd\Z)[\w.-]{{0,80}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCII)
 #: `--name=node.session.auth.password`.
 _NAMING = re.compile(rf"--?[\w-]{{1,40}}=[\w.-]{{0,80}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCII)
-_URL = re.compile(r"(://[^/@:\s]{0,256}:)[^/\s]+(@)", re.ASCII)
+_URL = re.compile(r"(https?://(?=[^/@:\s]{1,256}@)|://[^/@:\s]{0,256}:)[^/\s]+(@)", re.ASCII)
 #: Options that hold the value where another word names it.
 _VALUE = re.compile(r"(-v|--value=?)(.*)", re.ASCII | re.DOTALL)
 #: What every name of a secret, and every URL, has in it.
