@@ -27,10 +27,10 @@ class Unsure(Exception):
     """The host could not be asked: what was to be judged is neither right nor wrong."""
 
 
-#: What no answer about a path is: errno(3). The same question may be answered a moment later.
+#: What no answer about a path is: errno(3). The same question may be answered later, or by another kernel.
 _UNSURE: Final = frozenset(
     (
-        *(errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT),
+        *(errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT, errno.ENOSYS),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO),
     )
 )
