@@ -35,6 +35,7 @@ __all__ = [
     "HELLO",
     "OVERFLOW",
     "ROOT",
+    "SHIM",
     "START",
     "Daemon",
     "NewDaemon",
@@ -51,10 +52,13 @@ __all__ = [
     "states_of",
     "wait_for",
     "with_words",
+    "without_shim",
 ]
 
 ROOT = os.geteuid() == 0
 OVERFLOW = Path("/proc/sys/kernel/overflowuid").read_text().strip()
+#: What `make native` builds.
+SHIM = Path(sys.modules["rootwrap_daemon"].__path__[0], "daemon/run/become")
 START = [sys.executable, "-I", "-m", "rootwrap_daemon.daemon.main"]
 
 FILTERS = """\
@@ -73,6 +77,12 @@ hostname: ReadFileFilter, /etc/hostname
 [sh]
 env = GREETING
 """
+
+
+def without_shim(propagation: str = "private") -> list[str]:
+    """The words that start a daemon with no native shim: what is no regular file is none."""
+    hide = ["sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', str(SHIM)] if SHIM.exists() else []
+    return ["unshare", "--mount", "--propagation", propagation, *hide]
 
 
 @dataclass

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.policy.behaviour import ANYTHING, OPENS, RESOLVES
-from tests.real_daemon import Daemon, daemons, wait_for
+from tests.real_daemon import SHIM, Daemon, daemons, wait_for, without_shim
 
 AGENT = 61111
 NETNS = f"rootwrap-places-{os.getpid()}"
@@ -317,8 +316,7 @@ def test_what_is_mounted_meanwhile_is_not_seen(way: str) -> None:
 
     What is unmounted meanwhile is unmounted for the command, too: its device would be in use.
     """
-    become = Path(sys.modules["rootwrap_daemon"].__path__[0], "daemon/run/become")
-    if way == "native" and not become.exists():
+    if way == "native" and not SHIM.exists():
         pytest.skip("run `make native` first")
     with daemons() as new:
         found = new(start=False)
@@ -334,9 +332,8 @@ def test_what_is_mounted_meanwhile_is_not_seen(way: str) -> None:
         found.configure("\n".join(("[Filters]", *lines, "")))
         # As systemd has it: what is mounted on the host comes to every namespace that does not refuse it.
         found.inside = ["unshare", "--mount", "--propagation", "shared"]
-        if way == "tools" and become.exists():
-            # What is no regular file is no shim.
-            found.inside += ["sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', str(become)]
+        if way == "tools":
+            found.inside = without_shim("shared")
         found.start()
         disk = found.directory / "disk"
         disk.mkdir()

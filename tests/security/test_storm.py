@@ -10,7 +10,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ import pytest
 
 from rootwrap_daemon.client import PIPE
 from rootwrap_daemon.errors import Error
-from tests.real_daemon import Daemon, NewDaemon, wait_for
+from tests.real_daemon import Daemon, NewDaemon, wait_for, without_shim
 
 pytestmark = pytest.mark.root
 
@@ -99,11 +98,7 @@ def test_deadlines_are_kept_and_nothing_stays(new_daemon: NewDaemon, way: str) -
         lines.append(f"[Filters]\n{name}: CommandFilter, {name}, {AGENT}\n[{name}]\ntimeout = 1\n{options}")
     daemon.configure("".join(lines), exec_dirs=f"{programs}, /usr/bin, /bin", drain_timeout="1")
     if way == "tools":
-        # What is no regular file is no shim.
-        become = Path(sys.modules["rootwrap_daemon"].__path__[0], "daemon/run/become")
-        if become.exists():
-            hide = 'mount --bind /dev/null "$0" && exec "$@"'
-            daemon.inside = ["unshare", "--mount", "sh", "-c", hide, str(become)]
+        daemon.inside = without_shim()
     daemon.start()
     before, _ = daemon.figures()
     seen: Counter[str] = Counter()

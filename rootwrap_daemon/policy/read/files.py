@@ -165,11 +165,12 @@ def _check_as(loaded: Loaded, one: AnyFilter, name: str, owners: frozenset[int])
     if lacking := sorted(needed - loaded.kept) if loaded.kept is not None else []:
         what = f"the daemon gives up {', '.join(lacking)}, which this needs"
         raise Fault("unusable", what, "add it to capabilities")
-    if missing := sorted(needed - loaded.has) if loaded.has is not None else []:
+    if loaded.has is not None and (missing := needed - loaded.has):
+        what = f"the daemon was started without {', '.join(sorted(missing))}"
+        if missing - _AFTER_START:
+            raise Fault("unusable", f"{what}, which this needs", "start it with these capabilities")
         # A warning: as root's own affair (a signal to a process of root's) it may work without.
-        what = (
-            f"the daemon was started without {', '.join(missing)}: this may be denied for that reason alone"
-        )
+        what = f"{what}: this may be denied for that reason alone"
         fault = Fault("unusable", what, "start it with these capabilities")
         _add(loaded, Severity.WARNING, one.location.file, fault.at(one.location))
     return found
@@ -198,6 +199,11 @@ def _check_capabilities(options: Options, identity: host.Identity) -> None:
         raise Fault("unusable", "ambient capabilities of root", "say `capabilities`")
     elif options.capabilities is not None and (more := sorted(options.ambient - options.capabilities)):
         raise Fault("unusable", f"ambient, and not in capabilities: {', '.join(more)}", "add it there")
+
+
+#: What is needed to look at processes and to end them. Without another capability a command would have more
+#: rights than its filter gives: setpriv(1) says nothing where it cannot make the bounding set smaller.
+_AFTER_START: Final = frozenset(("CAP_KILL", "CAP_SYS_PTRACE"))
 
 
 def _needed(one: AnyFilter, identity: host.Identity, bounding: frozenset[str]) -> frozenset[str]:
