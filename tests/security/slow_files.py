@@ -28,13 +28,17 @@ def _attributes(number: int) -> bytes:
 
 
 class SlowFiles:
-    """Its server. `error`: what close(2) of the file says; None: it says nothing until `answer`."""
+    """Its server. `error`: what close(2) of the file says; None: it says nothing until `answer`.
+
+    `silent`: it says nothing of names and attributes either.
+    """
 
     def __init__(self, device: int) -> None:
         self.error: int | None = 0
+        self.silent = False
         self.waiting = 0
         self._device = device
-        self._unanswered: list[int] = []
+        self._unanswered: list[tuple[int, int]] = []
         self._lock = threading.Lock()
 
     def serve(self) -> None:
@@ -47,6 +51,10 @@ class SlowFiles:
         _, kind, unique, node, *_ = _IN.unpack_from(data)
         if kind == _INIT:
             self._say(unique, struct.pack("=4I2H2I2H8I", 7, 31, 65536, 0, 16, 12, 65536, 1, 0, 0, *[0] * 8))
+        elif kind in (_LOOKUP, _GETATTR) and self.silent:
+            with self._lock:
+                self._unanswered.append((unique, errno.EIO))
+                self.waiting += 1
         elif kind == _LOOKUP:
             self._say(unique, struct.pack("=4Q2I", 2, 0, 100, 100, 0, 0) + _attributes(2))
         elif kind == _GETATTR:
@@ -55,7 +63,7 @@ class SlowFiles:
             self._say(unique, struct.pack("=QII", 1, 0, 0))
         elif kind == _FLUSH and self.error is None:
             with self._lock:
-                self._unanswered.append(unique)
+                self._unanswered.append((unique, 0))
                 self.waiting += 1
         elif kind in (_FLUSH, _RELEASE):
             self._say(unique, error=(self.error or 0) if kind == _FLUSH else 0)
@@ -68,11 +76,11 @@ class SlowFiles:
 
     def answer(self) -> None:
         """Let everybody go who waits, now and from now on."""
-        self.error = 0
+        self.error, self.silent = 0, False
         with self._lock:
             unanswered, self._unanswered = self._unanswered, []
-        for unique in unanswered:
-            self._say(unique)
+        for unique, error in unanswered:
+            self._say(unique, error=error)
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def load(
     will run them, None if there is none.
     """
     loaded = Loaded(kept=kept, has=has, as_root=os.geteuid() == 0 if as_root is None else as_root)
-    loaded.no_places = _hard_links_problem()
+    loaded.no_places = _hard_links_problem() or _served_problem()
     if (as_root is None and not _can_mount()) or not (kept is None or "CAP_SYS_ADMIN" in kept):
         loaded.no_places = "the daemon has no CAP_SYS_ADMIN"
     if kept is not None:
@@ -243,6 +243,22 @@ def _hard_links_problem() -> str | None:
             return "fs.protected_hardlinks is 0" if file.read().strip() == "0" else None
     except OSError as error:
         return f"fs.protected_hardlinks cannot be read: {error.strerror}"
+
+
+def _served_problem() -> str | None:
+    """Why the status of a file may be what a user's own program says, None if it is the kernel's: fuse(8).
+
+    Over a directory of his an agent could mount files of root's, with links that he changes at will.
+    """
+    try:
+        with open("/etc/fuse.conf", "rb") as file:
+            # As fusermount(1) reads it.
+            lines = [line.partition(b"#")[0].strip() for line in file]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"/etc/fuse.conf cannot be read: {error.strerror}"
+    return "user_allow_other is set in /etc/fuse.conf" if b"user_allow_other" in lines else None
 
 
 def _can_mount() -> bool:
