@@ -5,12 +5,10 @@ link below the place is followed (BoundExec.nosymfollow), so it makes no differe
 word of a client is compared, as text, with the base that the filter names before the host is asked about it.
 """
 
-import ctypes
 import errno
 import os
 import re
 import stat
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -39,13 +37,6 @@ _LINK_TREES: Final = ("/dev", "/sys")
 #: Links that every distribution has: another beginning for the same directory.
 _ALIASES: Final = ("/var/run", "/var/lock", "/bin", "/sbin", "/lib", "/lib64")
 
-# openat2(2): struct open_how, and the number that every architecture but alpha shares.
-_SYS_OPENAT2: Final = 437
-_RESOLVE_NO_XDEV: Final = 0x01
-_RESOLVE_NO_SYMLINKS: Final = 0x04
-_RESOLVE_BENEATH: Final = 0x08
-_libc = ctypes.CDLL(None, use_errno=True)
-_TRIES: Final = 100
 _LONGEST: Final = 4095  # PATH_MAX without its NUL
 
 
@@ -313,32 +304,38 @@ def look_below(place: str, path: str) -> None:
     a file elsewhere; that nobody makes one of a file that he may not write is fs.protected_hardlinks
     (proc(5)).
     """
-    rest = path[len(place) :].strip("/")
+    # Not by openat2(2), which RestrictSUIDSGID= of a unit takes away (systemd.exec(5)). A component at a time
+    # neither follows a link nor gets back from what is mounted.
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        directory = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = os.open(place, flags | os.O_DIRECTORY)
         try:
-            if not rest:
-                return
-            found = _open_beneath(directory, rest)
+            mount = _mount_of(found)
+            for part in _parts(path[len(place) :]):
+                above, found = found, os.open(part, flags, dir_fd=found)
+                os.close(above)
+                if _mount_of(found) != mount:
+                    raise UntrustedPath(f"another file system is mounted below {place}")
+            status = os.fstat(found)
         finally:
-            os.close(directory)
+            os.close(found)
     except OSError as error:
-        if error.errno == errno.EXDEV:
-            raise UntrustedPath(f"another file system is mounted below {place}") from error
         if is_unsure(error):
             raise Unsure(f"{path!a}: {error}") from error
-        if error.errno not in (*_NOTHING, errno.ELOOP):
+        if error.errno not in _NOTHING:
             raise UntrustedPath(f"what is below {place} cannot be looked at: {error.strerror}") from error
         return
     except ValueError:
         # No name that a file system could have.
         return
-    try:
-        status = os.fstat(found)
-    finally:
-        os.close(found)
     if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
         raise UntrustedPath(f"a file of {status.st_nlink} names below {place}")
+
+
+def _mount_of(descriptor: int) -> bytes:
+    """The number of the mount that it is in: proc_pid_fdinfo(5). Raises OSError."""
+    with open(f"/proc/thread-self/fdinfo/{descriptor}", "rb") as file:
+        return next(line for line in file if line.startswith(b"mnt_id:"))
 
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -353,20 +350,3 @@ def mounts() -> tuple[str, ...]:
         raise Unsure(f"/proc/thread-self/mountinfo: {error}") from error
     # Blanks, tabs, line breaks and backslashes are in octal.
     return tuple(os.fsdecode(_OCTAL.sub(lambda found: bytes((int(found[1], 8),)), one)) for one in points)
-
-
-def _open_beneath(directory: int, path: str) -> int:
-    """Raises OSError."""
-    resolution = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_XDEV
-    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolution)
-    name = os.fsencode(path)
-    number = errno.EAGAIN
-    for _ in range(_TRIES):
-        descriptor: int = _libc.syscall(_SYS_OPENAT2, directory, name, how, len(how))
-        if descriptor >= 0:
-            return descriptor
-        number = ctypes.get_errno()
-        # openat2(2): a rename or a mount anywhere may stand in the way of BENEATH.
-        if number not in (errno.EAGAIN, errno.EINTR):
-            break
-    raise OSError(number, os.strerror(number), path)

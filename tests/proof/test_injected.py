@@ -45,7 +45,6 @@ CALLS: Final = {
     "pread64": "EIO",
     "write": "ENOSPC EIO EINTR",
     "openat": "EMFILE ENOMEM EINTR",
-    "openat2": "EAGAIN ENOMEM ENOSYS",
     "newfstatat fstat": "ENOMEM EIO",
     "readlink readlinkat": "ENOMEM EIO",
     "keyctl": "EDQUOT ENOMEM",

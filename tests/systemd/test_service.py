@@ -106,6 +106,21 @@ def test_state_is_that_of_the_table(machine: Machine, install: Install) -> None:
     assert not found
 
 
+def test_paths_in_a_directory_of_the_agents(machine: Machine, install: Install) -> None:
+    """RestrictSUIDSGID= of the unit takes openat2(2) away, from the daemon and from its commands."""
+    place = "/var/lib/netagent"
+    chown = f"chown: ArgvFilter, chown, root, root, {{path={place}}}"
+    install(filters=with_filter(f"{chown}\ntouch: ArgvFilter, touch, root, {{path={place}}}"))
+    machine.run("install", "-d", "-o", "netagent", place, f"{place}/below")
+    machine.run("ln", "-s", "/etc/passwd", f"{place}/link")
+    asked = (["touch", f"{place}/new"], ["touch", f"{place}/below/x"], ["chown", "root", f"{place}/below"])
+    for words in asked:
+        assert machine.ask("netagent", *words) == {"returncode": 0, "stdout": "", "stderr": ""}, words
+    assert machine.run("stat", "-c", "%U", f"{place}/below", f"{place}/new").stdout == "root\nroot\n"
+    assert machine.ask("netagent", "touch", f"{place}/link")["returncode"] == 1
+    machine.run("rm", "-r", place)
+
+
 def test_restarts_under_load(machine: Machine, install: Install) -> None:
     """No client sees a refused connection, or an answer twice; nothing runs twice."""
     service = install()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.policy import places
-from rootwrap_daemon.policy.host import Seen, Unsure, UntrustedPath
+from rootwrap_daemon.policy.host import Seen, UntrustedPath
 from tests.unit.policy.things import OWNERS, STRANGER, directory, file, link
 
 #: Trusts nothing that there is: every directory is a place.
@@ -469,35 +469,6 @@ print(places.walk({str(private / "x")!r}, base_owners(), Seen()).place)
     if "unshare" in done.stderr:
         pytest.skip("needs a user namespace")
     assert done.stdout.split() == ["None"], done.stderr
-
-
-@pytest.mark.parametrize("name", ["EAGAIN", "EINTR"])
-def test_asked_again_but_not_for_ever(tree: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """openat2(2) does not answer while a rename or a mount is under way; that is neither a yes nor a no."""
-    import ctypes
-    import errno
-
-    file(tree / "base/open/f")
-    real = places._libc.syscall
-    left = 0
-
-    class Busy:
-        @staticmethod
-        def syscall(*arguments: object) -> int:
-            nonlocal left
-            if left:
-                left -= 1
-                ctypes.set_errno(getattr(errno, name))
-                return -1
-            return int(real(*arguments))
-
-    monkeypatch.setattr(places, "_libc", Busy)
-    left = 20
-    places.look_below(f"{tree}/base/open", f"{tree}/base/open/f")
-    assert left == 0
-    left = 10**6
-    with pytest.raises(Unsure):
-        places.look_below(f"{tree}/base/open", f"{tree}/base/open/f")
 
 
 @pytest.mark.root
