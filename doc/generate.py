@@ -40,7 +40,7 @@ REMEDIES: Final = {
     "Unauthorized": "Add the user to ``allowed_users`` or a group to ``allowed_groups``, and reload.",
     "InternalError": "Look at the daemon's log at the time of the record. The daemon goes on.",
     "CommandFailed": "The command's own affair: ``returncode`` and ``stderr`` say what.",
-    "LocalProtocolError": "A flaw of the caller or of this package: report it.",
+    "LocalProtocolError": "Use no client after its ``close``; anything else is a flaw here: report it.",
     "RemoteProtocolError": "No daemon of this protocol is at that socket: compare versions.",
     "ConfigurationError": "Do what the message says at the place that it names.",
     "Usage": "Do what the message says; ``--help`` shows every option.",

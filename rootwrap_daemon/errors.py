@@ -32,6 +32,9 @@ class Error(Exception):
         request = f" (request {self.request_id})" if self.request_id else ""
         return f"{subject}{self.message}{request}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class Denied(Error):
     """No filter allows these words, or they name a thing that the filter does not give."""
@@ -175,7 +178,7 @@ class ProtocolError(Error):
 
 
 class LocalProtocolError(ProtocolError):
-    """Our own side tried to say what may not be said now: a bug here, or misuse."""
+    """Our own side tried to say what may not be said now: a client was used after its `close`, or a bug."""
 
 
 class RemoteProtocolError(ProtocolError):

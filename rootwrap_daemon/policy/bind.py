@@ -196,6 +196,8 @@ def _open_process(pid: int, wanted: processes.Wanted, around: Around) -> int:
         return processes.open_process(pid, wanted, around.seen.ancestors())
     except (processes.Gone, ProcessLookupError) as error:
         raise NotBound(ProcessGone, str(error)) from error
+    except PermissionError as error:
+        raise NotBound(Denied, f"process {pid} cannot be looked at without CAP_SYS_PTRACE") from error
     except (processes.NotMeant, host.Unsure, OSError) as error:
         raise not_bound(error, f"process {pid}: {error}") from error
 

@@ -173,7 +173,6 @@ def runs_program(pid: int, program: Executable, owners: frozenset[int]) -> bool:
             and status.st_uid in owners
             and os.readlink(link) == f"{os.path.realpath(program.path)} (deleted)"
         )
-    except OSError as error:
-        if host.is_unsure(error):
-            raise
+    except FileNotFoundError:
+        # A thread of the kernel's executes nothing; nor does what has ended.
         return False

@@ -71,21 +71,18 @@ def open_process(pid: int, wanted: Wanted, untouchable: frozenset[int]) -> int:
         # The number of a thread, by the kernel's age.
         raise NotMeant(f"there is no process {pid}, only a thread") from None
     try:
-        _check(pid, wanted)
-    except (OSError, NotMeant):
-        # What it was is not asked of one that has ended.
+        try:
+            _check(pid, wanted)
+        except (OSError, NotMeant):
+            # What it was is not asked of one that has ended.
+            if not has_ended(pidfd):
+                raise
+        # Alive now means that the number meant this process all the while.
         if has_ended(pidfd):
-            os.close(pidfd)
-            raise Gone(f"process {pid} has ended") from None
-        os.close(pidfd)
-        raise
+            raise Gone(f"process {pid} has ended")
     except BaseException:
         os.close(pidfd)
         raise
-    # Alive now means that the number meant this process all the while.
-    if has_ended(pidfd):
-        os.close(pidfd)
-        raise Gone(f"process {pid} ended while it was looked at")
     return pidfd
 
 

@@ -74,7 +74,7 @@ def _check_command(message: "Run | Start | Check", timeout_ms: int | None = None
         if len(joined) <= MAX_WORD_BYTES and joined.count(b"\0") == len(argv) - 1 < MAX_WORDS:
             return
     if not isinstance(argv, tuple) or not argv:
-        raise BadRequest("argv must be a tuple of at least one word")
+        raise BadRequest("argv must have at least one word")
     if len(argv) > MAX_WORDS:
         raise TooLarge(f"argv has more than {MAX_WORDS} words")
     for index, word in enumerate(argv):

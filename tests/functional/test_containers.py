@@ -194,7 +194,7 @@ def test_root_of_a_container_without_users_of_its_own(new_daemon: NewDaemon) -> 
         check=False,
     )
     assert done.returncode == 77
-    assert done.stderr.endswith("this user may not use this daemon\n")
+    assert "this user (here 0) may not use this daemon: allowed_users or" in done.stderr
 
 
 def test_a_tool_of_an_ai_agent_in_bubblewrap(new_daemon: NewDaemon) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import resource
 import shutil
 import signal
@@ -224,6 +225,29 @@ def test_who_it_is_is_decided_at_the_start(new_daemon: NewDaemon) -> None:
     as_root = agent([], NOBODY, words(daemon))
     assert isinstance(as_root, str)
     assert "may not use this daemon" in as_root
+
+
+@pytest.mark.root
+def test_a_service_that_becomes_a_user_without_a_name(new_daemon: NewDaemon) -> None:
+    """As in a container: allowed_users has its number. It is in no group that has a name."""
+    uid = next(one for one in range(70001, 80000) if not named(one))
+    for option, admitted in (("allowed_users", True), ("allowed_groups", False)):
+        daemon = new_daemon(start=False, **{"allowed_users": "1", option: str(uid)})
+        said = agent([], uid, words(daemon, "--peer-uid", str(uid)))
+        assert said == [uid, "0", "through"] if admitted else f"user (here {uid}) may not use" in str(said)
+
+
+@pytest.mark.parametrize("uid", ["-1", "4294967295"])
+def test_no_number_of_a_user(configured: Daemon, capfd: pytest.CaptureFixture[str], uid: str) -> None:
+    with Client.launch(words(configured, f"--peer-uid={uid}")) as client, pytest.raises(DaemonUnavailable):
+        client.run(["true"])
+    assert f"--peer-uid: {uid} is no number of a user" in capfd.readouterr().err
+
+
+def named(uid: int) -> bool:
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwuid(uid))
+    return False
 
 
 def under_sudo(tmp_path: Path, rule: str) -> list[str]:

@@ -110,8 +110,9 @@ def _registry(settings: Settings, owners: frozenset[int]) -> Registry:
 
 def _in_force(instance: Instance) -> str:
     policy, why = instance.policy, instance.registry.why_no_limit
-    if kept := {one.name: found for one in policy.filters if (found := why(one.options.group_limits))}:
-        LOG.warning("filters that run nothing, their limits cannot be kept: %s", kept)
+    for one in policy.filters:
+        if found := why(one.options.group_limits):
+            LOG.warning("the filter %s runs nothing, for its limits cannot be kept: %s", one.name, found)
     skipped = sum(finding.severity is Severity.ERROR for finding in policy.findings)
     left_out = f"; {skipped} findings, what they are about is left out" if skipped else ""
     return f"Serving: {len(policy.filters)} filters of generation {policy.generation}{left_out}"

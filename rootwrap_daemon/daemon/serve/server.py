@@ -25,7 +25,7 @@ from rootwrap_daemon.daemon.run.command import no_memory, place
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve.connection import turn_away, without_waiting
 from rootwrap_daemon.daemon.serve.late import Found, Latecomers
-from rootwrap_daemon.daemon.serve.session import Session
+from rootwrap_daemon.daemon.serve.session import STRANGER, Session
 from rootwrap_daemon.daemon.serve.source import Source
 from rootwrap_daemon.errors import Busy, Error, Unauthorized
 from rootwrap_daemon.settings import Settings
@@ -43,9 +43,6 @@ _BATCH: Final = 64
 _TICK: Final = 2.0
 _BACK_OFF: Final = 0.05
 _MANY: Final = Busy("too many connections")
-_STRANGER: Final = Unauthorized(
-    "this user may not use this daemon: its allowed_users or allowed_groups must name it"
-)
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -210,7 +207,7 @@ class Server:
 
     def _refuse(self, connection: socket.socket, peer: Peer) -> None:
         self.instance.audit.denied("unauthorized", peer.uid, pid=peer.pid)
-        turn_away(connection, _STRANGER)
+        turn_away(connection, Unauthorized(STRANGER % peer.uid))
 
     def _receive(self, connection: socket.socket, peer: Peer, late: Found = None) -> None:
         """Leave a connection to a thread of its user, if he has not too many already."""

@@ -50,6 +50,7 @@ from rootwrap_daemon.protocol.messages import (
 
 LOG = logging.getLogger(__name__)
 
+STRANGER: Final = "this user (here %d) may not use this daemon: allowed_users or allowed_groups must name it"
 #: Bytes of an answer beside the output that it carries.
 _ANSWER_OVERHEAD: Final = 4096
 
@@ -99,15 +100,13 @@ class Session:
                 # A connection that must make room gets what has arrived by now answered, and no more.
                 last = self.evicted
                 self._handle()
-        except Closed:
+        except (Closed, OSError):
+            # The client is gone, or does not read.
             pass
         except RemoteProtocolError as error:
             self._refuse(error)
         except MemoryError:
             starved = True
-        except OSError:
-            # The client is gone, or does not read.
-            pass
         except Exception as error:  # noqa: BLE001 - its client alone is to suffer
             LOG.error("a session failed: %s", place(error))
             self._say_last(new_request_id(), InternalError("the daemon failed at this request"))
@@ -149,7 +148,7 @@ class Session:
         policy = self.instance.policy
         if not policy.admits(self.peer) and self._late not in policy.late:
             self.instance.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
-            error = Unauthorized("this user may not use this daemon")
+            error = Unauthorized(STRANGER % self.peer.uid)
             self.connection.answer(Failure("", error.code, error.message))
             raise Closed
         return policy

@@ -7,12 +7,16 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
+from typing import Final
 
 from rootwrap_daemon.daemon.request import Peer, peer_of
 from rootwrap_daemon.daemon.start import bootstrap
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.read import users
+
+#: The number that no user and no group has: (uid_t) -1, chown(2).
+_NOBODY: Final = 2**32 - 1
 
 
 def control_socket() -> socket.socket | None:
@@ -51,10 +55,13 @@ def the_peer(control: socket.socket, environ: Mapping[str, str], peer_uid: int |
         return peer
     if peer.uid != 0:
         raise ConfigurationError("--peer-uid is for root, who may name another; you are the one you are")
+    if not 0 <= peer_uid < _NOBODY:
+        raise ConfigurationError(f"--peer-uid: {peer_uid} is no number of a user")
     try:
         identity = users.identity(users.user_name(peer_uid))
     except KeyError:
-        raise ConfigurationError(f"--peer-uid: there is no user {peer_uid} here: name one") from None
+        # Nobody says of which groups a user without a name is: of none that allowed_groups can name.
+        return Peer(peer.pid, peer_uid, _NOBODY, ())
     return Peer(peer.pid, identity.uid, identity.gid, tuple(identity.groups))
 
 
