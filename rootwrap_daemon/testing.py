@@ -19,11 +19,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType
-from typing import Any, Final, Literal, Self, Unpack, overload
+from typing import Final, Literal, NoReturn, Self
 
 from rootwrap_daemon.client import core
-from rootwrap_daemon.client.core import CompletedCommand, Decision, Environ, RunOptions, Word
-from rootwrap_daemon.errors import BY_CODE, Error, RemoteProtocolError
+from rootwrap_daemon.client.calls import CONNECT_SECONDS, Calls
+from rootwrap_daemon.client.core import Environ, Word
+from rootwrap_daemon.client.threads import Client
+from rootwrap_daemon.errors import BY_CODE, Error, InternalError, LocalProtocolError, RemoteProtocolError
 from rootwrap_daemon.protocol.exchange import DaemonExchange
 from rootwrap_daemon.protocol.messages import (
     MAX_DESCRIPTORS,
@@ -97,14 +99,23 @@ class Script:
         error: type[Error] | None = None,
         call: Callable[[Asked], Reply] | None = None,
     ) -> None:
-        """Answer a command so. `user`: only where the request names this one. `call` makes the reply."""
+        """Answer a command so. `user`: only where the request names this one. `call` makes the Reply.
+
+        Raises ValueError for an `error` that no daemon says, BadRequest for a command that no client asks.
+        """
         if error is not None and BY_CODE.get(error.code) is not error:
             raise ValueError(f"{error.__name__} is none that a daemon says")
         reply = Reply(returncode, stdout, stderr, error)
-        self._replies.append((tuple(argv), user, call or (lambda asked: reply)))
+        words = () if isinstance(argv, str | bytes) else tuple(argv)
+        further = words[-1:] if words[-1:] == (...,) else ()
+        if words != (...,):
+            # As a client checks it: what it refuses would never be asked.
+            checked = core.check_request(words[:-1] if further else argv, None, user)  # type: ignore[arg-type]
+            words = (*map(os.fsdecode, checked.argv), *further)
+        self._replies.append((words, user, call or (lambda asked: reply)))
 
     def answer(self, message: Run | Start | Check, stdin: bytes | None = None) -> core.Answer:
-        """The answer to a request."""
+        """The answer to a request. Raises what `call` raises, and TypeError where it makes no Reply."""
         kinds: dict[type, Literal["run", "popen", "check"]] = {Run: "run", Start: "popen", Check: "check"}
         timeout = None if isinstance(message, Check) else message.timeout_ms
         asked = Asked(
@@ -123,6 +134,8 @@ class Script:
         if call is None:
             return Failure(request_id, "denied", "no filter allows this command")
         reply = call(asked)
+        if not isinstance(reply, Reply):
+            raise TypeError(f"call= for {asked.argv} must return a testing.Reply, not {type(reply).__name__}")
         if reply.error is not None:
             return Failure(request_id, reply.error.code, "as the test says")
         return Result(request_id, reply.returncode, _bytes(reply.stdout), _bytes(reply.stderr))
@@ -140,63 +153,60 @@ def _bytes(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
-class FakeClient(Script):
-    """Takes the place of `client.Client` without a socket: `run`, `allows`, `status`, `close`, `on`.
+class FakeClient(Script, Client):
+    """Takes the place of `client.Client` without a socket, but for `popen`, which needs a FakeDaemon."""
 
-    For commands on pipes (`popen`) a FakeDaemon is needed.
-    """
+    def __init__(self) -> None:
+        Script.__init__(self)
+        Client.__init__(self, "fake")
+        self._calls = _Scripted(self)
 
-    @overload
-    def run(
-        self, argv: Sequence[Word], *, text: Literal[False] = False, **options: Unpack[RunOptions]
-    ) -> CompletedCommand[bytes]: ...
 
-    @overload
-    def run(
-        self, argv: Sequence[Word], *, text: bool, **options: Unpack[RunOptions]
-    ) -> CompletedCommand[bytes] | CompletedCommand[str]: ...
+class _Scripted(Calls):
+    """The calls of a client, answered by a script."""
 
-    def run(
-        self, argv: Sequence[Word], *, text: bool = False, **options: Unpack[RunOptions]
-    ) -> CompletedCommand[bytes] | CompletedCommand[str]:
-        """As `client.Client.run`."""
-        given: dict[str, Any] = dict(options)
-        timeout = given.get("timeout")
-        try:
-            request = core.run_request(argv, given.get("input"), given.get("env"), timeout, given.get("user"))
-            check = bool(given.get("check"))
-            return core.completed(argv, self.answer(request), check=check, text=text)
-        except Error as error:
-            core.about(error, argv, timeout)
-            raise
+    def __init__(self, client: FakeClient) -> None:
+        super().__init__("fake", 128, CONNECT_SECONDS, client._waits, client._new_gate)
+        self._script: Script = client
 
-    def allows(
-        self, argv: Sequence[Word], env: Environ | None = None, *, user: str | None = None
-    ) -> Decision:
-        """As `client.Client.allows`."""
-        return core.decided(self.answer(core.check_request(argv, env, user)))
+    async def start(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError("popen needs a FakeDaemon")
 
-    def status(self) -> dict[str, Any]:
-        """As `client.Client.status`, of a daemon that says nothing of itself."""
-        return {}
+    async def _ask(self, request: core.Request, timeout: float | None) -> core.Answer:
+        return self._answer(request)
 
-    def close(self) -> None:
-        """Nothing is open."""
+    async def _run_on_pipes(
+        self,
+        argv: Sequence[Word],
+        input: bytes | None,
+        env: Environ | None,
+        timeout: float | None,
+        user: str | None,
+    ) -> core.Answer:
+        ends = (None if input is None else 0, 1, 2)
+        return self._answer(core.start_request(argv, env, timeout, ends, user), input)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _answer(self, request: core.Request, stdin: bytes | None = None) -> core.Answer:
+        if self.connections.pool.closed:
+            raise LocalProtocolError("this client is closed")
+        if isinstance(request, Status):
+            return Report("fake", b"{}")
+        return self._script.answer(request, stdin)
 
 
 class FakeDaemon(Script):
-    """Speaks the protocol on a socket of its own, at `path`, with a thread for each connection."""
+    """Speaks the protocol on a socket at `path`, of its own if none is given, with a thread for a connection.
 
-    def __init__(self) -> None:
+    After `stop` another may be made at the same `path`: so a client sees its daemon restart. It keeps no
+    timeout and ends no command: a `call` that sleeps delays its answer alone.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
         super().__init__()
         self._directory = tempfile.mkdtemp(prefix="rootwrap-fake-")
-        self.path = f"{self._directory}/socket"
+        self.path = path or f"{self._directory}/socket"
+        #: What a `call` has raised, in a thread.
+        self._raised: list[Exception] = []
         self._socks: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self.path)
@@ -205,7 +215,10 @@ class FakeDaemon(Script):
         self._threads[0].start()
 
     def stop(self) -> None:
-        """End as a daemon does: nobody listens any more, and every connection is closed."""
+        """End as a daemon does: nobody listens any more, and every connection is closed.
+
+        Raises what the first `call` that failed has raised: its client has got an InternalError.
+        """
         for one in (self._listener, *self._socks):
             # Closing alone wakes no thread that waits for it.
             with contextlib.suppress(OSError):
@@ -214,13 +227,25 @@ class FakeDaemon(Script):
             thread.join(_PATIENCE)
         for one in (self._listener, *self._socks):
             one.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
         shutil.rmtree(self._directory, ignore_errors=True)
+        if self._raised:
+            raise self._raised.pop(0)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def answer(self, message: Run | Start | Check, stdin: bytes | None = None) -> core.Answer:
+        """As of a Script; what `call` raises is raised by `stop`."""
+        try:
+            return super().answer(message, stdin)
+        except Exception as error:  # noqa: BLE001 - it is the test's, which is in another thread
+            self._raised.append(error)
+            return Failure("fake", InternalError.code, f"the test's answer failed: {error!r}"[:250])
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

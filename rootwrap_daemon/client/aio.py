@@ -62,7 +62,7 @@ class AsyncClient:
         self, argv: Sequence[Word], *, text: bool = False, **options: Unpack[RunOptions]
     ) -> CompletedCommand[bytes] | CompletedCommand[str]:
         """Run a command to its end: arguments, result and errors are those of `threads.Client.run`."""
-        return await self._calls.run(argv, text=text, **options)
+        return await self._calls.run(argv, options, text=text)
 
     async def allows(
         self, argv: Sequence[Word], env: Environ | None = None, *, user: str | None = None
@@ -84,12 +84,14 @@ class AsyncClient:
         env: Environ | None = None,
         timeout: float | None = None,
         user: str | None = None,
+        limit: int = 2**16,
     ) -> Process:
         """Start a command as `asyncio.create_subprocess_exec` does; what it reads and writes never enters
         the daemon.
 
         `stdin`, `stdout`, `stderr`: PIPE, DEVNULL (as None), STDOUT for `stderr`, or an anonymous pipe that
-        this user made; nothing else can be passed. Does not count against `max_connections`. Raises as `run`.
+        this user made; nothing else can be passed. `limit`: bytes that a line of a stream may have, as there.
+        Does not count against `max_connections`. Raises as `run`.
         """
         ends = Ends(stdin, stdout, stderr)
         process = None
@@ -97,7 +99,7 @@ class AsyncClient:
             connection, running = await self._calls.start(argv, env, timeout, ends.theirs, user)
             process = Process(connection, running)
             ends.close_theirs()
-            await process.open(ends, running.output)
+            await process.open(ends, running.output, limit)
             return process
         except BaseException:
             if process is not None:

@@ -14,7 +14,7 @@ from typing import Self
 from rootwrap_daemon.client.pipes import Ends, drained, write_some
 from rootwrap_daemon.client.process import Handle
 from rootwrap_daemon.client.request import Connection, Running
-from rootwrap_daemon.errors import BadRequest
+from rootwrap_daemon.errors import BadRequest, OutcomeUnknown
 from rootwrap_daemon.protocol.messages import Result
 
 
@@ -64,8 +64,9 @@ class Process(Handle):
         self._timer = None if math.isinf(left) else self._loop.call_later(left, self._give_up)
         self._settle()
 
-    async def open(self, ends: Ends, output: Result | None) -> None:
+    async def open(self, ends: Ends, output: Result | None, limit: int) -> None:
         """Make streams of our ends. `output`: that of a command that the daemon did itself. Once."""
+        self._limit = limit
         self.stdin = await self._writer(ends)
         self.stdout = await self._reader(ends, 1, None if output is None else output.stdout)
         self.stderr = await self._reader(ends, 2, None if output is None else output.stderr)
@@ -89,7 +90,7 @@ class Process(Handle):
             await self._ended.wait()
             for reader, transport in self._reading.items():
                 _drain(reader, transport)
-            stdout, stderr = await reading[0], await reading[1]
+            stdout, stderr = await asyncio.gather(*reading)
         finally:
             for task in (feeding, *reading):
                 task.cancel()
@@ -135,6 +136,13 @@ class Process(Handle):
         if self._timer is not None:
             self._timer.cancel()
         self._ended.set()
+        for reader, transport in self._reading.items():
+            self._tell(reader, transport)
+
+    def _tell(self, reader: asyncio.StreamReader, transport: asyncio.BaseTransport) -> None:
+        """Fail a stream whose daemon is gone: nobody ends the command then, and with it the stream."""
+        if isinstance(error := self._running.error(), OutcomeUnknown) and not transport.is_closing():
+            reader.set_exception(error)
 
     # The pipes.
 
@@ -157,15 +165,17 @@ class Process(Handle):
                 await wait((), [callers], None)
                 rest = write_some(callers, rest)
             return None
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(self._limit)
         if output is not None:
             reader.feed_data(output)
             reader.feed_eof()
             return reader
         ends.ours[number] = None
-        self._reading[reader], _ = await self._loop.connect_read_pipe(
+        transport, _ = await self._loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), io.FileIO(descriptor, "rb")
         )
+        self._reading[reader] = transport
+        self._tell(reader, transport)
         return reader
 
     async def _feed(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rootwrap_daemon.client import core
-from rootwrap_daemon.client.core import Answer, Capture, CompletedCommand, Decision, Environ, Request, Word
+from rootwrap_daemon.client.core import Answer, CompletedCommand, Decision, Environ, Request, RunOptions, Word
 from rootwrap_daemon.client.pipes import PIPE, Collected, Ends
 from rootwrap_daemon.client.pool import Connections, Pool, Turn
 from rootwrap_daemon.client.request import Attempt, Connection, Running, TryAgain, Wait
@@ -59,27 +59,19 @@ class Calls:
         self._new_gate = new_gate
         self.launcher: Launcher | None = None
 
-    async def run(
-        self,
-        argv: Sequence[Word],
-        *,
-        input: bytes | str | None = None,
-        env: Environ | None = None,
-        timeout: float | None = None,
-        check: bool = False,
-        user: str | None = None,
-        text: bool = False,
-        capture: Capture = "daemon",
-    ) -> CompletedCommand[Any]:
-        """Run a command to its end. Raises an Error."""
+    async def run(self, argv: Sequence[Word], options: RunOptions, *, text: bool) -> CompletedCommand[Any]:
+        """Run a command to its end. Raises an Error, or TypeError."""
+        input, env, user = options.get("input"), options.get("env"), options.get("user")
+        timeout = options.get("timeout")
         try:
-            if capture == "pipe":
+            core.check_options(options)
+            if options.get("capture") == "pipe":
                 answer = await self._run_on_pipes(argv, core.input_bytes(input), env, timeout, user)
             else:
                 answer = await self._ask(core.run_request(argv, input, env, timeout, user), timeout)
-            return core.completed(argv, answer, check=check, text=text)
+            return core.completed(argv, answer, check=options.get("check", False), text=text)
         except Error as error:
-            core.about(error, argv, timeout)
+            core.about(error, argv, timeout, user)
             raise
 
     async def allows(self, argv: Sequence[Word], env: Environ | None, user: str | None) -> Decision:
@@ -87,7 +79,7 @@ class Calls:
         try:
             return core.decided(await self._ask(core.check_request(argv, env, user), None))
         except Error as error:
-            core.about(error, argv, None)
+            core.about(error, argv, None, user)
             raise
 
     async def status(self) -> dict[str, Any]:
@@ -114,7 +106,7 @@ class Calls:
         except BaseException as error:
             self.connections.discard(turn)
             if isinstance(error, Error):
-                core.about(error, argv, timeout)
+                core.about(error, argv, timeout, user)
             raise
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ from rootwrap_daemon.errors import (
     CommandFailed,
     CommandTimeout,
     DaemonUnavailable,
+    Denied,
     Error,
     RemoteProtocolError,
 )
@@ -59,6 +60,9 @@ class RunOptions(TypedDict, total=False):
     capture: Capture
 
 
+_OPTIONS: Final = frozenset(RunOptions.__annotations__)
+
+
 class CompletedCommand(Fields, Generic[AnyStr]):
     """The result of a command, shaped like `subprocess.CompletedProcess`.
 
@@ -87,6 +91,14 @@ class Decision(Fields):
 
     def __bool__(self) -> bool:
         return self.allowed
+
+
+def check_options(options: RunOptions) -> None:
+    """Raise TypeError for an argument that `run` does not have, BadRequest for a `capture` of no kind."""
+    if not _OPTIONS.issuperset(options):
+        raise TypeError(f"run() has no argument {min(options.keys() - _OPTIONS)!r}")
+    if (capture := options.get("capture", "daemon")) not in ("daemon", "pipe"):
+        raise BadRequest(f"capture must be 'daemon' or 'pipe', not {capture!r}")
 
 
 def run_request(
@@ -261,14 +273,19 @@ def failure(answer: Answer) -> Error:
     return BY_CODE[answer.code](answer.message, request_id=answer.request_id or None)
 
 
-def about(error: Error, argv: Sequence[Word], timeout: float | None) -> Error:
-    """The same error, which names the command that it is about: `cmd`, and its program before the message."""
+def about(error: Error, argv: Sequence[Word], timeout: float | None, user: str | None = None) -> Error:
+    """The same error, which names the command that it is about: `cmd`, and before the message the program.
+
+    A Denied names the user too, if one was asked for.
+    """
     if isinstance(error, CommandTimeout):
         # Without a timeout of the caller's it was the daemon's own, which the client does not know.
         error.timeout = timeout or 0.0
     if error.cmd is None:
         error.cmd = argv
         error.subject = program(argv)
+        if error.subject and isinstance(error, Denied):
+            error.subject += f" as {user}" if user else ""
     return error
 
 

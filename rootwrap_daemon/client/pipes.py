@@ -10,7 +10,7 @@ import os
 import select
 import subprocess
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from rootwrap_daemon.errors import BadRequest
@@ -63,13 +63,17 @@ def drained(descriptor: int) -> Iterator[bytes]:
 
 
 class Reader(io.RawIOBase):
-    """Our end of a pipe that the command writes to. `patient`: a read waits for something to be there."""
+    """Our end of a pipe that the command writes to. `patient`: a read waits for something to be there.
+
+    `watch`: returns what waits for that, and is False where nothing will come, if anybody watches it.
+    """
 
     def __init__(self, descriptor: int, wait: Waiting) -> None:
         self._file = io.FileIO(descriptor, "rb")
         self._wait = wait
         self.patient = True
         self.ended = False
+        self.watch: Callable[[], Callable[[int], bool] | None] = lambda: None
 
     def fileno(self) -> int:
         return self._file.fileno()
@@ -78,8 +82,12 @@ class Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        if not self._wait([self.fileno()], [], None if self.patient else 0.0):
-            return None
+        watch = self.watch()
+        if watch is None or not self.patient:
+            if not self._wait([self.fileno()], [], None if self.patient else 0.0):
+                return None
+        elif not watch(self.fileno()):
+            return 0
         count = self._file.readinto(buffer)
         self.ended = count == 0
         return count

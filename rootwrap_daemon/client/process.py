@@ -6,13 +6,14 @@ Promises: one reader of its connection at a time, whoever waits; the command end
 import io
 import subprocess
 import time
+import weakref
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 from rootwrap_daemon.client.pipes import CHUNK, Lock, Pipes, Reader, Waiting, Writer, drained
 from rootwrap_daemon.client.request import Connection, Running
-from rootwrap_daemon.errors import BadRequest
+from rootwrap_daemon.errors import BadRequest, OutcomeUnknown
 from rootwrap_daemon.protocol.messages import Result
 
 #: Seconds after which somebody who waits while another reads looks again: out of another hub nobody is woken.
@@ -40,6 +41,12 @@ class Handle:
         """Of the main process, minus the number of a signal that ended it; None as long as none is known."""
         answer = self._running.answer
         return answer.returncode if isinstance(answer, Result) else None
+
+    @property
+    def cause(self) -> str:
+        """As that of a `CompletedCommand`; empty as long as it runs."""
+        answer = self._running.answer
+        return answer.cause if isinstance(answer, Result) else ""
 
     def send_signal(self, number: int) -> None:
         """Send it to the main process, if that still runs. Raises Denied if the policy does not give it."""
@@ -70,6 +77,10 @@ class Process(Handle):
         self._lock = lock
         self._input: memoryview | None = None
         self._output: dict[io.BufferedReader, list[bytes]] = {}
+        self._closed = False
+        for _, raw in self._outputs():
+            # Weak: a stream that is kept does not keep the command.
+            raw.watch = weakref.WeakMethod(self._watch)
 
     def poll(self) -> int | None:
         """The return code, None while it runs."""
@@ -117,6 +128,7 @@ class Process(Handle):
     def close(self) -> None:
         """Close the pipes and let go of the command: if it still runs, the daemon ends it."""
         # First, so that whoever waits for one of the pipes comes back.
+        self._closed = True
         self._running.lost("its handle was closed")
         self._connection.hang_up()
         if self._lock.acquire(False):
@@ -170,6 +182,35 @@ class Process(Handle):
         self._lock.release()
 
     # The pipes.
+
+    def _watch(self, descriptor: int) -> bool:
+        """Wait until an output can be read. False where it is closed meanwhile.
+
+        Raises OutcomeUnknown where the daemon is gone: nobody ends the command then, and with it the output.
+        """
+        while self._running.answer is None:
+            reads = self._lock.acquire(False)
+            try:
+                if self._running.answer is not None:
+                    break
+                sock = [self._connection.sock.fileno()] if reads else []
+                patience = self._running.patience()
+                most = min(patience, _LOOK_LONGEST if reads else _LOOK)
+                ready = self._wait([descriptor, *sock], [], most)
+                if not set(sock).isdisjoint(ready):
+                    self._connection.hear(self._running)
+                elif not ready and patience <= most:
+                    self._running.lost("the daemon did not answer in time")
+                if descriptor in ready:
+                    return True
+            finally:
+                if reads:
+                    self._release()
+        if self._closed:
+            return False
+        if isinstance(error := self._running.error(), OutcomeUnknown):
+            raise error
+        return bool(self._wait([descriptor], [], None))
 
     def _begin(self, input: bytes | None) -> None:
         if input and self.stdin is None:

@@ -334,8 +334,12 @@ class Running:
 
     def returncode(self) -> int | None:
         """The command's, None while it runs. Raises an Error where it has none."""
-        if self.answer is None:
+        if (error := self.error()) is not None:
+            raise error
+        return self.answer.returncode if isinstance(self.answer, Result) else None
+
+    def error(self) -> Error | None:
+        """The reason why it has no return code and never will, if there is one."""
+        if not isinstance(self.answer, Failure):
             return None
-        if isinstance(self.answer, Failure):
-            raise core.about(core.failure(self.answer), self.argv, self._timeout)
-        return self.answer.returncode
+        return core.about(core.failure(self.answer), self.argv, self._timeout)

@@ -91,7 +91,7 @@ class Client:
         Raises an Error of `rootwrap_daemon.errors`, whose `cmd` is `argv`. After any of them but
         OutcomeUnknown, CommandTimeout, OutputLimit, CommandFailed and InternalError the command did not run.
         """
-        return now(self._calls.run(argv, text=text, **options))
+        return now(self._calls.run(argv, options, text=text))
 
     def allows(
         self, argv: Sequence[Word], env: Environ | None = None, *, user: str | None = None

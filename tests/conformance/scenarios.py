@@ -517,6 +517,28 @@ async def restart_during_a_call(scene: Scene) -> None:
     assert (await client.run(["true"])).returncode == 0
 
 
+@on("own daemon")
+async def stream_of_a_daemon_that_is_gone(scene: Scene) -> None:
+    """A command that nobody ends any more holds up nobody who reads, whether it writes or not."""
+    client = scene.client()
+    quiet = await client.popen(["sleep", FOREVER], stdout=PIPE)
+    chatty = await client.popen(["sh", "-c", "while echo x; do :; done"], stdout=PIPE)
+
+    async def read_all() -> None:
+        while await chatty.readline():
+            pass
+
+    assert await chatty.readline() == b"x\n"
+    reading = scene.front.spawn(quiet.readline())
+    scene.ask("vanish")
+    await error_of(reading.result(), OutcomeUnknown)
+    await error_of(read_all(), OutcomeUnknown)
+    await error_of(quiet.wait(), OutcomeUnknown)
+    await error_of(chatty.communicate(), OutcomeUnknown)
+    for process in (quiet, chatty):
+        process.close()
+
+
 async def unavailable(scene: Scene, *words: str, **options: Any) -> None:
     """All that can be asked says the program and these words."""
     client = scene.client(**options)

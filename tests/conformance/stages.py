@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rootwrap_daemon.protocol.messages import Check, Failure, Hello, Run, Start
@@ -77,7 +77,20 @@ def crash(daemon: Daemon) -> None:
 
 def own_daemon(new: NewDaemon) -> Iterator[Stage]:
     daemon = new(MORE)
-    yield Stage(daemon.socket, restart=daemon.restart, crash=lambda: crash(daemon))
+    left: list[int] = []
+
+    def vanish() -> None:
+        """Kill the daemon, and let go on what it leaves."""
+        left.extend(map(os.pidfd_open, daemon.children()))
+        daemon.restart(signal.SIGKILL)
+
+    try:
+        yield Stage(daemon.socket, restart=daemon.restart, crash=lambda: crash(daemon), vanish=vanish)
+    finally:
+        for pidfd in left:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
     wait_for(lambda: not daemon.children())
 
 

@@ -173,3 +173,14 @@ def test_everything_arrives(daemon: FakeDaemon, client: Client) -> None:
 def test_a_limit_that_is_none(limit: Any, path: Path) -> None:
     with pytest.raises(BadRequest):
         Client(path, limit)
+
+
+def test_arguments_that_run_does_not_have() -> None:
+    """They are refused before a connection is made."""
+    with Client("/nonexistent") as client:
+        with pytest.raises(BadRequest, match=r"^id: capture must be 'daemon' or 'pipe', not 'x'$"):
+            client.run(["id"], capture="x")  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match=r"^run\(\) has no argument 'cwd'$"):
+            client.run(["id"], cwd="/")  # type: ignore[call-overload]
+        with pytest.raises(BadRequest, match=r"^argv must have at least one word$"):
+            client.run([])

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from rootwrap_daemon.errors import (
     BadRequest,
     CommandFailed,
     CommandTimeout,
+    DaemonUnavailable,
     Denied,
+    InternalError,
     LocalProtocolError,
     OutcomeUnknown,
 )
@@ -32,12 +35,15 @@ def test_a_client_without_a_socket() -> None:
         client.run(["ip", "link", "add"], check=True)
     with pytest.raises(Denied, match="no filter allows this command"):
         client.run(["ip", "addr"])
-    with pytest.raises(Denied):
+    with pytest.raises(Denied, match=r"^vacuumdb: no filter"):
         client.run(["vacuumdb"])
+    with pytest.raises(Denied, match=r"^vacuumdb as nobody: no filter") as caught:
+        client.run(["vacuumdb"], user="nobody")
+    assert repr(caught.value) == f"Denied({str(caught.value)!r})"
     assert client.run([b"vacuumdb"], user="postgres", input=b"in", env={"A": "b"}, timeout=3).returncode == 0
     assert client.allows(["ip", "link"]).allowed
     assert not client.allows(["id"]).allowed
-    assert client.asked[4] == Asked("run", ("vacuumdb",), {"A": "b"}, b"in", "postgres", 3)
+    assert client.asked[5] == Asked("run", ("vacuumdb",), {"A": "b"}, b"in", "postgres", 3)
 
 
 def test_its_arguments_are_checked_as_by_the_real_one() -> None:
@@ -50,7 +56,54 @@ def test_its_arguments_are_checked_as_by_the_real_one() -> None:
         client.run(["id"], user="0")
     with pytest.raises(CommandTimeout):
         client.run(["id"], timeout=0)
+    with pytest.raises(BadRequest, match="capture must be"):
+        client.run(["id"], capture="x")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"run\(\) has no argument 'cwd'"):
+        client.run(["id"], cwd="/")  # type: ignore[call-overload]
     assert not client.asked
+    client.run(["id"], capture="pipe", input="x")
+    assert client.asked == [Asked("popen", ("id",), {}, b"x")]
+    with pytest.raises(NotImplementedError, match="FakeDaemon"):
+        client.popen(["id"])
+    assert client.status() == {}
+    client.close()
+    with pytest.raises(LocalProtocolError, match="closed"):
+        client.run(["id"])
+
+
+@pytest.mark.parametrize("argv", ["ls -l", b"ls", [], [..., "ls"], ["ls", 1], ["l\0s", ...], [""]])
+def test_a_command_that_nobody_can_ask_is_not_scripted(argv: Any) -> None:
+    with pytest.raises(BadRequest):
+        FakeClient().on(argv)
+
+
+def test_a_script_for_all_commands() -> None:
+    client = FakeClient()
+    client.on([...], returncode=3)
+    assert client.run(["id", "-u"]).returncode == 3
+
+
+def test_what_is_no_reply_is_said_in_the_test() -> None:
+    client = FakeClient()
+    client.on(["id"], call=lambda asked: b"out")  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError, match=r"must return a testing\.Reply, not bytes"):
+        client.run(["id"])
+    with pytest.raises(TypeError, match="not NoneType"), FakeDaemon() as daemon:
+        daemon.on(["id"], call=lambda asked: None)  # type: ignore[arg-type,return-value]
+        with Client(daemon.path) as real, pytest.raises(InternalError, match="must return a testing"):
+            real.run(["id"])
+
+
+def test_a_daemon_that_is_started_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with Client(path) as client:
+        for code in (1, 2):
+            with FakeDaemon(path) as daemon:
+                daemon.on(["id"], returncode=code)
+                assert client.run(["id"]).returncode == code
+            assert not Path(path).exists()
+        with pytest.raises(DaemonUnavailable):
+            client.run(["id"])
 
 
 def test_errors_of_the_daemon() -> None:
