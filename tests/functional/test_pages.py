@@ -11,7 +11,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from rootwrap_daemon import config
 from rootwrap_daemon.errors import CommandTimeout
 from rootwrap_daemon.filters.finding import Severity
 from tests.pages import PAGES, ROOT, Block, blocks
-from tests.real_daemon import NewDaemon
+from tests.real_daemon import START, NewDaemon
 
 ALL = [block for page in PAGES for block in blocks(page)]
 #: Commands that are not run here, by how they begin, with the reason.
@@ -293,9 +295,49 @@ monitor_o: RegExpFilter, ip, root, ip, -o, monitor, link
 """
 
 
+OWN_DAEMON = [one for one in ALL if "/opt/agent/" in one.text or "id: ArgvFilter, id, root, -u" in one.text]
+
+
+@pytest.fixture
+def own_directory() -> Iterator[Path]:
+    """One that other users can enter."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("user", ["root", "root of a namespace", "itself"])
+def test_a_daemon_of_ones_own(user: str, own_directory: Path) -> None:
+    """Configuration, filters and code of the page, and what the text says of a plain user."""
+    conf, filters, code = (block.text.replace("/opt/agent", str(own_directory)) for block in OWN_DAEMON)
+    prefix, start = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"], "[START"
+    if user == "root":
+        prefix = []
+    elif user == "itself":
+        conf, filters = conf.replace("= root", "= nobody"), filters.replace("root", "nobody")
+    else:
+        conf += "\ntrusted_owners = root, 65534"
+        start = '["unshare", "--user", "--map-root-user", START'
+    (own_directory / "filters.d").mkdir()
+    (own_directory / "dev.conf").write_text(conf + "\n")
+    (own_directory / "filters.d/dev.filters").write_text(filters + "\n")
+    subprocess.run(["chmod", "-R", "u=rwX,go=rX", str(own_directory)], check=True)
+    code = code.replace('["rootwrap-daemon"', start).replace("START", "*sys.argv[1:]", 1)
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", f"import sys\n{code}", *START],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    assert done.stdout.split() == ["65534" if user == "itself" else "0"], done.stderr
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
-    "block", [one for one in ALL if shown(one) == "python"], ids=lambda one: str(one.place)
+    "block",
+    [one for one in ALL if shown(one) == "python" and one not in OWN_DAEMON],
+    ids=lambda one: str(one.place),
 )
 def test_python(block: Block, new_daemon: NewDaemon) -> None:
     """With a client where the block has one already; what has no end is ended by its filter."""

@@ -104,7 +104,9 @@ def _in_owned_directory(path: str, owners: frozenset[int]) -> str:
     try:
         found = host.resolve_owned(os.path.dirname(path), owners)
     except (OSError, host.UntrustedPath) as error:
-        raise ConfigurationError(f"socket_path: {path}: {error}: its directory must be root's") from error
+        raise ConfigurationError(
+            f"socket_path: {path}: {error}: its directory must be that of root or of one of trusted_owners"
+        ) from error
     name = os.path.basename(path)
     if not name or (found.status is not None and not stat.S_ISDIR(found.status.st_mode)):
         raise ConfigurationError(f"socket_path: {path}: not a file in a directory: name one")

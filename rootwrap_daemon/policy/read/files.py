@@ -76,7 +76,9 @@ def load(
             _add(loaded, Severity.WARNING, directory, fault)
             continue
         except (host.UntrustedPath, OSError) as error:
-            fault = Fault("file", _text(error), "give it to root, mode 0755, parents too")
+            fault = Fault(
+                "file", _text(error), "give it to root or one of trusted_owners, mode 0755, parents too"
+            )
             _add(loaded, Severity.ERROR, directory, fault)
             continue
         for name in names:

@@ -117,7 +117,7 @@ def _exec_dirs(settings: Settings, owners: frozenset[int], findings: list[Findin
                     Severity.ERROR,
                     "file",
                     f"in exec_dirs, and {error}",
-                    "give it to root alone, or take it out",
+                    "give it to root or one of trusted_owners alone, or take it out",
                 )
             )
     return tuple(found)

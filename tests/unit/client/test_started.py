@@ -90,11 +90,11 @@ def test_a_failure_on_pipes(start_daemon: StartDaemon, client: Client) -> None:
 
 
 def test_the_end_comes_with_the_start(start_daemon: StartDaemon, client: Client, path: Path) -> None:
-    start_daemon(Commands())
+    start_daemon(Commands(end=lambda name: Result(name, 3, b"", b"", "stopping")))
     with client.popen(["x"], stdout=PIPE, stderr=PIPE) as process:
         assert process.pid == 4711
         assert process.communicate() == (b"out", b"err")
-        assert process.wait() == 3
+        assert (process.wait(), process.cause) == (3, "stopping")
 
     async def play() -> None:
         process = await AsyncClient(path).popen(["x"], stdout=PIPE, stderr=PIPE)

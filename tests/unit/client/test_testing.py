@@ -133,14 +133,31 @@ def test_a_daemon_for_every_front_end() -> None:
             assert client.allows(["cat"]).allowed
             assert client.status() == {}
 
+        daemon.on(["long"], stdout="x" * 100_000 + "\n")
+
         async def ask() -> None:
             async with AsyncClient(daemon.path) as client:
                 assert (await client.run(["both"])).stdout == b"out"
+                async with await client.popen(["long"], stdout=PIPE) as process:
+                    assert process.stdout is not None
+                    with pytest.raises(ValueError, match="Separator is"):
+                        await process.stdout.readline()
+                async with await client.popen(["long"], stdout=PIPE, limit=200_000) as process:
+                    assert process.stdout is not None
+                    assert len(await process.stdout.readline()) == 100_001
                 async with await client.popen(["both"], stderr=PIPE) as process:
                     assert await process.communicate() == (None, b"err")
 
         asyncio.run(ask())
-    assert [one.kind for one in daemon.asked] == ["run", "popen", "popen", "popen", "check", "run", "popen"]
+    assert [one.kind for one in daemon.asked] == [
+        "run",
+        "popen",
+        "popen",
+        "popen",
+        "check",
+        "run",
+        *["popen"] * 3,
+    ]
     assert not Path(daemon.path).parent.exists()
 
 

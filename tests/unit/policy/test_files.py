@@ -252,3 +252,10 @@ def test_a_section_in_another_file_than_its_filter(tmp_path: Path) -> None:
     assert names(loaded) == ["cat"]
     (error,) = [text for severity, text in findings(loaded) if severity == "error"]
     assert error.startswith(f"{tmp_path}/b.filters:3:1: error: [LS] is not the name of a filter in this file")
+
+
+@pytest.mark.root
+def test_whose_a_directory_may_be_is_told(tmp_path: Path) -> None:
+    directory(tmp_path / "d", owner=STRANGER)
+    ((_, text),) = findings(files.load([f"{tmp_path}/d"], OWNERS, None))
+    assert f"belongs to user {STRANGER}: give it to root or one of trusted_owners" in text
