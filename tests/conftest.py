@@ -57,6 +57,11 @@ _TOGETHER = {
         "tests/functional/test_suggest.py",
         "tests/functional/test_examples.py",
     ),
+    # The directory of its sockets.
+    "postgres": (
+        "tests/functional/test_recipes.py::test_the_owner_of_a_database",
+        "tests/functional/test_recipes.py::test_with_the_real_programs[postgres]",
+    ),
 }
 
 

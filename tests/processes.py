@@ -24,8 +24,21 @@ def children_of(pid: int) -> list[int]:
 
 def states_of(pid: int) -> set[str]:
     """The states of its threads, as one letter each (proc_pid_stat(5))."""
-    paths = Path(f"/proc/{pid}/task").glob("*/stat")
-    return {path.read_text().rpartition(")")[2].split()[0] for path in paths}
+    found = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        # One that ends meanwhile has none.
+        with contextlib.suppress(OSError):
+            found.add(path.read_text().rpartition(")")[2].split()[0])
+    return found
+
+
+def links_of(pid: int) -> dict[int, str]:
+    """What its descriptors name; one that is closed meanwhile is left out."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -40,7 +53,11 @@ class Condition(Protocol):
     def __call__(self) -> object: ...
 
 
-def wait_for(condition: Condition, seconds: float = 30.0) -> None:
+#: Seconds after which what is waited for will not come: for what hangs, not for what is slow.
+PATIENCE = 60.0
+
+
+def wait_for(condition: Condition, seconds: float = PATIENCE) -> None:
     """Wait until it holds; fail after so long."""
     end = time.monotonic() + seconds
     while not condition():
@@ -56,6 +73,10 @@ def our_descriptors() -> int:
 
 
 def with_words(words: str) -> list[int]:
-    """Processes that run and have these words, a pattern of pgrep(1), in their command line."""
-    found = subprocess.run(["pgrep", "-f", words], capture_output=True, check=False).stdout.split()
+    """Processes that run and have these words, a pattern of pgrep(1), in their command line.
+
+    A number at their end is a whole one: that of another process may begin with it.
+    """
+    pattern = f"{words}([^0-9]|$)"
+    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).stdout.split()
     return [int(pid) for pid in found if is_alive(int(pid))]

@@ -66,11 +66,21 @@ class Wire:
                 answers += chunk
         return answers
 
+    def is_read(self) -> bool:
+        """True once the daemon has read all that was said (SIOCOUTQ, unix(7))."""
+        return not _unread(self.sock)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.sock.close()
+
+
+def _unread(sock: socket.socket) -> int:
+    """Bytes that its other end has not read."""
+    (unread,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    return int(unread)
 
 
 def lies_unread(path: str) -> bool:
@@ -85,8 +95,8 @@ def lies_unread(path: str) -> bool:
             if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                 continue
             with socket.socket(fileno=os.dup(int(name))) as sock:
-                if sock.family == socket.AF_UNIX and os.path.dirname(sock.getpeername()) == directory:
-                    (unread,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
-                    if unread:
-                        return True
+                if sock.family != socket.AF_UNIX or os.path.dirname(sock.getpeername()) != directory:
+                    continue
+                if _unread(sock):
+                    return True
     return False

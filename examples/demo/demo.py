@@ -60,6 +60,8 @@ class Demo:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.rows: list[Row] = []
+        #: As last seen: who looks again at once may miss one that goes into the background just then.
+        self.helpers: list[int] = []
         self.address = "10.0.0.2/24"
         self.want(WANTED)
         self.daemon = stage.start_daemon()
@@ -82,7 +84,8 @@ class Demo:
             f"host {stage.up} UP {stage.network}.1/30",
             f"{stage.left} up0 UP {stage.network}.2/30",
         }
-        return stage.links() == links and len(stage.helpers()) == 1
+        self.helpers = stage.helpers()
+        return stage.links() == links and len(self.helpers) == 1
 
     def answers(self) -> bool:
         """Whether the helper, a name server, takes connections."""
@@ -109,7 +112,7 @@ class Demo:
         for line in sorted(stage.links()):
             place, name, state, addresses = line.split(maxsplit=3)
             say(f"    {place:<20}{name:<18}{state:<6}{addresses}")
-        say(f"    {stage.left:<20}{stage.helper[0]}, pid {stage.helpers()[0]}")
+        say(f"    {stage.left:<20}{stage.helper[0]}, pid {self.helpers[0]}")
         if stage.helper[0] == "dnsmasq":
             self.act(
                 f"{stage.network}.2 port 53 from the host, through the veth pair", "answers", self.answers
@@ -124,7 +127,7 @@ class Demo:
         self.act("a veth pair is deleted from outside", "mended", self.is_as_wanted)
         ip("netns", "delete", stage.right, must=True)
         self.act("a whole namespace is deleted from outside", "mended", self.is_as_wanted)
-        (before,) = stage.helpers()
+        (before,) = self.helpers
         os.kill(before, signal.SIGKILL)
         self.act(
             "the helper is killed", "mended", lambda: self.is_as_wanted() and stage.helpers() != [before]

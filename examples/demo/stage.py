@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: The environment of everything that is started here.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 #: Seconds until something that is waited for counts as not happening.
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 _DAEMON_CONF = """\
 [DEFAULT]

@@ -57,7 +57,7 @@ class Scene:
         assert sys.stdin.readline() == "done\n"
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(3000):
+        for _ in range(6000):
             if condition():
                 return
             await self.front.sleep(0.01)

@@ -115,7 +115,7 @@ def test_serves_what_waits_and_leaves_the_socket(manager: Systemd) -> None:
         early = threading.Thread(target=lambda: answers.append(client.run(["true"]).returncode))
         early.start()
         manager.start()
-        early.join(30)
+        early.join(60)
         assert answers == [0]
     assert manager.messages[0]["STATUS"] == "Serving: 10 filters of generation 1"
     assert manager.daemon.stop() == 0
@@ -126,7 +126,7 @@ def test_serves_what_waits_and_leaves_the_socket(manager: Systemd) -> None:
         late = threading.Thread(target=lambda: answers.append(client.run(["true"]).returncode))
         late.start()
         manager.start()
-        late.join(30)
+        late.join(60)
     assert answers == [0, 0]
 
 
@@ -206,7 +206,7 @@ def test_words_for_another_process_are_not_taken(manager: Systemd) -> None:
 def refused(manager: Systemd, handed: socket.socket | None = None, **environ: str) -> str:
     """Its words, as it does not start."""
     process = manager.run(environ, handed)
-    assert process.wait(30) == 78
+    assert process.wait(60) == 78
     assert not manager.heard(READY="1")
     return manager.daemon.log
 

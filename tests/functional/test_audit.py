@@ -78,7 +78,7 @@ def test_rotation_that_fails_is_said(daemon: Daemon) -> None:
 def journal(tmp_path: Path) -> Iterator[socket.socket]:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listening.bind(str(tmp_path / "socket"))
-    listening.settimeout(20)
+    listening.settimeout(60)
     yield listening
     listening.close()
 
@@ -146,7 +146,7 @@ def start_on_a_pipe(daemon: Daemon) -> int:
     os.close(writer)
     said = b""
     while b"listening on" not in said:
-        assert select.select([reader], [], [], 30)[0], said
+        assert select.select([reader], [], [], 60)[0], said
         said += os.read(reader, 65536)
     return reader
 
@@ -163,7 +163,7 @@ def test_log_lines_that_nobody_reads(new_daemon: NewDaemon) -> None:
     said = b""
     # What waited is still written, one line a fault; the newest come last.
     while b"reloaded: generation 2" not in said:
-        assert select.select([reader], [], [], 30)[0], said
+        assert select.select([reader], [], [], 60)[0], said
         said += os.read(reader, 65536)
     assert said.startswith(b"2")
     assert daemon.stop() == 0

@@ -45,7 +45,7 @@ def oslo(daemon: Daemon) -> Iterator[Any]:
         if client._initialized:
             client._finalize()
             client._process.stdin.close()
-            client._process.wait(30)
+            client._process.wait(60)
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def started(daemon: Daemon) -> Iterator[tuple["subprocess.Popen[bytes]", str, by
 
 def connected(path: str, key: bytes) -> tuple[socket.socket, Any]:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(20)
+    sock.settimeout(60)
     sock.connect(path)
     channel: Any = bridge.Channel(sock)
     connection.answer_challenge(channel, key)
@@ -145,7 +145,7 @@ class TestOslosClient:
 
 class TestItsEnd:
     def gone(self, process: "subprocess.Popen[bytes]", path: str) -> None:
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert not os.path.exists(os.path.dirname(path))
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -184,7 +184,7 @@ class TestItsEnd:
             thread.start()
             wait_for(started.exists)
             client._process.send_signal(signal.SIGTERM)
-            thread.join(30)
+            thread.join(60)
             assert results == [[0, "done\n", ""]]
             self.gone(client._process, path)
 
@@ -217,7 +217,7 @@ class TestHostilePeers:
             import os, socket, sys
             os.setresuid(61111, 61111, 61111)
             with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(20)
+                sock.settimeout(60)
                 sock.connect(sys.argv[1])
                 print(sock.recv(1000))
             """
@@ -240,7 +240,7 @@ class TestHostilePeers:
     def test_a_frame_that_is_too_long_before_the_handshake(self, daemon: Daemon, length: int) -> None:
         with started(daemon) as (process, path, _):
             sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(20)
+            sock.settimeout(60)
             sock.connect(path)
             sock.recv(1000)
             sock.sendall(struct.pack("!Q", length))

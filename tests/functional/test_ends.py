@@ -45,9 +45,9 @@ def test_client_killed_while_its_command_runs(daemon: Daemon) -> None:
     (pid,) = daemon.children()
     client.kill()
     client.wait()
-    wait_for(lambda: not is_alive(pid), 5)
+    wait_for(lambda: not is_alive(pid))
     wait_for(lambda: daemon.children() == [])
-    wait_for(lambda: daemon.audit()[-1]["code"] == "client_gone")
+    wait_for(lambda: daemon.audit()[-1].get("code") == "client_gone")
 
 
 def test_orphans_that_live_cost_nothing(daemon: Daemon) -> None:
@@ -78,7 +78,7 @@ def test_daemon_killed_while_a_command_runs(daemon: Daemon, tmp_path: Path) -> N
     def work() -> None:
         try:
             with daemon.client() as client:
-                client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 3"])
+                client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 60"])
         except BaseException as error:
             failures.append(error)
 
@@ -88,7 +88,7 @@ def test_daemon_killed_while_a_command_runs(daemon: Daemon, tmp_path: Path) -> N
     (left,) = daemon.children()
     daemon.stop(signal.SIGKILL)
     daemon.start()
-    thread.join(30)
+    thread.join(60)
     assert [type(failure) for failure in failures] == [OutcomeUnknown]
     assert marker.read_text() == "x\n"
     os.killpg(left, signal.SIGKILL)
@@ -211,7 +211,7 @@ def test_client_that_dies_in_the_middle_of_a_request(daemon: Daemon, sent: int) 
 
 def test_half_a_request_is_not_waited_for_for_ever(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(request_timeout="1")
-    before = daemon.threads()
+    _, before = settle(daemon)
     with talk(daemon) as wire:
         data = wire.exchange.send(Run((b"true", b"x" * 1000)))
         sent = 0
@@ -224,7 +224,8 @@ def test_half_a_request_is_not_waited_for_for_ever(new_daemon: NewDaemon) -> Non
         wait_for(lambda: daemon.threads() == before)
 
 
-def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon) -> None:
+def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon, tmp_path: Path) -> None:
+    may_end = tmp_path / "may_end"
     idle = daemon.client()
     idle.run(["true"])
     results: list[object] = []
@@ -236,16 +237,20 @@ def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon) -> None:
         except Error as error:
             results.append(error)
 
-    thread = threading.Thread(target=work, args=("sleep 1; echo finished",))
+    script = f"until [ -e '{may_end}' ]; do sleep 0.02; done; echo finished"
+    thread = threading.Thread(target=work, args=(script,))
     thread.start()
     wait_for(running(daemon))
     assert daemon.process is not None
     daemon.process.terminate()
-    thread.join(30)
-    assert results == [b"finished\n"]
+    wait_for(lambda: "stopping" in daemon.log)
     with pytest.raises((Stopping, DaemonUnavailable)):
         idle.run(["true"])
-    assert daemon.process.wait(10) == 0
+    assert results == []
+    may_end.touch()
+    thread.join(60)
+    assert results == [b"finished\n"]
+    assert daemon.process.wait(60) == 0
     assert not os.path.exists(daemon.socket)
 
 
@@ -268,7 +273,7 @@ def test_stop_ends_what_does_not_end(new_daemon: NewDaemon, tmp_path: Path) -> N
     wait_for(marker.exists)
     pid = int(marker.read_text())
     assert daemon.stop() == 0
-    thread.join(30)
+    thread.join(60)
     assert codes == [-signal.SIGKILL]
     assert not is_alive(pid)
     assert [

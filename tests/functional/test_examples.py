@@ -43,7 +43,7 @@ def test_minimal_c(rootwrap_run: Path, daemon: Daemon) -> None:
             capture_output=True,
             text=True,
             check=False,
-            preexec_fn=more,  # noqa: PLW1509: this process has one thread
+            preexec_fn=more,
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -107,7 +107,7 @@ def test_minimal_perl(daemon: Daemon, tmp_path: Path) -> None:
     with subprocess.Popen(argv, stderr=subprocess.PIPE) as client:
         wait_for(started.exists)
         client.terminate()
-        _, said = client.communicate(timeout=30)
+        _, said = client.communicate(timeout=60)
     assert client.returncode == 128 + signal.SIGTERM
     assert said == b"rootwrap-run: the daemon ended the command: cancelled\n"
 
@@ -122,10 +122,10 @@ def test_minimal_perl_without_a_daemon(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_the_demo_as_a_plain_user() -> None:
     """In a user namespace of its own, where the home of root is somebody else's."""
-    if unprivileged("unshare", "--user", "--map-root-user", "--net", "--mount", "true").wait(30) != 0:
+    if unprivileged("unshare", "--user", "--map-root-user", "--net", "--mount", "true").wait(60) != 0:
         pytest.skip("plain users cannot make namespaces here")
     with unprivileged(sys.executable, "examples/demo/demo.py") as demo:
-        said, _ = demo.communicate(timeout=100)
+        said, _ = demo.communicate(timeout=250)
     assert demo.returncode == 0, said
     assert "Every row is as expected." in said
 
@@ -178,7 +178,7 @@ def test_asyncio_monitor(elsewhere: Daemon) -> None:
             while (line := agent.stdout.readline()) != "watching\n":
                 assert line.startswith("not watching: ")
             agent.send_signal(signal.SIGTERM)
-            assert agent.wait(30) == 0
+            assert agent.wait(60) == 0
             wait_for(lambda: not elsewhere.children())
         finally:
             agent.kill()

@@ -70,7 +70,7 @@ def test_signals_end_it_at_once_before_the_daemon_answers(tmp_path: Path) -> Non
                 connection, _ = listener.accept()
                 assert connection.recv(1)
                 process.send_signal(number)
-                assert process.wait(30) == -number
+                assert process.wait(60) == -number
                 connection.close()
 
 
@@ -131,4 +131,4 @@ def test_answers_of_a_daemon_that_lies(tmp_path: Path) -> None:
             )
         # Closing alone does not wake who waits in accept.
         listener.shutdown(socket.SHUT_RDWR)
-        serving.join(30)
+        serving.join(60)

@@ -81,8 +81,8 @@ def rounds(daemon: Daemon, name: str, expected: set[str]) -> Iterator[tuple[Clie
 
 
 def next_is_answered(client: Client) -> None:
-    assert client.run(["true"], timeout=10).returncode == 0
-    assert client.popen(["true"], timeout=10).wait() == 0
+    assert client.run(["true"], timeout=60).returncode == 0
+    assert client.popen(["true"], timeout=60).wait() == 0
 
 
 # Commands.
@@ -246,7 +246,7 @@ def killed_daemon(daemon: Daemon, client: Client, passed: bool, stage: str, mark
     else:
         wait_for(lambda: marker.exists() and sleeping())
     daemon.restart(signal.SIGKILL)
-    thread.join(30)
+    thread.join(60)
     for pid in sleeping():
         os.kill(pid, signal.SIGKILL)
     return answers[0]

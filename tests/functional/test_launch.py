@@ -21,7 +21,16 @@ import pytest
 from rootwrap_daemon.client import Busy, Client, DaemonUnavailable, OutcomeUnknown, Unauthorized
 from rootwrap_daemon.client.aio import AsyncClient
 from rootwrap_daemon.client.threads import now
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon, is_alive, our_descriptors, wait_for
+from tests.real_daemon import (
+    ROOT,
+    START,
+    Daemon,
+    NewDaemon,
+    children_of,
+    is_alive,
+    our_descriptors,
+    wait_for,
+)
 
 NOBODY = 65534
 #: An agent that starts its daemon by the words it is given, and says what came of it.
@@ -159,7 +168,7 @@ def test_a_daemon_that_dies(client: Client) -> None:
     thread = threading.Thread(target=call)
     thread.start()
     pid = the_daemon(client)
-    wait_for(lambda: b"sleep" in b"".join(one.read_bytes() for one in cmdlines(pid)))
+    wait_for(lambda: b"sleep" in b"".join(cmdlines(pid)))
     os.kill(pid, signal.SIGKILL)
     thread.join()
     assert len(failed) == 1
@@ -167,11 +176,11 @@ def test_a_daemon_that_dies(client: Client) -> None:
         client.run(["true"])
 
 
-def cmdlines(pid: int) -> list[Path]:
+def cmdlines(pid: int) -> list[bytes]:
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    for child in children_of(pid):
         with contextlib.suppress(OSError):
-            found += [Path(f"/proc/{child}/cmdline") for child in task.read_text().split()]
+            found.append(Path(f"/proc/{child}/cmdline").read_bytes())
     return found
 
 

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Busy, Denied, Error, OutputLimit, TooLarge, Unauthorized
 from rootwrap_daemon.protocol.codec import HEADER
-from tests.load import calls_go_on, flood
+from tests.load import calls_go_on, flood, is_idle
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw, settle, wait_for
 
 
@@ -38,10 +37,7 @@ def test_idle_flood_of_the_allowed_user(daemon: Daemon) -> None:
             assert daemon.threads() <= 520
         calls_go_on(daemon, client)
     wait_for(lambda: settle(daemon) == before)
-    used = daemon.cpu_seconds()
-    time.sleep(1)
-    # Nothing spins: what an idle daemon uses in a second is not measurable in ticks.
-    assert daemon.cpu_seconds() - used < 0.1
+    wait_for(lambda: is_idle(daemon))
 
 
 def test_denials_leave_no_trace_but_counts(daemon: Daemon) -> None:
@@ -176,7 +172,7 @@ def test_descriptors_are_never_taken(daemon: Daemon) -> None:
     before = settle(daemon)
     for count in (1, 2, 100, 253):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(20)
+            connection.settimeout(60)
             connection.connect(daemon.socket)
             reader, writer = os.pipe()
             # Its own connection among them: a cycle is how such descriptors leak (CVE-2014-3637).
@@ -193,7 +189,8 @@ def test_descriptors_are_never_taken(daemon: Daemon) -> None:
 
 
 def test_names_of_client_sockets_mean_nothing(daemon: Daemon, tmp_path: Path) -> None:
-    for name in (f"{tmp_path}/;uid=0;", "\0;uid=0;pid=1", f"{tmp_path}/a\nb"):
+    # Abstract names are the whole host's.
+    for name in (f"{tmp_path}/;uid=0;", f"\0{tmp_path};uid=0;pid=1", f"{tmp_path}/a\nb"):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.bind(name)
             connection.connect(daemon.socket)

@@ -119,7 +119,7 @@ def test_namespace_links_addresses_and_dnsmasq(new_daemon: NewDaemon) -> None:
             found = {link["ifname"]: [one["local"] for one in link["addr_info"]] for link in links}
             print(found)
             assert "192.0.2.1" in found[inside]
-            wait_for(pid_file.exists)
+            wait_for(lambda: pid_file.exists() and pid_file.read_text())
             pid = int(pid_file.read_text())
             assert "PROCESS_TAG=dhcp" in Path(f"/proc/{pid}/environ").read_text().split("\0")
             namespaces = [os.stat(path).st_ino for path in (f"/proc/{pid}/ns/net", f"/run/netns/{namespace}")]

@@ -76,6 +76,8 @@ def test_a_failed_reload_is_seen(daemon: Daemon, capsys: pytest.CaptureFixture[s
     assert seen()[0] is None
     daemon.configure("[Filters]\nx: What, x, root\ny: What, x, root\n")
     assert not daemon.reload()
+    # It is logged first.
+    wait_for(lambda: seen()[0] is not None)
     found, shown, metrics = seen()
     assert isinstance(found, dict)
     assert found["ok"] is False
@@ -116,7 +118,7 @@ def test_status_goes_on_over_a_restart(daemon: Daemon) -> None:
         assert found["pid"] == daemon.pid != first["pid"]
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
     finally:
         process.kill()
         process.wait()

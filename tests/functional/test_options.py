@@ -181,12 +181,13 @@ def test_timeout_longer_than_one_poll(new_daemon: NewDaemon, seconds: str) -> No
 
 
 def test_stdin_timeout_and_output(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(options(stdin="no", timeout="1", max_output="1000"))
+    filters = options(stdin="no", max_output="1000")
+    daemon = new_daemon(f"{filters}[Filters]\nsleep: CommandFilter, sleep, root\n[sleep]\ntimeout = 1\n")
     with daemon.client() as client:
         with pytest.raises(Denied):
             client.run(["cat"], input=b"x")
         with pytest.raises(CommandTimeout):
-            client.run(["sh", "-c", "sleep 30"], timeout=20)
+            client.run(["sleep", "60"], timeout=40)
         with pytest.raises(OutputLimit):
             client.run(["sh", "-c", "head -c 1001 /dev/zero"])
 
@@ -239,7 +240,7 @@ def test_target_user_of_a_kill(new_daemon: NewDaemon) -> None:
         with daemon.client() as client:
             assert not client.allows(["kill", "-TERM", str(mine.pid)]).allowed
             assert client.run(["kill", "-s", "TERM", str(other.pid)]).returncode == 0
-            assert other.wait(10) == -15
+            assert other.wait(60) == -15
     finally:
         for process in (mine, other):
             process.kill()
@@ -249,14 +250,15 @@ def test_target_user_of_a_kill(new_daemon: NewDaemon) -> None:
 def test_leaf_that_differs_from_its_chain_is_denied(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(
         "[Filters]\nnice: ChainingRegExpFilter, nice, root, nice, -n, \\d+\ncat: CommandFilter, cat, root\n"
-        "sh: CommandFilter, sh, root\n[cat]\numask = 0077\n[sh]\nset_env = A=1\ntimeout = 1\n"
+        "sh: CommandFilter, sh, root\nsleep: CommandFilter, sleep, root\n"
+        "[cat]\numask = 0077\n[sh]\nset_env = A=1\n[sleep]\ntimeout = 1\n"
     )
     with daemon.client() as client:
         assert not client.allows(["nice", "-n", "5", "cat"]).allowed
         assert client.allows(["cat"]).allowed
         assert client.run(["nice", "-n", "5", "sh", "-c", "echo $A"]).stdout == b"1\n"
         with pytest.raises(CommandTimeout):
-            client.run(["nice", "-n", "5", "sh", "-c", "sleep 9"])
+            client.run(["nice", "-n", "5", "sleep", "60"])
 
 
 def test_kill_of_what_was_started_here(new_daemon: NewDaemon) -> None:

@@ -292,6 +292,10 @@ FILTERS = """\
 list: ArgvFilter, ip, root, [-j], netns, list
 monitor: RegExpFilter, ip, root, ip, monitor, link
 monitor_o: RegExpFilter, ip, root, ip, -o, monitor, link
+[monitor]
+timeout = 1
+[monitor_o]
+timeout = 1
 """
 
 
@@ -341,7 +345,7 @@ def test_a_daemon_of_ones_own(user: str, own_directory: Path) -> None:
 )
 def test_python(block: Block, new_daemon: NewDaemon) -> None:
     """With a client where the block has one already; what has no end is ended by its filter."""
-    daemon = new_daemon(FILTERS, command_timeout="1")
+    daemon = new_daemon(FILTERS)
     text = re.sub(r"/run/rootwrap-daemon/[a-z-]+\.sock", daemon.socket, block.text)
     assert "import" in text or "client" in text
     script = ["from rootwrap_daemon.client import PIPE, Client", f"SOCKET = {daemon.socket!r}"]

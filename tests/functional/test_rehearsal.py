@@ -86,7 +86,7 @@ def starts(daemon: Daemon) -> bool:
                 if manager.fileno() in ready:
                     assert manager.recv(4096).startswith(b"READY=1")
                     process.terminate()
-                    assert process.wait(30) == 0
+                    assert process.wait(60) == 0
                     return True
                 assert process.wait() == 78
                 return False

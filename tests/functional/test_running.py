@@ -123,21 +123,26 @@ def test_killed_under_load(daemon: Daemon) -> None:
     started = 0
     for turn in range(15):
 
-        def call() -> None:
+        def call(seconds: float) -> None:
             with daemon.client() as client:
                 while True:
                     try:
-                        client.run(["sh", "-c", f"exec sleep {mark}"], timeout=0.02)
+                        client.run(["sh", "-c", f"exec sleep {mark}"], timeout=seconds)
                     except CommandTimeout:
                         # An OSError, as every TimeoutError; the load goes on.
                         continue
                     except Exception:
                         return
 
-        threads = [threading.Thread(target=call, daemon=True) for _ in range(6)]
+        # At last, it is killed while one runs for sure.
+        last = turn == 14
+        arguments = (60.0 if last else 0.02,)
+        threads = [threading.Thread(target=call, args=arguments, daemon=True) for _ in range(6)]
         for thread in threads:
             thread.start()
         time.sleep(0.1 + turn * 0.007)
+        if last:
+            wait_for(alive)
         daemon.stop(signal.SIGKILL)
         for thread in threads:
             thread.join(60)

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from rootwrap_daemon.daemon.serve import reload
 from rootwrap_daemon.errors import ConfigurationError
 from tests.functional.test_lifecycle import attempt
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon, wait_for
+from tests.real_daemon import ROOT, START, Daemon, NewDaemon, links_of, our_descriptors, wait_for
 
 
 def test_it_stays_the_process_that_was_started(daemon: Daemon) -> None:
@@ -32,10 +31,7 @@ def test_nothing_else_is_handed_on(new_daemon: NewDaemon) -> None:
     daemon.inside = [sys.executable, "-c", opened]
     daemon.start()
     assert Path(f"/proc/{daemon.pid}/environ").read_bytes() == b""
-    found = {
-        int(number): os.readlink(f"/proc/{daemon.pid}/fd/{number}")
-        for number in os.listdir(f"/proc/{daemon.pid}/fd")
-    }
+    found = links_of(daemon.pid)
     assert 77 not in found
     assert not any("memfd" in name for name in found.values())
     for number, name in found.items():
@@ -60,11 +56,11 @@ def test_no_thread_is_left_waiting_for_the_log(new_daemon: NewDaemon) -> None:
     ) as process:
         wait_for(lambda: os.path.exists(daemon.socket))
         with daemon.client() as client:
-            assert client.run(["true"], timeout=20).returncode == 0
+            assert client.run(["true"], timeout=60).returncode == 0
             process.send_signal(signal.SIGHUP)
-            assert client.run(["true"], timeout=20).returncode == 0
+            assert client.run(["true"], timeout=60).returncode == 0
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     os.close(reader)
     os.close(writer)
 
@@ -136,10 +132,10 @@ def test_a_reload_that_takes_too_long_changes_nothing(
     (tmp_path / "slow").chmod(0o755)
     monkeypatch.setattr(reload, "_PATIENCE", 0.2)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "slow"))
-    before = os.listdir("/proc/self/fd")
+    before = our_descriptors()
     with pytest.raises(ConfigurationError, match=r"not within 0\.2 s"):
         reload.read("/x", None, 2)
-    assert os.listdir("/proc/self/fd") == before
+    assert our_descriptors() <= before
 
 
 @pytest.mark.parametrize(
@@ -158,12 +154,12 @@ def test_a_reload_is_taken_whole_or_not_at_all(
     (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    before = os.listdir("/proc/self/fd")
+    before = our_descriptors()
     with pytest.raises(ConfigurationError) as raised:
         reload.read("/x", None, 2)
     assert what in str(raised.value)
     assert len(str(raised.value)) < 100_000
-    assert os.listdir("/proc/self/fd") == before
+    assert our_descriptors() <= before
 
 
 def test_a_reload_reads_what_a_start_reads(new_daemon: NewDaemon) -> None:
@@ -186,11 +182,9 @@ def test_it_leaves_no_process(daemon: Daemon) -> None:
 
 def test_commands_run_while_it_reloads(daemon: Daemon) -> None:
     with daemon.client() as client:
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
+        while "reloaded: generation 4" not in daemon.log:
             os.kill(daemon.pid, signal.SIGHUP)
             assert client.run(["true"]).returncode == 0
-    wait_for(lambda: "reloaded: generation 3" in daemon.log)
     assert "not reloaded" not in daemon.log
 
 
@@ -211,7 +205,7 @@ def test_the_log_goes_where_the_configuration_says(new_daemon: NewDaemon) -> Non
         stderr=subprocess.PIPE,
     )
     daemon.pid = daemon.process.pid
-    wait_for(lambda: os.path.exists(daemon.socket))
+    wait_for(lambda: os.path.exists(daemon.socket) and path.exists())
     wait_for(lambda: "INFO|rootwrap_daemon.daemon.serve.main|10 filters; listening" in path.read_text())
     process = daemon.process
     assert daemon.stop() == 0

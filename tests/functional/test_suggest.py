@@ -86,7 +86,7 @@ def test_the_demo_passes_and_its_attacks_are_denied(tmp_path: Path) -> None:
 
 def _work(daemon: Daemon, namespace: str, pid_file: Path) -> Any:
     """What a DHCP agent does, as the user of one; what it was denied."""
-    inside, outside = "rwd-in", "rwd-out"
+    inside, outside = f"rwd{os.getpid()}i", f"rwd{os.getpid()}o"
     dnsmasq = (
         f"env PROCESS_TAG=dhcp dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --port=0 --user=root "
         f"--interface={inside} --bind-interfaces --dhcp-range=192.0.2.10,192.0.2.20 --leasefile-ro "
@@ -115,7 +115,7 @@ def _work(daemon: Daemon, namespace: str, pid_file: Path) -> Any:
         done = as_user(AGENT, agent)
         if done != "done":
             return done
-        wait_for(pid_file.exists)
+        wait_for(lambda: pid_file.exists() and pid_file.read_text())
         pid = int(pid_file.read_text())
         done = as_user(AGENT, lambda: end(pid))
         wait_for(lambda: not is_alive(pid))
@@ -126,12 +126,14 @@ def _work(daemon: Daemon, namespace: str, pid_file: Path) -> Any:
         pid_file.unlink(missing_ok=True)
 
 
+#: Names of namespaces and links are the whole host's.
+NAMESPACE = f"rwd-{os.getpid()}"
 ATTACKS = (
     ["sh", "-c", "id"],
-    ["ip", "netns", "exec", "rwd-test", "sh", "-c", "id"],
+    ["ip", "netns", "exec", NAMESPACE, "sh", "-c", "id"],
     ["ip", "link", "delete", "dev", "eth0"],
     ["ip", "route", "flush", "table", "main"],
-    ["ip", "netns", "exec", "rwd-test", "env", "PROCESS_TAG=dhcp", "dnsmasq", "--dhcp-script=/tmp/x"],
+    ["ip", "netns", "exec", NAMESPACE, "env", "PROCESS_TAG=dhcp", "dnsmasq", "--dhcp-script=/tmp/x"],
     ["env", "PROCESS_TAG=x", "dnsmasq", "--conf-file=/tmp/x"],
     ["dnsmasq", "--conf-file=/tmp/x"],
 )
@@ -143,7 +145,7 @@ def test_neutron_passes_with_what_is_proposed_for_it(new_daemon: NewDaemon) -> N
     with neutron(new_daemon) as daemon:
         pid_file = daemon.directory / "pid" / "dnsmasq.pid"
         pid_file.parent.mkdir()
-        assert _work(daemon, "rwd-test", pid_file) == 0
+        assert _work(daemon, NAMESPACE, pid_file) == 0
         broad = [argv for argv in ATTACKS if _allowed(daemon, argv)]
         assert len(broad) > 2, "neutron's own filters are broad"
         # Its own log: without the questions above, which were allowed too.
@@ -157,7 +159,7 @@ def test_neutron_passes_with_what_is_proposed_for_it(new_daemon: NewDaemon) -> N
             file.unlink()
         (daemon.directory / "filters.d" / "proposed.filters").write_text(text)
         assert daemon.reload()
-        assert _work(daemon, "rwd-test", pid_file) == 0
+        assert _work(daemon, NAMESPACE, pid_file) == 0
         assert not [argv for argv in ATTACKS if _allowed(daemon, argv)]
 
 

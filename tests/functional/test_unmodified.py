@@ -91,7 +91,7 @@ def test_user_parameters_of_zabbix(new_daemon: NewDaemon, place: Path) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(agent.pid, 15)
-        agent.wait(30)
+        agent.wait(60)
     assert ["lvs", "--version"] in runs(daemon)
 
 

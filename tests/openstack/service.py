@@ -78,7 +78,7 @@ def async_processes(namespace: str) -> dict[str, Any]:
     sleep.start(block=True)
     seen["active in the namespace"] = sleep.is_active()
     sleep.stop(block=True, kill_signal=15)
-    seen["stopped in the namespace"] = sleep._process.wait(30)
+    seen["stopped in the namespace"] = sleep._process.wait(60)
     # A veth whose one end is outside: what a monitor sees.
     outer = f"o{os.getpid()}"
     ip_lib.IPWrapper().add_veth(outer, f"i{os.getpid()}", namespace2=namespace)
@@ -93,7 +93,7 @@ def async_processes(namespace: str) -> dict[str, Any]:
     ip_lib.IPWrapper().del_veth(outer)
     ip_lib.delete_network_namespace(namespace)
     monitor.stop(block=True)
-    seen["stopped"] = monitor._process.wait(30)
+    seen["stopped"] = monitor._process.wait(60)
     seen["inactive"] = not monitor.is_active()
     return seen
 

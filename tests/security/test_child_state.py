@@ -135,11 +135,14 @@ def start(bound: BoundExec, *, stdin: bool = False) -> Command:
     command = Command(child, {})
 
     def sleeps() -> bool:
-        # A shim executes the program in the end, which then loads its libraries.
+        # A shim executes the program in the end, which then loads its libraries. In this order: what is read
+        # of a state before that is the shim's.
+        if os.readlink(f"/proc/{child.pid}/exe") != SLEEP:
+            return False
         command.status = status_of(command.text("status"))
-        return os.readlink(f"/proc/{child.pid}/exe") == SLEEP and command.status["State"] == "S (sleeping)"
+        return command.status["State"] == "S (sleeping)"
 
-    wait_for(sleeps, 20)
+    wait_for(sleeps)
     return command
 
 
@@ -151,7 +154,7 @@ def end(child: Child) -> None:
     child.signal_group(signal.SIGKILL)
     poll = select.poll()
     poll.register(child.pidfd, select.POLLIN)
-    assert poll.poll(10_000)
+    assert poll.poll(60_000)
     assert child.reap()
     child.release()
 
@@ -289,7 +292,7 @@ def finish(bound: BoundExec) -> tuple[int, bytes, Error | None]:
     try:
         poll = select.poll()
         poll.register(child.pidfd, select.POLLIN)
-        assert poll.poll(20_000)
+        assert poll.poll(60_000)
         assert child.reap()
         return child.reaped(), b"".join(os.read(one, 65536) for one in child.outputs), child.failure()
     finally:

@@ -311,7 +311,7 @@ def test_descriptors_where_no_message_begins(daemon: Daemon) -> None:
             agent.say(HELLO)
             agent.sock.recv(65536)
             agent.say(data[:cut])
-            time.sleep(0.1)
+            wait_for(agent.is_read)
             agent.say(data[cut:], [reader])
             assert_refused(daemon, agent.rest(), before, count)
     # Twice for one message.
@@ -319,7 +319,7 @@ def test_descriptors_where_no_message_begins(daemon: Daemon) -> None:
         agent.say(HELLO)
         agent.sock.recv(65536)
         agent.say(data[:5], [reader])
-        time.sleep(0.1)
+        wait_for(agent.is_read)
         agent.say(data[5:], [writer])
         assert_refused(daemon, agent.rest(), before, 5)
     os.close(reader)
@@ -395,15 +395,15 @@ def calls_go_on(daemon: Daemon) -> None:
         client = daemon.client()
         with client:
             for _ in range(3):
-                assert client.run(["true"], timeout=10).returncode == 0
+                assert client.run(["true"], timeout=60).returncode == 0
     for _ in range(3):
         with being(OTHER), daemon.client() as client:
-            assert client.run(["true"], timeout=10).returncode == 0
+            assert client.run(["true"], timeout=60).returncode == 0
 
 
 def test_close_that_waits_does_not_hold_the_deadline(daemon: Daemon) -> None:
     marker = daemon.directory / "marker"
-    script = f"trap '' HUP; sleep 1.5; echo late > {marker}; sleep 30".encode()
+    script = f"trap '' HUP; sleep 60; echo late > {marker}; sleep 30".encode()
     for slots in (None, 0):
         with Agent(daemon) as agent, lingering() as last:
             if slots is None:
@@ -417,9 +417,8 @@ def test_close_that_waits_does_not_hold_the_deadline(daemon: Daemon) -> None:
             agent.say(frame([3]), [null] * 4 + [last])
             let_go(last)
             os.close(null)
-            wait_for(lambda: daemon.children() == [], 10)
+            wait_for(lambda: daemon.children() == [])
         wait_for(lambda: daemon.threads() == 1)
-    time.sleep(1)
     assert not marker.exists()
 
 
@@ -473,7 +472,7 @@ def test_close_that_waits_does_not_hold_the_door(daemon: Daemon) -> None:
                 agent.say(HELLO, [last])
                 let_go(last)
         calls_go_on(daemon)
-        wait_for(lambda: settle(daemon) == before, 10)
+        wait_for(lambda: settle(daemon) == before)
 
 
 def test_close_that_waits_does_not_hold_the_end(daemon: Daemon) -> None:
@@ -506,13 +505,12 @@ def test_half_sent_messages_with_descriptors_take_nothing_from_others(daemon: Da
     reader, writer = pipe_of(AGENT)
     with contextlib.ExitStack() as held:
         most = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or most <= 100:
             agent = held.enter_context(Agent(daemon))
             agent.say(HELLO + frame([7, [b"cat"], [], ALL, None])[:-1], [reader, writer, writer])
             most = max(most, daemon.descriptors())
             if most > 100:
                 calls_go_on(daemon)
-        assert most > 100
         assert "cannot accept" not in daemon.log
     wait_for(lambda: settle(daemon) == before)
     os.close(reader)
@@ -555,7 +553,7 @@ def test_garbage_behind_a_start_ends_the_command(daemon: Daemon, garbage: bytes,
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
         agent.say(HELLO)
-        data = frame([7, [b"sh", b"-c", b"sleep 1.5; echo late; sleep 30"], [], STDOUT, None])
+        data = frame([7, [b"sh", b"-c", b"sleep 60; echo late; sleep 30"], [], STDOUT, None])
         agent.say(data + (garbage if at_once else b""), [writer])
         os.close(writer)
         if not at_once:
@@ -718,8 +716,8 @@ def test_slow_file_holds_up_nobody_else(daemon: Daemon, files: SlowFiles, whole:
             agent.say(HELLO)
             agent.sock.recv(65536)
             agent.say(data if whole else data[:-1], [slow])
-        # The daemon has it by then, and would keep the half message for seconds.
-        time.sleep(0.2)
+        # The daemon has them by then, and closes them.
+        wait_for(lambda: files.waiting == 3)
         calls_go_on(daemon)
         assert files.waiting == 3
         files.answer()

@@ -238,7 +238,7 @@ def test_threads_of_the_daemon_keep_what_they_had(daemon: Daemon, passed: bool) 
         for name in CASES:
             say(client, name, "true", passed)
             # The thread that cut its own ends on its own time.
-            wait_for(lambda: threads() == before, 5)
+            wait_for(lambda: threads() == before)
 
 
 def test_what_is_not_listed_is_gone_for_root_too(daemon: Daemon, passed: bool) -> None:

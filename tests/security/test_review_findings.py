@@ -104,7 +104,7 @@ class TestKillProcess:
         with sleeper() as process:
             assert agent.process_is_running(process.pid)
             agent.kill_process(str(process.pid), 9, run_as_root=run_as_root)
-            assert process.wait(10) == -9
+            assert process.wait(60) == -9
             assert not agent.process_is_running(process.pid)
 
     @pytest.mark.parametrize("run_as_root", [False, True])
@@ -388,4 +388,4 @@ def test_signals_are_those_of_the_module() -> None:
     """`signal`, the parameter, hides no module where it is used."""
     with sleeper() as process:
         agent.kill_process(process.pid, signal.SIGTERM)
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM

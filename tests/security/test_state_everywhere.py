@@ -11,7 +11,7 @@ import pytest
 from tests.real_daemon import NewDaemon, children_of
 from tests.state_table import CASES, LOOK, Case, daemon_state, filters, wrong
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.root
 
 FEW: Final = "+setuid,+setgid,+setpcap,+kill,+net_raw,+net_admin,+dac_override,+chown"
 #: What somebody hostile leaves behind, before sudo(8): what he may set himself, and more.

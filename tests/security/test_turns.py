@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import c_int
+from functools import partial
 
 import pytest
 
@@ -18,7 +19,7 @@ from rootwrap_daemon.protocol.messages import STDIN, Cancel, Check, Run, Signal,
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame
 from tests.security.test_hostile_descriptors import AGENT
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.root
 
 #: What is poured, each as often as the daemon takes it; whether a command of the client's runs meanwhile.
 FLOODS = {
@@ -46,7 +47,7 @@ _STARTED = b"\x94\x0a"
 
 def connect(daemon: Daemon, running: bool) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(30)
+    connection.settimeout(60)
     connection.connect(daemon.socket)
     connection.send(HELLO)
     if running:
@@ -150,15 +151,20 @@ def other_user(daemon: Daemon) -> Iterator[Client]:
         yield client
 
 
-def served(client: Client, seconds: float) -> list[float]:
-    """How long each of another user's commands took, one after another."""
-    times = []
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        start = time.monotonic()
-        assert client.run(["true"], timeout=60).returncode == 0
-        times.append(time.monotonic() - start)
-    return times
+def served(daemon: Daemon, call: Callable[[], None], seconds: float, enough: int) -> int:
+    """How many calls of another user were served, one after another, in so many seconds.
+
+    On a machine that is busy with something else there are `enough`, or the daemon itself has worked so long.
+    """
+    count, until, work = 0, time.monotonic() + seconds, daemon.cpu_seconds() + seconds
+    while time.monotonic() < until or (count < enough and daemon.cpu_seconds() < work):
+        call()
+        count += 1
+    return count
+
+
+def run(client: Client) -> None:
+    assert client.run(["true"], timeout=60).returncode == 0
 
 
 @pytest.fixture
@@ -175,23 +181,23 @@ def daemon(new_daemon: NewDaemon) -> Daemon:
 def test_a_flood_of_one_user_leaves_others_served(daemon: Daemon, kind: str) -> None:
     """Shown by counts: while one pours, the other's commands go on, none refused or ended."""
     with other_user(daemon) as client, flood(daemon, kind, 40) as taken:
-        times = served(client, 2.0)
+        times = served(daemon, partial(run, client), 2.0, enough=5)
     assert taken.value
-    # Without turns it is one command in seconds; a busy machine does tens.
-    assert len(times) >= 5
+    # Without turns it is one command in seconds.
+    assert times >= 5
     assert "Traceback" not in daemon.log
 
 
 @pytest.mark.parametrize("kind", ARRIVALS)
 def test_connections_of_one_user_leave_the_door_open_to_others(daemon: Daemon, kind: str) -> None:
     """Shown by counts: while one comes and goes, another's new connections are served, each at once."""
-    times = 0
+
+    def call() -> None:
+        with daemon.client() as client:
+            run(client)
+
     with agents(ARRIVALS[kind], daemon.socket), agents(ARRIVALS[kind], daemon.socket):
-        until = time.monotonic() + 3
-        while time.monotonic() < until:
-            with daemon.client() as client:
-                assert client.run(["true"], timeout=60).returncode == 0
-            times += 1
+        times = served(daemon, call, 3.0, enough=4)
     # Where a thread waits at the door for each of the first user's, it is one or two.
     assert times >= 4
     assert "Traceback" not in daemon.log

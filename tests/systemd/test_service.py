@@ -185,7 +185,7 @@ def test_broken_filters_at_a_start_are_mended_without_a_refusal(machine: Machine
         wait_for(lambda: int(machine.show(service, "NRestarts")) >= 6)
         assert machine.show("rootwrap-daemon@netagent.socket", "ActiveState") == "active"
         machine.write("/etc/rootwrap-daemon/netagent.filters.d/test.filters", FILTERS)
-        answer, _ = asked.communicate(timeout=30)
+        answer, _ = asked.communicate(timeout=60)
     finally:
         asked.kill()
         asked.wait()
@@ -263,7 +263,7 @@ def test_what_runs_is_ended_unless_it_may_stay(machine: Machine, install: Instal
     with running(machine, *monitor), running(machine, "sleep", "7777") as asked:
         (stays,) = machine.pids(*monitor)
         machine.systemctl("restart", service)
-        answer, _ = asked.communicate(timeout=20)
+        answer, _ = asked.communicate(timeout=60)
         assert json.loads(answer)["returncode"] == -15
         assert not machine.pids("sleep", "7777")
         assert machine.pids(*monitor) == [stays]

@@ -117,7 +117,7 @@ def said(daemon: Daemon, data: bytes) -> bytes:
     """Everything that the daemon says to these bytes and the end of input."""
     answers = b""
     with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(ConnectionError):
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.connect(daemon.socket)
         # What it says before it closes can be read after a write has failed.
         with contextlib.suppress(ConnectionError):
@@ -167,7 +167,7 @@ RAW = """
 import contextlib, os, socket, sys
 path, data, how = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3]
 connection = socket.socket(socket.AF_UNIX)
-connection.settimeout(20)
+connection.settimeout(60)
 if how == "becomes root":
     os.seteuid(61111)
     connection.connect(path)

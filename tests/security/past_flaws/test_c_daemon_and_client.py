@@ -19,7 +19,7 @@ from rootwrap_daemon.daemon.serve.session import HANDLERS
 from rootwrap_daemon.errors import BadRequest, Error, OutcomeUnknown
 from rootwrap_daemon.protocol.codec import HEADER
 from rootwrap_daemon.protocol.messages import REQUESTS, Cancel, Check, Hello, Run, Signal, Start, Status
-from tests.load import calls_go_on, flood
+from tests.load import calls_go_on, flood, is_idle
 from tests.real_daemon import (
     HELLO,
     Daemon,
@@ -48,8 +48,7 @@ from tests.security.past_flaws.attack import (
 def test_C1_denial_is_an_answer_also_when_nothing_can_be_logged(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False)
     # With its standard error closed there is no log to wait for; the socket is enough.
-    (daemon.directory / "log").write_text("listening on")
-    daemon.inside = ["sh", "-c", 'exec "$@" 2>&-', "sh"]
+    daemon.inside = ["sh", "-c", 'echo listening on >&2; exec "$@" 2>&-', "sh"]
     daemon.start()
     before = daemon.pid, settle(daemon)
     with daemon.client() as client:
@@ -61,7 +60,7 @@ def test_C1_denial_is_an_answer_also_when_nothing_can_be_logged(new_daemon: NewD
                 codes.add(error.code)
         assert codes == {"denied"}
         assert client.run(["true"]).returncode == 0
-    assert (daemon.pid, settle(daemon)) == before
+    wait_for(lambda: (daemon.pid, settle(daemon)) == before)
 
 
 def test_C2_each_fault_has_an_error_of_its_own(shared: Daemon, place: Path) -> None:
@@ -117,7 +116,7 @@ def test_C4_request_that_may_have_run_is_not_sent_again(new_daemon: NewDaemon, t
         wait_for(marker.exists)
         (left,) = daemon.children()
         daemon.restart(signal.SIGKILL)
-        thread.join(30)
+        thread.join(60)
         # The same client goes on with the new daemon.
         assert client.run(["true"]).returncode == 0
     os.killpg(left, signal.SIGKILL)
@@ -140,7 +139,7 @@ def test_C5_long_command_delays_no_other_of_the_same_client(shared: Daemon) -> N
         for pid in sleepers:
             os.kill(pid, signal.SIGKILL)
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
 
 def test_C6_background_child_that_keeps_the_output_open_holds_nothing(shared: Daemon) -> None:
@@ -170,7 +169,7 @@ def test_C7_time_output_and_number_of_commands_are_bounded(new_daemon: NewDaemon
             # Orphans of the commands before are no leaders of a group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        thread.join(30)
+        thread.join(60)
     wait_for(lambda: daemon.children() == [])
 
 
@@ -198,9 +197,7 @@ def test_C9_whoever_is_not_allowed_costs_neither_thread_nor_descriptor(new_daemo
         with daemon.client() as client:
             calls_go_on(daemon, client)
     wait_for(lambda: settle(daemon) == before)
-    used = daemon.cpu_seconds()
-    time.sleep(0.5)
-    assert daemon.cpu_seconds() - used < 0.1
+    wait_for(lambda: is_idle(daemon))
 
 
 def test_C10_announced_length_allocates_nothing(shared: Daemon) -> None:

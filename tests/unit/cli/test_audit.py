@@ -290,7 +290,7 @@ def test_follow_over_a_rotation(tmp_path: Path) -> None:
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         assert "records: denied 5" in process.stdout.read()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -25,7 +25,7 @@ from rootwrap_daemon.protocol.messages import (
 
 HELLO = Hello(VERSION, MAX_REQUEST_FRAME, 0)
 #: Seconds after which a test that waits for the other side fails.
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Peer:

@@ -111,11 +111,11 @@ def test_the_end_comes_with_the_start(start_daemon: StartDaemon, client: Client,
 def test_a_greenthread_is_woken_once(start_daemon: StartDaemon, path: Path) -> None:
     """Of three descriptors that are ready at once none wakes it where it waits for something else by then."""
     go, done = threading.Event(), threading.Event()
-    start_daemon(Commands(between=lambda: go.wait(30), after=done.set))
+    start_daemon(Commands(between=lambda: go.wait(60), after=done.set))
 
     def stop_the_hub() -> None:
         go.set()
-        assert done.wait(30)
+        assert done.wait(60)
 
     with green.Client(path) as client:
         for _ in range(5):
@@ -144,7 +144,7 @@ def test_native_waiters_of_a_closed_client_are_woken(daemon: FakeDaemon, path: P
     waiting = threading.Thread(target=waits)
     waiting.start()
     client.close()
-    waiting.join(30)
+    waiting.join(60)
     daemon.go_on()
-    running.join(30)
+    running.join(60)
     assert [str(error) for error in failed] == ["echo: this client is closed"]

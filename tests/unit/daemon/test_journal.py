@@ -51,7 +51,7 @@ def decode(data: bytes) -> dict[str, bytes]:
 def bind(path: str) -> socket.socket:
     one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     one.bind(path)
-    one.settimeout(20)
+    one.settimeout(60)
     return one
 
 

@@ -65,7 +65,7 @@ def lines(settings: LogSettings, *, level: int = logging.WARNING, message: str =
     with pipe() as reader:
         made = log.Log(settings)
         LOG.log(level, "%s", message)
-        made.close()
+        made.close(None)
         os.set_blocking(reader, False)
         try:
             return os.read(reader, 65536).decode()
@@ -122,7 +122,7 @@ def test_exceptions_have_a_prefix_on_each_line() -> None:
             raise ValueError("first\nsecond")
         except ValueError:
             LOG.exception("failed")
-        made.close()
+        made.close(None)
         found = os.read(reader, 65536).decode().splitlines()
     assert found[0] == "failed"
     assert all(line.startswith("! rootwrap_daemon.tests ") for line in found[1:])
@@ -185,7 +185,7 @@ def test_a_descriptor_made_not_to_block_by_another() -> None:
         found = b""
         while not found.endswith(b"\n"):
             found += os.read(reader, 4096)
-        made.close()
+        made.close(None)
     assert found == b"z" * 20_000 + b"\n"
 
 
@@ -196,7 +196,7 @@ def test_a_descriptor_that_cannot_be_written(tmp_path: Path, mode: int) -> None:
     with standard_error(descriptor):
         made = log.Log(PLAIN)
         LOG.warning("lost")
-        made.close()
+        made.close(None)
     os.close(descriptor)
     assert (tmp_path / "file").read_text() == ""
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_renamed(tmp_path: Path) -> None:
     wait_for(lambda: path.read_text() == "one \\udcff\n")
     path.rename(tmp_path / "old")
     LOG.warning("two")
-    made.close()
+    made.close(None)
     assert path.read_text() == "two\n"
 
 
@@ -234,7 +234,7 @@ def test_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         heard.bind(str(tmp_path / "journal"))
         made = log.Log(LogSettings(level=logging.INFO, stderr=False, journal=True))
         LOG.error("one\ntwo")
-        made.close()
+        made.close(None)
         data = heard.recv(65536)
     assert b"PRIORITY=3\n" in data
     assert b"SYSLOG_IDENTIFIER=rootwrap-daemon\n" in data
@@ -255,7 +255,7 @@ def test_whatever_python_says_goes_to_the_log() -> None:
         thread.join()
         warnings.warn("deprecated", stacklevel=1)
         sys.excepthook(ValueError, ValueError("at the end"), None)
-        made.close()
+        made.close(None)
         said = os.read(reader, 65536).decode()
     assert "ValueError: in a thread" in said
     assert "ValueError: at the end" in said
@@ -278,5 +278,5 @@ def test_lines_of_the_program_before() -> None:
     with pipe() as reader:
         made = log.Log(LogSettings(level=logging.WARNING, format="%(created)d %(message)s"))
         made.write((Line("a", logging.WARNING, 7.5, "50 %s"), Line("a", logging.INFO, 8, "not this")))
-        made.close()
+        made.close(None)
         assert os.read(reader, 4096) == b"7 50 %s\n"
