@@ -17,7 +17,7 @@ from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 ROOT = Path(__file__).parents[2]
 DEMO = Path(__file__).with_name("recorded_demo.py")
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
 def _needs_dnsmasq() -> None:

@@ -23,7 +23,7 @@ _WAITING: Final = {
 }.get(platform.machine(), set())
 SUPPORTED: Final = bool(_WAITING)
 #: Seconds after which a thread that neither waits nor asks for a turn hangs.
-_PATIENCE: Final = 20.0
+_PATIENCE: Final = 60.0
 
 
 class Scheduler:

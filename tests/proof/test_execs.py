@@ -34,7 +34,7 @@ THREADS: Final = 4
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace"),
-    pytest.mark.timeout(60 + 4 * SECONDS),
+    pytest.mark.timeout(300 + 4 * SECONDS),
 ]
 
 FILTERS: Final = """\

@@ -514,7 +514,7 @@ class Life:
         assert (self.instance.commands.used, self.instance.connections.used) == (0, 0)
         assert self.instance.buffered.used == 0
         self.scheduler.wait_for_end()
-        wait_for(lambda: gc.collect() >= 0 and not Counter(descriptors().values()) - self.idle, 5)
+        wait_for(lambda: gc.collect() >= 0 and not Counter(descriptors().values()) - self.idle)
 
     def close(self) -> None:
         """Let go of everything, whatever has happened."""

@@ -140,7 +140,7 @@ def booted(system: Path = Path("/")) -> Iterator[Machine]:
             state = machine.systemctl("is-system-running", check=False)
             return state in ("running", "degraded")
 
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not is_up():
             if time.monotonic() > end:
                 pytest.fail(f"the machine did not boot:\n{console.read_text(errors='replace')[-3000:]}")

@@ -194,7 +194,7 @@ def test_what_is_heard_during_a_run(ends: Ends, said: list[Cancel], wish: Wish) 
     assert heard[-1] is Wish.NOTHING
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_a_client_that_never_stops_talking_is_not_listened_to_for_ever(ends: Ends) -> None:
     ends.say(HELLO, Run((b"sleep",)))
     ends.connection.receive()
