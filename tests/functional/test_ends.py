@@ -243,7 +243,7 @@ def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon, tmp_path: 
     wait_for(running(daemon))
     assert daemon.process is not None
     daemon.process.terminate()
-    wait_for(lambda: "stopping" in daemon.log)
+    wait_for(lambda: not os.path.exists(daemon.socket))
     with pytest.raises((Stopping, DaemonUnavailable)):
         idle.run(["true"])
     assert results == []
