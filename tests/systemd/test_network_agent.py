@@ -72,4 +72,4 @@ def test_builds_what_it_wants(machine: Machine, agent: str) -> None:
     # Nothing is wanted any more.
     machine.write("/etc/netns-agent.yaml", "prefix: na-\nnamespaces: []\n")
     machine.systemctl("reload", agent)
-    wait_for(lambda: not machine.run("ip", "netns", "list").stdout.split(), 30)
+    wait_for(lambda: not machine.run("ip", "netns", "list").stdout.split())
