@@ -72,7 +72,8 @@ def crash(daemon: Daemon) -> None:
     left = daemon.children()
     daemon.restart(signal.SIGKILL)
     for pid in left:
-        os.killpg(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def own_daemon(new: NewDaemon) -> Iterator[Stage]:

@@ -262,7 +262,7 @@ def test_attack(daemon: Daemon, place: Path, outside: Path, row: Row, attack: st
     before = seen(outside)
     with daemon.client() as client:
         try:
-            done = client.run(words(row.argv, place), input=row.stdin, timeout=20)
+            done = client.run(words(row.argv, place), input=row.stdin, timeout=60)
         except Denied:
             return
     assert seen(outside) == before
