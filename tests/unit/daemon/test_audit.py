@@ -191,7 +191,7 @@ def test_threads_do_not_mix_records(audit: Audit, path: Path) -> None:
         (("x", "password"), None),
         (("x", "token="), None),
         (("x", "http://host:80/a@b"), None),
-        (("x", "http://user@host"), None),
+        (("x", "http://token@host"), ("x", "http://***@host")),
         (("passwd", "root"), None),
         (("x", "\udcff"), None),
     ],

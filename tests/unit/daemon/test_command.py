@@ -69,6 +69,8 @@ def calls(policy: Policy, request: Request, fail_at: int | None) -> int:
     return count
 
 
+# What it raises in a generator that is being closed goes no further.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("argv", REQUESTS, ids=lambda argv: argv[0])
 def test_an_exception_at_any_call_is_a_typed_refusal(
     tmp_path: Path, argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
