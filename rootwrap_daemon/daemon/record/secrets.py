@@ -45,10 +45,12 @@ _ASSIGNMENT = re.compile(
     re.IGNORECASE | re.ASCII | re.DOTALL,
 )
 _ELEMENT = re.compile(rf"(<[^<>]{{0,60}}{_NAME}{_TAIL}>)[^<]+", re.IGNORECASE | re.ASCII)
-_OPTION = re.compile(rf"-[\w.-]{{0,60}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCII)
+#: `--no-ask-password`, `--ask-pass`, `--prompt-password` have no value.
+_VALUED: Final = "(?!--?(?:no|ask|prompt)-)"
+_OPTION = re.compile(rf"{_VALUED}-[\w.-]{{0,60}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCII)
 #: A word that is the name of a secret, as `node.session.auth.password` or `wifi-sec.psk`. Not `passwd`, which
 #: is a program and a database.
-_BARE = re.compile(rf"(?!passwd\Z)[\w.-]{{0,80}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCII)
+_BARE = re.compile(rf"{_VALUED}(?!passwd\Z)[\w.-]{{0,80}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCII)
 #: `--name=node.session.auth.password`.
 _NAMING = re.compile(rf"--?[\w-]{{1,40}}=[\w.-]{{0,80}}?{_NAME}{_TAIL}", re.IGNORECASE | re.ASCII)
 _URL = re.compile(r"(https?://(?=[^/@:\s]{1,256}@)|://[^/@:\s]{0,256}:)[^/\s]+(@)", re.ASCII)
@@ -68,7 +70,9 @@ def mask_words(argv: tuple[str, ...], room: int, hidden: frozenset[int] = frozen
     """
     if not hidden and sum(map(len, argv)) + len(argv) <= MAX_MASKED and not is_suspect(argv):
         return _cut(argv, room)
-    first, rest = _split(argv, room)
+    # What `room` has a place for, the last of it cut; all others.
+    first = _cut(argv, room)
+    rest = argv[len(first) :]
     hidden = hidden.union(_behind_keywords(first))
     naming = any(_BARE.fullmatch(word) or _NAMING.fullmatch(word) for word in first[1:])
     naming = naming or any(map(_has_mark, rest))
@@ -139,12 +143,6 @@ def mask_whole(argv: tuple[str, ...], hidden: frozenset[int] = frozenset()) -> l
 def _has_mark(word: str) -> bool:
     lower = word.lower()
     return any(mark in lower for mark in _MARKS) or lower.rpartition("/")[2] in PROGRAMS
-
-
-def _split(argv: tuple[str, ...], room: int) -> tuple[list[str], tuple[str, ...]]:
-    """The words that `room` has a place for, the last of them cut; and all others."""
-    first = _cut(argv, room)
-    return first, argv[len(first) :]
 
 
 def _cut(argv: Iterable[str], room: int) -> list[str]:

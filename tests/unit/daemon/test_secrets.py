@@ -106,6 +106,8 @@ def masked(*argv: str, hidden: frozenset[int] = frozenset()) -> list[str]:
         "x --apiKey hunter2",
         "x --client-secret hunter2",
         "x fernetkey=hunter2",
+        "x --ask-password=hunter2",
+        "x --no-ask-password --password hunter2",
         "x Authorization=hunter2",
     ],
 )
@@ -151,6 +153,9 @@ def test_every_key_of_output_is_one_of_words(key: str, word: str) -> None:
         "http://host:80/a@b",
         "ovs-vsctl -v add-br br0",
         "sysctl kernel.keys.maxkeys=200",
+        "systemctl --no-ask-password restart a.service",
+        "pg_dump -Fc --no-password app",
+        "ansible -m ping --ask-become-password all -v x",
     ],
 )
 def test_what_is_no_secret_stays(line: str) -> None:
