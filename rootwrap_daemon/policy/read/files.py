@@ -6,7 +6,7 @@ has a finding.
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,7 +45,7 @@ class Loaded:
 
 
 def load(
-    directories: Iterable[str],
+    directories: Collection[str],
     owners: frozenset[int],
     kept: frozenset[str] | None,
     *,
@@ -67,13 +67,13 @@ def load(
     elif has is not None:
         numbers = _bounding_set()
         loaded.bounding = frozenset(name for number, name in enumerate(CAPABILITIES) if number in numbers)
+    missing = []
     for directory in directories:
         try:
             found = host.resolve_owned(directory, owners)
             names = sorted(os.listdir(found.path))
         except FileNotFoundError:
-            fault = Fault("file", "no such directory", "make it, or take it out of filters_path")
-            _add(loaded, Severity.WARNING, directory, fault)
+            missing.append(directory)
             continue
         except (host.UntrustedPath, OSError) as error:
             fault = Fault(
@@ -91,6 +91,12 @@ def load(
                     "misnamed", "not read, by its name", "end its name in .filters, or move it away"
                 )
                 _add(loaded, Severity.WARNING, path, fault)
+    # Most rootwrap.conf files name one beside another that is there. Where none is, a typing error would take
+    # all rules away.
+    severity = Severity.ERROR if len(missing) == len(directories) else Severity.WARNING
+    for directory in missing:
+        fault = Fault("file", "no such directory", "make it, or take it out of filters_path")
+        _add(loaded, severity, directory, fault)
     # A section in another file than its filter: there is an error, and the filter lacks what it restricts.
     loaded.filters = [one for one in loaded.filters if one.name.lower() not in loaded.unmatched]
     return loaded

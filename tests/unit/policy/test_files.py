@@ -58,13 +58,12 @@ def test_the_order_of_directories(tmp_path: Path) -> None:
 
 
 def test_no_directory(tmp_path: Path) -> None:
+    """A typing error must not take all rules away; one directory of several may be missing."""
+    what = "no such directory: make it, or take it out of filters_path"
     loaded = files.load([f"{tmp_path}/missing"], OWNERS, None)
-    assert findings(loaded) == [
-        (
-            "warning",
-            f"{tmp_path}/missing:1:1: warning: no such directory: make it, or take it out of filters_path",
-        )
-    ]
+    assert findings(loaded) == [("error", f"{tmp_path}/missing:1:1: error: {what}")]
+    loaded = files.load([f"{tmp_path}/missing", str(tmp_path)], OWNERS, None)
+    assert findings(loaded) == [("warning", f"{tmp_path}/missing:1:1: warning: {what}")]
 
 
 def test_links_of_trusted_owners_are_followed(tmp_path: Path) -> None:
