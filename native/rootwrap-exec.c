@@ -30,7 +30,7 @@
 /* Numbers of messages, and the slots of Start. */
 enum { HELLO, RUN, CHECK, CANCEL, RESULT, FAILURE, VERDICT, START, SIGNAL, STATUS, STARTED };
 enum { PROTOCOL = 1, MAX_FRAME = 1 << 27, CHUNK = 65536 };
-/* Seconds to connect and to hear the daemon's first word; the same bound as the library has. */
+/* Seconds to connect and to hear the daemon's first word, without --timeout; the same bound as the library has. */
 static const double PATIENCE = 10.0;
 /* Seconds that a signal waits for the word that the command has started, once the daemon has greeted. */
 static const double STARTING = 0.2;
@@ -675,7 +675,7 @@ int main(int argc, char **argv) {
         if (end >= 0) passed[count++] = end, slots |= 1 << stream;
     }
     const double asked = options.timeout > 0 && options.timeout < 1 ? 1 : options.timeout;
-    const double connecting = asked > 0 && asked < PATIENCE ? asked : PATIENCE;
+    const double connecting = asked > 0 ? asked : PATIENCE;
     const double began = now();
     open_connection(options.socket, connecting);
     send_hello();

@@ -554,6 +554,13 @@ class TestADaemonThatDoesNotAnswer:
         assert process.stderr.read() == b""
         process.stderr.close()
 
+    def test_a_timeout_takes_the_place_of_the_bound(self, path: str) -> None:
+        """A daemon that restarts may let a command end for longer than the 10 seconds of no --timeout."""
+        with subprocess.Popen([*PROGRAM, "--socket", path, "--timeout", "3600", "true"]) as process:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(13)
+            process.kill()
+
     def test_a_bound(self, path: str) -> None:
         done = subprocess.run(
             [*PROGRAM, "--socket", path, "--timeout", "1", "true"],

@@ -33,7 +33,7 @@ else:
 
 #: What this program is called in what it says.
 NAME = "rootwrap-exec"
-#: Seconds that connecting and the daemon's hello may take; less where --timeout says less, but at least one.
+#: Seconds that connecting and the daemon's hello may take; --timeout takes its place, but for at least one.
 CONNECT_SECONDS = 10.0
 #: Seconds past the deadline and the grace period after which the answer is no longer waited for.
 SLACK = 10.0
@@ -99,7 +99,7 @@ class Conversation:
         self._argv = [os.fsencode(word) for word in options.argv]
         self._began = time.monotonic()
         timeout = options.timeout
-        bound = CONNECT_SECONDS if timeout is None else min(CONNECT_SECONDS, max(timeout, 1.0))
+        bound = CONNECT_SECONDS if timeout is None else max(timeout, 1.0)
         self._deadline: float | None = self._began + bound
         #: A whole request to run something was written.
         self._runs = self._greeted = self._written = False

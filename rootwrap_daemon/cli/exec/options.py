@@ -28,8 +28,8 @@ Run COMMAND through rootwrap-daemon, with this process's standard streams, and e
   --env NAME[=VALUE]   a variable for the command, where its filter allows it; NAME alone takes the value
                        that it has here, which is then on no command line. May be repeated
   --user NAME          run it as this user, of those that its filter has (default: the first)
-  --timeout SECONDS    end the command after so long, with exit status 124; and do not wait longer for a
-                       daemon that does not answer (10 seconds at most, in any case)
+  --timeout SECONDS    end the command after so long, with exit status 124; wait as long for a daemon
+                       that does not answer (without this option 10 seconds)
   -n                   give the command no standard input
   --check              run nothing; exit with 0 if the command would be allowed, else with 99
   --version, --help    print that, and exit
