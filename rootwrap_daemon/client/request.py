@@ -141,7 +141,7 @@ class Attempt:
             self._unwritten = [(hello + data, descriptors)]
         self._deadline = None if timeout is None else time.monotonic() + timeout + SLACK
         self._broken = False
-        #: A read has brought less than the answer, which may be a large one.
+        #: A read has brought something, and not the whole answer, which may be a large one.
         self._read_before = False
 
     async def answer(self, wait: Wait) -> Answer:
@@ -221,6 +221,7 @@ class Attempt:
             # What is not written yet never will be.
             self._broken = True
             raise self._lost("the daemon closed the connection")
+        self._read_before = True
         try:
             while (message := exchange.next_message()) is not None:
                 if not isinstance(message, Hello):
@@ -233,7 +234,6 @@ class Attempt:
             # Whoever talks like this is not asked again, even if nothing ran.
             self._last = True
             raise self._lost("what answered does not speak the protocol") from error
-        self._read_before = True
         return None
 
     def _judged(self, answer: Answer) -> Answer:
@@ -246,12 +246,22 @@ class Attempt:
     def _lost(self, why: str) -> Exception:
         """Return what it means that no answer comes any more."""
         if not self._unwritten:
-            if self._runs:
+            if self._runs and self._greeted():
                 return OutcomeUnknown(f"{why}: the command may have run")
         # An incomplete frame can never run.
         elif self._broken and not self._last:
             return TryAgain()
         return DaemonUnavailable(f"{why}: nothing ran")
+
+    def _greeted(self) -> bool:
+        """True if the daemon has said its hello: it runs nothing before, and nothing where that fails."""
+        if self._reused or self._read_before:
+            return True
+        # From here on its hello fails (EPIPE); what is there by now has been said.
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        return False
 
 
 def _check_descriptors(descriptors: Sequence[int], error: OSError) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from rootwrap_daemon.client import Client, DaemonUnavailable, OutcomeUnknown, calls, request
-from tests.unit.client.fake_daemon import FakeDaemon
+from rootwrap_daemon.protocol.codec import encode
+from tests.unit.client.fake_daemon import HELLO, FakeDaemon
 
 ROOT = Path(__file__).parents[3]
 
@@ -119,7 +120,7 @@ def test_a_full_queue_that_empties(
     thread.start()
     # The connection is made, and that this listener never answers is another matter.
     monkeypatch.setattr(request, "SLACK", 0.2)
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(DaemonUnavailable, match="nothing ran"):
         client.run(["echo"], timeout=0.1)
     thread.join()
     for connection in accepted:
@@ -144,8 +145,14 @@ def test_a_daemon_that_never_says_hello(path: Path, client: Client, capture: Any
         listener.bind(str(path))
         listener.listen(8)
         with type(client)(path, connect_timeout=0.2) as hasty:
-            with pytest.raises(OutcomeUnknown, match=r"^echo: the daemon did not say hello in time"):
+            with pytest.raises(
+                DaemonUnavailable, match=r"^echo: the daemon did not say hello in time: nothing ran"
+            ):
                 hasty.run(["echo"], capture=capture)
+            # And nothing can: whoever comes to serve it cannot say the hello that stands before a run.
+            late, _ = listener.accept()
+            with late, pytest.raises(BrokenPipeError):
+                late.send(encode(HELLO))
             with pytest.raises(DaemonUnavailable, match=r"^echo: .*nothing ran"):
                 hasty.allows(["echo"])
             with pytest.raises(DaemonUnavailable):
@@ -156,6 +163,23 @@ def test_a_daemon_that_never_says_hello(path: Path, client: Client, capture: Any
         assert not hasty._calls.connections.open
 
 
+def test_a_hello_at_the_last_moment(path: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes between the last look and the end of the client's patience: the command may have run."""
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as later:
+        listener.bind(str(path))
+        listener.listen(8)
+        patience = request.Attempt._patience
+
+        def greeted_meanwhile(attempt: request.Attempt) -> float | None:
+            later.enter_context(listener.accept()[0]).send(encode(HELLO))
+            attempt._greeted_by = 0.0
+            return patience(attempt)
+
+        monkeypatch.setattr(request.Attempt, "_patience", greeted_meanwhile)
+        with pytest.raises(OutcomeUnknown, match="may have run"):
+            client.run(["echo"])
+
+
 def test_a_short_timeout_bounds_the_hello(
     path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,5 +188,5 @@ def test_a_short_timeout_bounds_the_hello(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(8)
-        with pytest.raises(OutcomeUnknown, match="hello"):
+        with pytest.raises(DaemonUnavailable, match="hello"):
             client.run(["echo"], timeout=0.1)

@@ -288,7 +288,7 @@ def lost_in_the_middle(peer: Peer) -> None:
     peer.sock.sendall(encode(Result("r-1", 0, b"x" * 100000, b""))[:-1])
 
 
-@pytest.mark.parametrize("script", [lost, lost_unread, lost_in_the_middle])
+@pytest.mark.parametrize("script", [lost, lost_in_the_middle])
 def test_a_complete_request_is_never_sent_again(
     start_daemon: StartDaemon, client: Client, script: Script
 ) -> None:
@@ -297,6 +297,13 @@ def test_a_complete_request_is_never_sent_again(
         client.run(["echo"])
     assert daemon.connections == 1
     assert daemon.ran <= 1
+
+
+def test_an_end_before_the_hello_ran_nothing(start_daemon: StartDaemon, client: Client) -> None:
+    daemon = start_daemon(lost_unread)
+    with pytest.raises(DaemonUnavailable, match="the daemon closed the connection: nothing ran"):
+        client.run(["echo"])
+    assert (daemon.connections, daemon.ran) == (1, 0)
 
 
 @pytest.mark.parametrize("script", [lost, lost_in_the_middle])
