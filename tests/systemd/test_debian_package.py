@@ -114,13 +114,22 @@ def test_a_life(machine: Machine) -> None:
     assert failed == []
     assert main_pid(machine) not in (pid, "0")
 
+    # An instance whose files have an error keeps its daemon and rules, and the upgrade does not fail of it.
+    pid, typo = main_pid(machine), "/etc/rootwrap-daemon/netagent.filters.d/typo.filters"
+    machine.write(typo, "[Filters]\nid: ArgvFiler, id, nobody, -u\n")
+    said = apt(machine, "install", "--reinstall", *packages(machine, "/packages/later"))
+    assert "typo.filters:2:" in said
+    assert "rootwrap-daemon@netagent.service still runs the old version" in said
+    assert main_pid(machine) == pid
+    assert ask(machine, "id", "-u").stdout == "65534\n"
+    machine.run("rm", typo)
+
     # Removed, what the administrator has written stays; installed again, it is in force.
     apt(machine, "remove", "rootwrap-daemon", "rootwrap-exec", "python3-rootwrap-client")
     assert machine.systemctl("is-active", "rootwrap-daemon@netagent.socket", check=False) != "active"
     machine.run("test", "-e", filters)
     machine.run("test", "!", "-e", SOCKET)
     apt(machine, "install", "--no-install-recommends", *packages(machine, "/packages/later"))
-    machine.systemctl("start", "rootwrap-daemon@netagent.socket")
     assert ask(machine, "id", "-u").stdout == "65534\n"
 
     # Purged, nothing is left.
@@ -130,3 +139,4 @@ def test_a_life(machine: Machine) -> None:
     apt(machine, "autoremove", "--purge")
     left = files(machine) - before
     assert left == set()
+    machine.run("test", "!", "-e", "/run/rootwrap-daemon")
