@@ -56,6 +56,8 @@ class Placer:
         self._owners = host.base_owners()
         self._say = say
         self._dry = dry
+        #: A file was put or renewed.
+        self.changed = False
         self.record = self._read_record()
 
     def real(self, path: str) -> str:
@@ -97,6 +99,7 @@ class Placer:
                 self._save()
             return
         self._say(f"{'renew' if now else 'put  '} {real}")
+        self.changed = True
         # First the record, of both: where this ends before the file is written the old one is still known.
         self.record.sums[path] = f"{now} {new}" if now else new
         self.record.add(path, instance)

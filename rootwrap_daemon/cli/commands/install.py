@@ -1,6 +1,7 @@
 """Install an instance: its units, its configuration and its directory of filters."""
 
 import argparse
+import glob
 import grp
 import os
 import pwd
@@ -95,12 +96,13 @@ def run(args: argparse.Namespace) -> int:
     for name in args.give_back:
         drop_in = f"{UNITS}/rootwrap-daemon@{instance}.service.d/60-{name}.conf"
         files[drop_in] = data_files.text(f"systemd/give-back/{name}.conf")
+    new = not os.path.exists(placer.real(f"{CONFIG}/{instance}.conf"))
     placer.put_directory(filters_of(instance), instance)
     for path, content in files.items():
         if not _is_packaged(path, content, placer):
             placer.put(path, content, instance)
     if not args.dry_run:
-        _say_next(instance, args, placer, python, filters)
+        _say_next(instance, args, placer, python, filters, renewed=placer.changed and not new)
     return 0
 
 
@@ -143,9 +145,8 @@ def _config(instance: str, args: argparse.Namespace) -> str:
         f"audit_file = /var/log/rootwrap-daemon/{instance}.jsonl",
         f"state_dir = /run/rootwrap-daemon/{instance}",
     ]
-    return (
-        f"# rootwrap-daemon@{instance}. Every option: oslo-config-generator --namespace rootwrap_daemon\n"
-        "[DEFAULT]\n" + "".join(f"{line}\n" for line in lines)
+    return f"# rootwrap-daemon@{instance}. Every option: man rootwrap-daemon.conf\n[DEFAULT]\n" + "".join(
+        f"{line}\n" for line in lines
     )
 
 
@@ -197,17 +198,22 @@ def _interpreter() -> str:
     return python
 
 
-def _say_next(instance: str, args: argparse.Namespace, placer: Placer, python: str, filters: int) -> None:
+def _say_next(
+    instance: str, args: argparse.Namespace, placer: Placer, python: str, filters: int, *, renewed: bool
+) -> None:
+    """`renewed`: something changed of an instance that was there, and may run."""
     socket = f"rootwrap-daemon@{instance}.socket"
     print("\nWhat to do next:")
     if args.from_rootwrap:
         print(f"* {filters} filters are in force. Make what is left out safe, as it says.")
-    else:
+    elif not glob.glob(f"{placer.real(filters_of(instance))}/*.filters"):
         print(f"* Write filters for {args.user} into {placer.real(filters_of(instance))}/*.filters;")
         print(f"  samples: {os.path.dirname(data_files.path('rootwrap-daemon/filters.d/demo.filters'))}")
     if placer.real("/") == "/":
         print("* systemd-sysusers && systemctl daemon-reload")
         print(f"* systemctl enable --now {socket}")
+        if renewed:
+            print(f"* systemctl try-restart rootwrap-daemon@{instance}.service")
     else:
         if not os.path.exists(placer.real(python)):
             print(f"* Install rootwrap-daemon in there, too: the unit starts {python}.")

@@ -107,7 +107,8 @@ class Missing:
     @property
     def remedy(self) -> str:
         """Return the remedy for it."""
-        return f"`rootwrapctl install --with {self.need.drop_in}` puts a drop-in that gives it back"
+        command = f"rootwrapctl install --instance NAME --user USER --with {self.need.drop_in}"
+        return f"`{command}` puts a drop-in that gives it back"
 
 
 def _rows(table: str) -> Iterable[list[str]]:

@@ -1,5 +1,6 @@
 """`rootwrapctl install` and `uninstall` below a directory: what they put, keep, and take away."""
 
+import argparse
 import contextlib
 import errno
 import grp
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -126,6 +128,37 @@ def test_dry_run_touches_nothing_and_says_it_all(system: Path, capsys: pytest.Ca
     assert uninstall(system, "netagent", "--dry-run") == 0
     assert tree(system) == put
     assert "remove" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_an_instance_that_may_run_is_restarted(renewed: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """A drop-in that is put for it changes nothing of a daemon that runs."""
+    args = argparse.Namespace(from_rootwrap=None, user="netagent")
+    placer = Placer("/", print, dry=True)
+    install_command._say_next("no-such", args, placer, sys.executable, 0, renewed=renewed)
+    told = capsys.readouterr().out
+    assert ("systemctl try-restart rootwrap-daemon@no-such.service" in told) is renewed
+    assert "Write filters" in told
+
+
+def test_what_is_done_is_no_next_step(
+    system: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[bool] = []
+    say_next = install_command._say_next
+
+    def listen(*words: Any, renewed: bool) -> None:
+        said.append(renewed)
+        say_next(*words, renewed=renewed)
+
+    monkeypatch.setattr(install_command, "_say_next", listen)
+    assert install(system) == 0
+    (system / "etc/rootwrap-daemon/netagent.filters.d/x.filters").write_text("[Filters]\n")
+    capsys.readouterr()
+    assert install(system) == 0
+    assert "Write filters" not in capsys.readouterr().out
+    assert install(system, "netagent", "--with", "clock") == 0
+    assert said == [False, False, True]
 
 
 def test_what_was_changed_is_neither_replaced_nor_removed(
