@@ -292,7 +292,10 @@ class _Reader:
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     folded = [one for one in known if one.lower() == name.lower().replace("-", "_")]
-    return f"did you mean {(folded or close)[0]}?" if folded or close else ""
+    # `timeout` of a command_timeout, before names that only look like it.
+    ends = [one for one in sorted(known) if one.endswith(f"_{name}")]
+    found = folded or ends or close
+    return f"did you mean {found[0]}?" if found else ""
 
 
 def _is_private(path: str) -> bool:

@@ -250,6 +250,10 @@ def _add(log: Log, entry: Entry) -> None:
     found, env = values.get("filter"), values.get("env") or ()
     code = "allowed" if event == "run" else values.get("code")
     argv = values.get("argv")
+    if argv is None and event == "denied":
+        # The status was asked for, or the protocol was not spoken.
+        log.left_out["denials of what is no command"] += 1
+        return
     words = argv if isinstance(argv, list) and all(isinstance(word, str) for word in argv) else []
     if not words or not isinstance(code, str) or not isinstance(env, list | tuple):
         log.left_out["lines that are no record"] += 1

@@ -116,6 +116,12 @@ def _word(word: object) -> str:
     return text if plain else json.dumps(text)
 
 
+def _shape(argv: list[Any]) -> str:
+    """Its program, and what follows it that is no option."""
+    behind = [word for word in argv[1:] if not str(word).startswith("-")] or argv[1:]
+    return " ".join(map(_word, [*argv[:1], *behind[:1]]))
+
+
 @dataclass(slots=True)
 class Summary:
     """Sum up what was refused most and when, and how long the commands of each filter took."""
@@ -137,7 +143,7 @@ class Summary:
         if command.refused:
             argv = values.get("argv")
             # Names and numbers come later as a rule, and would make each request one of its own.
-            shape = " ".join(_word(word) for word in argv[:2]) if isinstance(argv, list) else ""
+            shape = _shape(argv) if isinstance(argv, list) else ""
             reason = values.get("code") or values.get("detail") or event
             key = (command.user, shape or f"({event})", str(reason))
             self._refused[key] += count

@@ -224,6 +224,7 @@ def test_no_file(tmp_path: Path) -> None:
         (["capabilites = CAP_NET_ADMIN"], "2:1: error: .* capabilites .*: did you mean capabilities?"),
         (["Max_Output = 7"], "did you mean max_output?"),
         (["max-output = 7"], "did you mean max_output?"),
+        (["timeout = 20"], "did you mean command_timeout?"),
         (["quite_another_word = 1"], "2:1: error: there is no option quite_another_word"),
         (
             ["[default]", "max_output = 7"],

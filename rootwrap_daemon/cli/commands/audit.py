@@ -16,6 +16,7 @@ from rootwrap_daemon.cli import arguments
 from rootwrap_daemon.cli.audit_tables import Command, Summary, commands
 from rootwrap_daemon.cli.times import point_in_time
 from rootwrap_daemon.errors import Usage
+from rootwrap_daemon.usage import did_you_mean
 
 _EPILOG: Final = """\
 Without FILE, the log of the instance: the only one that is installed, or the one that --instance names.
@@ -55,12 +56,13 @@ def _since(text: str) -> datetime:
 
 def run(args: argparse.Namespace) -> int:
     sources, wanted = _sources(args), _wanted(args)
-    summary, left_out = Summary(), Counter[str]()
+    summary, left_out, names = Summary(), Counter[str](), set[str]()
     some = False
     colour = sys.stdout.isatty()
     try:
         for command in commands(audit_log.entries(sources, left_out)):
             some = True
+            names |= command.filters
             if not wanted(command):
                 continue
             summary.add(command)
@@ -74,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         raise audit_log.no_record(sources)
     if not args.json:
         print("\n".join(summary.lines(left_out, denied_only=args.denied)))
+    if some and args.filter and args.filter not in names and "+" not in args.filter:
+        print(f"no record names a filter {args.filter!r}{did_you_mean(args.filter, names)}", file=sys.stderr)
     return 0
 
 

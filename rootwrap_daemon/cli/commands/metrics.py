@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
     except ImportError as error:
         raise ConfigurationError(
-            f"{error}: install prometheus-client, e.g. as rootwrap-daemon[metrics]"
+            f"{error}: install rootwrap-daemon[metrics], or Debian's python3-prometheus-client"
         ) from error
     path = arguments.socket_path(args)
     failed: Error | None = None

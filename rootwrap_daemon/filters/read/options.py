@@ -63,6 +63,10 @@ def read(options: Options, entry: Entry, kind: str | None, warn: Warn) -> Option
     option = OPTIONS.get(entry.key)
     if option is None:
         what = f"{entry.name} is not an option of a filter"
+        if entry.fields and entry.fields[0].text.endswith("Filter"):
+            raise Fault(
+                "option", what, "a definition belongs to [Filters], above this section", entry.location
+            )
         raise Fault("option", what, one_of(entry.key, OPTIONS), entry.location)
     if kind is not None and kind not in option.kinds:
         raise useless(entry, f"a {kind}")

@@ -64,7 +64,7 @@ def obeyed(program: str, words: Sequence[str], *, last: bool = True) -> str | No
     name = programs.base_name(program)
     known = programs.look_up(name)
     if last and known is not None and not _ROUTES.isdisjoint(known.routes) and name not in _BY_WORDS:
-        return f"{known.because}, and has standard input"
+        return f"{known.because}; it has standard input"
     texts = _CONSOLES.get(name)
     if name in _ALWAYS or (texts is not None and texts.isdisjoint(word.partition("=")[0] for word in words)):
         return "takes commands from standard input"

@@ -172,8 +172,8 @@ def replaceable(subject: Subject) -> Iterator[Problem]:
 def unsafe_file(subject: Subject) -> Iterator[Problem]:
     """A filter file, a directory of them, or one of programs, that the daemon does not read.
 
-    Who can write a filter file is root. The daemon reads only what trusted owners alone can write, from /
-    down; oslo.rootwrap reads all.
+    Who can write a filter file is root, so the daemon reads only what trusted owners alone can write, from /
+    down; oslo.rootwrap reads all. What it does not read, or does not find, allows nothing.
 
     Found::
 
@@ -248,8 +248,9 @@ def _options(subject: Subject) -> Iterator[Entry]:
 def bad_config(subject: Subject) -> Iterator[Problem]:
     """A configuration that the daemon cannot use.
 
-    It does not start with it; or, while it runs, goes on with what it had. An option or a section that is
-    not known counts: a typing error would leave out a restriction.
+    It does not start with an error; or, while it runs, goes on with what it had. An option or a section that
+    is not known counts: a typing error would leave out a restriction. With a warning it starts: a user who is
+    not known is shut out.
 
     Found::
 

@@ -99,6 +99,15 @@ def test_a_line_that_is_no_record_stops_nothing(tmp_path: Path, line: str) -> No
     assert log.left_out == {"lines that are no record": 1}
 
 
+def test_a_denial_without_a_command_is_a_record(tmp_path: Path) -> None:
+    """Who may not ask for the status, or does not speak the protocol."""
+    good = json.dumps({**_FIELDS, "argv": ["x"]})
+    denied = '{"event": "denied", "uid": 5, "detail": "the status was asked for"}'
+    (tmp_path / "log").write_text(f"{denied}\n{good}\n")
+    log = audit_log.read([audit_log.Source(str(tmp_path / "log"))])
+    assert log.left_out == {"denials of what is no command": 1}
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="nothing"):
         audit_log.read([audit_log.Source(str(tmp_path / "nothing"))])

@@ -141,6 +141,19 @@ def test_one_request_one_user_one_filter(log: Path, capsys: pytest.CaptureFixtur
     assert shown("--filter", "no such filter") == []
 
 
+def test_a_filter_that_no_record_names(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, told in (("slep", "no record names a filter 'slep': did you mean sleep?\n"), ("sleep", "")):
+        assert ctl.main(["audit", "--filter", name, str(log)]) == 0
+        assert capsys.readouterr().err == told
+
+
+def test_refusals_are_told_by_more_than_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    argv = ["systemctl", "--no-pager", "restart", "a.service"]
+    log.write_text(json.dumps({"event": "denied", "uid": 0, "argv": argv, "code": "denied"}) + "\n")
+    assert "denied: systemctl restart: systemctl --no-pager" in ctl_audit(capsys, log)
+
+
 def test_refusals_over_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
     minutes = [0, 0, 0, 0, 1, 5]

@@ -167,3 +167,9 @@ def test_a_header_that_is_one(header: str) -> None:
 def test_the_nearest_word_is_proposed(lines: list[str], meant: str) -> None:
     found = read("x: CommandFilter, ls, root", "abc: CommandFilter, ls, root", *lines)
     assert errors(found)[0].remedy.startswith(f"did you mean {meant}?")
+
+
+def test_a_definition_behind_a_section_is_told_its_place() -> None:
+    """Appended to the file, as it is done in a hurry."""
+    found = read("x: CommandFilter, ls, root", "[x]", "timeout = 3", "y: ArgvFilter, ls, root")
+    assert errors(found)[0].remedy == "a definition belongs to [Filters], above this section"
