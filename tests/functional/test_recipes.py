@@ -78,6 +78,20 @@ def test_records_say_what_ran(name: str) -> None:
         assert mask_words(argv, 1 << 16) == list(argv)
 
 
+def test_the_page_has_calls_that_are_allowed() -> None:
+    page = (ROOT / "doc/source/user/recipes.rst").read_text()
+    block = page.partition("allow as they come::\n")[2].partition("\n``systemctl")[0]
+    calls = [line.strip() for line in block.splitlines() if line.strip()]
+    allowed = {
+        " ".join(map(str, test["argv"])): name  # type: ignore[call-overload]
+        for name in NAMES
+        for test in cases_of(recipe.read(name))
+        if test["expect"] in ("allow", "match")
+    }
+    assert not set(calls) - set(allowed)
+    assert {allowed[call] for call in calls} == set(NAMES)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_values_load_and_pass(name: str, tmp_path: Path) -> None:
     found = recipe.read(name)
