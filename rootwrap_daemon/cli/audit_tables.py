@@ -117,9 +117,10 @@ def _word(word: object) -> str:
 
 
 def _shape(argv: list[Any]) -> str:
-    """Its program, and what follows it that is no option."""
-    behind = [word for word in argv[1:] if not str(word).startswith("-")] or argv[1:]
-    return " ".join(map(_word, [*argv[:1], *behind[:1]]))
+    """Its program, and the keyword behind its options, if it has one, or else the next word."""
+    plain = next((word for word in map(str, argv[1:]) if not word.startswith("-")), "")
+    keyword = [plain] if plain.isascii() and plain.replace("-", "").isalpha() else argv[1:2]
+    return " ".join(map(_word, [*argv[:1], *keyword]))
 
 
 @dataclass(slots=True)
