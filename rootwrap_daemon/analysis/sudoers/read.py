@@ -174,10 +174,11 @@ def _defaults(raw: _Raw) -> Iterator[Default]:
     match = re.fullmatch(r"Defaults(?:([@:!>])\s*(\S+))?\s+(.*)", raw.text, re.DOTALL)
     if not match:
         raise NotRead(raw.file, raw.line, f"not a Defaults line: {raw.text[:60]!r}")
-    if match[1] in (None, ":"):
-        for setting in split(match[3], ","):
-            for user in split(match[2], ",") if match[2] else [None]:
-                yield Default(raw.file, raw.line, user, setting)
+    # What is for a host, a command or a target has its sign before the name.
+    sign = (match[1] or "").removeprefix(":")
+    for setting in split(match[3], ","):
+        for name in split(match[2], ",") if match[2] else [None]:
+            yield Default(raw.file, raw.line, name and f"{sign}{name}", setting)
 
 
 Aliases = Mapping[tuple[str, str], tuple[_Raw, str]]

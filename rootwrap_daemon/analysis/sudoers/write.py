@@ -8,11 +8,14 @@ import fnmatch
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rootwrap_daemon.analysis.sudoers.read import Command, Rule, Sudoers
 from rootwrap_daemon.analysis.suggest.generalise import Place, as_argv, as_pattern
+from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.ruleset import RuleSet
+from rootwrap_daemon.filters.values import Match, Request
 
 #: A word of sudoers in which its wildcards (fnmatch(3)) stand.
 _WILDCARD: Final = re.compile(r"\\.|\[[!^]?\]?[^\]]*\]|[*?]", re.DOTALL)
@@ -20,21 +23,37 @@ _WILDCARD: Final = re.compile(r"\\.|\[[!^]?\]?[^\]]*\]|[*?]", re.DOTALL)
 _STAR: Final = "[A-Za-z0-9_.@:+-]*"
 _ONE: Final = "[A-Za-z0-9_.@:+-]"
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-#: The word before a `*` -> the type that it almost always has.
-_TYPES: Final = {
-    "-i": "ifname",
-    "-I": "ifname",
-    "--interface": "ifname",
-    "dev": "ifname",
-    "netns": "netns",
-    "-p": "int",
-    "-c": "int",
-    "--pid": "int",
+#: Programs (also with their first word, after a colon), words before a `*` -> the type that it then has.
+_TYPES: Final = (
+    ("ip tc bridge", "dev master", "ifname"),
+    ("ip", "netns -n -netns", "netns"),
+    ("iptables ip6tables", "-i -o --in-interface --out-interface", "ifname"),
+    ("iptables ip6tables", "-s -d --source --destination", "ip"),
+    ("iptables ip6tables", "--dport --sport", "int"),
+    ("tcpdump tshark dumpcap wpa_cli wpa_supplicant arping ping", "-i -I --interface", "ifname"),
+    ("ping fping arping tcpdump", "-c", "int"),
+    ("systemctl", "start stop restart reload status is-active is-enabled is-failed", "name"),
+    ("fail2ban-client", "status", "name"),
+    ("docker:inspect podman:inspect", "", "name"),
+)
+_TYPE_OF: Final = {
+    (program, before): kind
+    for programs, words, kind in _TYPES
+    for program in programs.split()
+    for before in words.split() or [""]
 }
-_SAMPLES: Final = {"ifname": "eth0", "netns": "ns1", "int": "7", "any": "x"}
+#: Words after which a secret stands, whatever the program.
+_BEFORE_SECRETS: Final = re.compile(r"-{0,2}(psk|passwords?|passwd|passphrase|secret|token)", re.ASCII | re.I)
+_SAMPLES: Final = {
+    "ifname": "eth0", "netns": "ns1", "int": "7", "ip": "192.0.2.7", "name": "x", "secret": "x", "any": "x",
+}  # fmt: skip
 #: Tags and settings of sudo that lose nothing here: there is no password, no terminal, no lecture.
 _WITHOUT_EFFECT: Final = frozenset(
     ("NOPASSWD", "PASSWD", "NOSETENV", "NOFOLLOW", "NOMAIL", "MAIL", "NOLOG_INPUT", "NOLOG_OUTPUT", "EXEC")
+)
+_WITHOUT_EFFECT_HERE: Final = frozenset(
+    "requiretty use_pty tty_tickets lecture authenticate visiblepw insults pwfeedback passprompt "
+    "passwd_tries passwd_timeout timestamp_timeout timestamp_type badpass_message".split()
 )
 
 
@@ -72,12 +91,11 @@ def translate(sudoers: Sudoers, names: Iterable[str]) -> list[Translated]:
                 one.definition = None
                 one.notes.append(f"line {narrowed.line} excludes a part of it: write out what is left")
         if one.definition is not None:
-            stem = (
-                re.sub(r"[^A-Za-z0-9_]+", "_", posixpath.basename(rule.command.path)).strip("_") or "command"
-            )
+            program = posixpath.basename(rule.command.path)
+            stem = re.sub(r"[^A-Za-z0-9_]+", "_", program).strip("_") or "command"
             counts[stem] = counts.get(stem, 0) + 1
             one.name = stem if counts[stem] == 1 else f"{stem}_{counts[stem]}"
-            one.options += _environment(sudoers, wanted)
+            one.options += _environment(sudoers, wanted, program)
             if rule.group is not None:
                 one.options.append(f"group = {rule.group}")
         done.append(one)
@@ -103,8 +121,9 @@ def _excluded(sudoers: Sudoers, rule: Rule, wanted: frozenset[str]) -> Rule | No
     return None
 
 
-def _environment(sudoers: Sudoers, wanted: frozenset[str]) -> Iterator[str]:
+def _environment(sudoers: Sudoers, wanted: frozenset[str], program: str) -> Iterator[str]:
     kept: dict[str, None] = {}
+    others = {posixpath.basename(rule.command.path) for rule in sudoers.rules} - {program}
     for default in sudoers.defaults:
         if default.user is not None and default.user not in wanted:
             continue
@@ -118,24 +137,39 @@ def _environment(sudoers: Sudoers, wanted: frozenset[str]) -> Iterator[str]:
                     kept.pop(value, None)
                 elif re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
                     kept[value] = None
-    if kept:
-        yield f"env = {', '.join(kept)}"
+    # Of RESTIC_REPOSITORY a rule about tar has no use, where there is one about restic.
+    if own := [name for name in kept if not any(name.startswith(_prefix(one)) for one in others)]:
+        yield f"env = {', '.join(own)}"
+
+
+def _prefix(program: str) -> str:
+    """What the names of a program's own variables begin with."""
+    return re.sub(r"[^A-Z0-9]", "_", program.upper()) + "_"
 
 
 def lost_settings(sudoers: Sudoers, names: Iterable[str]) -> Iterator[str]:
-    """Settings of Defaults lines that change what a command gets and that no filter takes over."""
+    """What becomes of each setting of Defaults lines that these users have."""
     wanted = frozenset(names)
     for default in sudoers.defaults:
-        if default.user is not None and default.user not in wanted:
-            continue
         name = re.split(r"[\s+=-]", default.text.lstrip("!"), maxsplit=1)[0]
         where = f"{default.file}:{default.line}: {default.text}"
-        if name == "secure_path":
+        if default.user is not None and default.user[0] in "@!>":
+            yield f"{where}: not taken over: it is for {default.user} alone"
+        elif default.user is not None and default.user not in wanted:
+            continue
+        elif name == "secure_path":
             yield f"{where}: exec_dirs of the configuration says this for all filters"
-        elif name in ("runas_default", "umask", "timestamp_type", "command_timeout", "env_reset", "setenv"):
+        elif name in ("env_keep", "env_check"):
+            if re.search(r"[*%()=]", default.text.partition("=")[2].removeprefix("=")):
+                yield f"{where}: a pattern of names is not taken over: name each variable"
+            else:
+                yield f"{where}: option env; a variable that begins with a program's name is that program's"
+        elif name.startswith(("syslog", "log", "mail", "iolog")):
+            yield f"{where}: not taken over: the daemon has its audit records"
+        elif name in _WITHOUT_EFFECT_HERE:
+            yield f"{where}: of no effect here: there is no terminal and no password"
+        else:
             yield f"{where}: not taken over; see the options of a filter"
-        elif name in ("env_keep", "env_check") and re.search(r"[*%()=]", default.text.partition("=")[2]):
-            yield f"{where}: a pattern of names is not taken over: name each variable"
 
 
 def _translate(one: Translated) -> None:
@@ -197,7 +231,7 @@ def _write(one: Translated, command: Command, run_as: str) -> None:
     if words and words[0].startswith("^"):
         one.notes.append("a regular expression over all arguments: write a pattern for each word")
         return
-    fields, notes = _argv_fields(words)
+    fields, notes = _argv_fields(posixpath.basename(path), words)
     if fields is not None:
         one.definition = ", ".join((f"ArgvFilter, {path}, {run_as}", *(text for text, _ in fields)))
         sample = tuple(example for _, example in fields)
@@ -233,7 +267,7 @@ def _plain(word: str) -> str | None:
     return re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
 
 
-def _argv_fields(words: Sequence[str]) -> tuple[list[tuple[str, str]] | None, list[str]]:
+def _argv_fields(program: str, words: Sequence[str]) -> tuple[list[tuple[str, str]] | None, list[str]]:
     """Each word as a field of an ArgvFilter and an example; None if one has a wildcard inside."""
     fields: list[tuple[str, str]] = []
     notes: list[str] = []
@@ -246,7 +280,7 @@ def _argv_fields(words: Sequence[str]) -> tuple[list[tuple[str, str]] | None, li
                 return None, []
             fields.append((text, plain))
         elif word == "*":
-            kind = _TYPES.get(before, "any")
+            kind = _type_after(program, words[0], before)
             fields.append((f"{{{kind}}}", _SAMPLES[kind]))
             notes.append(
                 "`*` took any words and options; here one word that is no option: give it a type"
@@ -260,6 +294,13 @@ def _argv_fields(words: Sequence[str]) -> tuple[list[tuple[str, str]] | None, li
             return None, []
         before = word
     return fields, notes
+
+
+def _type_after(program: str, first: str, before: str) -> str:
+    """The type of a `*` after this word, which is empty at the first place."""
+    if _BEFORE_SECRETS.fullmatch(before):
+        return "secret"
+    return _TYPE_OF.get((program, before)) or _TYPE_OF.get((f"{program}:{first}", "")) or "any"
 
 
 def _pattern(word: str) -> tuple[str, str] | None:
@@ -329,12 +370,20 @@ def _one_line(words: str) -> str:
 
 
 def tests(done: Sequence[Translated], filters: str) -> dict[str, object]:
-    """Policy tests: each filter's example allowed, and the same with words more denied."""
+    """Policy tests: each filter's example allowed, and the same with words more denied.
+
+    A rule may take what another denies: then it is no denial of the file.
+    """
+    rules = RuleSet(filter_file.read(text(done, ()), filters).filters)
     cases: list[dict[str, object]] = []
     for one in done:
         if one.definition is None:
             continue
-        cases.append({"argv": list(one.allowed), "expect": "allow", "filter": one.name})
-        if one.denied:
-            cases.append({"argv": list(one.denied), "expect": "deny"})
+        run_as = {"run_as": one.definition.split(", ")[2].partition("|")[0]}
+        request = Request(one.allowed, user=run_as["run_as"])
+        found = rules.match(request)
+        if isinstance(found, Match):
+            cases.append({"argv": list(one.allowed), **run_as, "expect": "allow", "filter": found.filter})
+        if one.denied and not isinstance(rules.match(replace(request, argv=one.denied)), Match):
+            cases.append({"argv": list(one.denied), **run_as, "expect": "deny"})
     return {"filters": [filters], "tests": cases}

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import grp
 import json
+import os
 import pwd
 import shutil
 import subprocess
@@ -16,9 +17,13 @@ from pathlib import Path
 
 import yaml
 
-from rootwrap_daemon.analysis.sudoers import read, write
+from rootwrap_daemon.analysis.sudoers import read, safe, write
 from rootwrap_daemon.analysis.sudoers.read import Sudoers
+from rootwrap_daemon.analysis.sudoers.write import Translated
+from rootwrap_daemon.cli.commands import recipe
 from rootwrap_daemon.errors import Unreadable, Usage
+from rootwrap_daemon.filters.paths import basename
+from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.output import report
 from rootwrap_daemon.lint.subject import Subject, read_filters
@@ -28,19 +33,20 @@ Findings about the written filters go to standard error: each names the way by w
 Where sudo's cvtsudoers(1) is installed, it must read the same commands from the file, or nothing is written.
 
 example:
-  rootwrapctl from-sudoers /etc/sudoers.d/zabbix --user zabbix --tests zabbix.yaml > zabbix.filters"""
+  rootwrapctl from-sudoers /etc/sudoers.d/zabbix --user zabbix --output zabbix.filters --tests zabbix.yaml
+  rootwrapctl test zabbix.yaml"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("file", metavar="FILE", help="a sudoers file; - for standard input")
     parser.add_argument("--user", metavar="NAME", help="the user that the filters are for")
+    parser.add_argument("--output", metavar="FILE", help="write the filters to this file; default: print")
     parser.add_argument("--tests", metavar="FILE", help="write policy tests for the filters to this file")
     parser.add_argument(
         "--name",
         metavar="FILE",
-        default="from-sudoers.filters",
-        help="how the policy tests name the filter file",
+        help="how the policy tests name the filter file (default: --output, or from-sudoers.filters)",
     )
 
 
@@ -59,14 +65,40 @@ def run(args: argparse.Namespace) -> int:
         raise Unreadable(
             f"{args.file}: no rule for {args.user}; rules are for {', '.join(write.users(sudoers))}"
         )
+    safe.withhold(done)
+    _add_recipes(done)
     filters = write.text(done, write.lost_settings(sudoers, names), None if names == ["ALL"] else names[0])
-    print(filters, end="")
+    name = args.name or args.output or "from-sudoers.filters"
+    if args.output:
+        _write(args.output, filters)
+    else:
+        print(filters, end="")
     if args.tests:
-        with open(args.tests, "w", encoding="utf-8") as file:
-            yaml.safe_dump(write.tests(done, args.name), file, sort_keys=False, allow_unicode=True)
-    findings = judge(Subject((read_filters(filters, args.name),)))
+        if args.output and not args.name:
+            name = os.path.relpath(args.output, os.path.dirname(args.tests) or ".")
+        tests = write.tests(done, name)
+        _write(args.tests, yaml.safe_dump(tests, sort_keys=False, allow_unicode=True))
+    findings = judge(Subject((read_filters(filters, name),)))
     report.plain(findings, 1, sys.stderr)
+    if alone := sum(one.definition is None for one in done):
+        print(f"{alone} of {len(done)} rules became a comment alone: it says why", file=sys.stderr)
     return 0
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _add_recipes(done: list[Translated]) -> None:
+    """Name the ready filters that there are for a program."""
+    known: dict[str, list[str]] = {}
+    for name in recipe.names():
+        for program in {one.program for one in filter_file.read(recipe.read(name).text, name).filters}:
+            known.setdefault(basename(program), []).append(name)
+    for one in done:
+        if found := known.get(basename(one.rule.command.path)):
+            one.notes.append(f"there are ready filters: rootwrapctl recipe {', '.join(found)}")
 
 
 def _only_user(sudoers: Sudoers) -> list[str]:

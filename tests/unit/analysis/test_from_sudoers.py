@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rootwrap_daemon.analysis.sudoers import read, write
+from rootwrap_daemon.analysis.sudoers import read, safe, write
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
@@ -110,13 +110,105 @@ def test_the_command(tmp_path: Path) -> None:
     path = tmp_path / "sudoers"
     path.write_text("a ALL=NOPASSWD: /usr/bin/env -0, /usr/bin/find\n")
     tests = tmp_path / "t.yaml"
-    words = ["from-sudoers", str(path), "--tests", str(tests), "--name", "x.filters"]
+    words = ["from-sudoers", str(path), "--tests", str(tests), "--output", str(tmp_path / "x.filters")]
     done = subprocess.run([*CTL, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "RW301" in done.stderr
-    (tmp_path / "x.filters").write_text(done.stdout)
+    assert "1 of 2 rules became a comment alone" in done.stderr
+    assert "RW301" in (tmp_path / "x.filters").read_text()
     tried = subprocess.run([*CTL, "test", str(tests)], capture_output=True, text=True, check=False)
     assert tried.returncode == 0, tried.stdout + tried.stderr
+
+
+def test_the_example_of_the_help_works(tmp_path: Path) -> None:
+    """Its two commands, with a file of sudoers in the place of /etc/sudoers.d/zabbix."""
+    (tmp_path / "sudoers").write_text("zabbix ALL=NOPASSWD: /sbin/lvs --noheadings, /sbin/lvs\n")
+    shown = subprocess.run([*CTL, "from-sudoers", "--help"], capture_output=True, text=True, check=True)
+    lines = [one.strip() for one in shown.stdout.partition("example:")[2].strip().splitlines()]
+    assert len(lines) == 2
+    for line in lines:
+        words = line.replace("/etc/sudoers.d/zabbix", "sudoers").split()
+        assert words[0] == "rootwrapctl"
+        done = subprocess.run([*CTL, *words[1:]], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_denial_of_what_another_filter_takes() -> None:
+    text = "a ALL=(root) NOPASSWD: /opt/x --one, /opt/x, (games) NOPASSWD: /opt/x --one\n"
+    done = write.translate(read.read("s", text), ["a"])
+    cases = write.tests(done, "x.filters")["tests"]
+    assert isinstance(cases, list)
+    assert [(" ".join(one["argv"]), one["run_as"], one["expect"]) for one in cases] == [
+        ("/opt/x --one", "root", "allow"),
+        ("/opt/x", "root", "allow"),
+        ("/opt/x --one", "games", "allow"),
+        ("/opt/x --one -- ../x", "games", "deny"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "/bin/tar *", "/usr/bin/tee *", "/usr/bin/dd *", "/usr/bin/chown x *", "/bin/cp * /etc/nginx/",
+        "/bin/cat *", "/usr/bin/install *", "/usr/bin/crontab *", "/usr/sbin/iptables-restore *",
+        "/sbin/lvs", "/usr/bin/perl /opt/*", "/usr/bin/dpkg -i *", "/usr/bin/psql -c *",
+    ],
+)  # fmt: skip
+def test_what_has_no_safe_form_is_a_comment_alone(words: str) -> None:
+    done = write.translate(read.read("s", f"a ALL={words}\n"), ["a"])
+    definition = done[0].definition
+    safe.withhold(done)
+    assert done[0].definition is None
+    shown = write.text(done, ())
+    assert filter_file.read(shown, "x.filters").filters == ()
+    assert "not written: " in shown
+    assert f"#   it would be: {done[0].name}: {definition}\n" in shown
+
+
+def test_what_obeys_its_input_gets_none() -> None:
+    done = write.translate(read.read("s", "a ALL=/usr/bin/psql -l\n"), ["a"])
+    safe.withhold(done)
+    (one,) = filter_file.read(write.text(done, ()), "x.filters").filters
+    assert not one.options.stdin
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("/usr/sbin/iptables -I INPUT -s * -j DROP", "{ip}"),
+        ("/usr/bin/psql -d portal -c *", "{any}"),
+        ("/usr/bin/dpkg -i *", "{any}"),
+        ("/usr/sbin/tcpdump -c 10 -i *", "{ifname}"),
+        ("/sbin/wpa_cli -i wlan0 set_network 0 psk *", "{secret}"),
+        ("/opt/tool --password *", "{secret}"),
+        ("/bin/systemctl *", "{any}"),
+        ("/bin/systemctl status *", "{name}"),
+        ("/usr/bin/docker run *", "{any}"),
+    ],
+)
+def test_types_by_program_and_word_before(words: str, kind: str) -> None:
+    (one,) = write.translate(read.read("s", f"a ALL={words}\n"), ["a"])
+    assert kind in str(one.definition).split(", ")
+    assert "guessed" in " ".join(one.notes) or kind == "{any}"
+
+
+def test_variables_that_begin_with_a_programs_name_are_its_own() -> None:
+    text = 'Defaults env_keep += "RESTIC_REPOSITORY LANG"\na ALL=/bin/restic snapshots, /bin/ls -l\n'
+    done = write.translate(read.read("s", text), ["a"])
+    assert [one.options for one in done] == [["env = RESTIC_REPOSITORY, LANG"], ["env = LANG"]]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        " !requiretty", " !syslog", " umask=022", " env_keep+=A", " some_new_thing", "!/bin/ls env_keep+=A",
+        "@host !syslog", ">root umask=022",
+    ],
+)  # fmt: skip
+def test_no_setting_vanishes(setting: str) -> None:
+    found = read.read("s", f"Defaults{setting}\na ALL=/bin/ls -l\n")
+    (said,) = write.lost_settings(found, ["a"])
+    assert said.startswith(f"s:1: {setting.rpartition(' ')[2]}: ")
+    assert write.translate(found, ["a"])[0].options == (["env = A"] if setting == " env_keep+=A" else [])
 
 
 @pytest.mark.skipif(shutil.which("cvtsudoers") is None, reason="sudo's cvtsudoers is not installed")

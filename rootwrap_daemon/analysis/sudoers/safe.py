@@ -1,0 +1,40 @@
+"""Take back the filters of a translation that have no safe form: what `check` calls an error.
+
+Promises: nothing is taken back without a comment that says why, what instead, and what it would have been.
+"""
+
+from collections.abc import Iterable
+
+from rootwrap_daemon.analysis.sudoers import write
+from rootwrap_daemon.analysis.sudoers.write import Translated
+from rootwrap_daemon.filters.paths import basename
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.finding import Severity
+from rootwrap_daemon.lint.knowledge import programs
+from rootwrap_daemon.lint.subject import Subject, read_filters
+
+
+def withhold(done: Iterable[Translated]) -> None:
+    """Leave the comments alone of each that gives away what its program can do, as far as that is known."""
+    for one in done:
+        if one.definition is not None and (why := _why_not(one)):
+            one.notes += (f"not written: {why}", f"it would be: {one.name}: {one.definition}")
+            one.definition = None
+
+
+def _why_not(one: Translated) -> str:
+    """Why this is no filter to load, and what to write; empty where it is one."""
+    known = programs.look_up(basename(one.rule.command.path))
+    if known is not None and "{any}" in (one.definition or ""):
+        instead = f"write e.g. {known.safer}" if known.safer else "write the words out"
+        return f"{known.name} {known.because}; {instead}"
+    findings = judge(Subject((read_filters(write.text([one], ()), one.name),)))
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if errors and all(finding.rule == "RW314" for finding in errors):
+        # Without input it does what its words say.
+        one.notes.append(f"no input, because {errors[0].problem.what}: < /dev/null where it is called")
+        one.options.append("stdin = no")
+        return ""
+    return "; ".join(
+        f"{finding.rule}: {finding.problem.what}; {finding.problem.instead}" for finding in errors
+    )
