@@ -268,7 +268,9 @@ static void open_connection(const char *path, double patience) {
     daemon_side.deadline = now() + patience;
     if (daemon_side.socket < 0 || connect(daemon_side.socket, (struct sockaddr *)&address, sizeof address)) {
         if (errno == EAGAIN) fail(NOT_CONFIGURED, "%s: the daemon does not answer", path);
-        const char *hint = errno == EACCES ? "is this user in the socket's group" : "is the daemon running";
+        const char *hint = errno == EACCES ? "is this user in the socket's group"
+                           : getenv("ROOTWRAP_DAEMON_SOCKET") ? "is the daemon running"
+                           : "is the daemon running, or ROOTWRAP_DAEMON_SOCKET to be set";
         fail(NOT_CONFIGURED, "%s: %s: %s?", path, strerror(errno), hint);
     }
 }
@@ -591,7 +593,10 @@ static void end_by_failure(struct reader *reader, const struct options *options)
     int status = EXIT_INTERNAL;
     for (size_t i = 0; i < COUNT(CODES); i++)
         if (strlen(CODES[i].code) == code.size && !memcmp(CODES[i].code, code.data, code.size)) status = CODES[i].exit;
-    if (as_sudo && say_as_sudo(options, (const char *)code.data, code.size)) finish(), exit(1);
+    char its_code[64], its_message[4096];
+    snprintf(its_code, sizeof its_code, "%.*s", (int)code.size, code.data);
+    snprintf(its_message, sizeof its_message, "%.*s", (int)message.size, message.data);
+    if (as_sudo && say_as_sudo(options, its_code, its_message)) finish(), exit(1);
     say("%.200s: %.*s%s%.*s%s", options->argv[0], (int)message.size, message.data, id.size ? " (request " : "", (int)id.size,
         id.data, id.size ? ")" : "");
     finish();

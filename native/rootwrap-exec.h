@@ -35,7 +35,8 @@ __attribute__((noreturn)) void end_of_text(void);
 
 int is_sudo(const char *program);
 void read_sudo_arguments(int count, char **words, struct options *options);
-/* Say in sudo's words what the daemon's code means. False for one that sudo has no words for. */
-int say_as_sudo(const struct options *options, const char *code, size_t size);
+/* Say in sudo's words what the daemon's code means. True if that is all there is to say; below it stand the daemon's own
+   words, with the id that its record has. */
+int say_as_sudo(const struct options *options, const char *code, const char *message);
 /* End as `sudo -l COMMAND` does. */
 __attribute__((noreturn)) void list_command(const struct options *options, int allowed);

@@ -3,6 +3,7 @@
 #include "rootwrap-exec.h"
 
 #include <getopt.h>
+#include <pwd.h>
 
 static const char USAGE[] =
     "usage: sudo [-ABHkNnS] [-p prompt] [-u user] [--preserve-env=list] [VAR=value] [--] command [arg ...]\n"
@@ -38,15 +39,30 @@ static const char *words_of(const struct options *options) {
     return text;
 }
 
+/* The name of who calls, or its number. Not USER, which is whatever somebody set; not getpwuid(3), for which a static
+   program would load libraries. */
+static const char *caller(void) {
+    static char text[33];
+    snprintf(text, sizeof text, "#%u", (unsigned)getuid());
+    FILE *file = fopen("/etc/passwd", "re");
+    if (!file) return text;
+    for (struct passwd *one; (one = fgetpwent(file));)
+        if (one->pw_uid == getuid()) {
+            snprintf(text, sizeof text, "%s", one->pw_name);
+            break;
+        }
+    fclose(file);
+    return text;
+}
+
 static void sorry(const struct options *options, const char *prefix, const char *command) {
-    char host[256] = "", number[16];
+    char host[256] = "";
     gethostname(host, sizeof host - 1);
     host[strcspn(host, ".")] = 0;
-    snprintf(number, sizeof number, "#%u", (unsigned)getuid());
-    const char *who = getenv("USER");
     said_by = "";
-    say("Sorry, user %.64s is not allowed to execute '%s%s' as %.64s%s%.64s on %s.", who && *who ? who : number, prefix,
-        command, options->user, group ? ":" : "", group ? group : "", host);
+    say("Sorry, user %s is not allowed to execute '%s%s' as %.64s%s%.64s on %s.", caller(), prefix, command, options->user,
+        group ? ":" : "", group ? group : "", host);
+    said_by = "sudo: ";
 }
 
 static void take(struct options *options, int option) {
@@ -94,19 +110,18 @@ void read_sudo_arguments(int count, char **words, struct options *options) {
     if (!*options->argv[0]) fail(1, ": command not found");
 }
 
-int say_as_sudo(const struct options *options, const char *code, size_t size) {
+int say_as_sudo(const struct options *options, const char *code, const char *message) {
+    if (!strcmp(code, "executable_not_found")) {
+        if (!options->check) say("%.200s: command not found", options->argv[0]);
+        return !options->check;
+    }
     if (options->check) return 0;
-    if (size == 6 && !memcmp(code, "denied", size)) sorry(options, "", words_of(options));
-    else if (size == 20 && !memcmp(code, "executable_not_found", size)) say("%.200s: command not found", options->argv[0]);
-    else if (size == 18 && !memcmp(code, "environment_denied", size)) {
-        char names[2048] = "";
-        size_t used = 0;
-        for (int i = 0; i < options->variables && used < sizeof names - 1; i++)
-            used += (size_t)snprintf(names + used, sizeof names - used, "%s%.*s", i ? ", " : "", (int)options->env[i].size,
-                                     options->env[i].name);
-        say("sorry, you are not allowed to set the following environment variables: %s", names);
-    } else return 0;
-    return 1;
+    const char *names = strstr(message, "variables: ");
+    if (!strcmp(code, "denied")) sorry(options, "", words_of(options));
+    else if (!strcmp(code, "environment_denied"))
+        say("sorry, you are not allowed to set the following environment variables: %.1500s",
+            names ? names + strlen("variables: ") : "");
+    return 0;
 }
 
 void list_command(const struct options *options, int allowed) {

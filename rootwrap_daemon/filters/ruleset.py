@@ -168,9 +168,7 @@ def _refusal(options: Options, request: Request) -> Reason | None:
 def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
     """The match with what the options add to its plan."""
     plan, options = match.plan, match.options
-    if not isinstance(plan, ExecPlan):
-        return match
-    if not env and not options.set_env:
+    if not isinstance(plan, ExecPlan) or not (env or options.set_env):
         return match
     # What an EnvFilter took from the words stands, and what the filter sets stands above all.
     merged = {**dict(env), **dict(plan.env), **dict(options.set_env)}

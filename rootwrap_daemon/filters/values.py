@@ -4,7 +4,7 @@ Promises: all are immutable; a Request's words have one canonical type.
 """
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,11 @@ class Request:
     stdin: bool = False
     user: str | None = None
     asker: frozenset[str] = frozenset()
+
+
+def shown_names(env: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the names of variables for a record: no value, and no name that is made to fill the record."""
+    return [name[:64] if name.isascii() and name.isidentifier() else "?" for name, _ in env[:16]]
 
 
 #: capabilities(7), by the names that oslo.privsep uses; the number is the place in this list.

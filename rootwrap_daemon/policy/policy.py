@@ -26,6 +26,7 @@ from rootwrap_daemon.filters.values import (
     Reason,
     Request,
     Shown,
+    shown_names,
     shown_to_all,
 )
 from rootwrap_daemon.policy import host
@@ -151,10 +152,18 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
             matched += match.matches
             if unbound is not None:
                 break
-            error = EnvironmentDenied if match.reason is Reason.ENVIRONMENT else Denied
+            error, message, detail = Denied, _MESSAGES[Denied], match.reason.value
+            if match.reason is Reason.STDIN:
+                message += " with input; < /dev/null is none"
+            elif match.reason is Reason.ENVIRONMENT:
+                ways = [one.options for one in match.matches]
+                left = [pair for pair in request.env if not any(way.takes(*pair) for way in ways)]
+                names = ", ".join(shown_names(left or request.env))
+                error, message = EnvironmentDenied, f"{_MESSAGES[EnvironmentDenied]}: {names}"
+                detail += f": {names}"
             name = match.matches[0].name if match.matches else None
             shown = shown_to_all(matched) if matched else policy.ruleset.shown(request.argv)
-            return Refused(error, _MESSAGES[error], match.reason.value, name, shown)
+            return Refused(error, message, detail, name, shown)
         try:
             shown = shown_to_all((*matched, match)) if matched else match.shown
             return Allowed(match.name, match.options, bind(match, policy, seen=seen), shown)

@@ -1,6 +1,7 @@
 """`rootwrap-sudo` is to a service what sudo was: the same command lines, words and exit codes."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,9 +28,12 @@ who: ArgvFilter, id, games|root, -un
 sh: CommandFilter, /bin/sh, root
 printenv: CommandFilter, /usr/bin/printenv, root
 missing: CommandFilter, /usr/bin/no-such-program, root
+uptime: ArgvFilter, /usr/bin/uptime, root
 
 [printenv]
 env = A, B
+[uptime]
+stdin = no
 """
 #: The same for sudo; without a password, so that it says what is not allowed.
 SUDOERS = """\
@@ -134,6 +138,8 @@ def test_words_and_codes(
 ) -> None:
     done = sudo(program, daemon, *words.split())
     shown = said.replace("@", str(NATIVE) if program == [str(NATIVE)] else "sudo")
+    # It is root who calls here, whatever USER says.
+    shown = shown.replace("user nobody", "user root")
     assert done.stderr.startswith(shown), done.stderr
     assert (done.returncode, bool(done.stderr)) == (code, bool(said))
     assert out is None or done.stdout == out
@@ -166,7 +172,53 @@ def test_variables(program: list[str], daemon: Daemon) -> None:
     assert sudo(program, daemon, "printenv", "A", env=env).returncode == 1
     done = sudo(program, daemon, "--preserve-env=A,C", "printenv", "A", env=env)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.endswith("environment variables: A, C\n")
+    first, second, end = done.stderr.split("\n")
+    assert first == "sudo: sorry, you are not allowed to set the following environment variables: C"
+    assert second.startswith(
+        "sudo: printenv: no filter allows this command with these variables: C (request "
+    )
+    assert end == ""
+
+
+def test_what_the_daemon_says_stands_below(program: list[str], daemon: Daemon) -> None:
+    """The id of the request, by which its record is found; and that it is the input which is refused."""
+    done = sudo(program, daemon, "-n", "/usr/bin/id", "-u")
+    first, second, _ = done.stderr.split("\n")
+    assert first == SORRY.strip().replace("nobody", "root") % ("/usr/bin/id -u", "root")
+    assert re.fullmatch(r"sudo: /usr/bin/id: no filter allows this command \(request [0-9a-f]+-\d+\)", second)
+    done = sudo(program, daemon, "-n", "uptime", input="x")
+    assert (
+        "sudo: uptime: no filter allows this command with input; < /dev/null is none (request " in done.stderr
+    )
+    assert sudo(program, daemon, "-n", "uptime", input=None, stdin=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("uid", [65534, 4242424])
+def test_who_calls_is_no_word_of_the_caller(program: list[str], daemon: Daemon, uid: int) -> None:
+    if program == [str(NATIVE)]:
+        # From where any user can execute it.
+        script = (
+            f'mount -t tmpfs tmpfs /run; cp {NATIVE} /run/sudo; exec setpriv --reuid={uid} /run/sudo "$@"'
+        )
+        program = ["unshare", "--mount", "sh", "-c", script, "sh"]
+    else:
+        # The interpreter may be out of another user's reach.
+        calls = (
+            f"import os; os.getuid = lambda: {uid}; from rootwrap_daemon.cli.exec import sudo; sudo.main()"
+        )
+        program = [sys.executable, "-c", calls]
+    done = sudo(program, daemon, "-s", env={"USER": "root"})
+    who = "nobody" if uid == 65534 else f"#{uid}"
+    assert done.stderr.startswith(f"Sorry, user {who} is not allowed to execute '"), done.stderr
+
+
+def test_a_socket_that_nobody_named(program: list[str], daemon: Daemon) -> None:
+    done = sudo(program, daemon, "-n", "true", env={"ROOTWRAP_DAEMON_SOCKET": "/nonexistent"})
+    assert done.stderr.endswith("is the daemon running?\n")
+    unset = ["env", "--unset=ROOTWRAP_DAEMON_SOCKET", "unshare", "--mount", "sh", "-c",
+             'mount -t tmpfs tmpfs /run; exec "$@"', "sh", *program]  # fmt: skip
+    done = sudo(unset, daemon, "-n", "true")
+    assert done.stderr.endswith("is the daemon running, or ROOTWRAP_DAEMON_SOCKET to be set?\n")
 
 
 def test_streams_and_signals(program: list[str], daemon: Daemon) -> None:

@@ -23,6 +23,7 @@ from rootwrap_daemon.cli.exec.options import (
 )
 from rootwrap_daemon.cli.exec.stand_in import CAUGHT, StandIn
 from rootwrap_daemon.cli.exec.streams import Streams
+from rootwrap_daemon.openstack import SOCKET_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,9 +168,10 @@ class Conversation:
                 sock.connect(path)
                 return sock
             except OSError as error:
+                unset = "" if SOCKET_VARIABLE in os.environ else f", or {SOCKET_VARIABLE} to be set"
                 why = {
-                    errno.ENOENT: "no such socket: is the daemon running?",
-                    errno.ECONNREFUSED: "nobody listens on it: is the daemon running?",
+                    errno.ENOENT: f"no such socket: is the daemon running{unset}?",
+                    errno.ECONNREFUSED: f"nobody listens on it: is the daemon running{unset}?",
                     errno.EACCES: "permission denied: is this user in the socket's group?",
                     errno.EAGAIN: "its queue of new connections stayed full",
                 }.get(error.errno or 0, error.strerror or str(error))

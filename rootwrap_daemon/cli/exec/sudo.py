@@ -5,6 +5,7 @@ left out that would have the command run with less.
 """
 
 import os
+import pwd
 import sys
 
 from rootwrap_daemon.cli.exec import main as program
@@ -135,7 +136,11 @@ class Sudo(Options):
 
     def sorry(self, command: str) -> Failed:
         """Return what sudo says of a command that is not allowed."""
-        who = os.environ.get("USER") or f"#{os.getuid()}"
+        try:
+            # Not USER, which is whatever somebody set.
+            who = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            who = f"#{os.getuid()}"
         target = (self.user or "") + (f":{self._group}" if self._group else "")
         host = os.uname().nodename.partition(".")[0]
         text = f"Sorry, user {who} is not allowed to execute '{command}' as {target} on {host}."
@@ -143,11 +148,13 @@ class Sudo(Options):
 
     def said(self, failed: Failed) -> str:
         """Return what sudo says where the daemon, or this program, failed so."""
+        # Below sudo's words the daemon's own, with the id that its record has.
         if failed.reason == "denied":
-            return str(self.sorry(" ".join(self.argv)))
+            return f"{self.sorry(' '.join(self.argv))}\nsudo: {failed}"
         if failed.reason == "environment_denied":
-            names = ", ".join(os.fsdecode(name) for name, _ in self.env)
-            return f"sudo: sorry, you are not allowed to set the following environment variables: {names}"
+            names = str(failed).partition("variables: ")[2].partition(" (request")[0]
+            sorry = "sorry, you are not allowed to set the following environment variables"
+            return f"sudo: {sorry}: {names}\nsudo: {failed}"
         if failed.reason == "executable_not_found":
             return f"sudo: {self.argv[0]}: command not found"
         return f"sudo: {failed}"

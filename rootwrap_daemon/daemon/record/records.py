@@ -14,15 +14,13 @@ from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.record.lines import plain
 from rootwrap_daemon.daemon.record.secrets import HIDDEN, MAX_MASKED, mask_words
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.filters.values import ALL_SHOWN, Request, Shown
+from rootwrap_daemon.filters.values import ALL_SHOWN, Request, Shown, shown_names
 from rootwrap_daemon.policy.policy import Allowed, Refused
 
 _BOOT: Final = secrets.token_hex(4)
 _COUNTER = itertools.count(1)
-#: Characters of a detail, and of a variable's name; how many of these.
+#: Characters of a detail.
 _DETAIL: Final = 400
-_NAME: Final = 64
-_NAMES: Final = 16
 #: Characters of a hidden word that would give it away.
 _TELLING: Final = 3
 
@@ -67,10 +65,7 @@ class Records:
         self._audit.counters.add("check", "allowed")
         if not self._audit.within_rate(self._peer.uid, "checks"):
             return
-        fragment = f'"code": "allowed", "filter": "{allowed.filter}"'
-        if (line := self._plain(allowed, "check", fragment)) is None:
-            values = {**self._values(argv=allowed.shown.argv), "code": "allowed", "filter": allowed.filter}
-            line = self._audit.line("check", allowed.shown.secret, values)
+        line = self._line(allowed, "check", {"code": "allowed", "filter": allowed.filter})
         self._audit.put(line, self.id)
 
     def begin(self, allowed: Allowed, run_as: str) -> None:
@@ -80,10 +75,7 @@ class Records:
         self._audit.counters.add("run")
         if not allowed.options.audit_runs:
             return
-        fragment = f'"filter": "{allowed.filter}", "run_as": "{run_as}"'
-        if (line := self._plain(allowed, "run", fragment)) is None:
-            values = {**self._values(argv=allowed.shown.argv), "filter": allowed.filter, "run_as": run_as}
-            line = self._audit.line("run", allowed.shown.secret, values)
+        line = self._line(allowed, "run", {"filter": allowed.filter, "run_as": run_as})
         self._audit.put(line, self.id, must=True)
 
     def end(
@@ -132,21 +124,17 @@ class Records:
             "pid": peer.pid,
             "policy": self._generation,
             "argv": request.argv if argv else request.argv[:1],
-            # No value, and no name that is made to fill the record.
-            "env": [
-                name[:_NAME] if name.isascii() and name.isidentifier() else "?"
-                for name, _ in request.env[:_NAMES]
-            ],
+            "env": shown_names(request.env),
         }
 
-    def _plain(self, allowed: Allowed, event: str, rest: str) -> bytes | None:
-        """The record that `_values` and `rest` make, without a JSON encoder; None if one is needed."""
-        request, peer = self._request, self._peer
-        if allowed.shown.secret or request.env or request.user is not None:
-            return None
-        words = plain(request.argv if allowed.shown.argv else request.argv[:1])
+    def _line(self, allowed: Allowed, event: str, more: dict[str, str]) -> bytes:
+        """The record that `_values` and `more` make, without a JSON encoder where none is needed."""
+        request, peer, shown = self._request, self._peer, allowed.shown
+        simple = not (shown.secret or request.env or request.user is not None)
+        words = plain(request.argv if shown.argv else request.argv[:1]) if simple else None
         if words is None or plain((allowed.filter,)) is None:
-            return None
+            return self._audit.line(event, shown.secret, {**self._values(argv=shown.argv), **more})
+        rest = ", ".join(f'"{name}": "{value}"' for name, value in more.items())
         return (
             f'{{"time": "{self._audit.stamp()}", "event": "{event}", "id": "{self.id}", "uid": {peer.uid}, '
             f'"gid": {peer.gid}, "pid": {peer.pid}, "policy": {self._generation}, "argv": ["{words}"], '

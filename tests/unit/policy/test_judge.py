@@ -110,8 +110,30 @@ def test_environment_denied(tools: Path) -> None:
         found = judged(tools, lines, "tool", A="1")
         assert isinstance(found, Refused)
         assert found.error is EnvironmentDenied
-        assert found.detail == Reason.ENVIRONMENT.value
-        assert found.message == "no filter allows this command with these variables"
+        assert found.detail == f"{Reason.ENVIRONMENT.value}: A"
+        assert found.message == "no filter allows this command with these variables: A"
+
+
+def test_variables_that_are_refused_are_named(tools: Path) -> None:
+    """Those alone, never a value, and no name of whatever bytes."""
+    found = judged(
+        tools, [TOOL, "[t]", "env = A, B={int}"], "tool", **{"A": "1", "B": "x", "C": "2", "\udc80": "3"}
+    )
+    assert isinstance(found, Refused)
+    assert found.message.endswith(" with these variables: B, C, ?")
+    assert found.detail.endswith(": B, C, ?")
+    # Each is allowed by one of two filters, and both by none.
+    other = "s: CommandFilter, {tools}/tool, root"
+    found = judged(tools, [TOOL, other, "[t]", "env = A", "[s]", "env = B"], "tool", A="1", B="2")
+    assert isinstance(found, Refused)
+    assert found.message.endswith(" with these variables: A, B")
+
+
+def test_input_that_is_refused_is_said(tools: Path) -> None:
+    lines = [TOOL.replace("{tools}", str(tools)), "[t]", "stdin = no"]
+    found = judge(policy(tools, *lines), Request(("tool",), stdin=True))
+    assert isinstance(found, Refused)
+    assert (found.error, found.message) == (Denied, f"{DENIED} with input; < /dev/null is none")
 
 
 def test_environment_allowed_by_the_next_filter(tools: Path) -> None:
