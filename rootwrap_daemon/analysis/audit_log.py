@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from rootwrap_daemon.analysis import sudo_log
+from rootwrap_daemon.daemon.record.secrets import MAX_MASKED, mask_words
 from rootwrap_daemon.errors import Unreadable
 
 #: Names of a log that are no file: the systemd journal, and standard input.
@@ -81,12 +82,13 @@ class Record:
 class Log:
     """The decisions in logs, and how many records could not be used, by the reason.
 
-    `of_sudo`: how many of the decisions are sudo's, as syslog has it.
+    `of_sudo`: how many of the decisions are sudo's, as syslog has it; `callers`: who called it.
     """
 
     records: list[Record] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     of_sudo: int = 0
+    callers: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,8 @@ def entries(sources: Iterable[Source], left_out: Counter[str]) -> Iterator[Entry
                 left_out["lines that are no record"] += 1
 
 
-def read(sources: Iterable[Source]) -> Log:
-    """Read what was asked, of the daemon or of sudo (sudo_log.py).
+def read(sources: Iterable[Source], caller: str | None = None) -> Log:
+    """Read what was asked, of the daemon or of sudo (sudo_log.py); of sudo, by this caller alone if named.
 
     Raises Unreadable also where there is no record at all: then nothing is known.
     """
@@ -148,7 +150,10 @@ def read(sources: Iterable[Source]) -> Log:
                 _add(log, entry)
             elif (said := sudo_log.parse(line)) is not None:
                 some = True
-                _add_of_sudo(log, said, last)
+                if caller is None or said.asker == caller:
+                    _add_of_sudo(log, said, last)
+                else:
+                    log.left_out["lines of sudo about other users"] += 1
             elif line.strip() and source.name != JOURNAL:
                 log.left_out["lines that are no record"] += 1
     if sources and not some:
@@ -233,11 +238,18 @@ def _add_of_sudo(log: Log, line: sudo_log.Line, last: dict[str, Record | None]) 
             log.left_out["records whose words were cut"] += 1
     elif line.problem:
         log.left_out[line.problem] += 1
+    elif any(masked not in (word, _MASK) for word, masked in _masked(line.values["argv"])):
+        log.left_out["records with a secret taken out"] += 1
     else:
         count = len(log.records)
         _add(log, Entry(None, line.values["event"], line.values))
         log.of_sudo += len(log.records) - count
+        log.callers.add(line.asker)
         last[line.asker] = log.records[-1] if len(log.records) > count else None
+
+
+def _masked(words: list[str]) -> Iterator[tuple[str, str]]:
+    return zip(words, mask_words(tuple(words), MAX_MASKED), strict=False)
 
 
 def _add(log: Log, entry: Entry) -> None:

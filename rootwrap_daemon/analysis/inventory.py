@@ -3,6 +3,7 @@
 Promises: a summary to read, not to judge by; `explain` gives verdicts.
 """
 
+import re
 from dataclasses import dataclass
 
 from rootwrap_daemon.analysis.load import Source, definition, where
@@ -100,5 +101,8 @@ def _command(source: Source, one: Filter) -> str:
         return " ".join(("env", *variables, basename(one.inner), *patterns))
     if isinstance(one, ArgvFilter):
         rest = definition(source.entry(one)).split(",", 3)[3:]
-        return " ".join((name, *(part.strip() for part in rest)))
+        # Words as a command has them: no comma between two, none behind a backslash.
+        return " ".join(
+            (name, *(re.sub(r"\\(.)|,\s*", lambda found: found[1] or " ", part).strip() for part in rest))
+        )
     return definition(source.entry(one))

@@ -13,6 +13,7 @@ from typing import Final
 
 from rootwrap_daemon.analysis.sudoers.read import Command, Rule, Sudoers
 from rootwrap_daemon.analysis.suggest.generalise import Place, as_argv, as_pattern
+from rootwrap_daemon.daemon.record.secrets import HIDDEN, MAX_MASKED, mask_words
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
@@ -42,8 +43,6 @@ _TYPE_OF: Final = {
     for program in programs.split()
     for before in words.split() or [""]
 }
-#: Words after which a secret stands, whatever the program.
-_BEFORE_SECRETS: Final = re.compile(r"-{0,2}(psk|passwords?|passwd|passphrase|secret|token)", re.ASCII | re.I)
 _SAMPLES: Final = {
     "ifname": "eth0", "netns": "ns1", "int": "7", "ip": "192.0.2.7", "name": "x", "secret": "x", "any": "x",
 }  # fmt: skip
@@ -271,8 +270,7 @@ def _argv_fields(program: str, words: Sequence[str]) -> tuple[list[tuple[str, st
     """Each word as a field of an ArgvFilter and an example; None if one has a wildcard inside."""
     fields: list[tuple[str, str]] = []
     notes: list[str] = []
-    before = ""
-    for word in words:
+    for place, word in enumerate(words):
         plain = _plain(word)
         if plain is not None:
             text = as_argv(_literal(plain)) if plain else None
@@ -280,27 +278,27 @@ def _argv_fields(program: str, words: Sequence[str]) -> tuple[list[tuple[str, st
                 return None, []
             fields.append((text, plain))
         elif word == "*":
-            kind = _type_after(program, words[0], before)
+            kind = _type_at(program, words, place)
             fields.append((f"{{{kind}}}", _SAMPLES[kind]))
             notes.append(
                 "`*` took any words and options; here one word that is no option: give it a type"
                 if kind == "any"
-                else f"guessed: `*` after {before} is {{{kind}}}"
+                else f"guessed: `*` after {words[place - 1]} is {{{kind}}}"
             )
         elif word.endswith("/*") and (base := _plain(word[:-2])) and re.fullmatch(r"/[A-Za-z0-9_./-]+", base):
             fields.append((f"{{path={base}}}", f"{base}/x"))
             notes.append(f"`{word}` took `..` and further words, too; here a path below {base}")
         else:
             return None, []
-        before = word
     return fields, notes
 
 
-def _type_after(program: str, first: str, before: str) -> str:
-    """The type of a `*` after this word, which is empty at the first place."""
-    if _BEFORE_SECRETS.fullmatch(before):
+def _type_at(program: str, words: Sequence[str], place: int) -> str:
+    """The type of a `*` there."""
+    if mask_words((program, *words), MAX_MASKED)[place + 1] == HIDDEN:
         return "secret"
-    return _TYPE_OF.get((program, before)) or _TYPE_OF.get((f"{program}:{first}", "")) or "any"
+    before = words[place - 1] if place else ""
+    return _TYPE_OF.get((program, before)) or _TYPE_OF.get((f"{program}:{words[0]}", "")) or "any"
 
 
 def _pattern(word: str) -> tuple[str, str] | None:

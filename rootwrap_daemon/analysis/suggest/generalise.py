@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rootwrap_daemon.daemon.record.secrets import HIDDEN, MAX_MASKED, mask_words
 from rootwrap_daemon.filters.argv_types import Typed
 from rootwrap_daemon.filters.paths import basename, is_normal_path
 from rootwrap_daemon.filters.read.types import typed
@@ -59,6 +60,8 @@ _NETNS_VERBS: Final = frozenset(("add", "attach", "del", "delete", "exec", "pids
 def _type_of(program: str, words: Words, index: int) -> str:
     """The type of the word there, empty for one that stays. No type takes an option."""
     word = words[index]
+    if mask_words((program, *words), MAX_MASKED)[index + 1] == HIDDEN:
+        return "secret"
     for form in _BY_FORM:
         if form.takes(word):
             return form.name
@@ -143,6 +146,11 @@ def fixed(shape: Shape, index: int) -> Shape:
     return replace(shape, places=tuple(places))
 
 
+def shown(words: Words) -> Words:
+    """The words without what looks like a secret."""
+    return tuple(mask_words(words, MAX_MASKED))
+
+
 def base_of(place: Place) -> str | None:
     """The directory that the paths of a place have in common, if it is narrow enough to be a base."""
     if len(place.seen) < 2:
@@ -195,7 +203,8 @@ def as_pattern(place: Place) -> str | None:
         return f"{_pattern(base)}(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+"
     if place.type in _REGEX:
         return _REGEX[place.type]
-    if not all(word.isprintable() and word.isascii() for word in place.seen):
+    # A pattern would show the secret.
+    if place.type == "secret" or not all(word.isprintable() and word.isascii() for word in place.seen):
         return None
     words = [_pattern(word) for word in sorted(place.seen)]
     return words[0] if len(words) == 1 and words[0] else f"({'|'.join(words)})"

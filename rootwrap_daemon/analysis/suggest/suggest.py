@@ -294,7 +294,8 @@ class Suggester:
             if rules is None or not all(_takes(rules, example) for example in examples):
                 if group.allowed:
                     texts = (
-                        f"{' '.join(example)!a}: no filter can be written for it" for example in examples
+                        f"{' '.join(generalise.shown(example))!a}: no filter can be written for it"
+                        for example in examples
                     )
                     self.proposal.problems += texts
                 continue
@@ -304,7 +305,7 @@ class Suggester:
             yield Line(
                 self._name(group, shape),
                 text or "",
-                examples,
+                tuple(map(generalise.shown, examples)),
                 options,
                 notes,
                 group.old.name if group.old else None,

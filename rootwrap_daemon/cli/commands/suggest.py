@@ -53,12 +53,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="only for what this filter allowed, e.g. a CommandFilter to be replaced; may be repeated",
     )
+    parser.add_argument("--user", metavar="NAME", help="of sudo's log, only what this user has called")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     source = arguments.policy(args) if arguments.is_named(args) else None
-    log = audit_log.read(_logs(args))
+    log = audit_log.read(_logs(args), args.user)
     log.records += _tested(args.tests, source)
     arguments.drop_privileges(source)
     known = {one.name for one in source.policy.ruleset.filters} if source else set(args.filter)
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if log.of_sudo:
         print(f"# {log.of_sudo} of them from sudo's log, to which everybody may write, as logger(1) does.")
+    if len(log.callers) > 1:
+        print(f"# They are of {printable(', '.join(sorted(log.callers)))}: name one with --user.")
     for what, count in log.left_out.items():
         print(f"# not used: {count} {what}")
     for problem in proposal.problems:

@@ -212,17 +212,13 @@ def test_no_setting_vanishes(setting: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("cvtsudoers") is None, reason="sudo's cvtsudoers is not installed")
-def test_sudo_reads_the_same(tmp_path: Path) -> None:
-    for service, one in SERVICES.items():
-        path = tmp_path / "sudoers"
-        path.write_text(one["sudoers"])
-        done = subprocess.run(
-            [*CTL, "from-sudoers", str(path), "--user", one["user"]],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{service}: {done.stderr}"
+@pytest.mark.parametrize("service", SERVICES)
+def test_sudo_reads_the_same(tmp_path: Path, service: str) -> None:
+    one = SERVICES[service]
+    (tmp_path / "sudoers").write_text(one["sudoers"])
+    words = ["from-sudoers", str(tmp_path / "sudoers"), "--user", one["user"]]
+    done = subprocess.run([*CTL, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_program_in_the_root_directory() -> None:

@@ -119,3 +119,31 @@ def test_filters_are_proposed(tmp_path: Path) -> None:
         "ArgvFilter, /usr/bin/vacuumdb, postgres, --all",
     ]
     assert [line.definition for line in proposal.denied] == ["ArgvFilter, /bin/bash, root"]
+
+
+def test_of_one_user(tmp_path: Path) -> None:
+    path = tmp_path / "auth.log"
+    path.write_text(f"{HEAD}{IN}/usr/bin/true\n{HEAD.replace('zabbix', 'backup')}{IN}/usr/bin/id\n")
+    source = audit_log.Source(str(path))
+    assert audit_log.read([source]).callers == {"zabbix", "backup"}
+    log = audit_log.read([source], "backup")
+    assert ([one.argv for one in log.records], log.callers) == ([("/usr/bin/id",)], {"backup"})
+    assert log.left_out == {"lines of sudo about other users": 1}
+
+
+def test_no_secret_is_written_down(tmp_path: Path) -> None:
+    log = read(
+        tmp_path,
+        HEAD + IN + '/sbin/wpa_cli set_network 0 psk "secret12345"',
+        HEAD + "command not allowed ; " + IN + "/bin/x --token secret12345",
+        HEAD + IN + "/usr/bin/env A=1 /bin/x --password secret12345",
+        HEAD + IN + "/bin/x --password=secret12345",
+    )
+    assert log.left_out == {"records with a secret taken out": 1}
+    proposal = Suggester(None, everything=False).propose(log.records)
+    assert [line.definition for line in proposal.lines] == [
+        "ArgvFilter, /sbin/wpa_cli, root, set_network, {int}, psk, {secret}"
+    ]
+    assert proposal.lines[0].examples == (("/sbin/wpa_cli", "set_network", "0", "psk", "***"),)
+    assert len(proposal.denied) == len(proposal.problems) == 1
+    assert "secret12345" not in repr(proposal)
