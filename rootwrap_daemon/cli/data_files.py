@@ -3,6 +3,7 @@
 Promises: the text of a file that only root can change.
 """
 
+import functools
 import os
 import sys
 from importlib import metadata
@@ -17,16 +18,18 @@ from rootwrap_daemon.policy.read import owned
 _SHARE: Final = "share/rootwrap-daemon/"
 
 
+@functools.cache
+def _files() -> tuple[metadata.PackagePath, ...]:
+    """What the installation has put, by its own list; none in a distribution's package."""
+    return tuple(metadata.distribution("rootwrap-daemon").files or ())
+
+
 def path(name: str) -> str:
     """Return the path of `name`, relative to etc/ of the source: in an installation's share, or the checkout.
 
     Raises ConfigurationError.
     """
-    listed = [
-        file
-        for file in metadata.distribution("rootwrap-daemon").files or ()
-        if str(file).endswith(f"{_SHARE}{name}")
-    ]
+    listed = [file for file in _files() if str(file).endswith(f"{_SHARE}{name}")]
     # A distribution's package has moved what is listed, or lists nothing; a checkout has none.
     places = [*(Path(str(file.locate())) for file in listed), Path(sys.prefix) / _SHARE / name]
     for found in (*places, Path(__file__).parents[2] / "etc" / name):
@@ -37,8 +40,7 @@ def path(name: str) -> str:
 
 def manual_pages() -> list[str]:
     """The paths of the manual pages that this installation has; none where nobody made them."""
-    files = metadata.distribution("rootwrap-daemon").files or ()
-    found = [os.path.realpath(str(one.locate())) for one in files if "share/man/man" in str(one)]
+    found = [os.path.realpath(str(one.locate())) for one in _files() if "share/man/man" in str(one)]
     # Where a distribution's package has moved them, they are where man(1) looks.
     return (
         sorted(filter(os.path.isfile, found))
@@ -55,7 +57,11 @@ def text(name: str) -> str:
 def read(where: str) -> str:
     """The content of the file with this path. Raises ConfigurationError."""
     try:
-        with open(owned.open_owned(where, host.base_owners()), encoding="utf-8") as file:
+        owners = host.base_owners()
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}: is /proc mounted here?") from error
+    try:
+        with open(owned.open_owned(where, owners), encoding="utf-8") as file:
             return file.read()
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(f"{where}: {error}: it must be a file that only root can write") from error

@@ -103,6 +103,32 @@ def test_list_shows_commands(tmp_path: Path) -> None:
     )
 
 
+def test_list_shows_words_as_a_command_has_them(tmp_path: Path) -> None:
+    line = r"lvs: ArgvFilter, lvs, root, [--noheadings, -o, lv_name\,lv_size], {=b|\{x}, {int=1-9}..."
+    (tmp_path / "x.filters").write_text(f"[Filters]\n{line}\n")
+    (item,) = json.loads(_run("list", "--filters", tmp_path, "--json").stdout)["filters"]
+    assert item["command"] == "lvs [--noheadings -o lv_name,lv_size] {=b|{x} {int=1-9}..."
+
+
+@pytest.mark.root
+def test_list_for_root_says_for_whom_to_ask(config: Path) -> None:
+    done = _run("list", "--config-file", config)
+    assert done.returncode == 1
+    assert "root (uid 0) may not use this daemon" in done.stdout
+    assert "try --user daemon\n" in done.stdout
+
+
+@pytest.mark.root
+def test_without_proc_it_is_proc_that_is_missed() -> None:
+    script = 'mount -t tmpfs tmpfs /proc; exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", *CTL, "recipe", "restic"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert (
+        done.stderr == "rootwrapctl: /proc/self/uid_map: No such file or directory: is /proc mounted here?\n"
+    )
+
+
 def test_list_says_which_program_is_missing(tmp_path: Path) -> None:
     (tmp_path / "x.filters").write_text("[Filters]\nx: CommandFilter, made-up-program, root\n")
     (item,) = json.loads(_run("list", "--filters", tmp_path, "--json").stdout)["filters"]

@@ -14,6 +14,7 @@ from rootwrap_daemon.cli import arguments, data_files, from_rootwrap
 from rootwrap_daemon.cli.installation import Placer
 from rootwrap_daemon.errors import ConfigurationError, SelfCheckError, Usage
 from rootwrap_daemon.lint.knowledge import confinement
+from rootwrap_daemon.openstack import SOCKET_VARIABLE
 
 _EPILOG = "example:\n  rootwrapctl install --instance neutron --user neutron --network-agent"
 
@@ -218,4 +219,5 @@ def _say_next(
         if not os.path.exists(placer.real(python)):
             print(f"* Install rootwrap-daemon in there, too: the unit starts {python}.")
         print(f"* systemctl --root={placer.real('')} enable {socket}")
-    print(f"* Let {args.user} connect to /run/rootwrap-daemon/{instance}.sock")
+    variable = f"{SOCKET_VARIABLE}=/run/rootwrap-daemon/{instance}.sock"
+    print(f"* {args.user} may connect already; in its own unit: Environment={variable}")

@@ -14,7 +14,7 @@ from rich.text import Text
 from rootwrap_daemon.analysis import inventory
 from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.cli import arguments, output
-from rootwrap_daemon.cli.tables import table
+from rootwrap_daemon.cli.tables import table, user_name
 from rootwrap_daemon.errors import Unreadable
 from rootwrap_daemon.escape import printable
 
@@ -86,6 +86,8 @@ def _print(
     who = f"{user.name} (uid {user.uid})"
     if admitted is False:
         out.print(f"{who} may not use this daemon: neither allowed_users nor allowed_groups has it")
+        if allowed := " or ".join(f"--user {user_name(uid)}" for uid in sorted(found.policy.allowed_uids)):
+            out.print(f"try {allowed}")
         return
     items = inventory.items(found, asker)
     unknown = ", if its daemon admits this user" if admitted is None else ""

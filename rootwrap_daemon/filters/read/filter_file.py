@@ -165,7 +165,7 @@ class _Reader:
                 continue
             unmatched.add(key.strip())
             what = f"[{section.name}] is not the name of a filter in this file"
-            near = nearest(section.name.strip(), (entry.name for entry in entries.values()))
+            near = nearest(section.name.strip(), (FILTERS, *(entry.name for entry in entries.values())))
             meant = f"did you mean [{near}]? " if near else ""
             remedy = f"{meant}options need their filter above, in [{FILTERS}]"
             self._add(Severity.ERROR, Fault("section", what, remedy, section.location))

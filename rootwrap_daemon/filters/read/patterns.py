@@ -8,6 +8,10 @@ from rootwrap_daemon.filters.read.fault import Fault
 
 # An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
 _LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
+_COMMA_BRACE = re.compile(r"\{\d*\\x2c\d*\}")
+_WITHOUT_COMMA = (
+    r"write the repetition without one: x{8}x* for {8,}, xx?x? for {1,3}; elsewhere a comma is \x2c"
+)
 # Flags inside the pattern that would undo ASCII, and what hides the rest of it from a look like ours.
 _FLAGS = re.compile(r"\(\?[a-zA-Z]*[uLx]")
 # The end of a class like [a[:alpha:]], which `re` reads as [a[:alph] and a bracket behind it. In front, as in
@@ -34,10 +38,11 @@ def compile_pattern(text: str) -> Pattern:
     if _FLAGS.search(outside):
         raise Fault("pattern", "one of the flags u, L and x", "take the flag out")
     if brace := _LITERAL_BRACE.search(outside):
-        split = re.fullmatch(r"\{\d*", outside[brace.start() :])
-        if split:
-            remedy = r"write the comma as \x2c, or the repetition without one"
-            raise Fault("split_pattern", "a comma splits the repetition {m,n} into two fields", remedy)
+        if re.fullmatch(r"\{\d*", outside[brace.start() :]):
+            what = "a comma splits the repetition {m,n} into two fields"
+            raise Fault("split_pattern", what, _WITHOUT_COMMA)
+        if _COMMA_BRACE.match(text, brace.start()):
+            raise Fault("pattern", r"\x2c in a repetition, where it is no comma", _WITHOUT_COMMA)
         raise Fault("pattern", "a literal { in a pattern", r"write it as \{")
     if r"\B" in _ESCAPE.findall(text):
         # `re` of Python 3.13 and before does not find it in an empty word; `regex`, and `re` since, do.

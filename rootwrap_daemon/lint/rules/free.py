@@ -86,7 +86,9 @@ def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
         inner = None if isinstance(one, ChainingFilter) else found[-1]
         for program, its in found:
             if (does := stdin.obeyed(program, its, last=(program, its) == inner)) is not None:
-                instead = f"say `stdin = no` in a section [{line.entry.name}]"
+                instead = (
+                    f"say `stdin = no` in a section [{line.entry.name}]; callers then bring none: < /dev/null"
+                )
                 sure = does != stdin.UNKNOWN and "root" in line.users
                 severity = Severity.ERROR if sure else Severity.WARNING
                 what = f"{program} {does}"
@@ -144,6 +146,6 @@ def free_variable(subject: Subject) -> Iterator[Problem]:
                 instead = (
                     f"write the value, as in {name}=VALUE"
                     if part.text.endswith("=")
-                    else f"give it a type, as in {name}={{name}}"
+                    else f"give it a type or its value, as in {name}={{name}} or {name}={{=/the/value}}"
                 )
                 yield Problem(part.location, f"any value of {name}", instead, len(part.text))

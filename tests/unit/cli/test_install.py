@@ -108,7 +108,9 @@ def test_puts_and_takes_away_just_that(system: Path, capsys: pytest.CaptureFixtu
     )
     assert "\nRuntimeDirectory=rootwrap-daemon/%i\n" in unit
     assert settings.state_dir == "/run/rootwrap-daemon/netagent"
-    assert "enable rootwrap-daemon@netagent.socket" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "enable rootwrap-daemon@netagent.socket" in said
+    assert "Environment=ROOTWRAP_DAEMON_SOCKET=/run/rootwrap-daemon/netagent.sock\n" in said
     # Once more is no different.
     assert install(system, "netagent", "--network-agent") == 0
     assert tree(system) == put

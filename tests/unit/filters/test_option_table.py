@@ -143,6 +143,10 @@ def test_a_restriction_that_cannot_be_read_takes_out_the_file(lines: list[str], 
     assert {one.name for one in found.parsed} >= {"grep"}
 
 
+def test_the_section_of_filters_in_small_letters() -> None:
+    assert "did you mean [Filters]?" in errors(read("[filters]", "grep: CommandFilter, grep, root"))[0].remedy
+
+
 @pytest.mark.parametrize("header", ["[grep]", "[GREP]", "[grep]  ", "[grep] # why", "[grep]\t; why"])
 def test_a_header_that_is_one(header: str) -> None:
     found = read("grep: CommandFilter, grep, root", header, "capabilities = none")

@@ -119,6 +119,7 @@ def test_words(pattern: str, allowed: list[str], refused: list[str]) -> None:
         pytest.param(r"a*|(?!\B)", "empty word", id="not a boundary, whatever the engine"),
         pytest.param("a{", "splits the repetition", id="a brace at the end"),
         pytest.param("a{1", "splits the repetition", id="first half of {1,3}"),
+        pytest.param(r"a\x2c{2\x2c3}", "in a repetition", id="an escaped comma in a repetition"),
         pytest.param("a{x}", "a literal {", id="literal brace"),
         pytest.param("a{}", "a literal {", id="empty braces"),
         pytest.param("a{,}", "a literal {", id="braces around a comma"),
