@@ -191,6 +191,11 @@ def test_types_by_program_and_word_before(words: str, kind: str) -> None:
     assert "guessed" in " ".join(one.notes) or kind == "{any}"
 
 
+def test_nothing_is_left_to_say_of_a_secret_that_was_guessed() -> None:
+    done = write.translate(read.read("s", "a ALL=/opt/wifi set_network 0 psk *\n"), ["a"])
+    assert not filter_file.read(write.text(done, ()), "x.filters").findings
+
+
 def test_variables_that_begin_with_a_programs_name_are_its_own() -> None:
     text = 'Defaults env_keep += "RESTIC_REPOSITORY LANG"\na ALL=/bin/restic snapshots, /bin/ls -l\n'
     done = write.translate(read.read("s", text), ["a"])
