@@ -20,7 +20,7 @@ _SHARE: Final = "share/rootwrap-daemon/"
 
 @functools.cache
 def _files() -> tuple[metadata.PackagePath, ...]:
-    """What the installation has put, by its own list; none in a distribution's package."""
+    """Return the files of the installation by its own list; none in a distribution's package."""
     return tuple(metadata.distribution("rootwrap-daemon").files or ())
 
 

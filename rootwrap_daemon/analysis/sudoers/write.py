@@ -142,12 +142,12 @@ def _environment(sudoers: Sudoers, wanted: frozenset[str], program: str) -> Iter
 
 
 def _prefix(program: str) -> str:
-    """What the names of a program's own variables begin with."""
+    """Return the beginning of the names of a program's own variables."""
     return re.sub(r"[^A-Z0-9]", "_", program.upper()) + "_"
 
 
 def lost_settings(sudoers: Sudoers, names: Iterable[str]) -> Iterator[str]:
-    """What becomes of each setting of Defaults lines that these users have."""
+    """Say of each setting of Defaults lines that these users have what becomes of it."""
     wanted = frozenset(names)
     for default in sudoers.defaults:
         name = re.split(r"[\s+=-]", default.text.lstrip("!"), maxsplit=1)[0]

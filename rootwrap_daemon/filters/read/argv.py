@@ -55,7 +55,9 @@ _VERBS: Final = frozenset(
     "add append change del delete flush get list lst ls prepend replace set show".split()
 )
 #: An option whose value a program takes for a secret.
-_SECRET_OPTION: Final = re.compile("--[a-z-]*(pass(wd|word|phrase|code)?|secret|token|psk)|psk", re.IGNORECASE)
+_SECRET_OPTION: Final = re.compile(
+    "(--[a-z-]*(pass(wd|word|phrase|code)?|secret|token)|(--[a-z-]*)?psk)", re.I
+)
 _FREE: Final = frozenset(("any", "ifname", "name", "netns"))
 # Objects of ip whose verbs take a name, and no keyword instead of it.
 _WITHOUT_KEYWORDS: Final = frozenset(("netns", "vrf"))
