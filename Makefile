@@ -12,7 +12,7 @@ VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
 JOBS ?= 4
 
-.PHONY: help native demo check test lint bench docs man lowest packages release-check sample sbom fuzz faults mutants clean modes
+.PHONY: help native demo check test lint bench docs man lowest packages release-check sample sbom fuzz faults mutants coverage clean modes
 
 help:
 	@echo 'make demo    an unprivileged service, the daemon and an attacker, on this machine, in a minute'
@@ -30,6 +30,7 @@ help:
 	@echo 'make fuzz    a minute of fuzzing for each target; FUZZ="--seconds 600 decide frames"'
 	@echo 'make faults  faults of commands, clients and the system, and each system call failing once; as root'
 	@echo 'make mutants change one thing at a time, and list what no test notices; MUTANTS="protocol --most 50"'
+	@echo 'make coverage what no test executes of the privileged code; as root; COVERAGE="--more tests/unit/policy"'
 	@echo 'make sbom    build/sbom.cdx.json, a bill of materials as CycloneDX, of what is installed'
 	@echo 'make clean   remove what the others made'
 
@@ -108,6 +109,9 @@ faults: .venv/stamp modes native
 mutants: .venv/stamp
 	$(VENV_PYTHON) -m tests.proof.mutate $(MUTANTS)
 
+coverage: .venv-coverage/stamp modes native
+	umask 022; .venv-coverage/bin/python -m tests.proof.covered $(COVERAGE)
+
 sbom: .venv/stamp native
 	@mkdir -p build
 	$(VENV_PYTHON) -m tests.proof.sbom > build/sbom.cdx.json
@@ -139,6 +143,13 @@ endef
 		--constraint .venv-lowest/constraints.txt --editable '.[test,examples]'
 	@touch $@
 
+# A virtual environment of its own: every interpreter of it is measured.
+.venv-coverage/stamp: setup.cfg pyproject.toml
+	$(check_python)
+	umask 022; "$(PYTHON)" -m venv --clear .venv-coverage
+	.venv-coverage/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,examples]'
+	@touch $@
+
 .venv-docs/stamp: setup.cfg
 	$(check_python)
 	"$(PYTHON)" -m venv --clear .venv-docs
@@ -146,7 +157,7 @@ endef
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-docs .venv-lowest .tox build dist doc/build *.egg-info
+	rm -rf .venv .venv-coverage .venv-docs .venv-lowest .tox build dist doc/build *.egg-info
 	rm -f $(become) $(native_exec) native/rootwrap-sudo
 	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -391,9 +391,13 @@ def daemons() -> Iterator[NewDaemon]:
                 _end(daemon)
 
 
+#: What ends a daemon that no test needs any more. `make coverage` says SIGTERM: the other leaves no figures.
+_LAST = signal.Signals[os.environ.get("DAEMONS_END_BY", "SIGKILL")]
+
+
 def _end(daemon: Daemon) -> None:
     left = daemon.children() if daemon.process is not None else []
-    daemon.stop(signal.SIGKILL)
+    daemon.stop(_LAST)
     for pid in left:
         # What a test that failed left running: each leads a group of its own.
         with contextlib.suppress(ProcessLookupError):
