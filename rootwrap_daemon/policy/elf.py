@@ -114,7 +114,7 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
         name
         for tag, value in entries
         if tag == _DT_NEEDED or tag in _DT_LOADED
-        for name in _text(descriptor, texts + value).split(":" if tag in _DT_LOADED else None)
+        for name in _text(descriptor, texts + value).split(":" if tag in _DT_LOADED else "\0")
     ]
     for name in loaded:
         own = (_expanded(name, origin),) if "/" in name else [f"{one}/{name}" for one in directories]

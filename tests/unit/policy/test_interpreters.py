@@ -239,10 +239,12 @@ def test_the_libraries_that_the_loader_goes_on_to(tools: Path) -> None:
     binary(lib / "libgood.so")
     binary(lib / "libbad.so", (RUNPATH, f"{tools}/theirs"))
     binary(lib / "libown.so").chmod(0o777)
+    # No list: a blank belongs to the name.
+    binary(lib / "lib own.so").chmod(0o777)
     binary(lib / "libdeep.so", (NEEDED, "libbad.so"), (RUNPATH, "$ORIGIN"))
     assert not refused((NEEDED, "libgood.so"), (RUNPATH, str(lib)))
     assert not refused((NEEDED, "libmissing.so"), (RUNPATH, str(lib)))
-    for name in ("libbad.so", "libown.so", "libdeep.so"):
+    for name in ("libbad.so", "libown.so", "lib own.so", "libdeep.so"):
         executables.forget()
         assert refused((NEEDED, name), (RUNPATH, str(lib))), name
         executables.forget()
