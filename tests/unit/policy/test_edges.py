@@ -1,0 +1,157 @@
+"""Paths and words at the edge of what is looked at: none of them is left out."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.daemon.request import Peer
+from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.filters.values import Match
+from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
+from rootwrap_daemon.policy import bind as module
+from rootwrap_daemon.policy.bound import BoundExec, NotBound
+from rootwrap_daemon.policy.host import Seen, UntrustedPath
+from rootwrap_daemon.policy.read import files
+from tests.unit.filters.lines import match, rules
+from tests.unit.policy.things import OWNERS, Host, directory, file, link, policy
+
+NICE = "n: ChainingRegExpFilter, nice, root, nice"
+CAT = "c: RegExpFilter, cat, root, cat, .*"
+CATS = "c: RegExpFilter, cat, root, cat, .*, .*"
+#: PR_CAPBSET_READ of prctl(2).
+CAPBSET_READ = 23
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A directory that others can write, below one that they cannot."""
+    directory(tmp_path / "base", 0o777)
+    file(tmp_path / "base/a")
+    return tmp_path / "base"
+
+
+def nosymfollow(lines: list[str], *argv: str) -> tuple[str, ...]:
+    found = match(rules(*lines), *argv)
+    assert isinstance(found, Match)
+    with module.bind(found, Host()) as bound:
+        assert isinstance(bound, BoundExec)
+        return bound.nosymfollow
+
+
+def test_a_path_behind_one_of_the_kernels(base: Path) -> None:
+    assert nosymfollow([NICE, CAT], "nice", "cat", f"/sys/kernel,{base}/a") == (str(base),)
+
+
+def test_a_name_below_a_directory_of_another_word(base: Path) -> None:
+    assert nosymfollow([CATS], "cat", str(base.parent), "base/a") == (str(base),)
+    assert nosymfollow([CATS], "cat", str(base.parent), "-xbase/a") == (str(base),)
+    assert nosymfollow([CATS], "cat", str(base.parent), "x=base/a") == (str(base),)
+
+
+def test_a_word_that_sets_a_dangerous_variable(base: Path) -> None:
+    for word in (f"LD_PRELOAD={base}/a", f"PATH={base}"):
+        with pytest.raises(NotBound, match="it names what is in a directory of others") as caught:
+            nosymfollow([CAT], "cat", word)
+        assert caught.value.error is Denied
+    assert nosymfollow([CAT], "cat", f"FILE={base}/a") == (str(base),)
+
+
+def test_relative_paths_of_a_word() -> None:
+    assert set(named.paths_in("ab", "/d")) == {"/d/ab", "/d/b"}
+    assert set(named.paths_in("a/b", "/")) >= {"/a/b"}
+    assert set(named.paths_in("ab", "/")) == set()
+    assert set(named.paths_in("-Cab", "/", ("/d",))) == {"/d/ab", "/d/b"}
+    assert set(named.paths_in("--Cab", "/", ("/d",))) == set()
+
+
+def test_the_most_slashes() -> None:
+    assert list(named.paths_in("/" * 1024, "/"))
+    with pytest.raises(UntrustedPath, match="too many slashes"):
+        list(named.paths_in("/" * 1025, "/"))
+
+
+def test_nothing_is_below_a_file(base: Path) -> None:
+    file(base.parent / "shared", mode=0o666)
+    # Others can write the file, and make no directory of it.
+    walked = places.walk(f"{base.parent}/shared/x", OWNERS, Seen())
+    assert (walked.path, walked.place, walked.status) == (f"{base.parent}/shared/x", None, None)
+
+
+def test_no_way_up_below_a_base_of_others(base: Path) -> None:
+    assert places.beneath(str(base), f"{base}/a", OWNERS, Seen()) == (f"{base}/a", str(base))
+    directory(base / "sub")
+    with pytest.raises(UntrustedPath, match=r"`\.\.` below"):
+        places.beneath(str(base), f"{base}/sub/../a", OWNERS, Seen())
+
+
+def test_a_link_below_a_sticky_directory(base: Path) -> None:
+    directory(base.parent / "sticky", 0o1777)
+    path = link(directory(base.parent / "sticky/ours") / "link", base.parent / "file")
+    file(base.parent / "file")
+    with pytest.raises(UntrustedPath, match="others can make links in"):
+        host.resolve_owned(str(path), OWNERS)
+    assert host.resolve_owned(str(path), OWNERS, below_sticky=True).path == f"{base.parent}/file"
+
+
+@pytest.mark.parametrize(
+    ("words", "mounts"),
+    [
+        (["netns", "add"], True),
+        (["ne", "add"], True),
+        # ip(8): neigh.
+        (["n", "add"], False),
+        (["netns", "exec"], False),
+        (["netns", "e"], False),
+        (["link", "add"], False),
+    ],
+)
+def test_mounts_that_ip_makes(words: list[str], mounts: bool) -> None:
+    why = behaviour.problem("/sbin/ip", [*words, "x"], opens_paths=True)
+    assert (why is not None and "changes mounts" in why) is mounts
+
+
+def test_a_program_that_does_what_a_file_says_may_have_paths() -> None:
+    only = sorted(set(behaviour.ANYTHING) - set(behaviour.OPENS) - set(behaviour.RESOLVES))
+    assert only
+    assert behaviour.problem(f"/usr/bin/{only[0]}", [], opens_paths=False) is None
+    assert behaviour.problem("/usr/bin/made-up", [], opens_paths=True) is None
+    assert "nothing is known" in str(behaviour.problem("/usr/bin/made-up", [], opens_paths=False))
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (["netns", "exec", "x", "true"], ["true"]),
+        (["-all", "netns", "exec", "true"], ["true"]),
+        (["-a", "n", "e", "true"], ["true"]),
+        (["-", "netns", "exec", "x", "true"], ["true"]),
+        (["vrf", "exec", "x", "true"], ["true"]),
+        (["", "exec", "x", "true"], []),
+        (["netns", "", "x", "true"], []),
+        (["link", "exec", "x", "true"], []),
+    ],
+)
+def test_the_program_behind_ip(words: list[str], program: list[str]) -> None:
+    assert wrappers._behind_exec(words) == program
+
+
+def test_nobody_has_a_name_where_no_filter_names_users(tmp_path: Path) -> None:
+    made = policy(tmp_path, CAT)
+    assert made.names_of(Peer(1, 2, 3, (4,))) == frozenset()
+
+
+def test_the_bounding_set_is_what_the_kernel_says() -> None:
+    libc = ctypes.CDLL(None)
+    theirs = {number for number in range(64) if libc.prctl(CAPBSET_READ, number, 0, 0, 0) == 1}
+    assert files._bounding_set() == theirs
+
+
+def test_a_capability_that_the_daemon_was_started_without(tmp_path: Path) -> None:
+    file(tmp_path / "x.filters", "[Filters]\nk: KillFilter, root, sleep, -9\n")
+    for has, found in ((frozenset[str](), True), (None, False)):
+        loaded = files.load([str(tmp_path)], OWNERS, None, has=has)
+        said = [str(one) for one in loaded.findings]
+        assert any("the daemon was started without" in one for one in said) is found, said
+        assert len(loaded.filters) == 1
+        assert ("CAP_KILL" in loaded.bounding) is (5 in files._bounding_set())

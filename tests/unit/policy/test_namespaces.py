@@ -1,0 +1,74 @@
+"""policy/processes.py: whose namespaces a process is in, and as which user the kernel sees it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.policy import processes
+
+pytestmark = pytest.mark.root
+
+_SLEEP = ["sh", "-c", "echo; exec sleep 1000"]
+
+
+@contextmanager
+def started(*words: str) -> Iterator[int]:
+    """The pid of a process that has said a line, after which it is what it is to be."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            if not process.stdout.readline():
+                pytest.skip(process.stderr.read().decode())
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_process_of_this_system() -> None:
+    with started(*_SLEEP) as pid:
+        assert processes.is_foreign(pid, mounts=False) is False
+        assert processes.is_foreign(pid, mounts=True) is False
+
+
+def test_mounts_of_its_own() -> None:
+    with started("unshare", "--mount", *_SLEEP) as pid:
+        assert processes.is_foreign(pid, mounts=True) is True
+        # They were made by root of this system.
+        assert processes.is_foreign(pid, mounts=False) is False
+
+
+def test_a_user_namespace_below() -> None:
+    with started("unshare", "--user", "--map-root-user", "--mount", *_SLEEP) as pid:
+        own = processes._namespace("self", "user")
+        assert processes._is_below(pid, own) is True
+        assert processes.is_foreign(pid, mounts=False) is True
+        # Ours, with mounts that root of the namespace below may have made.
+        with started("nsenter", f"--mount=/proc/{pid}/ns/mnt", *_SLEEP) as other:
+            assert processes._namespace(other, "user") == own
+            assert processes.is_foreign(other, mounts=False) is True
+
+
+def test_a_user_namespace_two_below() -> None:
+    inner = ["unshare", "--user", "--map-root-user", *_SLEEP]
+    with started("unshare", "--user", "--map-root-user", *inner) as pid:
+        assert processes._is_below(pid, processes._namespace("self", "user")) is True
+
+
+def test_a_user_namespace_that_is_not_below() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    assert processes._is_below(os.getpid(), (0, 0)) is False
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_user_is_real_effective_and_saved() -> None:
+    # With the one of the file system alone a process may do less than before, and nobody may signal it.
+    script = "import ctypes, time; ctypes.CDLL(None).setfsuid(65534); print(flush=True); time.sleep(1000)"
+    with started(sys.executable, "-c", script) as pid:
+        assert "\t65534\n" in Path(f"/proc/{pid}/status").read_text()
+        found = processes.user_of(pid)
+        assert (found.uid, found.uids) == (0, frozenset({0}))
