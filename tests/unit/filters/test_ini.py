@@ -303,3 +303,11 @@ def test_corpus_is_read_without_an_exception() -> None:
         for finding in read.findings:
             assert finding.location.file == path.name
     assert kept > 2000
+
+
+@pytest.mark.parametrize("strange", ["\x0b", "\x85", "\u2028"])
+def test_nothing_below_a_header_with_a_strange_character_is_used(strange: str) -> None:
+    text = f"{FILTERS}a: CommandFilter, true, root\n[b{strange}c]\nd: CommandFilter, id, root\n"
+    found = filter_file.read(text, "x")
+    assert found.filters == ()
+    assert [finding.location.line for finding in found.findings] == [3, 4]
