@@ -57,6 +57,8 @@ def test_a_report_of_the_most_bytes() -> None:
     assert Report("r", bytes(MAX_REPORT_BYTES))
     with pytest.raises(TooLarge, match="the report is longer"):
         Report("r", bytes(MAX_REPORT_BYTES + 1))
+    with pytest.raises(BadRequest, match="the report must be bytes"):
+        Report("r", "text")  # type: ignore[arg-type]
 
 
 def test_a_user_of_the_most_characters() -> None:
