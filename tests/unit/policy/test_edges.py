@@ -1,18 +1,21 @@
 """Paths and words at the edge of what is looked at: none of them is left out."""
 
 import ctypes
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.values import Match
-from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
+from rootwrap_daemon.policy import behaviour, host, late, named, places, wrappers
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy.bound import BoundExec, NotBound
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
-from rootwrap_daemon.policy.read import files
+from rootwrap_daemon.policy.read import files, owned
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import OWNERS, Host, directory, file, link, policy
 
@@ -155,3 +158,37 @@ def test_a_capability_that_the_daemon_was_started_without(tmp_path: Path) -> Non
         assert any("the daemon was started without" in one for one in said) is found, said
         assert len(loaded.filters) == 1
         assert ("CAP_KILL" in loaded.bounding) is (5 in files._bounding_set())
+
+
+def test_a_file_that_becomes_a_link_after_the_look(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = file(base.parent / "x")
+    look = host.resolve_owned
+
+    def then_change(*words: Any) -> host.Resolved:
+        found = look(*words)
+        path.unlink()
+        link(path, "base/a")
+        return found
+
+    monkeypatch.setattr(host, "resolve_owned", then_change)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        owned.open_owned(str(path), OWNERS)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_whoever_is_not_mapped_comes_with_these_numbers(
+    monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    monkeypatch.setattr(host, "in_user_namespace", lambda: inside)
+    user, group = host.overflow_uid(), host.overflow_gid()
+    found = [("allowed_users", 0, user), ("allowed_groups", 1, group)]
+    assert list(late.unmapped()) == (found if inside else [])
+    names = frozenset({("allowed_users", str(user)), ("allowed_groups", "4711")})
+    assert late.find(names, frozenset(), user, frozenset({1})) == (
+        None if inside else ("allowed_users", str(user))
+    )
+    assert late.find(names, frozenset(), 1, frozenset({group, 4711})) == (
+        None if inside else ("allowed_groups", "4711")
+    )
+    assert late.find(names, frozenset(), 1, frozenset({4711})) == ("allowed_groups", "4711")
+    assert late.find(names, frozenset({1}), 1, frozenset({4711})) is None
