@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import pytest
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.values import Match
-from rootwrap_daemon.policy import behaviour, host, late, named, places, wrappers
+from rootwrap_daemon.policy import behaviour, executables, host, late, named, places, wrappers
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy.bound import BoundExec, NotBound
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
 from rootwrap_daemon.policy.read import files, owned
 from tests.unit.filters.lines import match, rules
-from tests.unit.policy.things import OWNERS, Host, directory, file, link, policy
+from tests.unit.policy.things import EXEC_DIRS, OWNERS, Host, directory, file, link, policy
 
 NICE = "n: ChainingRegExpFilter, nice, root, nice"
 CAT = "c: RegExpFilter, cat, root, cat, .*"
@@ -192,3 +193,34 @@ def test_whoever_is_not_mapped_comes_with_these_numbers(
     )
     assert late.find(names, frozenset(), 1, frozenset({4711})) == ("allowed_groups", "4711")
     assert late.find(names, frozenset({1}), 1, frozenset({4711})) is None
+
+
+def test_what_no_process_here_can_have_is_asked_of_a_daemon_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_bounding_set", frozenset)
+    directories = [str(tmp_path)]
+    every = files.load(directories, OWNERS, None).bounding
+    assert "CAP_KILL" in every
+    assert files.load(directories, OWNERS, None, has=frozenset()).bounding == frozenset()
+    assert files.load(directories, OWNERS, frozenset({"CAP_KILL"})).bounding == {"CAP_KILL"}
+
+
+def test_scripts_of_scripts_are_followed_as_far_as_the_kernel_does(tmp_path: Path) -> None:
+    path = file(tmp_path / "0", "#!/bin/sh\nexit 0\n", 0o755)
+    followed = []
+    for number in range(1, 8):
+        path = file(tmp_path / str(number), f"#!{path}\n", 0o755)
+        try:
+            done = subprocess.run([path], check=False).returncode == 0
+        except OSError as error:
+            done = error.errno != errno.ELOOP
+        executables.forget()
+        try:
+            executables.find_executable(str(path), EXEC_DIRS, OWNERS)
+            found = True
+        except (host.UntrustedPath, OSError):
+            found = False
+        followed.append((done, found))
+    assert followed == sorted(followed, reverse=True)
+    assert [done for done, _ in followed] == [found for _, found in followed]
