@@ -13,6 +13,7 @@ import importlib.abc
 import importlib.util
 import io
 import json
+import math
 import os
 import random
 import resource
@@ -269,7 +270,7 @@ class _Noted:
         return {path: data.contexts_by_lineno(path) for path in data.measured_files()}
 
 
-def in_a_fork(call: Callable[[], int]) -> int:
+def in_a_fork(call: Callable[[], int], patience: float = math.inf) -> int:
     """The status of a call in a process of its own, which is silent and, if it lasts, killed."""
     pid = os.fork()
     if not pid:
@@ -283,7 +284,7 @@ def in_a_fork(call: Callable[[], int]) -> int:
             code = call()
         finally:
             os._exit(code)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while (done := os.waitpid(pid, os.WNOHANG)) == (0, 0):
         if time.monotonic() > end:
             os.killpg(pid, signal.SIGKILL)
@@ -329,7 +330,7 @@ class Tests:
             sys.meta_path.insert(0, _Loader(mutant))
             return _pytest(sorted({test.partition("::")[0] for test in tests}), _Selected(tests))
 
-        return in_a_fork(run) == 0
+        return in_a_fork(run, PATIENCE) == 0
 
 
 def _pytest(paths: Sequence[str], plugin: object) -> int:
