@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -84,6 +85,16 @@ def prepare() -> None:
     (site / "measured.pth").write_text("import measured\n")
 
 
+#: In an interpreter that is measured.
+_TRACE = threading.gettrace()
+
+
+def pytest_runtest_setup() -> None:
+    """Go on behind a test with a trace function of its own; a hook of pytest."""
+    if sys.gettrace() is None:
+        sys.settrace(_TRACE)
+
+
 def main() -> int:
     """Run the tests and report. 0 if enough is covered."""
     parser = argparse.ArgumentParser(
@@ -99,7 +110,8 @@ def main() -> int:
         if not args.more:
             prepare()
         environ = {**os.environ, "DAEMONS_END_BY": "SIGTERM"}
-        subprocess.run([sys.executable, "-m", "pytest", "-q", *(words or TESTS)], check=False, env=environ)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.proof.covered", *(words or TESTS)]
+        subprocess.run(command, check=False, env=environ)
     coverage = Coverage(config_file=str(DATA / "config"))
     coverage.combine([str(DATA)], keep=True)
     coverage.report(show_missing=True, skip_covered=True)
