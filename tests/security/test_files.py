@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.knowledge import files
+from rootwrap_daemon.lint.subject import Subject, read_filters
 from tests.real_daemon import NewDaemon
 
 AGENT = 61111
@@ -71,6 +73,16 @@ def test_an_archive_of_an_attacker(new_daemon: NewDaemon, safe: bool) -> None:
         ("cp -a agent/s made", False),
         ("rsync -p agent/s made", True),
         ("rsync -a agent/s made", False),
+        ("cp -a --no-preserve=ownership agent/s made", True),
+        ("cp -p --no-preserve=owner agent/s made", True),
+        ("cp --preserve agent/s made", False),
+        ("rsync -a --no-owner agent/s made", True),
+        ("rsync -a --no-o agent/s made", True),
+        ("rsync -a --chown=root:root agent/s made", True),
+        ("rsync -a --usermap=*:root agent/s made", True),
+        ("rsync -A agent/s made", True),
+        ("rsync -rlpt agent/s made", True),
+        ("rsync -rlt agent/s made", False),
         ("install agent/s made", False),
     ],
 )
@@ -85,6 +97,10 @@ def test_a_set_user_id_file_of_an_attacker(tmp_path: Path, words: str, dangerous
     subprocess.run(words.split(), cwd=tmp_path, check=True)
     found = (tmp_path / "made").stat()
     assert (found.st_uid == 0 and bool(found.st_mode & stat.S_ISUID)) == dangerous
+    program, *arguments = words.replace("agent/s", "{path=/srv/agent}").replace("made", "/srv/made").split()
+    line = f"x: ArgvFilter, {program}, root, {', '.join(arguments)}"
+    found_by = {one.rule for one in judge(Subject((read_filters(f"[Filters]\n{line}\n", "x.filters"),)))}
+    assert ("RW350" in found_by) == dangerous
 
 
 #: Programs of NAMES -> words with which the file LIST has them say the name in it, or do what is in it.

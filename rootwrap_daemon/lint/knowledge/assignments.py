@@ -7,13 +7,20 @@ from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES, is_dangerous_
 from rootwrap_daemon.lint.knowledge import regexes
 
 _NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_OPTION: Final = re.compile("--setenv=|-E(?=.)")
 #: One variable of each family whose names have a beginning in common.
 _EXAMPLES: Final = frozenset("LD_PRELOAD PERL5OPT PYTHONPATH RUBYOPT GIT_SSH LUA_INIT".split())
 
 
 def dangerous(text: str) -> str | None:
-    """A dangerous variable that a pattern of an assignment admits with a value that it leaves open."""
-    name, equals, value = text.partition("=")
+    """A dangerous variable that a pattern of an assignment admits with a value that it leaves open.
+
+    Behind `--setenv=` of systemd-run(1) a name alone is one, too: its value is the program's own.
+    """
+    option = _OPTION.match(text)
+    name, equals, value = text[option.end() if option else 0 :].partition("=")
+    if option and not equals:
+        equals, value = "=", ".*"
     pattern = regexes.compiled(value) if value else None
     if not equals or (pattern is not None and pattern.literal is not None):
         return None

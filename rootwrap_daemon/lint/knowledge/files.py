@@ -61,6 +61,7 @@ UNPACKS: Final = _read("""
 tar bsdtar | -x --extract --get ; -f -C -T -X -b -g -I -K -L -N
 cpio | -i --extract ; -D -F -I -O -C -E -H -M -R
 pax | -r ; -f -s -o -x
+dpkg dpkg-deb | -x -X --extract --vextract ; -D
 """)
 #: Options with which these write into another directory than they stand in.
 ELSEWHERE: Final = _read("""
@@ -68,11 +69,27 @@ tar bsdtar | -C --directory ; -f -T -X -b -g -I -K -L -N
 cpio | -D --directory ; -F -I -O -C -E -H -M -R
 patch | -d --directory -o --output ; -p -i -B -D -F -g -r -V -Y -z
 unzip | -d ; -x
+dpkg dpkg-deb | -x -X --extract --vextract ; -D
 """)
 #: Options of patch(1) whose value may be the next word: what else is no option is the file that it changes.
 PATCH_VALUED: Final = options(
     "-p -i -B -D -F -g -r -V -Y -z --strip --input --prefix --suffix --fuzz --reject-file"
 )
+#: Options with which these give a copy the mode of its original, those with which its owner, too, and those
+#: that take the owner back.
+MODES: Final = _read("""
+rsync | -a -p -A --archive --perms --acls ; -e -f -B -T -M
+cpio | -p --pass-through ; -D -F -I -O -C -E -H -M -R
+""")
+OWNERS: Final = _read("""
+cp | -a -p --archive ; -S -t
+rsync | -a -o --archive --owner ; -e -f -B -T -M
+cpio | -p --pass-through ; -D -F -I -O -C -E -H -M -R
+""")
+NO_OWNERS: Final = _read("""
+rsync | --no-owner --no-o --chown --usermap
+cpio | -R --owner --no-preserve-owner ; -D -F -I -O -C -E -H -M
+""")
 #: Keep the modes of an archive out of what is made.
 NO_MODES: Final = _read("tar bsdtar | --no-same-permissions")
 

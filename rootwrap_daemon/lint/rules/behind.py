@@ -1,4 +1,4 @@
-"""RW315 and RW316: a free word for a program, script or user, and directories in which root executes files.
+"""RW315-RW317: a free word for a program, script, user or package; directories in which root executes files.
 
 Promises: the place of a program is found as the daemon finds it (policy/wrappers.py).
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.lint.finding import Problem, Severity
-from rootwrap_daemon.lint.knowledge import programs
+from rootwrap_daemon.lint.knowledge import programs, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.rules.danger import is_open
 from rootwrap_daemon.lint.rules.files import Word, word_of, words_of
@@ -60,6 +60,19 @@ _OBEYED: Final = tuple(
     /usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/local /usr/sbin /var/spool/cron
     """.split()
 )
+#: Package managers -> the words with which one tells something, and changes nothing.
+_TELLING: Final = {
+    name: frozenset(words.split())
+    for names, words in (
+        ("apt apt-get aptitude", "changelog depends list policy rdepends search show"),
+        ("dnf dnf5 yum zypper", "info list provides repoquery search"),
+        ("dpkg", "-I -L -S -V -c -l -p -s --contents --info --list --listfiles --search --status --verify"),
+        ("rpm", "-V -q -qa -qf -qi -ql --query --verify"),
+        ("apk flatpak gem npm pip pip3 snap", "find freeze info list outdated search show"),
+        ("pacman", "-Q -Qi -Ql -Qo -Qs -Si -Ss"),
+    )
+    for name in names.split()
+}
 #: Types whose words their author has chosen, or the daemon looks at.
 _CHOSEN: Final = frozenset(("user", "pid"))
 #: Options behind which a process stands, of programs that go into it.
@@ -219,3 +232,51 @@ def obeyed_directory(subject: Subject) -> Iterator[Problem]:
             if one.type == "path" and (base == "/etc" or places.is_in(base, _OBEYED)):
                 what = f"{line.program} may write below {base}, where root does what it finds"
                 yield Problem(one.part.location, what, "write the one file meant", len(one.part.text))
+
+
+@rule("RW317", Severity.WARNING)
+def free_package(subject: Subject) -> Iterator[Problem]:
+    """A package that the caller chooses.
+
+    The scripts of a package run as root when it is installed or removed. From a directory of the caller's it
+    is a program of his own; from the system's servers, any that was ever published there.
+
+    Found::
+
+        add: ArgvFilter, apt-get, root, install, -y, {name}
+
+    Found::
+
+        add: ArgvFilter, dpkg, root, -i, {path=/srv/in}
+
+    Found::
+
+        add: RegExpFilter, timeout, root, timeout, 60, yum, install, [a-z0-9.-]+
+
+    Fine::
+
+        add: ArgvFilter, apt-get, root, install, -y, {=nginx|curl}
+
+    Fine::
+
+        show: ArgvFilter, dpkg, root, -s, {name}
+    """
+    for line, words, texts in _judged(subject):
+        for program, its in wrappers.programs(line.program, texts):
+            telling = _TELLING.get(program.rpartition("/")[2])
+            verb = next((word for word in its if not word.startswith("-")), "")
+            if telling is None or verb in telling or any(word[:1] == "-" and word in telling for word in its):
+                continue
+            free = [words[int(word[1:])] for word in its if word.startswith(_FREE)]
+            for one in (one for one in free if one.type and not _is_one_of_some(one)):
+                part = one.part
+                instead = "write the names of the packages that are meant, as {=NAME|NAME}"
+                what = f"{part.text} stands for a package, whose scripts {program} runs"
+                severity = Severity.ERROR if one.type == "path" else Severity.WARNING
+                yield Problem(part.location, what, instead, len(part.text), severity=severity)
+                break
+
+
+def _is_one_of_some(word: Word) -> bool:
+    """True for a pattern that leaves nothing open: a choice of words that are written out."""
+    return word.type == "pattern" and regexes.witness(word.part.text, "a", "0") is None

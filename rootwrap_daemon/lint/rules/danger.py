@@ -13,6 +13,7 @@ from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import assignments, programs
 from rootwrap_daemon.lint.rules import rule
+from rootwrap_daemon.lint.rules.files import words_of
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy.behaviour import RESOLVES
 
@@ -238,6 +239,10 @@ def dangerous_variable(subject: Subject) -> Iterator[Problem]:
 
         any: ChainingRegExpFilter, env, root, env, [A-Z0-9_]+=[a-z0-9-]+
 
+    Found::
+
+        run: RegExpFilter, systemd-run, root, systemd-run, --setenv=[A-Z_]+, true
+
     Fine::
 
         au: EnvFilter, env, root, LD_LIBRARY_PATH=/opt/hitachi/lib, aureplicationvvol
@@ -294,6 +299,10 @@ def kill_by_words(subject: Subject) -> Iterator[Problem]:
 
         kill: RegExpFilter, kill, root, kill, -9, [0-9]+
 
+    Found::
+
+        kill: ArgvFilter, kill, root, -9, {int}
+
     Fine::
 
         kill: KillFilter, root, /usr/sbin/dnsmasq, -9
@@ -304,7 +313,9 @@ def kill_by_words(subject: Subject) -> Iterator[Problem]:
     """
     for line in subject.lines:
         part = line.program_field
-        if part is not None and line.program in ("kill", "pkill", "killall") and line.kind == "RegExpFilter":
+        chosen = line.kind == "ArgvFilter" and any(one.type not in ("", "pid") for one in words_of(line))
+        is_kill = line.program in ("kill", "pkill", "killall", "skill")
+        if part is not None and is_kill and (chosen or line.kind == "RegExpFilter"):
             instead = "write a KillFilter with the program whose processes are meant"
             replacement = f"{line.entry.name}: KillFilter, {'|'.join(line.users)}, /usr/sbin/NAME, -TERM"
             yield _at(part, "signals to any process", instead, replacement=replacement)

@@ -15,7 +15,7 @@ from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy import places
-from rootwrap_daemon.policy.getopt import Options
+from rootwrap_daemon.policy.getopt import Options, options
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,14 @@ def foreign_modes(subject: Subject) -> Iterator[Problem]:
 
     Found::
 
+        sync: ArgvFilter, rsync, root, -a, --chown=root:root, {path=/srv/in}, {path=/srv/out}
+
+    Found::
+
+        package: ArgvFilter, dpkg-deb, root, -x, {path=/srv/in}, {path=/srv/out}
+
+    Found::
+
         mode: ArgvFilter, chmod, root, {int}, {path=/srv/in}
 
     Found::
@@ -145,16 +153,8 @@ def _modes(line: Line, words: list[Word]) -> tuple[str, str]:
         if kept is None or "CAP_MKNOD" in kept:
             return "device nodes of an archive", f"{user}, or with capabilities that lack CAP_MKNOD"
     values = [(option, value) for word in words for option, value in word.found(_MODE_OPTIONS)]
-    if program == "cp":
-        kept_of = {
-            one for option, value in values if option == "--preserve" for one in (value or "").split(",")
-        }
-        if "mode" in kept_of and kept_of.isdisjoint(("ownership", "all")):
-            return "set-user-id files of others", "keep the ownership, too, or not the mode"
-    if program == "rsync":
-        given = {option for option, _ in values}
-        if given & {"-p", "--perms"} and not given & {"-a", "-o", "--archive", "--owner"}:
-            return "set-user-id files of others", "take -p out, or keep the owner (-o), too"
+    if _keeps_modes_alone(program, words):
+        return "set-user-id files of others", "keep the owner, too, or not the mode"
     if program == "unzip" and any(option == "-K" for option, _ in values):
         return "set-user-id files of an archive", "take -K out"
     if program == "install":
@@ -175,15 +175,32 @@ def _modes(line: Line, words: list[Word]) -> tuple[str, str]:
     return "", ""
 
 
+def _keeps_modes_alone(program: str, words: list[Word]) -> bool:
+    """True if a copy of somebody's file has the mode of that file, and root as its owner."""
+    said = {one for word in words for one in word.found(_PRESERVED)} if program == "cp" else set()
+    # All for an option alone; nobody knows for a pattern.
+    texts = ("mode,all" if value is None else value or "mode" for name, value in said if name == "--preserve")
+    kept = {one for text in texts for one in text.split(",")}
+    lost = {one for option, value in said if option == "--no-preserve" for one in (value or "own").split(",")}
+    if program == "cp" and _has(words, files.OWNERS["cp"]):
+        return any(_is_owner(one) for one in lost)
+    if program == "cp":
+        return "mode" in kept and (not any(map(_is_owner, kept)) or any(map(_is_owner, lost)))
+    owner = _has(words, files.OWNERS.get(program)) and not _has(words, files.NO_OWNERS.get(program))
+    return _has(words, files.MODES.get(program)) and not owner
+
+
+def _is_owner(attribute: str) -> bool:
+    """True for a beginning of `ownership` or `all`, as cp(1) takes it."""
+    return bool(attribute) and ("ownership".startswith(attribute) or "all".startswith(attribute))
+
+
 def _has_text(words: list[Word], texts: tuple[str, ...]) -> bool:
     return any(text in texts for word in words for text in word.texts)
 
 
-_MODE_OPTIONS = Options(
-    frozenset("paoKm"),
-    frozenset(("--preserve", "--perms", "--archive", "--owner", "--mode")),
-    frozenset("mtS"),
-)
+_MODE_OPTIONS = options("-K -m --mode ; -m -t -S")
+_PRESERVED = options("--preserve --no-preserve")
 
 
 def _is_foreign_mode(value: str | None, following: Word | None) -> bool:
