@@ -24,9 +24,12 @@ from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.policy.read import users
 from rootwrap_daemon.policy.read.policy import load, same_programs
+from rootwrap_daemon.settings import MAX_FILE
 
 #: Reasons to give why nothing could be judged.
 _MOST: Final = 3
+#: Variables by which sudo(8), pkexec(1) and doas(1) name their caller.
+_CALLERS: Final = ("SUDO_UID", "PKEXEC_UID", "DOAS_USER")
 #: The uid that stands for a user who is not on this host: nothing is run here.
 _NOBODY: Final = 65534
 
@@ -123,6 +126,12 @@ def configuration(path: str) -> Configuration:
 
     Raises Unreadable.
     """
+    if _is_hidden(path):
+        with contextlib.suppress(OSError):
+            found = config.look(os.path.abspath(path), host.base_owners(0))
+            if found.settings is not None and os.path.getsize(path):
+                return found
+        raise _untold(path)
     try:
         return config.look(os.path.abspath(path), host.base_owners(0))
     except FileNotFoundError as error:
@@ -156,10 +165,48 @@ def _is_not_there(finding: Finding) -> bool:
     return finding.code == "file" and finding.severity is Severity.WARNING
 
 
+def _is_hidden(path: str) -> bool:
+    """True for a path that not everybody may find and read, if somebody asks as root by way of sudo(8)."""
+    if os.geteuid() != 0 or all(os.environ.get(name, "0") in ("0", "root") for name in _CALLERS):
+        return False
+    real = Path(os.path.realpath(path))
+    try:
+        # From / on: what is missing in a directory that he may not search is not told either.
+        searched = all(one.stat().st_mode & 0o001 for one in reversed(real.parents))
+        return not searched or not real.stat().st_mode & 0o004
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def check_told(path: str) -> None:
+    """Raise Unreadable, with one text, for what is no filter file, if the path is hidden from who asks.
+
+    Whether there is a file, how long it is and where its lines end would be told by what is wrong with it.
+    """
+    if not _is_hidden(path):
+        return
+    with contextlib.suppress(OSError, Unreadable):
+        if os.path.isdir(path):
+            if _filter_files(path):
+                return
+        elif os.path.isfile(path):
+            with open(path, "rb") as file:
+                if b"[Filters]" in map(bytes.strip, file.read(MAX_FILE).splitlines()):
+                    return
+    raise _untold(path)
+
+
+def _untold(path: str) -> Unreadable:
+    return Unreadable(f"{path}: no configuration and no filters, as far as this is told by way of sudo")
+
+
 def texts_of(paths: Iterable[str]) -> dict[str, str]:
     """The texts of files, and of the filter files in directories, by their names. Raises Unreadable."""
     texts = {}
     for path in paths:
+        check_told(path)
         found = _filter_files(path) if os.path.isdir(path) else [path]
         if not found:
             raise Unreadable(no_filters_in(path))

@@ -87,6 +87,8 @@ def _groups(paths: Iterable[str]) -> list[_Group]:
     """Files by their directory."""
     groups: dict[str, _Group] = {}
     for path in paths:
+        if path != STDIN:
+            load.check_told(path)
         if not os.path.isdir(path):
             # A file that is named by itself is judged whatever its name.
             group = groups.setdefault(os.path.normpath(os.path.dirname(path)), _Group())
