@@ -54,6 +54,8 @@ class Caller:
     wrong: list[str] = field(default_factory=list)
     #: Numbers of the commands that must have run, once.
     due: list[int] = field(default_factory=list)
+    #: Those of them that a deadline ended, perhaps before their first line.
+    unsure: set[int] = field(default_factory=set)
 
     def note(self, then: str) -> list[str]:
         """A command that writes down that it ran, once, and then does something."""
@@ -76,8 +78,10 @@ class Caller:
         return True
 
     def timed_out(self) -> bool:
+        argv = self.note("exec sleep 30")
+        self.unsure.add(self.due[-1])
         with contextlib.suppress(CommandTimeout):
-            self.client.run(self.note("exec sleep 30"), timeout=0.2)
+            self.client.run(argv, timeout=0.2)
             return False
         return True
 
@@ -118,8 +122,9 @@ class Caller:
         """Compare what ran with what should have."""
         ran = Counter(map(int, self.ledger.read_text().split())) if self.ledger.exists() else Counter()
         for number in self.due:
-            if ran.pop(number, 0) != 1:
-                self.wrong.append(f"command {number} did not run once")
+            times = ran.pop(number, 0)
+            if times != 1 and not (times == 0 and number in self.unsure):
+                self.wrong.append(f"command {number} ran {times} times, not once")
         self.wrong += [f"command {number} ran unasked" for number in ran]
 
 
