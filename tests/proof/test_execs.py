@@ -79,11 +79,36 @@ class Execution:
 
 @dataclass
 class Told:
-    """What strace(1) told: who is whose child, and what each process executed, in order."""
+    """What strace(1) told: who is whose child, and what each process executed, in order.
+
+    A number that the system has used again is another process, and has a larger number here.
+    """
 
     parents: dict[int, int] = field(default_factory=dict)
     threads: dict[int, int] = field(default_factory=dict)
     executions: dict[int, list[Execution]] = field(default_factory=lambda: defaultdict(list))
+
+    #: How often the system gave a number to another process, and the numbers here of those that have ended.
+    again: Counter[int] = field(default_factory=Counter)
+    ended: set[int] = field(default_factory=set)
+
+    def known(self, pid: int) -> int:
+        """The number here of the process that has this one of the system's now."""
+        return pid + self.again[pid] * _NUMBERS
+
+    def new(self, pid: int) -> int:
+        """The same for a process whose creation is told now; what it did may have been told before."""
+        number = self.known(pid)
+        if number in self.parents or number in self.threads:
+            assert number in self.ended, f"{pid} was used twice"
+            self.again[pid] += 1
+        return self.known(pid)
+
+    def seen(self, pid: int) -> int:
+        """The same for a process that does something: one whose creation is told later, if it had ended."""
+        if self.known(pid) in self.ended:
+            self.again[pid] += 1
+        return self.known(pid)
 
     def process(self, task: int) -> int:
         """The process that a thread belongs to."""
@@ -95,6 +120,8 @@ class Told:
         return [child for child, parent in self.parents.items() if self.process(parent) == pid]
 
 
+#: More than the number of any process (pid_max, proc(5)).
+_NUMBERS: Final = 1 << 22
 _LINE: Final = re.compile(r"(\d+)\s+(\d+\.\d+) (.*)")
 _BYTE: Final = re.compile(r"\\x([0-9a-f]{2})")
 _STRING: Final = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
@@ -107,8 +134,9 @@ def read_trace(path: Path) -> Told:
     for line in path.read_text().splitlines():
         match = _LINE.fullmatch(line)
         assert match, line
-        task, when, text = int(match[1]), float(match[2]), match[3]
-        if text.startswith(("+++", "---")):
+        task, when, text = told.seen(int(match[1])), float(match[2]), match[3]
+        if text.startswith("+++"):
+            told.ended.add(task)
             continue
         if text.endswith("<unfinished ...>"):
             begun[task] = when, text.removesuffix("<unfinished ...>")
@@ -128,8 +156,7 @@ def read_trace(path: Path) -> Told:
             plain = tuple(bytes.fromhex("".join(_BYTE.findall(word))) for word, _ in words)
             told.executions[task].append(Execution(when, plain))
         else:
-            child = int(code)
-            assert child not in told.parents and child not in told.threads, f"{child} was used twice"
+            child = told.new(int(code))
             (told.threads if "CLONE_THREAD" in call else told.parents)[child] = task
     return told
 
@@ -365,3 +392,17 @@ def test_an_execution_more_would_be_noticed(tmp_path: Path) -> None:
     assert [one.words for one in first] == [(b"/bin/sh",)]
     assert told.process(3) == 1
     assert not matches((b"true",), first[0])
+
+
+def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
+    """Also where strace tells what it did, and its end, before its creation."""
+    shell = "".join(f"\\x{byte:02x}" for byte in b"/bin/sh")
+    trace = tmp_path / "trace"
+    executed_then_ended = f'2 1.1 execve("{shell}", ["{shell}"], 0x1) = 0\n2 1.2 +++ exited with 0 +++\n'
+    created = "1 1.0 vfork() = 2\n"
+    trace.write_text((created + executed_then_ended) * 2 + (executed_then_ended + created) * 2)
+    told = read_trace(trace)
+    assert [len(told.executions[child]) for child in told.children(1)] == [1] * 4
+    trace.write_text(created * 2)
+    with pytest.raises(AssertionError, match="2 was used twice"):
+        read_trace(trace)
