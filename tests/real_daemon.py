@@ -188,7 +188,8 @@ class Daemon:
         """SIGHUP, and wait for what comes of it: True if the new policy is in force."""
         before = len(self.log)
         os.kill(self.pid, signal.SIGHUP)
-        wait_for(lambda: "reloaded" in self.log[before:])
+        # Longer than the daemon itself waits for what reads.
+        wait_for(lambda: "reloaded" in self.log[before:], 90)
         return "not reloaded" not in self.log[before:]
 
     def client(self, **options: Any) -> Client:
