@@ -99,10 +99,8 @@ class Told:
     def new(self, pid: int) -> int:
         """The same for a process whose creation is told now; what it did may have been told before."""
         number = self.known(pid)
+        # Not only where its end was told: of what is killed strace does not tell each.
         if number in self.parents or number in self.threads:
-            # strace tells no end of what is killed before it has seen it do anything.
-            unseen = number not in self.executions
-            assert unseen or number in self.ended, f"{pid} was used twice"
             self.again[pid] += 1
         return self.known(pid)
 
@@ -405,8 +403,6 @@ def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     trace.write_text((created + executed_then_ended) * 2 + (executed_then_ended + created) * 2)
     told = read_trace(trace)
     assert [len(told.executions[child]) for child in told.children(1)] == [1] * 4
-    trace.write_text(created * 2)
-    assert len(read_trace(trace).children(1)) == 2
     trace.write_text((created + executed_then_ended.partition("2 1.2")[0]) * 2)
-    with pytest.raises(AssertionError, match="2 was used twice"):
-        read_trace(trace)
+    told = read_trace(trace)
+    assert [len(told.executions[child]) for child in told.children(1)] == [1] * 2
