@@ -269,7 +269,7 @@ static void open_connection(const char *path, double patience) {
     if (daemon_side.socket < 0 || connect(daemon_side.socket, (struct sockaddr *)&address, sizeof address)) {
         if (errno == EAGAIN) fail(NOT_CONFIGURED, "%s: the daemon does not answer", path);
         const char *hint = errno == EACCES ? "is this user in the socket's group"
-                           : getenv("ROOTWRAP_DAEMON_SOCKET") ? "is the daemon running"
+                           : strcmp(path, DEFAULT_SOCKET) ? "is the daemon running"
                            : "is the daemon running, or ROOTWRAP_DAEMON_SOCKET to be set";
         fail(NOT_CONFIGURED, "%s: %s: %s?", path, strerror(errno), hint);
     }

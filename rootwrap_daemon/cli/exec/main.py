@@ -11,6 +11,7 @@ import select
 import sys
 import time
 
+from rootwrap_daemon import DEFAULT_SOCKET
 from rootwrap_daemon.cli.exec import wire
 from rootwrap_daemon.cli.exec.options import (
     BAD_CONFIGURATION,
@@ -168,7 +169,7 @@ class Conversation:
                 sock.connect(path)
                 return sock
             except OSError as error:
-                unset = "" if SOCKET_VARIABLE in os.environ else f", or {SOCKET_VARIABLE} to be set"
+                unset = f", or {SOCKET_VARIABLE} to be set" if path == DEFAULT_SOCKET else ""
                 why = {
                     errno.ENOENT: f"no such socket: is the daemon running{unset}?",
                     errno.ECONNREFUSED: f"nobody listens on it: is the daemon running{unset}?",
