@@ -26,7 +26,7 @@ ROUTES: Final = {
     "stop": "can stop or cripple what the host runs",
 }
 #: Routes that end in root on the host; the others give away a part.
-_ROOT: Final = frozenset(
+ROOT: Final = frozenset(
     (
         "code",
         "runs",
@@ -302,7 +302,7 @@ class Program:
     @property
     def gives_root(self) -> bool:
         """True if the words alone are enough for root."""
-        return not _ROOT.isdisjoint(self.routes)
+        return not ROOT.isdisjoint(self.routes)
 
     @property
     def because(self) -> str:

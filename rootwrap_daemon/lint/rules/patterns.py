@@ -5,6 +5,7 @@ Promises: a word that a finding shows does match, by the daemon's own pattern.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from rootwrap_daemon.filters.read.ini import Field
@@ -17,6 +18,8 @@ from rootwrap_daemon.lint.subject import Line, Subject
 #: Words that have nothing in common: a pattern that takes them all takes about anything.
 _ANYTHING: Final = ("-o", "--Any=1@x", "../../etc/passwd", "/etc/shadow")
 _ONE_SORT: Final = re.compile("[0-9]+|[a-z]+|[A-Z]+")
+#: What a program does with a word that is no option.
+_BY_WORDS: Final = frozenset("code runs proxy kernel write own account mount disk read stop".split())
 #: A value behind a name, as in of=/dev/sda and --from=root.
 _NAMED: Final = re.compile(r"[\w-]+[=:]", re.ASCII)
 #: A path with a component `..`, perhaps behind a name.
@@ -79,13 +82,27 @@ def anything(subject: Subject) -> Iterator[Problem]:
 
     Found::
 
+        unpack: ArgvFilter, tar, root, {any}
+
+    Found::
+
         cgexec: ChainingRegExpFilter, cgexec, root, cgexec, -g, blkio:\\S+
 
     Fine::
 
         haproxy: RegExpFilter, haproxy, root, haproxy, -f, /etc/haproxy/[a-z]+\\.conf
     """
-    yield from reported.of_text(subject, "RW302")
+    for problem in reported.of_text(subject, "RW302"):
+        line = _line_of(subject, problem)
+        known = programs.look_up(line.program)
+        route = next((one for one in known.routes if one in _BY_WORDS), None) if known else None
+        if known is None or route is None or "root" not in line.users:
+            yield problem
+            continue
+        past = line.program in programs.OPTIONS_FIRST and line.words[0].location != problem.location
+        severity = None if past or route not in programs.ROOT else Severity.ERROR
+        what = f"{problem.what}, and {line.program} {programs.ROUTES[route]} ({known.how})"
+        yield replace(problem, what=what, severity=severity)
     for line, part in _patterns(subject):
         if _is_anything(part.text):
             past = _is_past_options(line, part)
@@ -94,6 +111,16 @@ def anything(subject: Subject) -> Iterator[Problem]:
             yield _problem(part, what, _narrower(line), severity)
         elif (prefix := _NAMED.match(part.text)) and _is_anything(part.text[prefix.end() :]):
             yield _problem(part, f"{part.text} admits anything behind {prefix[0]}", _narrower(line))
+
+
+def _line_of(subject: Subject, problem: Problem) -> Line:
+    """The line whose text a problem is in."""
+    where = problem.location
+    return next(
+        line
+        for line in subject.lines
+        if line.entry.location.file == where.file and line.entry.location.line <= where.line <= line.last_line
+    )
 
 
 def _shown(line: Line) -> str:
