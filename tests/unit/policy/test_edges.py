@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rootwrap_daemon.daemon.request import Peer
-from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.errors import Denied, Error, InternalError, ProcessGone
 from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import behaviour, executables, host, late, named, places, wrappers
 from rootwrap_daemon.policy import bind as module
@@ -18,11 +18,13 @@ from rootwrap_daemon.policy.bound import BoundExec, NotBound
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
 from rootwrap_daemon.policy.read import files, owned
 from tests.unit.filters.lines import match, rules
+from tests.unit.policy.conftest import StartSleeper
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, Host, directory, file, link, policy
 
 NICE = "n: ChainingRegExpFilter, nice, root, nice"
 CAT = "c: RegExpFilter, cat, root, cat, .*"
 CATS = "c: RegExpFilter, cat, root, cat, .*, .*"
+SED = "s: RegExpFilter, sed, root, sed, .*, x"
 #: PR_CAPBSET_READ of prctl(2).
 CAPBSET_READ = 23
 
@@ -224,3 +226,57 @@ def test_scripts_of_scripts_are_followed_as_far_as_the_kernel_does(tmp_path: Pat
         followed.append((done, found))
     assert followed == sorted(followed, reverse=True)
     assert [done for done, _ in followed] == [found for _, found in followed]
+
+
+def test_a_path_behind_one_whose_first_name_nothing_has(base: Path) -> None:
+    assert nosymfollow([CAT], "cat", f"/no-such-name,{base}/a") == (str(base),)
+    with pytest.raises(NotBound, match="sed does what a file says"):
+        nosymfollow([SED], "sed", f"-f/no-such-name,{base}/a", "x")
+
+
+def test_the_script_of_sed_is_its_first_operand(base: Path) -> None:
+    path = f"{base}/a"
+    assert behaviour.obeys("/usr/bin/sed", ["-n", path, "f"], {path}, {path}) is True
+    assert behaviour.obeys("/usr/bin/sed", ["-n", "p", path], {path}, {path}) is False
+
+
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ("target_user = no-such-user", "target_user: no user 'no-such-user' here"),
+        ("group = no-such-group", "no group 'no-such-group' here"),
+    ],
+)
+def test_an_account_that_is_not_there(tmp_path: Path, option: str, what: str) -> None:
+    lines = {"target_user": "k: KillFilter, root, sleep, -9", "group": "k: CommandFilter, sleep, root"}
+    file(tmp_path / "x.filters", f"[Filters]\n{lines[option.partition(' ')[0]]}\n[k]\n{option}\n")
+    loaded = files.load([str(tmp_path)], OWNERS, None)
+    assert loaded.filters == []
+    assert any(what in str(one) for one in loaded.findings), loaded.findings
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (ProcessLookupError(errno.ESRCH, "gone"), ProcessGone),
+        (OSError(errno.EIO, "no answer"), InternalError),
+        (MemoryError(), None),
+    ],
+)
+def test_a_process_that_ends_while_its_user_is_asked(
+    start_sleeper: StartSleeper,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    error: type[Error] | None,
+) -> None:
+    def fail(pid: int) -> frozenset[int]:
+        raise failure
+
+    monkeypatch.setattr(host, "process_user", fail)
+    lines = ["k: KillFilter, other, sleep, -9", "[k]", "target_user = root"]
+    found = match(rules(*lines), "kill", "-9", str(start_sleeper()))
+    assert isinstance(found, Match)
+    with pytest.raises(NotBound if error else MemoryError) as caught:
+        module.bind(found, Host())
+    assert error is None or (isinstance(caught.value, NotBound) and caught.value.error is error)
