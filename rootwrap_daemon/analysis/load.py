@@ -23,7 +23,7 @@ from rootwrap_daemon.filters.read.ini import DEFAULT, FILTERS, Document, Entry, 
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.policy.read import users
-from rootwrap_daemon.policy.read.policy import load, same_programs
+from rootwrap_daemon.policy.read.policy import load, same_programs, with_paths
 from rootwrap_daemon.settings import MAX_FILE
 
 #: Reasons to give why nothing could be judged.
@@ -248,7 +248,7 @@ def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> So
     owners = host.base_owners()
     loaded = Policy(
         settings,
-        tuple(filters),
+        with_paths(filters, exec_dirs, owners),
         1,
         exec_dirs,
         owners,

@@ -7,7 +7,7 @@ oslo.rootwrap's, the reason stands beside it.
 import re
 import signal
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from rootwrap_daemon.filters import ip
@@ -160,11 +160,17 @@ class EnvFilter(Filter):
     variables: tuple[tuple[str, str], ...]
     inner: str
     patterns: tuple[Pattern, ...]
+    #: The other paths of `inner` on this host, which a request may say, too.
+    same: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return self.same | {self.inner, basename(self.inner)}
 
     @property
     def literals(self) -> Mapping[int, Collection[str]]:
         count = 1 + len(self.variables)
-        words: dict[int, Collection[str]] = {count: {self.inner, basename(self.inner)}}
+        words: dict[int, Collection[str]] = {count: self._names}
         if all(value for _, value in self.variables):
             given = {f"{name}={value}" for name, value in self.variables}
             words |= dict.fromkeys(range(1, count), given)
@@ -173,7 +179,7 @@ class EnvFilter(Filter):
     def match(self, request: Request, clock: Clock) -> Plan | None:
         argv = request.argv
         count = 1 + len(self.variables)
-        if len(argv) <= count or (argv[count] != self.inner and argv[count] != basename(self.inner)):
+        if len(argv) <= count or argv[count] not in self._names:
             return None
         arguments = argv[count + 1 :]
         if self.patterns and not all_match(self.patterns, arguments, clock, self.options):

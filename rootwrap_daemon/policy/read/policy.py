@@ -8,11 +8,13 @@ import os
 import stat
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
+from rootwrap_daemon.filters.kinds import AnyFilter, EnvFilter
 from rootwrap_daemon.filters.values import CAPABILITIES
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
@@ -58,7 +60,7 @@ def load(
     _report(settings, loaded.findings)
     return Policy(
         settings,
-        tuple(loaded.filters),
+        with_paths(loaded.filters, exec_dirs, owners),
         generation,
         exec_dirs,
         owners,
@@ -81,6 +83,18 @@ def same_programs(
     """The other paths, on this host, of programs that filters name by a path."""
     paths = {one.program for one in filters if one.program.startswith("/")}
     return {path: other_paths(path, exec_dirs, owners) for path in sorted(paths)}
+
+
+def with_paths(
+    filters: Iterable[AnyFilter], exec_dirs: tuple[str, ...], owners: frozenset[int]
+) -> tuple[AnyFilter, ...]:
+    """The filters, and an EnvFilter that names its program by a path with the other paths of that."""
+    return tuple(
+        replace(one, same=other_paths(one.inner, exec_dirs, owners))
+        if isinstance(one, EnvFilter) and one.inner.startswith("/")
+        else one
+        for one in filters
+    )
 
 
 def other_paths(path: str, directories: Iterable[str], owners: frozenset[int]) -> frozenset[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from rootwrap_daemon.filters.values import Request
 from rootwrap_daemon.policy.policy import Allowed, judge
-from rootwrap_daemon.policy.read.policy import other_paths, same_programs
+from rootwrap_daemon.policy.read.policy import other_paths, same_programs, with_paths
 from tests.unit.policy.things import OWNERS, STRANGER, Host, directory, link, policy, program
 
 
@@ -57,6 +57,9 @@ LINES = {
         "{usr}/nice {usr}/tool x",
         "{sbin}/nice {sbin}/tool x",
     ),
+    "of variables": ("c: EnvFilter, env, root, A=, {sbin}/tool, x", "env A=1 {usr}/tool x", "{sbin}/tool x"),
+    "of variables, by name": ("c: EnvFilter, env, root, A=, tool, x", "env A=1 {usr}/tool x", None),
+    "of variables, another": ("c: EnvFilter, env, root, A=, {sbin}/tool, x", "env A=1 {local}/tool x", None),
     "another": ("c: CommandFilter, {sbin}/tool, root", "{local}/tool x", None),
     "words": ("c: ArgvFilter, {sbin}/tool, root, x", "{usr}/tool y", None),
     "a bare name": ("c: CommandFilter, tool, root", "{usr}/tool x", None),
@@ -69,7 +72,8 @@ def test_what_runs_is_what_the_filter_names(merged: Path, lines: str, asked: str
     names = {name: f"{merged}/{name}" for name in ("usr", "sbin", "local")}
     exec_dirs = (names["usr"], names["sbin"])
     plain = policy(merged, *lines.format(**names).split("\n"), exec_dirs=exec_dirs)
-    found = replace(plain, same=same_programs(plain.filters, exec_dirs, OWNERS))
+    filters = with_paths(plain.filters, exec_dirs, OWNERS)
+    found = replace(plain, filters=filters, same=same_programs(filters, exec_dirs, OWNERS))
     judged = judge(found, Request(tuple(asked.format(**names).split())))
     assert isinstance(judged, Allowed) == (runs is not None)
     if runs is not None and isinstance(judged, Allowed):
