@@ -70,7 +70,7 @@ def test_what_words_need(words: str, need: str | None) -> None:
     found = confinement.missing(program, rest, confinement.taken([SERVICE]))
     assert (found.need.drop_in if found else None) == need
     if found:
-        assert f"install --with {need}" in found.remedy
+        assert f"--with {need}`" in found.remedy
         assert confinement.missing(program, rest, {}) is None
 
 
