@@ -47,7 +47,7 @@ TESTS: Final = {
     "policy": ("tests/unit/policy", "tests/unit/analysis"),
 }
 #: Seconds of processor time, seconds, and bytes for the tests of a mutant: one that takes more is noticed.
-CPU, PATIENCE, MEMORY = 60, 300, 4 << 30
+CPU, PATIENCE, MEMORY = 60, 3600, 4 << 30
 
 _COMPARED: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {
     ast.Eq: ast.NotEq,

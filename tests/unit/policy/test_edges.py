@@ -77,6 +77,12 @@ def test_the_most_slashes() -> None:
         list(named.paths_in("/" * 1025, "/"))
 
 
+def test_the_most_paths_of_a_word() -> None:
+    assert named.directories_in({"/usr" * named.MOST_PATHS}, "/", OWNERS, Seen())["/usr"] is None
+    with pytest.raises(UntrustedPath, match="too many paths in a word"):
+        named.directories_in({"/usr" * (named.MOST_PATHS + 1)}, "/", OWNERS, Seen())
+
+
 def test_nothing_is_below_a_file(base: Path) -> None:
     file(base.parent / "shared", mode=0o666)
     # Others can write the file, and make no directory of it.
