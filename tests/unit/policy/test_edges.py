@@ -12,7 +12,7 @@ import pytest
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import Denied, Error, InternalError, ProcessGone
 from rootwrap_daemon.filters.values import Match
-from rootwrap_daemon.policy import behaviour, executables, host, late, named, places, wrappers
+from rootwrap_daemon.policy import behaviour, executables, host, late, named, places, processes, wrappers
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy.bound import BoundExec, NotBound
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
@@ -286,3 +286,23 @@ def test_a_process_that_ends_while_its_user_is_asked(
     with pytest.raises(NotBound if error else MemoryError) as caught:
         module.bind(found, Host())
     assert error is None or (isinstance(caught.value, NotBound) and caught.value.error is error)
+
+
+@pytest.mark.root
+def test_a_process_that_ended_while_it_was_looked_at(
+    start_sleeper: StartSleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [False, True]
+    monkeypatch.setattr(processes, "has_ended", lambda pidfd: answers.pop(0))
+    found = match(rules("k: KillFilter, root, sleep, -9"), "kill", "-9", str(start_sleeper()))
+    assert isinstance(found, Match)
+    with pytest.raises(NotBound, match="ended while it was looked at") as caught:
+        module.bind(found, Host())
+    assert caught.value.error is ProcessGone and answers == []
+
+
+@pytest.mark.parametrize("word", ["/proc/sys/../1/x", "/proc/sys/net/../../1/x", "/proc/sysx", "/proc/1"])
+def test_a_word_as_it_is_written_stays_below_its_base(word: str) -> None:
+    assert places.as_written("/proc/sys", "/proc/sys/net/x") == "/proc/sys/net/x"
+    with pytest.raises(UntrustedPath):
+        places.as_written("/proc/sys", word)

@@ -189,3 +189,17 @@ def test_nothing_may_cross_the_answer_of_a_check() -> None:
     daemon.next_message()
     daemon.send(messages.Verdict("r", True, "f"))
     _late(daemon, Cancel(), 0)
+
+
+def test_how_many_bytes_are_missing() -> None:
+    frame = encode(Cancel())
+    decoder = Decoder(REQUESTS, 100)
+    assert decoder.missing == HEADER.size
+    decoder.feed(frame[:1])
+    assert decoder.missing == HEADER.size - 1
+    decoder.feed(frame[1 : HEADER.size])
+    assert decoder.missing == len(frame) - HEADER.size
+    decoder.feed(frame[HEADER.size :])
+    # Nothing; and whoever reads no byte has met the end.
+    assert decoder.missing == 1
+    assert decoder.next_message() == Cancel()
