@@ -11,6 +11,7 @@ denied; nothing is run. Needs no privilege, and nothing that the client does not
 
 import array
 import contextlib
+import logging
 import os
 import shutil
 import socket
@@ -47,6 +48,8 @@ from rootwrap_daemon.protocol.messages import (
     Status,
     Verdict,
 )
+
+LOG = logging.getLogger(__name__)
 
 #: Of a process that there is not.
 _PID: Final = 2**31 - 1
@@ -243,7 +246,8 @@ class FakeDaemon(Script):
         """As of a Script; what `call` raises is raised by `stop`."""
         try:
             return super().answer(message, stdin)
-        except Exception as error:  # noqa: BLE001 - it is the test's, which is in another thread
+        except Exception as error:
+            LOG.exception("the test's answer failed")
             self._raised.append(error)
             return Failure("fake", InternalError.code, f"the test's answer failed: {error!r}"[:250])
 
