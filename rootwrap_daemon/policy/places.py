@@ -66,13 +66,16 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
     real = ""  # of /
     status = _lstat("/", seen)
     links = 0
+    is_private = False
     while pending:
         directory = real or "/"
         if status is None or not stat.S_ISDIR(status.st_mode):
             # Nothing is found below it, and only `owners` can make that otherwise.
             return Walked(_joined(real, pending), None, None)
         fixed = is_fixed(status, owners)
-        if not fixed and not is_sticky(status, owners):
+        # Where not everybody may look, whether an entry of a sticky directory is there is not told either.
+        is_private = is_private or not status.st_mode & 0o001
+        if not fixed and (is_private or not is_sticky(status, owners)):
             return _below(directory, real, pending)
         known[directory] = status
         if limit is None and not status.st_mode & 0o001 and _climbs(reversed(pending)):
