@@ -118,7 +118,21 @@ def test_nothing_to_judge_by(tmp_path: Path, name: str, command: str) -> None:
     assert told in done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in NOTHING if "directory that others" not in name])
+#: An error is found there, so there is a verdict: 1.
+FOUND = ("configuration with a missing directory", "configuration with a directory that others can write")
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_check_of_a_directory_that_is_none(tmp_path: Path, name: str) -> None:
+    path, told = NOTHING[name](tmp_path)
+    done = run(*CTL, "check", "--config-file", path)
+    assert done.returncode == 1, done.stdout
+    assert told in done.stdout
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NOTHING if name not in FOUND and "that others" not in name]
+)
 def test_check_of_nothing(tmp_path: Path, name: str) -> None:
     path, told = NOTHING[name](tmp_path)
     if name in ("no filter in the file", "only filters with errors"):
