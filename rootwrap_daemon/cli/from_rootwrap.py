@@ -51,7 +51,9 @@ def take_over(path: str, own_filters: str) -> Taken:
     lines, missed = [], []
     given = {name: " ".join(value.split()) for name, value in parser.defaults().items()}
     # Filters that are written for the daemon stand beside what is taken over.
-    given["filters_path"] = ", ".join(filter(None, (given.get("filters_path", "").rstrip(", "), own_filters)))
+    # A blank beside a comma would be a part of a name to oslo.rootwrap (RW206).
+    paths = [one.strip() for one in given.get("filters_path", "").split(",")]
+    given["filters_path"] = ",".join(filter(None, (*paths, own_filters)))
     for name, value in given.items():
         if name in known:
             lines.append(f"{name} = {value}")

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -356,3 +357,27 @@ def test_what_a_killed_one_left_is_cleared_up(daemon: Daemon, monkeypatch: pytes
             assert not left.exists()
             assert Path(lives).exists()
     assert foreign.is_symlink()
+
+
+PAGE = Path(__file__).parents[2] / "doc/source/user/openstack.rst"
+
+
+def test_nova_and_cinder(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They begin each command with `sudo` and a rootwrap: the program of that name is the page's."""
+    lines = PAGE.read_text().partition("    #!/bin/sh\n    # sudo for nova")
+    script = textwrap.dedent(lines[1] + lines[2].partition("\n\n")[0])
+    (tmp_path / "sudo").write_text(script)
+    (tmp_path / "sudo").chmod(0o755)
+    for name in ("rootwrap-exec", "rootwrap-bridge"):
+        (tmp_path / name).symlink_to(Path(sys.executable).with_name(name))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("ROOTWRAP_DAEMON_SOCKET", daemon.socket)
+    for words in (["cinder-rootwrap", "/etc/cinder/rootwrap.conf", "id", "-u"], ["id", "-u"]):
+        assert subprocess.run(["sudo", *words], check=True, capture_output=True, text=True).stdout == "0\n"
+    asked = ["sudo", "nova-rootwrap", "/etc/nova/rootwrap.conf", "reboot"]
+    assert subprocess.run(asked, check=False, capture_output=True).returncode == 99
+    client: Any = oslo_client.Client(["sudo", "nova-rootwrap-daemon", "/etc/nova/rootwrap.conf"])
+    assert list(client.execute(["id", "-u"])) == [0, "0\n", ""]
+    client._finalize()
+    client._process.stdin.close()
+    client._process.wait(60)

@@ -206,7 +206,8 @@ def _say_next(
     socket = f"rootwrap-daemon@{instance}.socket"
     print("\nWhat to do next:")
     if args.from_rootwrap:
-        print(f"* {filters} filters are in force. Make what is left out safe, as it says.")
+        print(f"* {filters} filters load; what is left out is named above. What they give away:")
+        print(f"  rootwrapctl check --strict --instance {instance}")
     elif not glob.glob(f"{placer.real(filters_of(instance))}/*.filters"):
         print(f"* Write filters for {args.user} into {placer.real(filters_of(instance))}/*.filters;")
         print(f"  samples: {os.path.dirname(data_files.path('rootwrap-daemon/filters.d/demo.filters'))}")

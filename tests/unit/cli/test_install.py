@@ -355,7 +355,7 @@ def test_takes_over_what_it_can(tmp_path: Path) -> None:
     own = "/etc/rootwrap-daemon/x.filters.d"
     taken = from_rootwrap.take_over(str(old), own)
     assert taken.lines == (
-        f"filters_path = {tmp_path}/filters, /nowhere, {own}",
+        f"filters_path = {tmp_path}/filters,/nowhere,{own}",
         "exec_dirs = /usr/bin,/bin",
         "rlimit_nofile = 1024",
         "on_finding = skip",
