@@ -31,7 +31,7 @@ def test_what_shows_the_promises_can_be_run() -> None:
     text = (
         (ROOT / "SECURITY.rst").read_text().partition("What to believe")[2].partition("For administrators")[0]
     )
-    paths = re.findall(r"tests/[\w/]+(?:\.py)?", text)
+    paths = re.findall(r"tests/[\w/]+(?:\.(?:py|txt))?", text)
     assert len(paths) > 5
     assert [path for path in paths if not (ROOT / path).exists()] == []
     targets = re.findall(r"``make (\w+)``", text)
