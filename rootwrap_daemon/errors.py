@@ -1,4 +1,4 @@
-"""Every error of the program as one tree: its wire code, its exit code, its message for the caller.
+"""Define the errors that a caller sees, as one tree: wire code, exit code, message.
 
 A message holds only what the caller may know; detail belongs in the audit record of the same request id.
 """

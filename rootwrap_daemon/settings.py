@@ -27,7 +27,7 @@ AT_START: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options as values; the help texts in config.OPTS say what each is, and its unit."""
+    """The options as values; the help texts in config_options.OPTS say what each is, and its unit."""
 
     filters_path: tuple[str, ...]
     exec_dirs: tuple[str, ...]

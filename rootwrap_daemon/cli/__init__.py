@@ -1,1 +1,1 @@
-"""The command lines: rootwrapctl and rootwrap-exec."""
+"""Define the command lines of rootwrapctl, rootwrap-exec and rootwrap-sudo."""

@@ -1,4 +1,4 @@
-"""The only code that runs with privilege."""
+"""Start the daemon and serve requests: code that only the privileged process runs."""
 
 import resource
 import sys

@@ -351,7 +351,7 @@ class Conversation:
         return Failed(f"{self._program()}: {printable(message)}{printable(request)}", code, reason)
 
     def _refused(self, fields: "list[Any]") -> Failed:
-        """Return the words of a Failure for standard error."""
+        """Make an error of this program of the daemon's Failure."""
         request_id, code, message = map(str, fields[:3])
         return self._failed(message, wire.EXIT_CODES.get(code, 70), request_id, code)
 

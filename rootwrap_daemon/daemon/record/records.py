@@ -1,4 +1,4 @@
-"""Write every record of one request, from one value.
+"""Write every record of a request to run or check a command, from one value.
 
 Promises: whatever becomes of the request, its records name the same client, words and policy, and show no
 word that the filters which matched hide. A command that was recorded to run has its end recorded.

@@ -42,7 +42,7 @@ _FAILED: Final = "the daemon failed at this command"
 
 
 def no_memory() -> InternalError:
-    """Return what is said of a request, alone, that the system gives no memory for.
+    """Return the error for a request that the system gives no memory for.
 
     Without its cause, whose traceback would hold what there was no memory for.
     """

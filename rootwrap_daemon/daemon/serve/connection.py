@@ -81,7 +81,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, share: Share, turn: Turn, request_timeout: float) -> None:
         self.sock = sock
-        #: Had whenever the client is not waited for.
+        #: This session has it whenever it does not wait for the client.
         self.turn = turn
         #: What is wrong with what the client said while its command ran.
         self.fault: RemoteProtocolError | None = None
@@ -153,7 +153,7 @@ class Connection:
         return taken
 
     def output_holder(self) -> Callable[[int], bool]:
-        """Takes what a command writes out of the share; a little is free, so that nobody's `true` starves."""
+        """Takes what a command writes out of the share; a command of little output always gets its bytes."""
         free = _FREE_SIZE
 
         def hold(count: int) -> bool:
@@ -232,8 +232,8 @@ class Connection:
     def _read_plain(self) -> bool:
         """Take what is there, without waiting. False, and nothing taken, where descriptors came with it.
 
-        They are only looked at: taking them may wait in close(2) for their client's pleasure (a socket with
-        SO_LINGER), and the command's deadline must not. Raises as `_read`, and BlockingIOError.
+        They are only looked at: closing them may wait as long as the client chose (SO_LINGER), and the
+        command's deadline must not. Raises as `_read`, and BlockingIOError.
         """
         data, _, result, _ = self.sock.recvmsg(_TALK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         if result & _TRUNCATED:
@@ -382,7 +382,7 @@ def without_waiting() -> Iterator[None]:
     """Interrupt whatever sleeps in here, again and again: for the main thread, to close clients' sockets.
 
     Descriptors that were sent and not read are closed with it, and the close(2) of a socket with SO_LINGER
-    waits for as long as its sender likes (socket(7)).
+    waits for as long as its sender chose (socket(7)).
     """
     signal.signal(signal.SIGALRM, lambda number, frame: None)
     signal.setitimer(signal.ITIMER_REAL, _NAP, _NAP)

@@ -1,4 +1,4 @@
-"""Accept, bounds, idle connections, orderly stop.
+"""Accept connections within bounds, and stop in order.
 
 Promises: no one user can take what others need; at a bound the answer is immediate; a user's own oldest idle
 connection makes room for its next. Who is not allowed costs one accept and one answer. The thread that

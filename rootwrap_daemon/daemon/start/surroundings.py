@@ -1,4 +1,4 @@
-"""Capabilities and the surroundings of this process; the only importer of oslo_privsep.capabilities.
+"""Take nothing over from who starts the daemon, and give up capabilities.
 
 Promises: after `settle` and `keep_capabilities`, what a command inherits is what is stated here.
 """

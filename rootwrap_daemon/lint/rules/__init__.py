@@ -33,7 +33,7 @@ class Rule:
     fine: tuple[str, ...]
 
 
-#: Every rule by its id, in the order of the ids once all modules of rules are imported (see judge.py).
+#: Every rule by its id, in the order of the ids once all modules of rules are imported (see lint/check.py).
 RULES: Final[dict[str, Rule]] = {}
 
 

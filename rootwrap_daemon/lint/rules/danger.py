@@ -1,4 +1,4 @@
-"""RW301 and RW310-RW390: filters that give away more than they seem to, each by its kind.
+"""RW301, RW310-RW312 and RW320-RW390 but RW323: filters that give away more than they seem to, by their kind.
 
 Promises: RW390 tells where the daemon differs from oslo.rootwrap, and nothing else.
 """

@@ -303,7 +303,7 @@ def idle_suppression(subject: Subject) -> Iterator[Problem]:
         # rw: ignore RW301 only on the backup host
         dd: CommandFilter, dd, root
     """
-    # Found where suppressions are applied, when all other rules have spoken: judge.py.
+    # Found where suppressions are applied, when all other rules have spoken: lint/check.py.
     yield from ()
 
 
