@@ -64,7 +64,8 @@ class Calls:
         input, env, user = options.get("input"), options.get("env"), options.get("user")
         timeout = options.get("timeout")
         try:
-            core.check_options(options)
+            if options:
+                core.check_options(options)
             if options.get("capture") == "pipe":
                 answer = await self._run_on_pipes(argv, core.input_bytes(input), env, timeout, user)
             else:

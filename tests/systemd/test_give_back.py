@@ -87,7 +87,7 @@ def test_what_is_taken_is_told_and_can_be_had_back(machine: Machine, install: In
         assert machine.ask("netagent", *words.split()).get("returncode") != 0, words
         explained = machine.ctl("explain", "--instance", "netagent", *words.split()).stdout
         assert "it may fail with EPERM: the unit takes away" in explained
-        assert f"install --with {name}" in explained
+        assert f"--with {name}`" in explained
         assert f"takes away {confinement.NEEDS[name].what} (" in found
     machine.ctl(
         *("install", "--instance", "netagent", "--user", "netagent", "--network-agent"),

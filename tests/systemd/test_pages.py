@@ -25,21 +25,24 @@ PAGES = sorted({block.page for block in ALL if block.commands and of_systemd(blo
 
 @pytest.fixture
 def host(machine: Machine) -> Iterator[Machine]:
-    """A host as the pages take it for granted: rootwrapctl in the PATH, a user neutron, filters to copy."""
+    """A host as the pages take it for granted: rootwrapctl in the PATH, users, filters to copy, sudoers."""
     for path in ("/opt/rootwrap-daemon/bin/rootwrapctl", "/usr/local/bin/rootwrapctl"):
         machine.write(path, f'#!/bin/sh\nexec {PYTHON} -m rootwrap_daemon.cli.ctl "$@"\n')
         machine.run("chmod", "755", path)
     client = "import sys; from rootwrap_daemon.cli.exec.main import main; sys.exit(main())"
     machine.write("/usr/local/bin/rootwrap-exec", f"#!/bin/sh\nexec {PYTHON} -c '{client}' \"$@\"\n")
     machine.run("chmod", "755", "/usr/local/bin/rootwrap-exec")
-    machine.run("sh", "-c", "id neutron || useradd --system --user-group neutron")
+    for user in ("neutron", "zabbix"):
+        machine.run("sh", "-c", f"id {user} || useradd --system --user-group {user}")
     machine.run("sh", "-c", f"rm -rf /root/work; cp -r {INSIDE}/etc /root/work-etc; mkdir /root/work")
     machine.run("mv", "/root/work-etc", "/root/work/etc")
-    machine.write("/root/work/my.filters", FILTERS)
+    for name in ("my", "zabbix"):
+        machine.write(f"/root/work/{name}.filters", FILTERS)
+    machine.write("/etc/sudoers.d/zabbix", "zabbix ALL=(root) NOPASSWD: /usr/bin/id -u\n")
     record = '{"time": "2026-11-01T00:00:00+00:00", "event": "run", "id": "a", "argv": ["ip", "link"]}'
     machine.write("/root/work/audit.jsonl", f"{record}\n")
     yield machine
-    for name in ("neutron", "netagent"):
+    for name in ("neutron", "netagent", "zabbix"):
         unit = f"rootwrap-daemon@{name}"
         machine.systemctl("disable", "--now", f"{unit}.socket", f"{unit}.service", check=False)
         machine.run("sh", "-c", f"rm -f /etc/rootwrap-daemon/{name}.filters.d/*")
