@@ -208,8 +208,8 @@ class Process(Handle):
                     self._release()
         if self._closed:
             return False
-        if isinstance(error := self._running.error(), OutcomeUnknown):
-            raise error
+        if isinstance(self._running.error(), OutcomeUnknown):
+            self._running.check()
         return bool(self._wait([descriptor], [], None))
 
     def _begin(self, input: bytes | None) -> None:

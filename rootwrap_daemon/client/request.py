@@ -344,9 +344,14 @@ class Running:
 
     def returncode(self) -> int | None:
         """The command's, None while it runs. Raises an Error where it has none."""
-        if (error := self.error()) is not None:
-            raise error
+        self.check()
         return self.answer.returncode if isinstance(self.answer, Result) else None
+
+    def check(self) -> None:
+        """Raise the reason why it has no return code and never will, if there is one."""
+        # In no variable: what is raised has this frame, and the two would keep the connection.
+        if isinstance(self.answer, Failure):
+            raise core.about(core.failure(self.answer), self.argv, self._timeout)
 
     def error(self) -> Error | None:
         """The reason why it has no return code and never will, if there is one."""

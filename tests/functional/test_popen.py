@@ -1,11 +1,13 @@
 """A command on pipes of the client's, through a real daemon."""
 
+import gc
 import io
 import os
 import signal
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,6 +235,28 @@ def test_a_handle_that_is_dropped_ends_the_command(agent: Client) -> None:
     wait_for(lambda: not is_alive(child))
     with pytest.raises(OutcomeUnknown):
         process.wait()
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["waited for", "read"])
+def test_a_handle_of_a_command_that_is_lost_is_no_circle(new_daemon: NewDaemon, stream: bool) -> None:
+    """Its connection is closed when nobody has it any more, not when the collector comes by."""
+    daemon = new_daemon()
+    gc.collect()
+    gc.disable()
+    try:
+        with daemon.client() as client:
+            process = client.popen(["sh", "-c", "sleep 5"], stdout=PIPE)
+            lost = weakref.ref(process)
+            daemon.stop(signal.SIGKILL)
+            try:
+                assert process.stdout is not None
+                process.stdout.read() if stream else process.wait()
+            except OutcomeUnknown:
+                pass
+            del process
+            assert lost() is None
+    finally:
+        gc.enable()
 
 
 def test_deadline(agent: Client) -> None:

@@ -197,10 +197,8 @@ def test_what_the_daemon_says_stands_below(program: list[str], daemon: Daemon) -
 def test_who_calls_is_no_word_of_the_caller(program: list[str], daemon: Daemon, uid: int) -> None:
     if program == [str(NATIVE)]:
         # From where any user can execute it.
-        script = (
-            f'mount -t tmpfs tmpfs /run; cp {NATIVE} /run/sudo; exec setpriv --reuid={uid} /run/sudo "$@"'
-        )
-        program = ["unshare", "--mount", "sh", "-c", script, "sh"]
+        script = f'mount -t tmpfs tmpfs /run; cp "$0" /run/sudo; exec setpriv --reuid={uid} /run/sudo "$@"'
+        program = ["unshare", "--mount", "sh", "-c", script, str(NATIVE)]
     else:
         # The interpreter may be out of another user's reach.
         calls = (
