@@ -14,7 +14,7 @@ from typing import Self
 from rootwrap_daemon.client.pipes import Ends, drained, write_some
 from rootwrap_daemon.client.process import Handle
 from rootwrap_daemon.client.request import Connection, Running
-from rootwrap_daemon.errors import BadRequest, OutcomeUnknown
+from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
 
 
@@ -141,7 +141,8 @@ class Process(Handle):
 
     def _tell(self, reader: asyncio.StreamReader, transport: asyncio.BaseTransport) -> None:
         """Fail a stream whose daemon is gone: nobody ends the command then, and with it the stream."""
-        if isinstance(error := self._running.error(), OutcomeUnknown) and not transport.is_closing():
+        error = self._running.error() if self._running.is_lost else None
+        if error is not None and not transport.is_closing():
             reader.set_exception(error)
 
     # The pipes.

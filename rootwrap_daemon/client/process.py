@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from rootwrap_daemon.client.pipes import CHUNK, Lock, Pipes, Reader, Waiting, Writer, drained
 from rootwrap_daemon.client.request import Connection, Running
-from rootwrap_daemon.errors import BadRequest, OutcomeUnknown
+from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.protocol.messages import Result
 
 #: Seconds after which somebody who waits while another reads looks again: out of another hub nobody is woken.
@@ -187,6 +187,7 @@ class Process(Handle):
         """Wait until an output can be read. False where it is closed meanwhile.
 
         Raises OutcomeUnknown where the daemon is gone: nobody ends the command then, and with it the output.
+        Where it said that it stops and leaves the command, the output goes on.
         """
         while self._running.answer is None:
             reads = self._lock.acquire(False)
@@ -208,7 +209,7 @@ class Process(Handle):
                     self._release()
         if self._closed:
             return False
-        if isinstance(self._running.error(), OutcomeUnknown):
+        if self._running.is_lost:
             self._running.check()
         return bool(self._wait([descriptor], [], None))
 

@@ -276,9 +276,9 @@ def _check_descriptors(descriptors: Sequence[int], error: OSError) -> None:
 class Running:
     """A command that was started: what may be said about it, and how it ends.
 
-    `answer`: the last word, None while it runs. `pid`: of the main process, None where the daemon did all
-    itself: then `output` has what it gave. A front end writes what `signal` and `cancel` return, and reads
-    into `received` until there is an answer.
+    `answer`: the last word, None while it runs. `is_lost`: True where the daemon is gone and did not say it.
+    `pid`: of the main process, None where the daemon did all itself: then `output` has what it gave. A front
+    end writes what `signal` and `cancel` return, and reads into `received` until there is an answer.
     """
 
     def __init__(
@@ -297,6 +297,7 @@ class Running:
         self.pid = first.pid if isinstance(first, Started) else None
         self.output = first if isinstance(first, Result) else None
         self.answer: Result | Failure | None = self.output
+        self.is_lost = False
         self._take()
 
     def signal(self, number: int) -> bytes:
@@ -331,6 +332,7 @@ class Running:
     def lost(self, why: str) -> None:
         """No answer will come any more."""
         if self.answer is None:
+            self.is_lost = True
             self.answer = Failure(self._request_id, OutcomeUnknown.code, f"{why}: the command may have ended")
 
     def _take(self) -> None:
