@@ -166,9 +166,18 @@ def _is_not_there(finding: Finding) -> bool:
 
 
 def _is_hidden(path: str) -> bool:
-    """True for a path that not everybody may find and read, if somebody asks as root by way of sudo(8)."""
+    """True for a path that not everybody may find and read, if somebody asks as root by way of sudo(8).
+
+    Raises Unreadable where others than root can change what the path names, between this look and the next.
+    """
     if os.geteuid() != 0 or all(os.environ.get(name, "0") in ("0", "root") for name in _CALLERS):
         return False
+    try:
+        host.resolve_owned(os.path.abspath(path), host.base_owners(0))
+    except host.UntrustedPath:
+        raise _untold(path) from None
+    except OSError:
+        pass
     real = Path(os.path.realpath(path))
     try:
         # From / on: what is missing in a directory that he may not search is not told either.
@@ -199,7 +208,8 @@ def check_told(path: str) -> None:
 
 
 def _untold(path: str) -> Unreadable:
-    return Unreadable(f"{path}: no configuration and no filters, as far as this is told by way of sudo")
+    what = "no configuration and no filters, as far as this is told by way of sudo"
+    return Unreadable(f"{path}: {what}: of files that others than root can change, ask without it")
 
 
 def texts_of(paths: Iterable[str]) -> dict[str, str]:

@@ -92,3 +92,18 @@ def test_filters_in_a_private_directory_are_judged(tmp_path: Path) -> None:
     (tmp_path / "a.filters").write_text("[Filters]\nhostname: ReadFileFilter, /etc/hostname\n")
     for path in (tmp_path, tmp_path / "a.filters"):
         assert "hostname" in said(["list", "--filters", "{}"], path)[1]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_what_the_caller_could_put_another_file_for_is_not_read(words: list[str], tmp_path: Path) -> None:
+    """Or a link of his would lead elsewhere once it was looked at."""
+    tmp_path.chmod(0o755)
+    own = tmp_path / "own"
+    own.mkdir()
+    os.chown(own, 61111, 61111)
+    path = own / "a.filters"
+    path.write_text("[Filters]\nhostname: ReadFileFilter, /etc/hostname\nsecret\n")
+    code, text = said(words, path)
+    assert code != 0
+    assert "PATH: no configuration and no filters" in text
+    assert "secret" not in text
