@@ -114,6 +114,14 @@ def test_a_life(machine: Machine) -> None:
     assert failed == []
     assert main_pid(machine) not in (pid, "0")
 
+    # What the administrator has stopped is not started by an upgrade.
+    units = ("rootwrap-daemon@netagent.socket", "rootwrap-daemon@netagent.service")
+    machine.systemctl("stop", *units)
+    apt(machine, "install", "--reinstall", *packages(machine, "/packages/later"))
+    assert machine.systemctl("is-active", units[0], check=False) != "active"
+    machine.systemctl("start", units[0])
+    assert ask(machine, "id", "-u").stdout == "65534\n"
+
     # An instance whose files have an error keeps its daemon and rules, and the upgrade does not fail of it.
     pid, typo = main_pid(machine), "/etc/rootwrap-daemon/netagent.filters.d/typo.filters"
     machine.write(typo, "[Filters]\nid: ArgvFiler, id, nobody, -u\n")
