@@ -156,6 +156,12 @@ def test_annotations_are_workflow_commands(tmp_path: Path) -> None:
     assert found[4] == "policy test%3A 50%25%2C a%3Ab"
 
 
+def test_no_test_is_no_success(tmp_path: Path) -> None:
+    done = _test(tmp_path, HEAD.replace("tests:", "tests: []"))
+    assert done.returncode == 2
+    assert done.stderr.endswith("t.yaml: no test: write some below `tests:`\n")
+
+
 def test_objects_are_never_made_of_tags(tmp_path: Path) -> None:
     done = _test(tmp_path, HEAD + "  - !!python/object/apply:os.system [touch /tmp/x]\n")
     assert done.returncode == 2

@@ -67,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
             suites.append(suite_file.read(path))
         except Malformed as error:
             problems += error.args
+        else:
+            # Nothing judged is not "nothing wrong".
+            problems += [] if suites[-1].tests else [f"{path}: no test: write some below `tests:`"]
     if problems:
         print(*problems, sep="\n", file=sys.stderr)
         return 2

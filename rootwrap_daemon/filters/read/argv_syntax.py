@@ -25,6 +25,8 @@ _SYNTAX: Final = "{}[],|"
 _ESCAPED: Final = frozenset(_SYNTAX + "\\ #;")
 #: Only at the end of a field; anywhere else dots belong to the word.
 _REPEAT = re.compile(r"\.\.\.(?=[ \t\n]*(?:[,\]]|\Z))")
+#: What a shell would read, but for the `?` of a URL's query.
+_SIGN = re.compile(r"\*|\?(?!.*=)|\A~(?=/|\Z)|\$(?=[A-Za-z_{(])", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,9 @@ class Parser:
             raise Fault("pattern", "dots that repeat nothing", remedy, part.location)
         if not part.text and self._next in ("", ",", "]"):
             raise Fault("fields", "an empty field", "take the comma out", part.location)
-        if "*" in part.text:
-            what = f"{part.text} is compared as it stands: * is not a pattern here"
+        if sign := _SIGN.search(part.text):
+            why = f"{sign[0]} is not a pattern here" if sign[0] in "*?" else f"no shell reads {sign[0]} here"
+            what = f"{part.text} is compared as it stands: {why}"
             remedy = f"use a type or a RegExpFilter, or write {{={part.text}}} if the sign is meant"
             self.warn(Fault("literal", what, remedy, part.location))
         return Choice(frozenset((part.text,)))

@@ -16,6 +16,9 @@ from rootwrap_daemon.filters.read.patterns import compile_pattern
 
 Warn = Callable[[Fault], None]
 
+#: Where a program may be by another path.
+_OF_PROGRAMS: Final = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin")
+
 
 def expect(entry: Entry, form: str, least: int, most: int | None = None) -> tuple[Field, ...]:
     """The fields after the kind's name, if there are as many as `form` has."""
@@ -42,7 +45,8 @@ def program_of(part: Field) -> str:
 
 def warn_of_argv0(program: str, first: tuple[Field, ...], warn: Warn) -> None:
     """Warn of a kind whose words begin behind argv[0], and whose first word is the program again."""
-    if first and first[0].text in (program, basename(program)):
+    own = (program, basename(program), *(f"{directory}/{basename(program)}" for directory in _OF_PROGRAMS))
+    if first and first[0].text in own:
         what = f"the first word behind {basename(program)} is {first[0].text} again"
         warn(Fault("literal", what, "take it out: argv[0] has no field in this kind", first[0].location))
 
