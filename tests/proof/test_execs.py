@@ -368,9 +368,11 @@ def test_records_are_what_was_executed(traced: tuple[Daemon, Path]) -> None:
         f"{len(not_started)} not executable; {len(early)} ended in their shim; {Counter(codes.values())}"
     )
     assert missing == early
-    assert others["only a shim"] == len(early)
-    assert others["nothing"] == len(not_started)
-    assert all(words[0] in SHIMMED for words in early.values()), early
+    # On a busy machine a deadline of a millisecond ends a process before its very first exec.
+    unborn = others["nothing"] - len(not_started)
+    assert unborn >= 0
+    assert others["only a shim"] + unborn == len(early)
+    assert sum(words[0] not in SHIMMED for words in early.values()) <= unborn, early
     assert commands
     assert {"become", "setpriv"} & {one.removeprefix("shim ") for one in others} or shim.native() is None
 
