@@ -52,3 +52,15 @@ def options(text: str) -> Options:
         frozenset(word[1] for word in valued.split() if len(word) == 2),
         frozenset(word for word in valued.split() if len(word) > 2),
     )
+
+
+def rows(text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """The names and the other columns of `name name | column | column`; a line that is indented goes on."""
+    for row in text.strip().replace("\n    ", " ").splitlines():
+        names, *columns = row.split("|")
+        yield names.split(), columns
+
+
+def table(text: str) -> dict[str, Options]:
+    """Options of programs: rows of one column."""
+    return {name: options(column) for names, (column,) in rows(text) for name in names}

@@ -12,7 +12,7 @@ from typing import Final
 
 from rootwrap_daemon.filters.plan import ExecPlan, ProcessOf, Program, Word
 from rootwrap_daemon.policy import behaviour
-from rootwrap_daemon.policy.getopt import Options, options
+from rootwrap_daemon.policy.getopt import Options, options, rows
 
 #: A shell, in the place of a text that a wrapper has one execute.
 _SHELL: Final = "sh"
@@ -32,7 +32,7 @@ class _Wrapper:
     texts: Options
 
 
-#: Names | operands | options with a value | options with a text; a line that is indented goes on.
+#: Names | operands | options with a value | options with a text.
 _TABLE: Final = """
 catchsegv fakeroot-sysv fakeroot-tcp fstab-decode heaptrack i386 linux32 linux64 memusage nohup s6-fghack
     s6-setsid setsid sotruss uname26 x86_64 | 0 | |
@@ -71,16 +71,11 @@ unshare | 0 | -R -w -S -G -l --root --wd --setuid --setgid --propagation --setgr
 watch | 0 | -n -q --interval --equexit |
 xargs | 0 | -a -d -E -I -L -n -P -s --arg-file --delimiter --max-args --max-procs |
 """
-
-
-def _read() -> Iterator[tuple[str, _Wrapper]]:
-    for row in _TABLE.strip().replace("\n    ", " ").splitlines():
-        names, operands, valued, texts = row.split("|")
-        for name in names.split():
-            yield name, _Wrapper(int(operands), options(valued), options(texts))
-
-
-_WRAPPERS: Final = dict(_read())
+_WRAPPERS: Final = {
+    name: _Wrapper(int(operands), options(valued), options(texts))
+    for names, (operands, valued, texts) in rows(_TABLE)
+    for name in names
+}
 #: Words of find(1) behind which a program stands.
 _OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
 #: Objects of ip(8) with a verb `exec`.

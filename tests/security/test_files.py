@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.lint.check import judge
-from rootwrap_daemon.lint.knowledge import files
 from rootwrap_daemon.lint.subject import Subject, read_filters
+from rootwrap_daemon.policy import behaviour
 from tests.real_daemon import NewDaemon
 
 AGENT = 61111
@@ -103,7 +103,7 @@ def test_a_set_user_id_file_of_an_attacker(tmp_path: Path, words: str, dangerous
     assert ("RW350" in found_by) == dangerous
 
 
-#: Programs of NAMES -> words with which the file LIST has them say the name in it, or do what is in it.
+#: Programs of OBEYS -> words with which the file LIST has them say the name in it, or do what is in it.
 SAID = {
     "awk": "awk -f LIST /dev/null",
     "chmod": "chmod -c --reference=LIST TARGET",
@@ -133,7 +133,7 @@ def test_what_a_file_says_is_heard(tmp_path: Path, program: str) -> None:
     """As strace shows: the name in the file is looked up, or its words are told."""
     if shutil.which(program) is None or shutil.which("strace") is None:
         pytest.skip(f"{program} or strace is not installed")
-    assert program in files.NAMES
+    assert program in behaviour.OBEYS | behaviour.OBEYS_OPERANDS
     target = tmp_path / "target"
     target.write_text("x")
     target.chmod(0o600)

@@ -1,7 +1,7 @@
 """RW350-RW354: what a program does with files that no path in its words shows.
 
-Promises: words are read as getopt_long(3) does, by the tables in knowledge/files.py; a pattern counts as
-every option of them that it matches.
+Promises: words are read as getopt_long(3) does, by the tables in knowledge/files.py and, for RW352, by those
+that the daemon has in policy/behaviour.py; a pattern counts as every option of them that it matches.
 """
 
 import re
@@ -15,6 +15,7 @@ from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy.behaviour import BUNDLED, OBEYS, OBEYS_OPERANDS
 from rootwrap_daemon.policy.getopt import Options, options
 
 
@@ -70,9 +71,13 @@ def _has(words: list[Word], wanted: Options | None) -> bool:
 
 
 def _unpacks(program: str, words: list[Word]) -> bool:
-    bundle = words[0].texts if words and program in ("tar", "bsdtar") else ()
-    old = (text for text in bundle if not text.startswith("-"))
-    return _has(words, files.UNPACKS.get(program)) or any("x" in text for text in old)
+    return _has(words, files.UNPACKS.get(program)) or any("x" in one for one in _bundle(program, words))
+
+
+def _bundle(program: str, words: list[Word]) -> list[str]:
+    """The letters of options that the first word may be without a dash."""
+    texts = words[0].texts if words and program in BUNDLED else ()
+    return [text for text in texts if not text.startswith("-")]
 
 
 def _at(part: Field, what: str, instead: str) -> Problem:
@@ -289,12 +294,17 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
         sums: RegExpFilter, md5sum, root, md5sum, /var/lib/nova/[a-z]+
     """
     for line in subject.lines:
-        wanted = files.NAMES.get(line.program)
+        operands = line.program in OBEYS_OPERANDS
+        wanted = (OBEYS_OPERANDS if operands else OBEYS).get(line.program)
         words = words_of(line) if wanted is not None else []
+        bundle = _bundle(line.program, words)
+        if bundle:
+            letters = tuple(f"-{letter}" for text in bundle for letter in text)
+            words[0] = Word(letters, "", words[0].part)
         for number, word in enumerate(words):
             for option, value in word.found(wanted) if wanted is not None else ():
                 after = [word] if value is not None else words[number + 1 : number + 2]
-                if option in files.OF_OPERANDS and line.program not in ("psql", "nginx"):
+                if operands or (bundle and number == 0):
                     after = words[number + 1 :]
                 if any(_is_theirs(subject, one, value) for one in after):
                     instead = "write the name of a file that root alone can change, or use a script of root's"

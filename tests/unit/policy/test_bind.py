@@ -661,6 +661,14 @@ def test_commands_in_a_file_of_somebody_else(tools: Path, words: str) -> None:
     )
 
 
+@pytest.mark.parametrize("words", ["awk -f BASE/x", "awk -v a=1 --fil=BASE/x", "wget -i BASE/x"])
+def test_opens_paths_of_a_program_that_obeys_a_file(tools: Path, words: str) -> None:
+    asked = words.replace("BASE", f"{tools}/base").split()
+    path = program(tools / asked[0])
+    lines = [f"x: RegExpFilter, {path}, root, {', '.join(asked)}", "[x]", "opens_paths = yes"]
+    refused(Denied, "does what a file says", lines, *asked)
+
+
 @pytest.mark.parametrize(
     "words", ["sed -f /etc/hostname BASE/x", "sed -n -e p BASE/x", "dnsmasq --dhcp-hostsfile=BASE/x"]
 )

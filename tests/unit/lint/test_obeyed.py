@@ -1,0 +1,48 @@
+"""RW352 and the daemon take the same options of the same programs for those whose value is a file to obey."""
+
+import pytest
+
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.subject import Subject, read_filters
+from rootwrap_daemon.policy.behaviour import OBEYS, OBEYS_OPERANDS, obeys
+
+TABLE = OBEYS | OBEYS_OPERANDS
+
+
+def is_found(line: str) -> bool:
+    read = read_filters(f"[Filters]\nx: {line}\n", "x.filters")
+    assert len(read.filters) == 1, read.findings
+    return "RW352" in {one.rule for one in judge(Subject((read,)))}
+
+
+def is_refused(program: str, *words: str) -> bool:
+    """What the daemon says where others can change what all words with a slash name."""
+    return obeys(f"/usr/bin/{program}", words, {word for word in words if "/" in word}, frozenset())
+
+
+@pytest.mark.parametrize("program", sorted(TABLE))
+def test_both_know_each_option(program: str) -> None:
+    assert TABLE[program].words
+    for option in sorted(TABLE[program].words):
+        assert is_found(f"ArgvFilter, {program}, root, {option}, {{path=/srv/x}}"), option
+        assert is_refused(program, option, "/srv/x/a"), option
+        if program in OBEYS:
+            joined = option + ("=" if len(option) > 2 else "")
+            assert is_found(f"RegExpFilter, {program}, root, {program}, {joined}/srv/x/[a-z]+"), option
+            assert is_refused(program, f"{joined}/srv/x/a"), option
+
+
+@pytest.mark.parametrize("program", sorted(TABLE))
+def test_neither_knows_it_without_an_option(program: str) -> None:
+    assert not is_found(f"ArgvFilter, {program}, root, {{path=/srv/x}}")
+    assert not is_refused(program, "/srv/x/a")
+
+
+@pytest.mark.parametrize("words", ["cTf {path=/srv/x} /srv/out", "cfT /srv/out {path=/srv/x}"])
+@pytest.mark.parametrize("program", ["tar", "bsdtar"])
+def test_letters_without_a_dash(program: str, words: str) -> None:
+    assert is_found(f"ArgvFilter, {program}, root, {words.replace(' ', ', ')}")
+    assert is_refused(program, *words.replace("{path=/srv/x}", "/srv/x/a").split())
+    plain = words.replace("T", "v")
+    assert not is_found(f"ArgvFilter, {program}, root, {plain.replace(' ', ', ')}")
+    assert not is_refused(program, *plain.replace("{path=/srv/x}", "/srv/x/a").split())
