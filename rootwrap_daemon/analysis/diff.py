@@ -9,7 +9,7 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Final
 
 from rootwrap_daemon.analysis.load import Source, definition
@@ -125,7 +125,7 @@ def shifts(old: Source, new: Source, requests: Iterable[Request]) -> Iterator[Sh
     """Every request that the two do not answer the same; each once."""
     for request in dict.fromkeys(requests):
         was, now = (
-            source.policy.ruleset.match(replace(request, asker=request.asker or source.policy.ruleset.users))
+            source.policy.ruleset.match(request._replace(asker=request.asker or source.policy.ruleset.users))
             for source in (old, new)
         )
         if isinstance(was, Match) and isinstance(now, Match):
@@ -143,14 +143,11 @@ def shifts(old: Source, new: Source, requests: Iterable[Request]) -> Iterator[Sh
 
 def _facts(match: Match) -> dict[str, object]:
     """All that decides how a command runs, but for the name of the filter."""
-    facts: dict[str, object] = {"kind": _KINDS[type(match.plan)]}
-    for one in (match.plan, match.options):
-        for part in fields(one):
-            facts.setdefault(part.name, getattr(one, part.name))
+    plan, options = match.plan, match.options
+    facts = {name: getattr(plan, name, getattr(options, name, None)) for name in _FACTS}
     # The checks of values are functions, made anew at each load; the definitions show how they differ.
-    facts["env"] = sorted(match.options.env)
-    facts["sets"] = getattr(match.plan, "env", ())
-    return {name: facts.get(name) for name in _FACTS}
+    own = {"kind": _KINDS[type(plan)], "env": sorted(options.env), "sets": getattr(plan, "env", ())}
+    return facts | own
 
 
 def _said(name: str, value: object) -> str:

@@ -264,7 +264,7 @@ def _chain(
         return Trace(one, steps, _why(one, steps))
     if len(argv) <= count:
         return Trace(one, (*steps, Step(count, None, "a command", ok=False)), "no command follows")
-    inner = traces(filters, replace(request, argv=argv[count:]), chains=False)
+    inner = traces(filters, request._replace(argv=argv[count:]), chains=False)
     stopped = f"no filter allows the inner command {argv[count]!a}"
     if any(found.matches for found in inner):
         inner = tuple(_within(one, found, request, count, clock) for found in inner)
@@ -276,7 +276,7 @@ def _chain(
 
 def _within(one: ChainingFilter, found: Trace, request: Request, count: int, clock: Clock) -> Trace:
     """The inner trace, stopped where the two filters cannot be combined."""
-    inner = replace(request, argv=request.argv[count:])
+    inner = request._replace(argv=request.argv[count:])
     plan = found.filter.match(inner, clock) if found.matches else None
     if plan is None:
         return found

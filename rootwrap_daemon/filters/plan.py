@@ -4,6 +4,7 @@ Promises: all are immutable; what only the host can say of a word is left to who
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,7 @@ class ProcessOf:
 Word = str | Beneath | Program | FixedPath | ProcessOf
 
 
-@dataclass(frozen=True, slots=True)
-class ExecPlan:
+class ExecPlan(NamedTuple):
     """Run `program` with `arguments` after its name, as `run_as`, with `env` on top of the daemon's own.
 
     `free`: how many of the last arguments may be anything, or cannot be paths, as their filter says.

@@ -5,7 +5,6 @@ Order is that of the files given, then of their lines.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from operator import itemgetter
 
 from rootwrap_daemon.filters.base import Filter
@@ -122,7 +121,7 @@ class RuleSet:
             if argv[0] not in one.commands:
                 ways = tuple((name, *argv[1:]) for name in (one.program, basename(one.program)))
             for way in ways:
-                asked = request if way is request.argv else replace(request, argv=way)
+                asked = request if way is request.argv else request._replace(argv=way)
                 if isinstance(one, ChainingFilter):
                     if chains:
                         yield from self._chained(one, asked, clock)
@@ -146,7 +145,7 @@ class RuleSet:
         if count is None or len(argv) <= count:
             return
         # One level: a chain inside a chain is nobody's command.
-        for leaf in self._matches(replace(request, argv=argv[count:]), clock, chains=False):
+        for leaf in self._matches(request._replace(argv=argv[count:]), clock, chains=False):
             plan = outer.chain(request, count, leaf.plan)
             if plan is not None:
                 options = chained(outer.options, leaf.options)
@@ -172,4 +171,4 @@ def _complete(match: Match, env: tuple[tuple[str, str], ...]) -> Match:
         return match
     # What an EnvFilter took from the words stands, and what the filter sets stands above all.
     merged = {**dict(env), **dict(plan.env), **dict(options.set_env)}
-    return replace(match, plan=replace(plan, env=tuple(merged.items())))
+    return match._replace(plan=plan._replace(env=tuple(merged.items())))

@@ -6,7 +6,7 @@ Promises: all are immutable; a Request's words have one canonical type.
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from rootwrap_daemon.filters.argv_types import Matcher
 from rootwrap_daemon.filters.finding import Location
@@ -14,8 +14,7 @@ from rootwrap_daemon.filters.plan import Plan
 from rootwrap_daemon.filters.variables import is_printable_ascii, may_hold
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The words that a client sent, decoded from bytes once (UTF-8 with surrogateescape: nothing is lost).
 
     `argv` has at least one word and no NUL; `env` has each name once. `stdin`: it comes with input. `user`:
@@ -132,8 +131,7 @@ def shown_to_all(matches: "Iterable[Match]") -> Shown:
     return Shown(argv, secret) if secret or not argv else ALL_SHOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A filter allows these words. `leaf` is the filter that judged the inner command of a chain.
 
     `secret`: the places of words that no record shows.
@@ -142,7 +140,7 @@ class Match:
     filter: str
     location: Location
     plan: Plan
-    options: Options = field(default_factory=Options)
+    options: Options = Options()
     leaf: str | None = None
     secret: frozenset[int] = frozenset()
 

@@ -4,11 +4,9 @@ Promises: what was looked at is what will be used; each value owns every descrip
 closed. A question that the host did not answer is InternalError, never a refusal.
 """
 
-import contextlib
 import errno
 import os
 import stat
-from dataclasses import replace
 from typing import Final, Protocol
 
 from rootwrap_daemon.errors import Denied, ExecutableNotFound, ProcessGone, TooLarge
@@ -77,8 +75,8 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
     identity = around.identities[plan.run_as, options.group]
     cwd = _cwd(options.cwd, around) if options.cwd else "/"
     argv = [_executable(plan.program, around).path]
-    with contextlib.ExitStack() as opened:
-        descriptors: list[int] = []
+    descriptors: list[int] = []
+    try:
         for word in plan.arguments:
             if isinstance(word, Program):
                 argv.append(_executable(word, around).path)
@@ -96,18 +94,20 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
                     any(behaviour.enters(*one) for one in wrappers.candidates(plan)),
                 )
                 descriptors.append(_open_process(word.pid, wanted, around))
-                opened.callback(os.close, descriptors[-1])
                 argv.append(str(word.pid))
             else:
                 argv.append(word if isinstance(word, str) else "")
         # Once every program is there: that one is missing is another answer.
         owners = trusted_by(identity, options, around.owners)
         if owners != around.owners:
-            around = replace(around, owners=owners, seen=host.Seen())
+            around = around._replace(owners=owners, seen=host.Seen())
         words, nosymfollow = paths(plan, options, cwd, around)
         for index, text in words.items():
             argv[index - len(plan.arguments)] = text
-        opened.pop_all()
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
     env = {
         "PATH": ":".join(around.exec_dirs),
         "LANG": "C.UTF-8",

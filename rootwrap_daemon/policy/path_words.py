@@ -6,7 +6,7 @@ command is one of whose use of paths something is known, and runs where no link 
 
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, ProcessOf, Program, Word
@@ -16,8 +16,7 @@ from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
 from rootwrap_daemon.policy.bound import NotBound, not_bound
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
+class Around(NamedTuple):
     """The values that are the same for all that one request looks at."""
 
     exec_dirs: tuple[str, ...]
@@ -36,9 +35,12 @@ def paths(
     A word is resolved as far as `around.owners` alone can change what it names, and says itself from there
     on.
     """
+    judged = len(plan.arguments) - plan.free
+    if not (judged or plan.env) and set(map(type, plan.arguments)) <= {str}:
+        # Its filter lets it have anything.
+        return {}, ()
     programs = wrappers.of_plan(plan)
     elsewhere = wrappers.elsewhere(plan)
-    judged = len(plan.arguments) - plan.free
     words: dict[int, str] = {}
     below: dict[str, str] = {}
     chained = any(isinstance(word, Program) for word in plan.arguments)

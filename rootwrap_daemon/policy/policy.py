@@ -5,7 +5,7 @@ Promises: check, explain and run all judge here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rootwrap_daemon.errors import (
     Denied,
@@ -106,8 +106,7 @@ class Policy:
         return peer.uid == 0 or (self.status_gid is not None and self.status_gid in (peer.gid, *peer.groups))
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """The request may run. `bound` must be closed. `shown`: which words a record may show."""
 
     filter: str

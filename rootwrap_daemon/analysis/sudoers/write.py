@@ -8,7 +8,7 @@ import fnmatch
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from rootwrap_daemon.analysis.sudoers.read import Command, Rule, Sudoers
@@ -382,6 +382,6 @@ def tests(done: Sequence[Translated], filters: str) -> dict[str, object]:
         found = rules.match(request)
         if isinstance(found, Match):
             cases.append({"argv": list(one.allowed), **run_as, "expect": "allow", "filter": found.filter})
-        if one.denied and not isinstance(rules.match(replace(request, argv=one.denied)), Match):
+        if one.denied and not isinstance(rules.match(request._replace(argv=one.denied)), Match):
             cases.append({"argv": list(one.denied), **run_as, "expect": "deny"})
     return {"filters": [filters], "tests": cases}

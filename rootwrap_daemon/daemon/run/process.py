@@ -34,6 +34,9 @@ _KILL_PATIENCE: Final = 5.0
 _TRACED: Final = 0.05
 #: Seconds that one poll(2) waits at most: it takes milliseconds as an int, and a deadline may be infinite.
 _LONGEST_POLL: Final = 3600.0
+#: Seconds for which only the end of a command is waited for. Most end in this time, and what they wrote is in
+#: their pipes; the end of each pipe would wake this thread once more.
+_AT_FIRST: Final = 0.002
 #: Seconds that a command waits for its user's turn before its deadline is looked at again.
 _TURN_PATIENCE: Final = 0.1
 
@@ -163,11 +166,10 @@ class _Run:
         #: What to wait for from the client; None once there is nobody.
         self.heeded: int | None = select.POLLIN
         self.poll = select.poll()
-        register, readable = self.poll.register, select.POLLIN
-        for descriptor in (child.pidfd, bounds.stop, client.descriptor, *child.outputs):
-            register(descriptor, readable)
+        for descriptor in (child.pidfd, bounds.stop, client.descriptor):
+            self.poll.register(descriptor, select.POLLIN)
         if child.stdin is not None:
-            register(child.stdin, select.POLLOUT)
+            self.poll.register(child.stdin, select.POLLOUT)
 
     def to_end(self) -> Finished | Ended:
         """Serve the pipes until the main process has ended."""
@@ -175,16 +177,16 @@ class _Run:
         self._flush()
         if self.client.heard:
             self._look_at_client(0)
-        running = True
+        running, longest = True, _AT_FIRST if child.outputs else _LONGEST_POLL
         while running:
             if self.ticket.left:
                 return Ended(OutcomeUnknown("the daemon stops, and the command runs on"))
             left = self.deadline - time.monotonic()
             if left <= 0 and not self._late():
                 return Ended(InternalError("the command could not be ended"))
-            left = min(left, _TRACED) if self.traced else left
+            left = min(max(0.0, left), _TRACED if self.traced else longest)
             self.client.turn.give()
-            ready = self.poll.poll(min(max(0.0, left), _LONGEST_POLL) * 1000 + 1)
+            ready = self.poll.poll(left * 1000 + 1)
             if not self.client.turn.take(_TURN_PATIENCE):
                 # Its user makes the daemon work enough: only what a deadline or a stop needs is done.
                 ready = [one for one in ready if one[0] in (child.pidfd, self.bounds.stop)]
@@ -195,6 +197,10 @@ class _Run:
                     self._serve(descriptor, event)
             if self.traced:
                 running = not self._has_ended()
+            if running and longest == _AT_FIRST:
+                longest = _LONGEST_POLL
+                for end in child.outputs:
+                    self.poll.register(end, select.POLLIN)
         if self.ended is not None:
             return Ended(self.ended.error, child.returncode)
         if (failure := child.failure()) is not None:
@@ -320,10 +326,7 @@ class _Run:
                 self._read(descriptor, count)
 
     def _end(self, ended: Ended) -> None:
-        """End the group, and answer so.
-
-        The first reason stands; a cancelled command can still write too much.
-        """
+        """End the group, and answer so; the first reason stands. A cancelled command can still write much."""
         if self.ended is None:
             self.ended = ended
             for one in self.output.values():

@@ -8,8 +8,7 @@ import functools
 import os
 import resource
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from rootwrap_daemon.daemon.run import tools
 from rootwrap_daemon.policy import executables, host
@@ -38,8 +37,7 @@ _STEPS: Final = {
 _SAID: Final = struct.Struct("=ii")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The program to execute: `argv`, whose first word is a path, `env`, and the `umask` from the start."""
 
     argv: tuple[str, ...]

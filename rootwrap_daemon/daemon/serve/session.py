@@ -74,6 +74,8 @@ class Session:
         #: True once its place is another's.
         self.evicted = False
         self._client_max_frame = 0
+        connection = self.connection
+        self._client = Client(connection.descriptor, connection.listen, connection.flush, connection.turn)
         self._over = threading.Event()
 
     def wait(self, timeout: float) -> bool:
@@ -227,13 +229,7 @@ class Session:
         return Caller(
             self.peer,
             self._client_max_frame - _ANSWER_OVERHEAD,
-            Client(
-                connection.descriptor,
-                connection.listen,
-                connection.flush,
-                connection.turn,
-                heard=connection.partial,
-            ),
+            self._client._replace(heard=True) if connection.partial else self._client,
             connection.output_holder(),
             connection.say,
         )

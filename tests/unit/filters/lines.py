@@ -1,7 +1,5 @@
 """Filters from the lines of a [Filters] section."""
 
-from dataclasses import replace
-
 from rootwrap_daemon.filters import ruleset
 from rootwrap_daemon.filters.finding import Finding, Severity
 from rootwrap_daemon.filters.plan import ExecPlan, Plan
@@ -36,4 +34,4 @@ def plan(rules: ruleset.RuleSet, *argv: str) -> Plan | None:
     found = match(rules, *argv)
     if not isinstance(found, Match):
         return None
-    return replace(found.plan, free=0) if isinstance(found.plan, ExecPlan) else found.plan
+    return found.plan._replace(free=0) if isinstance(found.plan, ExecPlan) else found.plan

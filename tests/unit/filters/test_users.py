@@ -1,7 +1,5 @@
 """Whom a filter is for, and as whom its commands run: `users`, and several users in `run_as`."""
 
-import dataclasses
-
 import pytest
 
 from rootwrap_daemon.filters.plan import ExecPlan, SignalPlan
@@ -78,7 +76,7 @@ def test_for_some_alone(kind: tuple[str, str]) -> None:
     request = Request(tuple(words.split()), user="root")
 
     def allows(*asker: str) -> bool:
-        return isinstance(found.match(dataclasses.replace(request, asker=frozenset(asker))), Match)
+        return isinstance(found.match(request._replace(asker=frozenset(asker))), Match)
 
     assert allows("zabbix")
     assert allows("%backup", "other")
