@@ -35,20 +35,26 @@ def encode(message: Message) -> bytes:
     return b"".join(encode_in_parts(message))
 
 
+def _pack(value: object) -> bytes:
+    # msgpack.packb() has 256 KiB for it, which the daemon's memory allocation maps, and unmaps, each time.
+    packed: bytes = msgpack.Packer(buf_size=_SMALL).pack(value)
+    return packed
+
+
 def encode_in_parts(message: Message) -> list[bytes]:
     """As `encode`, where large output is a part as it is: it is not copied."""
     if not (isinstance(message, Result) and len(message.stdout) + len(message.stderr) >= _LARGE):
         fields = message[:-1] if message.GROWN and message[-1] is None else message
-        body: bytes = msgpack.packb((message.TYPE, *fields))
+        body = _pack((message.TYPE, *fields))
         return [HEADER.pack(len(body)) + body]
-    parts: list[bytes] = [bytes((0x90 | 1 + len(message.NAMES),)) + msgpack.packb(message.TYPE)]
+    parts: list[bytes] = [bytes((0x90 | 1 + len(message.NAMES),)) + _pack(message.TYPE)]
     for value in message:
         if not isinstance(value, str | int) and len(value) >= 2**16:
             # bin 32.
             parts[-1] += struct.pack(">BI", 0xC6, len(value))
             parts += (value, b"")
         else:
-            parts[-1] += msgpack.packb(value)
+            parts[-1] += _pack(value)
     parts[0] = HEADER.pack(sum(map(len, parts))) + parts[0]
     return parts
 
