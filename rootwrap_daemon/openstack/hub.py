@@ -64,6 +64,8 @@ def aside(call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T
         if outcome.setdefault(0, done) is _ABANDONED:
             give_back(done)
         os.close(writer)
+        # The traceback of an error has this frame, and the two would wait for the collector.
+        del done
 
     def give_back(done: tuple[Any, BaseException | None]) -> None:
         if undo is not None and done[1] is None:
@@ -79,9 +81,13 @@ def aside(call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T
         raise
     finally:
         os.close(reader)
-    value, error = outcome[0]
-    if error is not None:
-        raise error
+    value, error = outcome.pop(0)
+    try:
+        if error is not None:
+            raise error
+    finally:
+        # As above.
+        del error
     result: T = value
     return result
 

@@ -67,7 +67,7 @@ def find_executable(
 
 def search(name: str, directories: tuple[str, ...], owners: frozenset[int], seen: host.Seen) -> Executable:
     """As `find_executable`, whatever was found before."""
-    untrusted: host.UntrustedPath | None = None
+    untrusted = ""
     for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
         try:
             found = host.resolve_owned(path, owners, seen)
@@ -78,9 +78,10 @@ def search(name: str, directories: tuple[str, ...], owners: frozenset[int], seen
             if host.is_unsure(error):
                 raise
         except host.UntrustedPath as error:
-            untrusted = error
-    if untrusted is not None:
-        raise untrusted
+            # Its text alone: its traceback has this frame, and the two would wait for the collector.
+            untrusted = str(error)
+    if untrusted:
+        raise host.UntrustedPath(untrusted)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 

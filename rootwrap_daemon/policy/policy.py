@@ -141,7 +141,8 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
 
     Where the host did not answer, no other filter decides instead: that is refused as InternalError.
     """
-    unbound: tuple[Match, NotBound] | None = None
+    # No exception: its traceback has this frame, and the two would wait for the collector.
+    unbound: tuple[Match, type[Error], str] | None = None
     seen = host.Seen()
     # Their options hold for the record, though none of them can be used.
     matched: list[Match] = []
@@ -169,13 +170,13 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
         except NotBound as error:
             matched.append(match)
             if error.error is InternalError:
-                unbound = (match, error)
+                unbound = (match, error.error, str(error))
                 matched += (one for one in matches if isinstance(one, Match))
                 break
             # "Not available" is said only if that is all that stands in the way of every filter.
-            if unbound is None or unbound[1].error is ExecutableNotFound:
-                unbound = (match, error)
+            if unbound is None or unbound[1] is ExecutableNotFound:
+                unbound = (match, error.error, str(error))
     if unbound is None:  # cannot be: a Denied comes last
         return Refused(Denied, _MESSAGES[Denied], Reason.WORDS.value)
-    match, reason = unbound
-    return Refused(reason.error, _MESSAGES[reason.error], str(reason), match.name, shown_to_all(matched))
+    match, kind, detail = unbound
+    return Refused(kind, _MESSAGES[kind], detail, match.name, shown_to_all(matched))

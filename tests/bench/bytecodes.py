@@ -79,8 +79,9 @@ class Moves:
 class Served:
     """A client, and the session that serves it in another thread of this process."""
 
-    def __init__(self, directory: Path) -> None:
-        policy = things.policy(directory, "true: CommandFilter, true, root")
+    def __init__(self, directory: Path, *lines: str) -> None:
+        """`lines`: filters beside that of `true`."""
+        policy = things.policy(directory, "true: CommandFilter, true, root", *lines)
         audit = Audit(str(directory / "audit"), required=False, owners=host.base_owners())
         self._instance = Instance(policy, audit)
         (uid,) = policy.allowed_uids

@@ -177,9 +177,13 @@ class Command:
             self._caller.client.turn.take()
             if begun:
                 self._record_end(outcome or Ended(InternalError(_FAILED)))
-        if isinstance(outcome, Finished):
-            return Result(self._records.id, outcome.returncode, outcome.stdout, outcome.stderr, outcome.cause)
-        return None if outcome.error is None else self._failed(outcome.error)
+        try:
+            if isinstance(outcome, Finished):
+                return Result(self._records.id, *outcome)
+            return None if outcome.error is None else self._failed(outcome.error)
+        finally:
+            # The traceback of an error has this frame, and the two would wait for the collector.
+            del outcome
 
     def _record_end(self, outcome: Finished | Ended) -> None:
         used = (self._ticket and self._ticket.used) or {}

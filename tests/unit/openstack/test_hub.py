@@ -43,6 +43,34 @@ def test_what_a_call_gave_is_given_back_where_nobody_waits_any_more() -> None:
     assert run_program(program) == "['thing']\nTrue\n"
 
 
+def test_an_error_is_in_no_circle() -> None:
+    program = """
+        import gc, weakref
+        import eventlet
+        from rootwrap_daemon.openstack import hub
+
+        class Gone(Exception):
+            pass
+
+        def fails():
+            raise Gone
+
+        eventlet.sleep(0)
+        gc.disable()
+        try:
+            hub.aside(fails)
+        except Gone as error:
+            left = weakref.ref(error)
+        # The native thread ends at its own time.
+        for _ in range(6000):
+            if left() is None:
+                break
+            eventlet.sleep(0.01)
+        print(left())
+        """
+    assert run_program(program) == "None\n"
+
+
 def test_loads_no_event_loop_and_no_oslo() -> None:
     for module in ("agent", "client", "bridge"):
         done = subprocess.run(
