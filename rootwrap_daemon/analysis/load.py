@@ -13,6 +13,7 @@ from typing import Final
 
 from rootwrap_daemon import config
 from rootwrap_daemon.config import Configuration
+from rootwrap_daemon.counted import counted
 from rootwrap_daemon.errors import ConfigurationError, Unreadable
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
@@ -30,6 +31,7 @@ from rootwrap_daemon.settings import MAX_FILE
 _MOST: Final = 3
 #: Variables by which sudo(8), pkexec(1) and doas(1) name their caller.
 _CALLERS: Final = ("SUDO_UID", "PKEXEC_UID", "DOAS_USER")
+_LEFT_OUT: Final = "filters with an error are left out"
 #: The uid that stands for a user who is not on this host: nothing is run here.
 _NOBODY: Final = 65534
 
@@ -105,12 +107,11 @@ def from_config(path: str) -> Source:
         raise _nothing(path, settings.filters_path, loaded.findings)
     # What is not there, too, for whoever asks whether something is missing.
     notes += [f"{one.location.file}: {one.what}" for one in loaded.findings if _is_not_there(one)]
-    if errors and settings.on_finding == "stop":
+    if errors:
+        stop = settings.on_finding == "stop"
         notes.append(
-            f"the daemon would not start with these filters: {len(errors)} errors, the first: {errors[0]}"
+            _with_errors("the daemon would not start with these filters" if stop else _LEFT_OUT, errors)
         )
-    elif errors:
-        notes.append(f"filters with an error are left out: {len(errors)} errors, the first: {errors[0]}")
     return Source(
         replace(loaded, settings=settings),
         {
@@ -238,6 +239,10 @@ def _has_filters(path: str) -> bool:
         return False
 
 
+def _with_errors(what: str, errors: Sequence[Finding]) -> str:
+    return f"{what}: {counted(len(errors), 'error')}, the first: {errors[0]}"
+
+
 def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> Source:
     """The policy of the texts of files, by their names; programs are looked for in `last_exec_dir`, too."""
     settings = config.default_settings()
@@ -250,7 +255,7 @@ def from_texts(texts: Mapping[str, str], last_exec_dir: str | None = None) -> So
     identities, notes = _identities(filters)
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
-        notes.append(f"filters with an error are left out: {len(errors)} errors, the first: {errors[0]}")
+        notes.append(_with_errors(_LEFT_OUT, errors))
     exec_dirs = (
         *(path for path in settings.exec_dirs if os.path.isdir(path)),
         *(() if last_exec_dir is None else (last_exec_dir,)),

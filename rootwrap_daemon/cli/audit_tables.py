@@ -161,7 +161,7 @@ class Summary:
         counts = ", ".join(f"{event} {count}" for event, count in sorted(self._events.items()))
         yield printable(f"records: {counts or 'none'}")
         for what, count in left_out.items():
-            yield f"not read: {count} {what}"
+            yield f"not read: {what}: {count}"
         if self._refused:
             yield ""
             yield from self._sparkline()

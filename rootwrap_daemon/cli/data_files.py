@@ -27,11 +27,12 @@ def _files() -> tuple[metadata.PackagePath, ...]:
 def path(name: str) -> str:
     """Return the path of `name`, relative to etc/ of the source: in an installation's share, or the checkout.
 
-    Raises ConfigurationError.
+    What lies in rootwrap-daemon/ there lies in the share itself. Raises ConfigurationError.
     """
-    listed = [file for file in _files() if str(file).endswith(f"{_SHARE}{name}")]
+    shared = _SHARE + name.removeprefix("rootwrap-daemon/")
+    listed = [file for file in _files() if str(file).endswith(shared)]
     # A distribution's package has moved what is listed, or lists nothing; a checkout has none.
-    places = [*(Path(str(file.locate())) for file in listed), Path(sys.prefix) / _SHARE / name]
+    places = [*(Path(str(file.locate())) for file in listed), Path(sys.prefix) / shared]
     for found in (*places, Path(__file__).parents[2] / "etc" / name):
         if found.is_file():
             return os.path.realpath(found)

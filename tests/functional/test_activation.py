@@ -145,7 +145,7 @@ def test_reload_is_told_and_a_failed_one_says_so(manager: Systemd) -> None:
     manager.daemon.configure("[Filters]\nu: CommandFilter, uname, root\n")
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     assert manager.daemon.reload()
-    wait_for(lambda: manager.heard(READY="1", STATUS="Serving: 1 filters of generation 2"))
+    wait_for(lambda: manager.heard(READY="1", STATUS="Serving: 1 filter of generation 2"))
     (reloading,) = [message for message in manager.messages if "RELOADING" in message]
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     assert before <= int(reloading["MONOTONIC_USEC"]) <= after

@@ -81,5 +81,5 @@ def test_check_counts_what_is_skipped(new_daemon: NewDaemon) -> None:
     )
     done = attempt(daemon, "--check")
     assert done.returncode == 0
-    assert "1 filters, 1 findings" in done.stdout
+    assert "1 filter, 1 finding" in done.stdout
     assert "NoFilter" in done.stderr

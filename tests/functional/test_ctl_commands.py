@@ -27,7 +27,7 @@ def _run(*words: str | Path) -> "subprocess.CompletedProcess[str]":
 def test_no_difference() -> None:
     done = _run("diff", SHIPPED, SHIPPED, "--tests", "tests/policy/netns-agent.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("0 filters differ; 0 of ")
+    assert done.stdout.startswith("0 filters and 0 of ")
 
 
 def test_differences_over_a_log_and_tests(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_differences_over_a_log_and_tests(tmp_path: Path) -> None:
     text = _run("diff", SHIPPED, new, "--audit-log", log).stdout
     assert "changed netns" in text
     assert "now denied: ip netns add na-9" in text
-    assert text.rstrip().endswith("1 filters differ; 2 of 2 requests")
+    assert text.rstrip().endswith("1 filter and 2 of 2 requests differ")
 
 
 def test_suggest_from_tests_before_any_daemon_has_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rootwrap_daemon.analysis.diff import Change, Direction, Kind, Shift
 from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.testing import suite_file
 from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.counted import counted
 from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.values import Request
@@ -125,4 +126,4 @@ def _print(changes: list[Change], shifts: list[Shift], compared: int, notes: lis
         out.print(f"    {shift.old} -> {shift.new}")
     for note in notes:
         out.print(f"note: {note}")
-    out.print(f"{len(changes)} filters differ; {len(shifts)} of {compared} requests")
+    out.print(f"{counted(len(changes), 'filter')} and {len(shifts)} of {counted(compared, 'request')} differ")

@@ -21,6 +21,7 @@ from rootwrap_daemon.analysis.sudoers import read, safe, write
 from rootwrap_daemon.analysis.sudoers.read import Sudoers
 from rootwrap_daemon.analysis.sudoers.write import Translated
 from rootwrap_daemon.cli.commands import recipe
+from rootwrap_daemon.counted import counted
 from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.read import filter_file
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     findings = judge(Subject((read_filters(filters, name),)))
     report.plain(findings, 1, sys.stderr)
     if alone := sum(one.definition is None for one in done):
-        print(f"{alone} of {len(done)} rules became a comment alone: it says why", file=sys.stderr)
+        print(f"{alone} of {counted(len(done), 'rule')} became a comment alone: it says why", file=sys.stderr)
     return 0
 
 

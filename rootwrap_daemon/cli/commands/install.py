@@ -206,7 +206,7 @@ def _say_next(
     socket = f"rootwrap-daemon@{instance}.socket"
     print("\nWhat to do next:")
     if args.from_rootwrap:
-        print(f"* {filters} filters load; what is left out is named above. What they give away:")
+        print(f"* Filters in use: {filters}; what is left out is named above. What they give away:")
         print(f"  rootwrapctl check --strict --instance {instance}")
     elif not glob.glob(f"{placer.real(filters_of(instance))}/*.filters"):
         print(f"* Write filters for {args.user} into {placer.real(filters_of(instance))}/*.filters;")

@@ -13,6 +13,7 @@ from typing import Any, Final
 from rootwrap_daemon.cli import arguments
 from rootwrap_daemon.cli.tables import span, user_name
 from rootwrap_daemon.client import Client
+from rootwrap_daemon.counted import counted
 from rootwrap_daemon.errors import DaemonUnavailable, Error
 from rootwrap_daemon.escape import printable
 
@@ -70,8 +71,9 @@ def _lines(report: dict[str, Any], before: dict[str, Any] | None) -> Iterator[st
     uptime = span(report["uptime_seconds"])
     yield f"rootwrap-daemon {report['version']}, pid {report['pid']}, up {uptime}{stopping}"
     yield (
-        f"policy       generation {policy['generation']}, loaded {policy['loaded']}: {policy['filters']} "
-        f"filters, {policy['findings_skipped']} findings skipped, {policy['warnings']} warnings"
+        f"policy       generation {policy['generation']}, loaded {policy['loaded']}: "
+        f"{counted(policy['filters'], 'filter')}, {counted(policy['findings_skipped'], 'finding')} skipped, "
+        f"{counted(policy['warnings'], 'warning')}"
     )
     if (last := report.get("last_reload")) is not None:
         outcome = "worked" if last["ok"] else f"FAILED, the rules stay as they were: {last['finding']}"

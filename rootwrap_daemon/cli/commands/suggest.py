@@ -15,6 +15,7 @@ from rootwrap_daemon.analysis.suggest.suggest import Line, Proposal, Suggester
 from rootwrap_daemon.analysis.testing import suite_file
 from rootwrap_daemon.analysis.testing.suite import ALLOW, MATCH
 from rootwrap_daemon.cli import arguments, output
+from rootwrap_daemon.counted import counted
 from rootwrap_daemon.errors import Denied, Unreadable, Usage
 from rootwrap_daemon.escape import printable
 from rootwrap_daemon.filters.values import Match, Request
@@ -69,15 +70,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**asdict(proposal), "left_out": dict(log.left_out)}, indent=2))
         return 0
-    print(
-        f"# Proposed by rootwrapctl suggest from {len(log.records)} requests. Read each line before it ships."
-    )
+    requests = counted(len(log.records), "request")
+    print(f"# Proposed by rootwrapctl suggest from {requests}. Read each line before it ships.")
     if log.of_sudo:
         print(f"# {log.of_sudo} of them from sudo's log, to which everybody may write, as logger(1) does.")
     if len(log.callers) > 1:
         print(f"# They are of {printable(', '.join(sorted(log.callers)))}: name one with --user.")
     for what, count in log.left_out.items():
-        print(f"# not used: {count} {what}")
+        print(f"# not used: {what}: {count}")
     for problem in proposal.problems:
         print(f"# not covered: {printable(problem)}")
     for line in _file(proposal):

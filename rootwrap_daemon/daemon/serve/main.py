@@ -114,8 +114,9 @@ def _in_force(instance: Instance) -> str:
         if found := why(one.options.group_limits):
             LOG.warning("the filter %s runs nothing, for its limits cannot be kept: %s", one.name, found)
     skipped = sum(finding.severity is Severity.ERROR for finding in policy.findings)
-    left_out = f"; {skipped} findings, what they are about is left out" if skipped else ""
-    return f"Serving: {len(policy.filters)} filters of generation {policy.generation}{left_out}"
+    left_out = f"; {skipped} finding{'s' * (skipped != 1)}: what is at fault is left out" if skipped else ""
+    filters = f"{len(policy.filters)} filter{'s' * (len(policy.filters) != 1)}"
+    return f"Serving: {filters} of generation {policy.generation}{left_out}"
 
 
 class _Signals:

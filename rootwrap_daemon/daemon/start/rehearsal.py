@@ -7,6 +7,7 @@ import os
 import stat
 from dataclasses import replace
 
+from rootwrap_daemon.counted import counted
 from rootwrap_daemon.daemon.handover import Configured
 from rootwrap_daemon.daemon.record import audit, log
 from rootwrap_daemon.daemon.start import surroundings
@@ -38,7 +39,9 @@ def rehearse(configured: Configured) -> str:
             _directory("state_dir", settings.state_dir, owners)
     finally:
         logs.close(None)
-    return f"{len(policy.filters)} filters, {len(policy.findings)} findings{policy.nobody}"
+    return (
+        f"{counted(len(policy.filters), 'filter')}, {counted(len(policy.findings), 'finding')}{policy.nobody}"
+    )
 
 
 def _file(option: str, path: str, owners: frozenset[int] | None) -> None:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
+from rootwrap_daemon.counted import counted
 from rootwrap_daemon.filters.paths import basename, is_normal_path
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.read.fault import Fault
@@ -24,7 +25,9 @@ def expect(entry: Entry, form: str, least: int, most: int | None = None) -> tupl
     """The fields after the kind's name, if there are as many as `form` has."""
     rest = entry.fields[1:]
     if len(rest) < least:
-        raise Fault("fields", f"{len(rest)} fields after the kind", f"write `{form}`", entry.location)
+        raise Fault(
+            "fields", f"{counted(len(rest), 'field')} after the kind", f"write `{form}`", entry.location
+        )
     if most is not None and len(rest) > most:
         extra = rest[most]
         remedy = "take the comma out" if not extra.text else f"write `{form}`"

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
 
+from rootwrap_daemon.counted import counted, plural
 from rootwrap_daemon.escape import printable
 from rootwrap_daemon.lint.finding import Finding, Severity
 
@@ -17,26 +18,26 @@ _GITHUB: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity
 
 def summary(findings: Sequence[Finding], files: int) -> str:
     """Return the number of findings of each severity, in one line."""
-    counted = Counter(finding.severity for finding in findings)
+    numbers = Counter(finding.severity for finding in findings)
     parts = [
-        f"{counted[one]} {_plural(one.value, counted[one])}" for one in (*reversed(Severity),) if counted[one]
+        f"{numbers[one]} {_severity(one, numbers[one])}" for one in (*reversed(Severity),) if numbers[one]
     ]
     fixable = sum(bool(finding.problem.edits) for finding in findings)
     fix = f"; --fix corrects {fixable}" if fixable else ""
-    return f"{', '.join(parts) or 'nothing found'} in {files} {_plural('file', files)}{fix}"
+    return f"{', '.join(parts) or 'nothing found'} in {counted(files, 'file')}{fix}"
 
 
 def tally(findings: Sequence[Finding], titles: Mapping[str, str]) -> Iterator[str]:
     """A line for each rule, the most frequent of the worst first; `titles` by the rules' ids."""
-    counted = Counter((finding.severity, finding.rule) for finding in findings)
+    numbers = Counter((finding.severity, finding.rule) for finding in findings)
     for (severity, rule), count in sorted(
-        counted.items(), key=lambda one: (-one[0][0].rank, -one[1], one[0][1])
+        numbers.items(), key=lambda one: (-one[0][0].rank, -one[1], one[0][1])
     ):
-        yield f"{count:5} {_plural(severity.value, count):8} {rule}  {titles[rule]}"
+        yield f"{count:5} {_severity(severity, count):8} {rule}  {titles[rule]}"
 
 
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 or word == "info" else f"{word}s"
+def _severity(severity: Severity, number: int) -> str:
+    return severity.value if severity is Severity.INFO else plural(number, severity.value)
 
 
 def _notes(finding: Finding, explained: set[str]) -> list[tuple[str, str]]:

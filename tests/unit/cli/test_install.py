@@ -1,6 +1,7 @@
 """`rootwrapctl install` and `uninstall` below a directory: what they put, keep, and take away."""
 
 import argparse
+import configparser
 import contextlib
 import errno
 import grp
@@ -425,3 +426,21 @@ def test_the_package_brings_its_files() -> None:
     found = {path for path in (ROOT / "etc").rglob("*") if path.is_file()}
     assert len(found) >= 50
     assert found == listed_files
+
+
+def test_what_the_package_brings_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where setup.cfg puts a file, the commands look for it; no folder is named twice in a row."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    put = {}
+    for folder, patterns in setup["options.data_files"].items():
+        for path in (path for pattern in patterns.split() for path in ROOT.glob(pattern)):
+            if path.is_relative_to(ROOT / "etc"):
+                put[str(path.relative_to(ROOT / "etc"))] = tmp_path / folder / path.name
+    for name, path in put.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(data_files, "_files", lambda: ())
+    assert {name: data_files.path(name) for name in put} == {name: str(path) for name, path in put.items()}
+    assert not [path for path in put.values() if path.parent.name == path.parent.parent.name]
