@@ -73,14 +73,14 @@ def all_match(patterns: tuple[Pattern, ...], words: tuple[str, ...], clock: Cloc
     """True if there are as many words as patterns, and each matches. Raises OutOfTime."""
     if len(patterns) != len(words):
         return False
-    pairs = list(zip(patterns, words, strict=True))
-    if any(pattern.literal is not None and pattern.literal != word for pattern, word in pairs):
-        return False
+    for pattern, word in zip(patterns, words, strict=True):
+        if not word.startswith(pattern.prefix) or (pattern.literal is not None and pattern.literal != word):
+            return False
     # What takes time comes after all words, the last first: filters of one command seldom differ in front.
-    return all(
-        pattern.literal is not None or pattern.matches(word, clock, options.max_word)
-        for pattern, word in reversed(pairs)
-    )
+    for pattern, word in zip(reversed(patterns), reversed(words), strict=True):
+        if pattern.literal is None and not pattern.matches(word, clock, options.max_word):
+            return False
+    return True
 
 
 def literals_of(patterns: tuple[Pattern, ...]) -> dict[int, tuple[str, ...]]:

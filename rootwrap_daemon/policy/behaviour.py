@@ -7,6 +7,7 @@ links to use the name that it finds nor has another process use one.
 
 import itertools
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from typing import Final
 
 from rootwrap_daemon.policy.getopt import Options, table
@@ -128,24 +129,28 @@ _ROOT: Final = frozenset(("root", "root:", "root:root", "0", "0:0"))
 BUNDLED: Final = frozenset(("tar", "bsdtar"))
 
 
-def copies_links(program: str, words: Sequence[str]) -> bool:
-    """True if a program makes or moves links that somebody else has made."""
-    return _is_in(_COPIES_LINKS, program, words)
+def _unbundled(program: str, words: Sequence[str]) -> Sequence[str]:
+    if program in BUNDLED and words and not words[0].startswith("-"):
+        return ("-", *(f"-{letter}" for letter in words[0]), *words[1:])
+    return words
 
 
-def gives_links(program: str, words: Sequence[str]) -> bool:
-    """True if a program changes whose the links are that somebody else has made."""
-    return _is_in(_GIVES_LINKS, program, words)
+def _is_in(wanted: Mapping[str, Options], program: str, words: Sequence[str]) -> bool:
+    """True if a program of a table has one of its options there, or the table has none for it."""
+    name = program.rpartition("/")[2]
+    if (found := wanted.get(name)) is None or not found.words:
+        return found is not None
+    return any(True for word in _unbundled(name, words) for _ in found.found(word))
 
 
-def enters(program: str, words: Sequence[str]) -> bool:
-    """True if a program goes into the process that it is given, which then decides what is done there."""
-    return _is_in(_ENTERS, program, words)
-
-
-def changes_tree(program: str, words: Sequence[str]) -> bool:
-    """True if the command that a program executes sees another tree of files."""
-    return _is_in(_CHANGES_TREE, program, words)
+#: True if a program, with these words, makes or moves links that somebody else has made.
+copies_links: Final = partial(_is_in, _COPIES_LINKS)
+#: True if it changes whose the links are that somebody else has made.
+gives_links: Final = partial(_is_in, _GIVES_LINKS)
+#: True if it goes into the process that it is given, which then decides what is done there.
+enters: Final = partial(_is_in, _ENTERS)
+#: True if the command that it executes sees another tree of files.
+changes_tree: Final = partial(_is_in, _CHANGES_TREE)
 
 
 def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str]) -> bool:
@@ -186,20 +191,6 @@ def telling_words(program: str) -> frozenset[str]:
     tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS, _ENTERS, OBEYS, OBEYS_OPERANDS)
     words = frozenset[str]().union(*(one[program].words for one in tables if program in one))
     return words | _ROOT if program in _GIVES_LINKS else words
-
-
-def _is_in(wanted: Mapping[str, Options], program: str, words: Sequence[str]) -> bool:
-    """True if a program of a table has one of its options there, or the table has none for it."""
-    name = program.rpartition("/")[2]
-    if (found := wanted.get(name)) is None or not found.words:
-        return found is not None
-    return any(True for word in _unbundled(name, words) for _ in found.found(word))
-
-
-def _unbundled(program: str, words: Sequence[str]) -> Sequence[str]:
-    if program in BUNDLED and words and not words[0].startswith("-"):
-        return ("-", *(f"-{letter}" for letter in words[0]), *words[1:])
-    return words
 
 
 def _mounts(words: Sequence[str]) -> bool:

@@ -5,6 +5,8 @@ import warnings
 
 from rootwrap_daemon.filters.patterns import Clock, Pattern
 from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.steps import prefix, steps
+from rootwrap_daemon.filters.read.tree import ESCAPE, split
 
 # An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
 _LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
@@ -16,7 +18,6 @@ _WITHOUT_COMMA = (
 _FLAGS = re.compile(r"\(\?[a-zA-Z]*[uLx]")
 # The end of a class like [a[:alpha:]], which `re` reads as [a[:alph] and a bracket behind it. In front, as in
 # [[:alpha:]], `re` warns of it.
-_ESCAPE = re.compile(r"\\.", re.DOTALL)
 _POSIX_CLASS = re.compile(r"\[:[^\]]+:\]")
 
 
@@ -31,7 +32,7 @@ def compile_pattern(text: str) -> Pattern:
             raise Fault("pattern", f"bad regular expression: {error}", "correct the pattern") from error
     if "(?#" in text:
         raise Fault("pattern", "a comment inside a pattern", "write it on a line of its own, after #")
-    outside, classes = _split(text)
+    outside, classes = split(text)
     if any(map(_POSIX_CLASS.search, classes)):
         remedy = r"write the characters, or \[ before the :"
         raise Fault("pattern", "`[:`, which engines read differently", remedy)
@@ -44,38 +45,13 @@ def compile_pattern(text: str) -> Pattern:
         if _COMMA_BRACE.match(text, brace.start()):
             raise Fault("pattern", r"\x2c in a repetition, where it is no comma", _WITHOUT_COMMA)
         raise Fault("pattern", "a literal { in a pattern", r"write it as \{")
-    if r"\B" in _ESCAPE.findall(text):
+    if r"\B" in ESCAPE.findall(text):
         # `re` of Python 3.13 and before does not find it in an empty word; `regex`, and `re` since, do.
         raise Fault("pattern", r"\B, which engines read differently at an empty word", "write it without")
     try:
-        found = Pattern(text)
+        found = Pattern(text, prefix(text), steps(text))
     except ValueError as error:
         raise Fault("pattern", str(error), "correct the pattern") from error
     if (plain.fullmatch("") is None) == found.matches("", Clock()):
         raise Fault("pattern", "engines read it differently at an empty word", "write what a word has")
     return found
-
-
-def _split(text: str) -> tuple[str, list[str]]:
-    """The pattern with escapes and classes blanked, and what is in each class with its closing bracket."""
-    out: list[str] = []
-    classes: list[str] = []
-    start = 0
-    index = 0
-    while index < len(text):
-        char = text[index]
-        if char == "\\":
-            out.append("__")
-            index += 2
-            continue
-        if start:
-            # `]` right after `[` or `[^` is itself.
-            if char == "]" and index > start + (text[start] == "^"):
-                classes.append(_ESCAPE.sub("__", text[start : index + 1]))
-                start = 0
-            out.append("_" if start else "]")
-        else:
-            start = index + 1 if char == "[" else 0
-            out.append(char)
-        index += 1
-    return "".join(out), classes

@@ -1,12 +1,10 @@
 """Tell which words a regular expression can match, by reading it, not by running it.
 
 Promises: time is bounded by the length of the pattern; nothing here decides whether a word matches: that the
-daemon's own Pattern does. Reads the tree of `re`, whose shape 3.11 to 3.13 share.
+daemon's own Pattern does.
 """
 
-import importlib
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +15,8 @@ from typing import Any, Final
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.read.patterns import compile_pattern
+from rootwrap_daemon.filters.read.tree import Char, Choice, Loop, Node, Sequence, parse, tree
 
-_parser: Any = importlib.import_module("re._parser")
-
-#: A set of characters as bits: one for each of ASCII, and one for all others.
-_ALL: Final = (1 << 129) - 1
-_CLASSES: Final = {"DIGIT": r"\d", "SPACE": r"\s", "WORD": r"\w"}
 #: What stands for a set in a sample, the most telling first.
 _SHOWN: Final = "a0xA1-_/.:=" + "".join(map(chr, range(32, 127))) + "\n"
 #: Samples of one pattern; a pattern of a real filter has a few places that can vary.
@@ -33,140 +27,15 @@ _WRITTEN_OUT: Final = 64
 _COMPARED: Final = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Char:
-    """One character of a set."""
-
-    mask: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """One after the other; none is the empty word."""
-
-    parts: tuple["Node", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of these."""
-
-    parts: tuple["Node", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """Again and again; `most` is None without a bound."""
-
-    body: "Node"
-    least: int
-    most: int | None
-
-
-Node = Char | Sequence | Choice | Loop
-
-
-@lru_cache(maxsize=4096)
-def tree(text: str) -> Node | None:
-    """The pattern as a tree, without what looks around; None if it is no pattern."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            parsed = _parser.parse(text, re.ASCII)
-            return _sequence(parsed, parsed.state.flags)
-        except (re.error, ValueError, OverflowError, RecursionError):
-            return None
-
-
-def _sequence(items: Any, flags: int) -> Node:
-    parts = tuple(node for node in (_node(str(op), value, flags) for op, value in items) if node is not None)
-    return parts[0] if len(parts) == 1 else Sequence(parts)
-
-
-def _node(op: str, value: Any, flags: int) -> Node | None:
-    if op in ("LITERAL", "NOT_LITERAL", "IN", "ANY"):
-        return Char(_mask(op, value, flags))
-    if op == "SUBPATTERN":
-        _, add, remove, items = value
-        return _sequence(items, (flags | add) & ~remove)
-    if op == "BRANCH":
-        parts = tuple(_sequence(items, flags) for items in value[1])
-        if all(isinstance(part, Char) for part in parts):
-            mask = 0
-            for part in parts:
-                mask |= part.mask if isinstance(part, Char) else 0
-            # Where two have a character in common, there are two ways to match it.
-            if sum(part.mask.bit_count() for part in parts if isinstance(part, Char)) == mask.bit_count():
-                return Char(mask)
-        return Choice(parts)
-    if op in ("MAX_REPEAT", "MIN_REPEAT"):
-        least, most, items = value
-        return Loop(_sequence(items, flags), int(least), None if most is _parser.MAXREPEAT else int(most))
-    if op in ("POSSESSIVE_REPEAT", "ATOMIC_GROUP"):
-        # Nobody comes back into it: to what follows it is one piece.
-        body = _sequence(value[2] if op == "POSSESSIVE_REPEAT" else value, flags)
-        return body if isinstance(body, Char) else next(_chars(body), None)
-    # What takes no character: ^, $, \b, and what looks ahead or back. A reference to a group takes some,
-    # which no filter file known has.
-    return None
-
-
-def _chars(node: Node) -> Iterator[Char]:
-    if isinstance(node, Char):
-        yield node
-    elif isinstance(node, Loop):
-        yield from _chars(node.body)
-    else:
-        for part in node.parts:
-            yield from _chars(part)
-
-
-def _mask(op: str, value: Any, flags: int) -> int:
-    if op == "ANY":
-        return _ALL if flags & re.DOTALL else _ALL & ~(1 << ord("\n"))
-    if op == "LITERAL":
-        return _bits(value, value, flags)
-    if op == "NOT_LITERAL":
-        return _ALL & ~_bits(value, value, flags)
-    mask, negated = 0, False
-    for kind, item in value:
-        name = str(kind)
-        if name == "NEGATE":
-            negated = True
-        elif name == "LITERAL":
-            mask |= _bits(item, item, flags)
-        elif name == "RANGE":
-            mask |= _bits(item[0], item[1], flags)
-        else:  # CATEGORY
-            category = str(item).removeprefix("CATEGORY_")
-            pattern = _CLASSES[category.removeprefix("NOT_")]
-            found = sum(1 << code for code in range(128) if re.match(pattern, chr(code), re.ASCII))
-            mask |= _ALL & ~found if category.startswith("NOT_") else found
-    return _ALL & ~mask if negated else mask
-
-
-def _bits(low: int, high: int, flags: int) -> int:
-    mask = sum(1 << code for code in range(low, min(high, 127) + 1))
-    if flags & re.IGNORECASE:
-        letters = [chr(code) for code in range(128) if mask >> code & 1]
-        mask |= sum(1 << ord(char.swapcase()) for char in letters if not mask >> ord(char.swapcase()) & 1)
-    return mask | (1 << 128 if high > 127 else 0)
-
-
 def ranges(text: str) -> Iterator[tuple[int, int]]:
     """The ranges in brackets of a pattern, by the codes of their ends."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield from _ranges(_parser.parse(text, re.ASCII))
-        except (re.error, ValueError, OverflowError, RecursionError):
-            return
+    yield from _ranges(parse(text))
 
 
 def _ranges(item: Any) -> Iterator[tuple[int, int]]:
     if isinstance(item, tuple) and len(item) == 2 and str(item[0]) == "RANGE":
         yield item[1]
-    elif isinstance(item, (tuple, list, _parser.SubPattern)):
+    elif hasattr(item, "__getitem__"):
         for part in item:
             yield from _ranges(part)
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime
 from rootwrap_daemon.filters.read.patterns import compile_pattern
+from rootwrap_daemon.filters.read.tree import tree
 from rootwrap_daemon.lint.knowledge.regexes import (
     admits,
     has_open_bar,
     is_exponential,
     ranges,
     shortest,
-    tree,
     witness,
 )
 
