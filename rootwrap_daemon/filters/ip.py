@@ -16,25 +16,11 @@ _OPTIONS_ALONE: Final = (
 _OPTIONS_WITH_VALUE: Final = "loops family rcvbuf netns".split()
 _OPTIONS_REFUSED: Final = "force batch".split()
 # ip(8) documents these letters; by beginnings alone each would be ambiguous.
-_LETTERS: Final = {
-    "f": "family",
-    "n": "netns",
-    "r": "resolve",
-    "h": "human",
-    "s": "stats",
-    "d": "details",
-    "l": "loops",
-    "o": "oneline",
-    "a": "all",
-    "t": "timestamp",
-    "c": "color",
-    "j": "json",
-    "p": "pretty",
-    "N": "Numeric",
-    "V": "Version",
-    "rc": "rcvbuf",
-    "i": "iec",
-}
+_LETTERS: Final = dict(
+    pair.split("=")
+    for pair in "f=family n=netns r=resolve h=human s=stats d=details l=loops o=oneline a=all t=timestamp "
+    "c=color j=json p=pretty N=Numeric V=Version rc=rcvbuf i=iec".split()
+)
 _FAMILIES: Final = frozenset("inet inet6 bridge link mpls".split())
 
 #: The objects of iproute2; what else stands in their place is nothing that is known to be harmless.

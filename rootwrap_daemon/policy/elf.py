@@ -17,10 +17,7 @@ _DT_LOADED: Final = frozenset((0x6FFFFEFB, 0x6FFFFEFC, 0x7FFFFFFD, 0x7FFFFFFF))
 _HEADERS, _ENTRIES, _TEXT, _FILES = 128, 4096, 4096, 256
 #: Where libraries are that no path names.
 _SYSTEM: Final = (
-    "/lib64",
-    "/usr/lib64",
-    "/lib",
-    "/usr/lib",
+    *"/lib64 /usr/lib64 /lib /usr/lib".split(),
     *glob.glob("/usr/lib/*-linux-*"),
     "/usr/local/lib",
 )

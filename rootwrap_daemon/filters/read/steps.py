@@ -132,7 +132,7 @@ def _before(node: Node, rest: _Rest) -> _Rest:
 
 
 def _either(*found: _Rest) -> _Rest:
-    """What bounds each of these; how many there are is counted for the whole pattern."""
+    """Bound each of these; how many there are is counted for the whole pattern."""
     first = 0
     for one in found:
         first |= one.first

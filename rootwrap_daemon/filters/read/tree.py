@@ -54,7 +54,7 @@ Node = Char | Sequence | Choice | Loop
 
 
 def parse(text: str) -> Any:
-    """What `re` reads; None if it is no pattern."""
+    """Return what `re` reads, None if it is no pattern."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
