@@ -52,7 +52,7 @@ $(become): native/become.c
 	x86_64*) $(CC) -std=c17 -O2 -Wall -Wextra -Werror $(freestanding) -o $@ $<;; \
 	aarch64*) $(CC) -std=c17 -O2 -Wall -Wextra -Werror $(filter-out -fcf%,$(freestanding)) -o $@ $<;; \
 	*) echo 'not for this architecture: commands that need a shim use setpriv';; esac
-$(native_exec): native/rootwrap-exec.c native/rootwrap-sudo.c native/rootwrap-exec.h
+$(native_exec): $(sort $(wildcard native/exec/*))
 	$(compile)
 	@ln -sf rootwrap-exec native/rootwrap-sudo
 

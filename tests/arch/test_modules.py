@@ -35,5 +35,19 @@ def test_first_lines_name_or_do_something(module: str) -> None:
 
 @modules
 def test_is_short(module: str) -> None:
+    _check_length(module)
+
+
+@pytest.mark.parametrize(
+    "file", [str(path.relative_to(ROOT)) for path in sorted((ROOT / "native").rglob("*.[ch]"))]
+)
+def test_a_file_in_c_says_its_purpose_and_is_short(file: str) -> None:
+    first = (ROOT / file).read_text().partition("*/")[0]
+    assert first.startswith("/* ")
+    assert first.partition("\n\n")[0].rstrip().endswith((".", ":")), "no sentence"
+    _check_length(file)
+
+
+def _check_length(module: str) -> None:
     lines = len((ROOT / module).read_text().splitlines())
     assert lines <= MAX_LINES

@@ -38,8 +38,8 @@ __all__ = [
     "test_a_stopping_daemon_says_so",
 ]
 
-SOURCE = Path(__file__).parents[2] / "native" / "rootwrap-exec.c"
-PROGRAM = SOURCE.with_suffix("")
+NATIVE = Path(__file__).parents[2] / "native"
+PROGRAM = NATIVE / "rootwrap-exec"
 FLAGS = ["-std=c17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
 ANSWERS: tuple[Answer, ...] = (
     Result("r-1", 0, b"out", b"err"),
@@ -98,7 +98,7 @@ def test_answers_of_a_daemon_that_lies(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("there is no C compiler")
     checked = tmp_path / "checked"
-    subprocess.run([compiler, *FLAGS, "-o", checked, SOURCE, SOURCE.with_name("rootwrap-sudo.c")], check=True)
+    subprocess.run([compiler, *FLAGS, "-o", checked, *(NATIVE / "exec").glob("*.c")], check=True)
     source = random.Random(20)
     hello = encode(Hello(1, 1 << 20, 5000))
     with socket.socket(socket.AF_UNIX) as listener:

@@ -1,6 +1,6 @@
 /* Take a command line of sudo: rootwrap-exec called `sudo` or `rootwrap-sudo`. What sudo does and the daemon does not is
    refused in sudo's words, with its exit code. The same as rootwrap_daemon/cli/exec/sudo.py. */
-#include "rootwrap-exec.h"
+#include "exec.h"
 
 #include <getopt.h>
 #include <pwd.h>
