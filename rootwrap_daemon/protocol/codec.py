@@ -37,8 +37,7 @@ def encode(message: Message) -> bytes:
 
 def _pack(value: object) -> bytes:
     # msgpack.packb() has 256 KiB for it, which the daemon's memory allocation maps, and unmaps, each time.
-    packed: bytes = msgpack.Packer(buf_size=_SMALL).pack(value)
-    return packed
+    return bytes(msgpack.Packer(buf_size=_SMALL).pack(value))
 
 
 def encode_in_parts(message: Message) -> list[bytes]:

@@ -103,8 +103,7 @@ def run(
     """Run a command. Raises what `spawn` raises."""
     with bound:
         child = spawn(bound, ticket, stdin=stdin is not None)
-    with _Held(child, ticket):
-        return _Run(child, stdin or b"", bounds, client, ticket).to_end()
+    return _to_end(child, stdin or b"", bounds, client, ticket)
 
 
 def run_on(
@@ -122,28 +121,27 @@ def run_on(
     """
     with bound, stdio:
         child = spawn_on(bound, ticket, stdio.ends)
-    with _Held(child, ticket):
+    return _to_end(child, b"", bounds, client, ticket, on_start)
+
+
+def _to_end(
+    child: Child,
+    stdin: bytes,
+    bounds: Bounds,
+    client: Client,
+    ticket: Ticket,
+    on_start: Callable[[int], None] = lambda pid: None,
+) -> Finished | Ended:
+    try:
         on_start(child.pid)
-        return _Run(child, b"", bounds, client, ticket).to_end()
-
-
-class _Held:
-    """Lets go of the child at the end; after a fault here it is killed, for nobody would see it end."""
-
-    def __init__(self, child: Child, ticket: Ticket) -> None:
-        self._child = child
-        self._ticket = ticket
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            if error is not None:
-                self._child.signal_group(signal.SIGKILL)
-                self._ticket.kill()
-        finally:
-            self._child.release()
+        return _Run(child, stdin, bounds, client, ticket).to_end()
+    except BaseException:
+        # Nobody would see it end.
+        child.signal_group(signal.SIGKILL)
+        ticket.kill()
+        raise
+    finally:
+        child.release()
 
 
 class _Run:

@@ -226,13 +226,9 @@ class Session:
 
     def _caller(self) -> Caller:
         connection = self.connection
-        return Caller(
-            self.peer,
-            self._client_max_frame - _ANSWER_OVERHEAD,
-            self._client._replace(heard=True) if connection.partial else self._client,
-            connection.output_holder(),
-            connection.say,
-        )
+        room = self._client_max_frame - _ANSWER_OVERHEAD
+        client = self._client._replace(heard=True) if connection.partial else self._client
+        return Caller(self.peer, room, client, connection.output_holder(), connection.say)
 
 
 #: Messages that leave a session as idle as it was.
