@@ -131,6 +131,19 @@ def test_a_program_that_does_what_a_file_says_may_have_paths() -> None:
     assert "nothing is known" in str(behaviour.problem("/usr/bin/made-up", [], opens_paths=False))
 
 
+def test_programs_that_go_into_directories() -> None:
+    for program, words, into in (
+        ("/usr/bin/ls", ["-R", "/x"], True),
+        ("/usr/bin/ls", ["-l", "/x"], False),
+        ("ls", ["-lR", "/x"], True),
+        ("/usr/bin/du", ["/x"], True),
+        ("/usr/bin/cat", ["-R", "/x"], False),
+        # Nothing is known of it.
+        ("/usr/bin/made-up", [], True),
+    ):
+        assert behaviour.goes_into(program, words) is into, (program, words)
+
+
 @pytest.mark.parametrize(
     ("words", "program"),
     [

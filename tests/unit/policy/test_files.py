@@ -222,6 +222,46 @@ def test_capabilities_of_a_user(tmp_path: Path, user: str, options: str, what: s
     assert bool(names(loaded)) != bool(what)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("line", "options", "kept", "lacking"),
+    [
+        ("CommandFilter, ls, root", "", "", ""),
+        ("CommandFilter, ls, nobody", "", "", "CAP_KILL, CAP_SETGID, CAP_SETUID"),
+        ("CommandFilter, ls, nobody", "ambient = none", "CAP_KILL CAP_SETGID CAP_SETUID", "CAP_SETPCAP"),
+        (
+            "CommandFilter, ls, nobody",
+            "ambient = CAP_CHOWN",
+            "CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP",
+            "CAP_CHOWN",
+        ),
+        (
+            "CommandFilter, ls, nobody",
+            "ambient = CAP_CHOWN\ncapabilities = CAP_CHOWN, CAP_KILL",
+            "CAP_CHOWN CAP_KILL CAP_SETGID CAP_SETUID",
+            "CAP_SETPCAP",
+        ),
+        ("CommandFilter, ls, root", "capabilities = CAP_CHOWN", "CAP_CHOWN CAP_KILL", "CAP_SETPCAP"),
+        # There is nothing to take away.
+        ("CommandFilter, ls, root", "capabilities = CAP_CHOWN, CAP_KILL", "CAP_CHOWN CAP_KILL", ""),
+        ("CommandFilter, ls, root", "capabilities = none", "", ""),
+        ("KillFilter, root, sleep, -9", "", "", "CAP_KILL, CAP_SYS_PTRACE"),
+        ("ArgvFilter, ls, root, {pid=/usr/bin/sleep}", "", "", "CAP_KILL, CAP_SYS_PTRACE"),
+        ("ArgvFilter, ls, root, {int}", "", "", ""),
+    ],
+)
+def test_capabilities_that_the_daemon_itself_needs(
+    tmp_path: Path, line: str, options: str, kept: str, lacking: str
+) -> None:
+    file(tmp_path / "x.filters", f"[Filters]\nx: {line}\n[x]\n{options}\n")
+    loaded = files.load([str(tmp_path)], OWNERS, frozenset(kept.split()))
+    said = [text for _, text in findings(loaded)]
+    assert [f"the daemon gives up {lacking}, which this needs" in one for one in said] == [True] * bool(
+        lacking
+    )
+    assert bool(loaded.filters) is not bool(lacking)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="only where not everybody can be become")
 def test_a_user_that_cannot_be_become(tmp_path: Path) -> None:
     file(tmp_path / "x.filters", LS.replace(ME, "root"))

@@ -387,7 +387,7 @@ values = st.recursive(
 
 
 @pytest.mark.parametrize(
-    ("stdout", "stderr"), [(70_000, 0), (0, 70_000), (70_000, 70_000), (65_535, 9), (3, 4)]
+    ("stdout", "stderr"), [(70_000, 0), (0, 70_000), (70_000, 70_000), (65_535, 9), (65_536, 0), (3, 4)]
 )
 def test_large_output_is_a_part_as_it_is(stdout: int, stderr: int) -> None:
     message = Result("r-1", 3, b"x" * stdout, bytearray(b"y") * stderr, "cancelled")  # type: ignore[arg-type]
@@ -484,7 +484,9 @@ def test_a_large_frame_is_judged_as_the_plain_way_does(
 
 
 @pytest.mark.parametrize("cause", ["", "stopping"])
-@pytest.mark.parametrize(("out", "err"), [(bytes(8_000_000), b"e"), (b"", bytes(8_000_000))])
+@pytest.mark.parametrize(
+    ("out", "err"), [(bytes(8_000_000), b"e"), (b"", bytes(8_000_000)), (bytes(8_000_000), bytes(300))]
+)
 def test_large_output_is_copied_once(out: bytes, err: bytes, cause: str) -> None:
     message = Result("r-1", 0, out, err, cause)
     body = bytearray(encode(message)[HEADER.size :])
@@ -495,6 +497,34 @@ def test_large_output_is_copied_once(out: bytes, err: bytes, cause: str) -> None
     finally:
         tracemalloc.stop()
     assert peak < 1.5 * len(body)
+
+
+def test_a_large_frame_that_is_no_result() -> None:
+    """Each has the form of one, up to the number of its type or the bytes behind it."""
+    fields = ("r-1", 0, bytes(70_000), b"")
+    # As long as the bytes that are unpacked for it.
+    cause = "\U0001f600" * 1023 + "x"
+    assert read(msgpack.packb((Result.TYPE, *fields, cause)), ANSWERS) == Result(*fields, cause)
+    with pytest.raises(RemoteProtocolError, match="bytes after the message"):
+        read(msgpack.packb((Result.TYPE, *fields, cause)) + b"\0", ANSWERS)
+    with pytest.raises(RemoteProtocolError, match="a message of an unknown type"):
+        read(msgpack.packb((99, *fields, "")), ANSWERS)
+    with pytest.raises(RemoteProtocolError):
+        read(msgpack.packb((Hello.TYPE, *fields, "")), ANSWERS)
+
+
+def test_bytes_after_room_was_made_for_them() -> None:
+    """`room` is not filled where the next read is another one."""
+    message = Result("r-1", 0, bytes(range(256)) * 1000, b"err")
+    data, decoder = encode(message), Decoder(ANSWERS, MAX_ANSWER_FRAME)
+    decoder.feed(data[:1000])
+    assert decoder.next_message() is None
+    room = decoder.room()
+    assert room is not None and len(room) == len(data) - 1000
+    del room
+    decoder.feed(data[1000:] + b"\0")
+    assert drain(decoder) == [message]
+    assert decoder.missing == HEADER.size - 1
 
 
 @pytest.mark.parametrize("step", [1, 5000, 70_000, 200_000])

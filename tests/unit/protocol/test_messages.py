@@ -89,6 +89,10 @@ def test_lengths(what: str) -> None:
         past()
 
 
+def test_a_client_gives_no_grace() -> None:
+    assert Hello(1, 1024).grace_ms == 0
+
+
 def test_the_largest_request_fits_into_a_frame() -> None:
     # Many short words have the most framing, few long ones the most bytes.
     for argv in (words(MAX_ARGUMENT_BYTES), (b"x", *[b""] * (MAX_WORDS - 1))):

@@ -1,0 +1,115 @@
+"""policy/named.py: what a program may find by the words of a command, to the last name and the first."""
+
+from pathlib import Path
+
+import pytest
+
+from rootwrap_daemon.policy import named
+from rootwrap_daemon.policy.host import Seen, UntrustedPath
+from tests.unit.policy.things import OWNERS, directory
+
+
+def found_in(words: set[str], cwd: str = "/", skip: tuple[str, ...] = ()) -> dict[str, str | None]:
+    return named.directories_in(words, cwd, OWNERS, Seen(), skip)
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A directory of ours, with one of ours in it and one that others can write."""
+    directory(tmp_path / "ours")
+    directory(tmp_path / "ours/deep")
+    directory(tmp_path / "base", 0o777)
+    directory(tmp_path / "base/sub")
+    return tmp_path
+
+
+def test_a_word_with_a_path() -> None:
+    for word in ("/a", "x=/a", "-C/a", "-x/a", "--dir=/a", "-a/b", "file:/a"):
+        assert named.has_path(word), word
+    for word in ("-x", "--long", "a/b", "x", "-", ""):
+        assert not named.has_path(word), word
+
+
+def test_a_path_at_every_slash() -> None:
+    assert {"//a", "/a"} <= set(named.paths_in("//a", "/"))
+    assert {"/a:/b", "/a", "/b"} == set(named.paths_in("/a:/b", "/"))
+
+
+def test_a_relative_path_begins_with_the_longest_name() -> None:
+    found = set(named.paths_in("a" * 300 + "/x", "/d"))
+    assert "/d/" + "a" * 255 + "/x" in found
+    assert "/d/" + "a" * 256 + "/x" not in found
+
+
+def test_the_letters_of_options_before_a_value() -> None:
+    word = "-abcdefghijklmnop"
+    found = set(named.paths_in(word, "/", ("/d",)))
+    assert found == {f"/d/{word[at:]}" for at in range(2, 12)}
+
+
+def test_a_first_name_that_root_has() -> None:
+    names = named.names_in_root()
+    for path in ("/usr", "/usr/x", "/", "//x", "/./x", "/../x"):
+        assert named.may_exist(path, names), path
+    assert not named.may_exist("/no-such-name", names)
+    assert not named.may_exist("/no-such-name/usr", names)
+
+
+def test_directories_beside_each_other(top: Path) -> None:
+    assert found_in({f"{top}/ours", "deep"}) == {f"{top}/ours": None, f"{top}/ours/deep": None}
+    assert found_in({str(top), "ours", "deep"}).keys() == {
+        str(top),
+        f"{top}/ours",
+        f"{top}/ours/deep",
+    }
+    # All beneath a place is one place.
+    assert found_in({f"{top}/base", "sub"}) == {f"{top}/base": f"{top}/base"}
+
+
+def test_directories_beside_the_current_one(top: Path) -> None:
+    assert found_in({"ours"}, str(top)) == {f"{top}/ours": None}
+    assert found_in({"-Cours"}, str(top)) == {f"{top}/ours": None}
+    assert found_in({"usr"}) == {"/usr": None}
+    assert found_in({"no-such-name"}) == {}
+    assert found_in(set()) == {}
+
+
+def test_a_directory_is_looked_at_once() -> None:
+    """Otherwise it would be found in itself, until there are too many."""
+    assert found_in({"/usr", "."}) == {"/usr": None, "/": None}
+
+
+def test_directories_that_are_skipped(top: Path) -> None:
+    assert found_in({f"{top}/base", f"{top}/ours"}, skip=(f"{top}/base",)) == {f"{top}/ours": None}
+    # A skipped one does not end the search.
+    words = {f"{top}/ours" if number % 2 else f"{top}/base/{number}" for number in range(20)}
+    assert found_in(words, skip=(f"{top}/base",)) == {f"{top}/ours": None}
+
+
+def test_a_file_is_no_directory(top: Path) -> None:
+    (top / "file").touch(0o644)
+    assert found_in({f"{top}/file"}) == {}
+    # But may be beside others' things: what is below the place is not told.
+    assert found_in({f"{top}/base/new"}) == {f"{top}/base/new": f"{top}/base"}
+
+
+@pytest.mark.parametrize(("paths", "texts", "refused"), [(177, 112, False), (146, 136, True)])
+def test_the_most_looks_for_directories(paths: int, texts: int, refused: bool) -> None:
+    """So many paths lead to one directory, beside each of which so many others may be: 20,001 and 20,002."""
+    words = {"/." * (paths - 1) + "/usr", *(f"no-{number}" for number in range(texts))}
+    assert paths * (texts + 1) == 20_001 + refused
+    if refused:
+        with pytest.raises(UntrustedPath, match="too many directories"):
+            found_in(words)
+    else:
+        assert found_in(words) == {"/usr": None}
+
+
+@pytest.mark.parametrize(("count", "refused"), [(256, False), (257, True)])
+def test_the_most_paths_in_a_word(count: int, refused: bool) -> None:
+    word = "/." * count
+    if refused:
+        with pytest.raises(UntrustedPath, match="too many paths in a word"):
+            found_in({word})
+    else:
+        assert found_in({word}) == {"/": None}
