@@ -55,6 +55,83 @@ def test_a_name_below_a_directory_of_another_word(base: Path) -> None:
     assert nosymfollow([CATS], "cat", str(base.parent), "x=base/a") == (str(base),)
 
 
+def test_a_name_behind_a_character_in_the_current_directory(base: Path) -> None:
+    """Nothing in it is others', but one name leads to them."""
+    link(directory(base.parent / "ours") / "name", "../base/a")
+    lines = [CAT, "[c]", f"cwd = {base.parent}/ours"]
+    assert nosymfollow(lines, "cat", "@name") == (str(base),)
+    assert nosymfollow(lines, "cat", "@other") == ()
+
+
+def test_the_first_word_that_is_free(base: Path) -> None:
+    lines = [NICE, "c: CommandFilter, cat, root"]
+    assert nosymfollow(lines, "nice", "cat", f"{base}/a") == ()
+
+
+def test_a_file_to_obey_is_known_by_each_kind_of_word(base: Path) -> None:
+    (base.parent / "plain").touch(0o644)
+    for line, words in (
+        (f"ArgvFilter, sed, root, -f, {{path={base}}}, {{path={base.parent}}}", ["-f", f"{base}/a"]),
+        # A name in the directory of another word.
+        ("RegExpFilter, sed, root, sed, -f, .*, .*, .*", ["-f", "a", str(base)]),
+        # It is the script.
+        ("RegExpFilter, sed, root, sed, .*, .*", [f"{base}/a"]),
+    ):
+        with pytest.raises(NotBound, match=r"sed does what a file says, .*: the word '") as caught:
+            nosymfollow([f"s: {line}"], "sed", *words, f"{base.parent}/plain")
+        assert caught.value.error is Denied
+
+
+def test_directories_of_the_kernel_beside_other_words() -> None:
+    words = ("cat", "/proc", "self/cwd/x")
+    with pytest.raises(NotBound, match="leads to what a process has"):
+        nosymfollow([CATS], *words)
+    # An inner command may see another one.
+    assert nosymfollow([NICE, CATS], "nice", *words) == ()
+
+
+def test_a_file_of_two_names_below_a_place(base: Path) -> None:
+    os.link(base / "a", base / "b")
+    with pytest.raises(NotBound, match=r"the word '.*/base/a' is refused: a file of 2 names below"):
+        nosymfollow([CAT], "cat", f"{base}/a")
+
+
+def test_a_current_directory_in_a_place(base: Path) -> None:
+    """Nobody else can move it, but what is beside it, which the place hides."""
+    sticky = directory(base.parent / "sticky", 0o1777)
+    directory(sticky / "ours")
+    with pytest.raises(
+        NotBound, match=f"cwd {sticky}/ours is in {sticky}, where others can change"
+    ) as caught:
+        nosymfollow([CAT, "[c]", f"cwd = {sticky}/ours"], "cat", f"{sticky}/a")
+    assert caught.value.error is Denied
+
+
+def test_a_host_without_places(base: Path) -> None:
+    found = match(rules(CAT), "cat", f"{base}/a")
+    assert isinstance(found, Match)
+    with pytest.raises(NotBound, match=f"others can change what is in {base}, and for a reason") as caught:
+        module.bind(found, Host(no_places="for a reason"))
+    assert caught.value.error is Denied
+
+
+def test_what_is_mounted_below_a_place(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It matters to a command that goes there by itself, below the word that it has."""
+    ls = ["l: RegExpFilter, ls, root, ls, -.*, .*"]
+    for mounted, option, refused in (
+        (f"{base}/m", "-R", True),
+        (f"{base}/m", "-l", False),
+        (str(base), "-R", False),
+        (f"{base.parent}/m", "-R", False),
+    ):
+        monkeypatch.setattr(places, "mounts", lambda mounted=mounted: ("/", mounted))
+        if refused:
+            with pytest.raises(NotBound, match="another file system is mounted below it"):
+                nosymfollow(ls, "ls", option, str(base))
+        else:
+            assert nosymfollow(ls, "ls", option, str(base)) == (str(base),)
+
+
 def test_a_word_that_sets_a_dangerous_variable(base: Path) -> None:
     for word in (f"LD_PRELOAD={base}/a", f"PATH={base}"):
         with pytest.raises(NotBound, match="it names what is in a directory of others") as caught:
