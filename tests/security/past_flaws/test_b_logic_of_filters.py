@@ -427,7 +427,7 @@ def test_B19_process_is_known_by_its_file_not_by_what_it_says(shared: Daemon, pl
 
 
 def test_B20_kill_filter_without_a_program_is_an_error_and_harms_no_other() -> None:
-    assert errors("k: KillFilter, root")[0].startswith("x.filters:2:1: error: 1 fields after the kind")
+    assert errors("k: KillFilter, root")[0].startswith("x.filters:2:1: error: 1 field after the kind")
     found = ruleset.RuleSet(read("k: KillFilter, root", "ok: KillFilter, root, sleep, -9").filters)
     judge(found, allow=["kill -9 123"], deny=["kill 123", "kill"])
 

@@ -81,7 +81,7 @@ def test_the_kinds() -> None:
         pytest.param("x: CommandFilter, cat, root ; why", 24, "a comment after", id="inline comment ;"),
         # CommandFilter.
         pytest.param("x: CommandFilter", 1, "0 fields after", id="Command: nothing"),
-        pytest.param("x: CommandFilter, cat", 1, "1 fields after", id="Command: no user"),
+        pytest.param("x: CommandFilter, cat", 1, "1 field after", id="Command: no user"),
         pytest.param("x: CommandFilter, cat, root, -n", 30, "a field too many", id="Command: arguments"),
         pytest.param("x: CommandFilter, cat, root,", 29, "a field too many", id="Command: trailing comma"),
         # RegExpFilter.
@@ -106,7 +106,7 @@ def test_the_kinds() -> None:
         pytest.param("x: PathFilter, p, root, /etc/[a]", 25, "a regular expression", id="Path: class"),
         # KillFilter.
         pytest.param("x: KillFilter", 1, "0 fields after", id="Kill: nothing"),
-        pytest.param("x: KillFilter, root", 1, "1 fields after", id="Kill: no program"),
+        pytest.param("x: KillFilter, root", 1, "1 field after", id="Kill: no program"),
         pytest.param(
             "x: KillFilter, /usr/bin/sleep, root", 16, "is not the name of a user", id="Kill: swapped"
         ),
@@ -130,7 +130,7 @@ def test_the_kinds() -> None:
         pytest.param("x: ReadFileFilter, /etc/", 20, "plain absolute path", id="ReadFile: slash at the end"),
         pytest.param("x: ReadFileFilter, /a, /b", 24, "a field too many", id="ReadFile: two"),
         # IpFilter and IpNetnsExecFilter.
-        pytest.param("x: IpFilter, ip", 1, "1 fields after", id="Ip: no user"),
+        pytest.param("x: IpFilter, ip", 1, "1 field after", id="Ip: no user"),
         pytest.param("x: IpFilter, ip, root, netns", 24, "a field too many", id="Ip: arguments"),
         pytest.param("x: IpFilter, /usr/sbin/tc, root", 14, "is not ip", id="Ip: tc"),
         pytest.param("x: IpFilter, ip6, root", 14, "is not ip", id="Ip: ip6"),
@@ -154,7 +154,7 @@ def test_the_kinds() -> None:
         pytest.param("x: EnvFilter, env, root, A=, bin/ls", 30, "plain absolute path", id="Env: relative"),
         pytest.param("x: EnvFilter, env, root, A=, ls, [", 34, "bad regular", id="Env: bad pattern"),
         # ChainingFilter and ChainingRegExpFilter.
-        pytest.param("x: ChainingFilter, nohup", 1, "1 fields after", id="Chaining: no user"),
+        pytest.param("x: ChainingFilter, nohup", 1, "1 field after", id="Chaining: no user"),
         pytest.param(
             "x: ChainingRegExpFilter, nice, root", 1, "2 fields after", id="ChainingRegExp: no pattern"
         ),
