@@ -5,8 +5,9 @@ words that the log shows as denied, unless its notes say so.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from rootwrap_daemon.analysis.audit_log import Record
@@ -29,6 +30,7 @@ from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
+from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable
 
 #: Words that a pattern for one thing does not take both of.
 _PROBES: Final = ("--some-option=value", "../../etc/shadow")
@@ -176,8 +178,7 @@ class Suggester:
                 return
             program = program if isinstance(old, EnvFilter) else words[0]
         run_as = "|".join(old.run_as) if old else record.run_as or self.users.get(record.filter or "", "root")
-        variable_names = tuple(sorted(word.partition("=")[0] for word in variables))
-        key = (program, run_as, old and old.name, variable_names)
+        key = (program, run_as, old and old.name, tuple(sorted(map(_variable, variables))))
         group = groups.setdefault(key, _Group(program, run_as, old, variables, record.allowed))
         group.requests.append(words[1:])
         group.given.append(given)
@@ -301,7 +302,13 @@ class Suggester:
                 continue
             options = self._options(group.old)
             if group.env and not options:
-                options = (f"env = {', '.join(sorted(group.env))}",)
+                free = sorted(name for name in group.env if not is_dangerous_variable(name))
+                options = (f"env = {', '.join(free)}",) if free else ()
+                for name in sorted(group.env.difference(free)):
+                    what = (
+                        f"any value {danger_of(name)}, and records have none: write `env = {name}={{=value}}`"
+                    )
+                    self._problem(f"{name} of {group.program}: {what}")
             yield Line(
                 self._name(group, shape),
                 text or "",
@@ -321,14 +328,24 @@ class Suggester:
         return name
 
 
+def _variable(word: str, fixed: Mapping[str, str] = MappingProxyType({})) -> str:
+    """How a filter names the variable of NAME=value: with its value in `fixed`, or one that can do harm."""
+    name, _, value = word.partition("=")
+    return f"{name}={fixed.get(name) or (value if is_dangerous_variable(name) else '')}"
+
+
 def _definition(group: _Group, shape: Shape) -> str | None:
     """The definition for a shape; None if its words cannot be written in a filter."""
     if group.variables:
-        names = [word.partition("=")[0] for word in group.variables]
         fixed = dict(group.old.variables) if isinstance(group.old, EnvFilter) else {}
-        variables = [f"{name}={fixed.get(name, '')}" for name in names]
+        variables = [_variable(word, fixed) for word in group.variables]
         patterns = [generalise.as_pattern(place) for place in shape.places]
-        if not patterns:
+        # A value that is empty, or has a comma, cannot be written: any would be allowed.
+        free = any(
+            is_dangerous_variable(name) and (not value or "," in value)
+            for name, _, value in (variable.partition("=") for variable in variables)
+        )
+        if free or not patterns:
             return None
         return _joined("EnvFilter, env", group.run_as, [*variables, group.program, *patterns])
     (place, *more) = shape.places or (None,)

@@ -154,7 +154,7 @@ def replaceable(subject: Subject) -> Iterator[Problem]:
             try:
                 looks.resolve_owned(one.program, owners)
             except looks.UntrustedPath as error:
-                instead = "give it to root if no other needs to write there"
+                instead = "give file and directories to root: until then each request for it is refused"
                 yield Problem(part.location, str(error), instead, len(part.text.partition("\n")[0]))
             except OSError:
                 # Not there yet: the daemon looks again at each request.

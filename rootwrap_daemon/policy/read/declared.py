@@ -80,7 +80,8 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
             raise Fault("unusable", f"{others}, and {why}", remedy)
         if is_base and walked.path != walked.place:
             what = f"others can put another directory in the place of {path}: {others}"
-            found.append(Fault("replaceable", what, f"name {walked.place}, or give it to root"))
+            remedy = f"give {walked.place} to root, or name it: the filter gives all that is in it"
+            found.append(Fault("replaceable", what, remedy))
     if others and fixed and any(behaviour.copies_links(name, words) for name in (program, *behind)):
         what = f"{program} can bring links of others into {fixed}, where they are followed: {others}"
         found.append(Fault("foreign_links", what, "use cp without -a, -d, -P and -r, or another target"))

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,31 @@ def test_chains_keep_their_outer_filter() -> None:
     rules = _rules(proposal)
     assert all(_allows(rules, record.argv) for record in records)
     assert not _allows(rules, tuple("ip netns exec n1 env TAG=5 dnsmasq --conf=/x,y axb".split()))
+
+
+def test_a_variable_that_can_run_code_keeps_its_value() -> None:
+    """Free, LVM_SYSTEM_DIR names a directory of the caller's, whose lvm.conf names programs."""
+    asked = [
+        "env LC_ALL=C LVM_SYSTEM_DIR=/etc/a lvs one",
+        "env LC_ALL=de LVM_SYSTEM_DIR=/etc/a lvs one",
+        "env LVM_SYSTEM_DIR=/etc/b LC_ALL=C lvs one",
+    ]
+    proposal = Suggester(None, everything=False).propose(map(_record, asked))
+    assert [line.definition for line in proposal.lines] == [
+        "EnvFilter, env, root, LC_ALL=, LVM_SYSTEM_DIR=/etc/a, lvs, one",
+        "EnvFilter, env, root, LVM_SYSTEM_DIR=/etc/b, LC_ALL=, lvs, one",
+    ]
+    for value in ("", "/etc/a,b"):
+        proposal = Suggester(None, everything=False).propose([_record(f"env LVM_SYSTEM_DIR={value} lvs one")])
+        assert not proposal.lines
+        assert "no filter can be written" in proposal.problems[0]
+
+
+def test_a_variable_of_a_request_that_can_run_code_is_not_proposed() -> None:
+    record = replace(_record("lvs one"), env=("LC_ALL", "LVM_SYSTEM_DIR"))
+    proposal = Suggester(None, everything=False).propose([record])
+    assert [line.options for line in proposal.lines] == [("env = LC_ALL",)]
+    assert "`env = LVM_SYSTEM_DIR={=value}`" in proposal.problems[0]
 
 
 def test_a_broad_chain_is_kept_with_a_warning() -> None:

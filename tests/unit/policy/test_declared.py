@@ -79,7 +79,7 @@ def test_a_base_that_others_can_replace(tree: Path) -> None:
     (found,) = load(tree, "x: PathFilter, cat, root, {tree}/open/sub")
     assert found.severity is Severity.WARNING
     assert found.what.startswith(f"others can put another directory in the place of {tree}/open/sub: ")
-    assert found.remedy == f"name {tree}/open, or give it to root"
+    assert found.remedy == f"give {tree}/open to root, or name it: the filter gives all that is in it"
 
 
 @pytest.mark.parametrize(("base", "fine"), [("/proc", False), ("/proc/self", False), ("/proc/sys/net", True)])
