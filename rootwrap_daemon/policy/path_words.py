@@ -179,7 +179,9 @@ def _refusal(word: Word, error: Exception) -> str:
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(word, Beneath):
         return f"the word {word.path!a} is refused, wanted beneath {word.base}: {why}"
-    return f"the word {word.path if isinstance(word, FixedPath) else word!a} is refused: {why}"
+    text = word.path if isinstance(word, FixedPath) else str(word)
+    as_name = "" if "/" in text else ", which may name a file,"
+    return f"the word {text!a}{as_name} is refused: {why}"
 
 
 def _fixed(word: FixedPath, around: Around) -> str:

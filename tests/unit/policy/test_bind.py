@@ -64,6 +64,14 @@ def tools(tmp_path: Path) -> Path:
 # Commands
 
 
+def test_a_record_says_why_an_option_is_looked_at_as_a_path(tools: Path) -> None:
+    """In each of the directories, `maxdepth` may be the value of `-m`, a file there: they are too many."""
+    paths = [str(directory(tools / f"d{number}")) for number in range(60)]
+    lines = [f"x: ArgvFilter, find, root, {', '.join(paths)}, -maxdepth, {{int}}"]
+    what = "the word '-maxdepth', which may name a file, is refused: too many paths in it"
+    refused(Denied, what, lines, "find", *paths, "-maxdepth", "1")
+
+
 def test_exec(tools: Path) -> None:
     with bound(BoundExec, [f"x: CommandFilter, {tools}/tool, root"], "tool", "a", "", "\udcff") as found:
         assert found.path == f"{tools}/tool"
