@@ -329,7 +329,7 @@ class Suggester:
 
 
 def _variable(word: str, fixed: Mapping[str, str] = MappingProxyType({})) -> str:
-    """How a filter names the variable of NAME=value: with its value in `fixed`, or one that can do harm."""
+    """Return NAME=value for a filter: with the value of `fixed`, or one that can do harm; else any."""
     name, _, value = word.partition("=")
     return f"{name}={fixed.get(name) or (value if is_dangerous_variable(name) else '')}"
 

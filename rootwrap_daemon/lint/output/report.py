@@ -5,7 +5,7 @@ Promises: what comes from a file is shown without characters that a terminal wou
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
 
 from rootwrap_daemon.counted import counted, plural
@@ -40,23 +40,37 @@ def _severity(severity: Severity, number: int) -> str:
     return severity.value if severity is Severity.INFO else plural(number, severity.value)
 
 
-def _notes(finding: Finding, explained: set[str]) -> list[tuple[str, str]]:
+def _notes(alike: Sequence[Finding], explained: set[str]) -> list[tuple[str, str]]:
     """Return what to say beside what is wrong; why a rule is there only once, `explained` has those rules."""
-    notes = [("instead", finding.problem.instead)]
-    if finding.rule not in explained:
-        explained.add(finding.rule)
-        notes.insert(0, ("why", finding.why))
-    if finding.replacement is not None:
-        notes.append(("write (--fix)" if finding.problem.edits else "write", finding.replacement))
+    first = alike[0]
+    notes = [("instead", first.problem.instead)]
+    if first.rule not in explained:
+        explained.add(first.rule)
+        notes.insert(0, ("why", first.why))
+    for text in dict.fromkeys(one.replacement for one in alike):
+        if text is not None:
+            notes.append(("write (--fix)" if first.problem.edits else "write", text))
     return [(name, printable(text)) for name, text in notes]
 
 
+def _alike(findings: Sequence[Finding]) -> Iterable[list[Finding]]:
+    """The findings that say the same of several places together, where the first of them stands."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for one in findings:
+        key = (one.rule, one.severity, one.problem.what, one.problem.instead, bool(one.problem.edits))
+        groups.setdefault(key, []).append(one)
+    return groups.values()
+
+
 def plain(findings: Sequence[Finding], files: int, out: TextIO) -> None:
-    """For a pipe: the first line of each finding has file:line:column, as compilers write it."""
+    """For a pipe: a line of each finding has file:line:column, as compilers write it.
+
+    What to do about findings that say the same follows the last of them.
+    """
     explained: set[str] = set()
-    for finding in findings:
-        out.write(f"{_head(finding)}\n")
-        for name, text in _notes(finding, explained):
+    for alike in _alike(findings):
+        out.writelines(f"{_head(finding)}\n" for finding in alike)
+        for name, text in _notes(alike, explained):
             out.write(f"    {name}: {text}\n")
     out.write(summary(findings, files) + "\n")
 
@@ -79,19 +93,20 @@ def coloured(findings: Sequence[Finding], files: int, out: TextIO) -> None:
 
     console = Console(file=out, highlight=False, markup=False, emoji=False, soft_wrap=True)
     explained: set[str] = set()
-    for finding in findings:
-        colour = _COLOURS[finding.severity]
-        head = Text(printable(str(finding.location)), style="bold")
-        head.append(f": {finding.severity.value}: {finding.rule}: ", style=colour)
-        head.append(printable(finding.problem.what))
-        console.print(head)
-        if finding.text.strip():
-            start, length = finding.location.column - 1, finding.problem.length
-            before = printable(finding.text[:start])
-            about = printable(finding.text[start : start + length])
-            console.print(Text(f"  | {printable(finding.text)}", style="dim"))
-            console.print(Text(f"  | {' ' * len(before)}{'^' * max(1, len(about))}", style=colour))
-        for name, text in _notes(finding, explained):
+    for alike in _alike(findings):
+        for finding in alike:
+            colour = _COLOURS[finding.severity]
+            head = Text(printable(str(finding.location)), style="bold")
+            head.append(f": {finding.severity.value}: {finding.rule}: ", style=colour)
+            head.append(printable(finding.problem.what))
+            console.print(head)
+            if finding.text.strip():
+                start, length = finding.location.column - 1, finding.problem.length
+                before = printable(finding.text[:start])
+                about = printable(finding.text[start : start + length])
+                console.print(Text(f"  | {printable(finding.text)}", style="dim"))
+                console.print(Text(f"  | {' ' * len(before)}{'^' * max(1, len(about))}", style=colour))
+        for name, text in _notes(alike, explained):
             note = Text(f"    {name}: ", style="green" if name.startswith("write") else "dim")
             console.print(note.append(text, style="" if name == "why" else "default"))
         console.print()
@@ -137,7 +152,7 @@ def github(findings: Sequence[Finding], files: int, out: TextIO) -> None:
         }
         told = ",".join(f"{name}={github_property(str(value))}" for name, value in properties.items())
         text = "\n".join(
-            (finding.problem.what, *(f"{name}: {note}" for name, note in _notes(finding, set())))
+            (finding.problem.what, *(f"{name}: {note}" for name, note in _notes([finding], set())))
         )
         out.write(f"::{_GITHUB[finding.severity]} {told}::{github_data(text)}\n")
 

@@ -258,3 +258,16 @@ def test_concise_is_a_line_a_finding() -> None:
     assert len(lines) == len(findings())
     assert lines[0].startswith(f"{NAME}:2:40: warning: RW306: add|del ")
     assert lines[0].endswith(" [--fix]")
+
+
+@pytest.mark.parametrize("form", [report.plain, report.coloured])
+def test_what_to_do_is_said_once_for_findings_that_are_alike(form: Format) -> None:
+    """Each keeps a line of its own, which editors read, and a definition to write."""
+    dd, ls = "CommandFilter, dd, root", "RegExpFilter, ls, root, ls, a|b"
+    found = findings(f"[Filters]\na: {dd}\nls: {ls}\nc: {dd}\n")
+    lines = shown(form, [one for one in found if one.rule in ("RW301", "RW306")]).splitlines()
+    kinds = re.compile(r".*: (RW\d+): |    (why|instead|write).*?: ")
+    told = [match[1] or match[2] for line in lines if (match := kinds.match(line))]
+    alike = ["RW301", "RW301", "why", "instead", "write", "write"]
+    assert told == [*alike, "RW306", "why", "instead", "write"]
+    assert [line.split(": ")[0] for line in lines if ": RW301: " in line] == [f"{NAME}:2:19", f"{NAME}:4:19"]
