@@ -88,12 +88,19 @@ def policy(settings: Settings, generation: int) -> Policy:
     return load(fitted, generation, capabilities=surroundings.capabilities())
 
 
+#: The beginning of oslo.log's own formats: the journal has time and process of each line by itself.
+_HEAD: Final = "%(asctime)s.%(msecs)03d %(process)d "
+
+
 def _log_settings(conf: Any, prefixed: bool) -> LogSettings:
     file = conf.log_file or ("rootwrap-daemon.log" if conf.log_dir else "")
     elsewhere = conf.use_syslog or conf.use_journal or file
     for name, value in _NOT_DONE.items():
         if conf[name] != value:
             LOG.warning("%s has no effect here: take it out", name)
+    line, exception = conf.logging_default_format_string, conf.logging_exception_prefix or ""
+    if prefixed and not file:
+        line, exception = line.removeprefix(_HEAD), exception.removeprefix(_HEAD)
     return LogSettings(
         level=logging.DEBUG if conf.debug else logging.getLevelName(conf.syslog_log_level.upper()),
         levels=tuple(_level(pair) for pair in conf.default_log_levels if pair.startswith("rootwrap_daemon")),
@@ -102,9 +109,9 @@ def _log_settings(conf: Any, prefixed: bool) -> LogSettings:
         file=file and os.path.join(conf.log_dir or "", file),
         syslog=conf.syslog_log_facility if conf.use_syslog else "",
         journal=conf.use_journal,
-        format=conf.logging_default_format_string,
+        format=line,
         debug_suffix=conf.logging_debug_format_suffix or "",
-        exception_prefix=conf.logging_exception_prefix or "",
+        exception_prefix=exception,
         date_format=conf.log_date_format,
     )
 
