@@ -35,9 +35,13 @@ def encode(message: Message) -> bytes:
     return b"".join(encode_in_parts(message))
 
 
+#: msgpack.packb() has 256 KiB for it, which the daemon's memory allocation maps, and unmaps, each time. The
+#: msgpack of Debian 12 and 13 is older than the option.
+_SIZED: Final = {"buf_size": _SMALL} if msgpack.version >= (1, 1) else {}
+
+
 def _pack(value: object) -> bytes:
-    # msgpack.packb() has 256 KiB for it, which the daemon's memory allocation maps, and unmaps, each time.
-    return bytes(msgpack.Packer(buf_size=_SMALL).pack(value))
+    return bytes(msgpack.Packer(**_SIZED).pack(value))
 
 
 def encode_in_parts(message: Message) -> list[bytes]:

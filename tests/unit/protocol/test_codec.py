@@ -1,6 +1,9 @@
 """Any bytes give messages or RemoteProtocolError, however they are cut."""
 
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -20,6 +23,7 @@ from rootwrap_daemon.protocol.messages import (
     Answer,
     Cancel,
     Check,
+    Failure,
     Hello,
     Message,
     Request,
@@ -559,3 +563,25 @@ def test_a_large_frame_is_encoded_as_the_plain_way_does(kind: type[bytes], out: 
         result = Result("abc-1", -9, kind(out), kind(err), cause)
         body = msgpack.packb((Result.TYPE, *result))
         assert encode(result) == HEADER.pack(len(body)) + body
+
+
+def test_an_older_msgpack_packs_the_same() -> None:
+    """Debian 12 and 13 have 1.0.3, whose Packer takes no size of its buffer."""
+    program = """
+import msgpack
+newer = msgpack.Packer
+def older(**options):
+    assert "buf_size" not in options
+    return newer(**options)
+msgpack.Packer, msgpack.version = older, (1, 0, 3)
+from rootwrap_daemon.protocol import codec, messages
+print(codec.encode(messages.Failure("a-1", "denied", "no")).hex())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.stdout.strip() == encode(Failure("a-1", "denied", "no")).hex(), done.stderr
