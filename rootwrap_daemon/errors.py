@@ -89,12 +89,7 @@ class CommandTimeout(Error, subprocess.TimeoutExpired, TimeoutError):
     exit_code = 124  # as timeout(1)
 
     def __init__(
-        self,
-        message: str,
-        *,
-        request_id: str | None = None,
-        cmd: object = None,
-        timeout: float = 0.0,
+        self, message: str, *, request_id: str | None = None, cmd: object = None, timeout: float = 0.0
     ) -> None:
         Error.__init__(self, message, request_id=request_id)
         self.cmd, self.timeout, self.output, self.stderr = cmd, timeout, None, None

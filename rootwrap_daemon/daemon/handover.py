@@ -23,9 +23,7 @@ MOST: Final = 256 * 1024 * 1024
 
 #: Signals that the daemon heeds. A terminal sends SIGQUIT and SIGTSTP, too, for a user who may not: no
 #: command must lose its limits.
-SIGNALS: Final = frozenset(
-    (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP),
-)
+SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP))
 #: memfd_create(2), F_ADD_SEALS of fcntl(2): nobody can change it any more, or undo that.
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h; Linux 6.3, and Python has no name for it

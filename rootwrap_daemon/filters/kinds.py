@@ -199,17 +199,7 @@ class EnvFilter(Filter):
         return ExecPlan(Program(self.inner), arguments, self.user(request), tuple(found.items()), free)
 
 
+#: Kinds that run a program with words of their own.
+Commands = CommandFilter | RegExpFilter | PathFilter | IpFilter | EnvFilter | ArgvFilter
 #: All kinds of filters there are.
-AnyFilter = (
-    CommandFilter
-    | RegExpFilter
-    | PathFilter
-    | KillFilter
-    | ReadFileFilter
-    | IpFilter
-    | EnvFilter
-    | ChainingFilter
-    | IpNetnsExecFilter
-    | ChainingRegExpFilter
-    | ArgvFilter
-)
+AnyFilter = Commands | KillFilter | ReadFileFilter | ChainingFilter | IpNetnsExecFilter | ChainingRegExpFilter

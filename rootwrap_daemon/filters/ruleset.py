@@ -64,7 +64,7 @@ class RuleSet:
         self.users = frozenset[str]().union(*(one.options.users for one in self.filters))
         #: Names of programs that have a filter with secret words.
         self._secretive = frozenset(
-            name for name, found in index.items() if any(f.has_secrets for f in found)
+            basename(name) for name, found in index.items() if any(f.has_secrets for f in found)
         )
         self._index = {command: _ByWord(found) for command, found in index.items()}
         #: Variables that a command may begin with where the word `env` is left out.
@@ -78,7 +78,7 @@ class RuleSet:
         All behind the name of a program some filter of which has secret words are hidden.
         """
         for place, word in enumerate(argv if self._secretive else ()):
-            if word in self._secretive:
+            if basename(word) in self._secretive:
                 return Shown(secret=frozenset(range(place + 1, len(argv))))
         return ALL_SHOWN
 

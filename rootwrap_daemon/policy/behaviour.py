@@ -6,7 +6,8 @@ links to use the name that it finds nor has another process use one.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import partial
 from typing import Final
 
@@ -94,7 +95,7 @@ nmap | -iL --resume --datadir --script ; -i
 openssl | -config -engine -provider
 parallel xargs | -a --arg-file --arg-file-sep ; -a -d -E -I -L -n -P -s
 psql | -f --file ; -f -d -U -h -p
-rsync | --files-from --password-file ; -e -f -B -T -M
+rsync | --config --files-from --password-file ; -e -f -B -T -M
 scp sftp ssh | -F -o -S ; -F -o -S -i -l -p -b -c
 sed | -f --file ; -e -f -i -l
 wget | -i --input-file --config -e --execute ; -i -e -O -o -a
@@ -114,6 +115,12 @@ sort | --compress-program
 split | --filter
 tar | -I --use-compress-program --to-command --checkpoint-action --rmt-command --rsh-command
     ; -f -C -T -F -X -b -g -I -H -K -L -N -V
+""")
+#: Programs whose first operand is a script, or a file of one, but with an option that has it instead.
+_SCRIPTS: Final = table("""
+ash bash dash ksh sh zsh | -c
+lua node perl php python ruby | -E -c -e -m -p -r
+sed | -e -f --expression --file
 """)
 #: Options with which a program goes into directories; none: it always does.
 _GOES_INTO: Final = table("""
@@ -159,9 +166,14 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
     `theirs`: which words name such a file, from wherever; `named`: those that have its path in them.
     """
     name = program.rpartition("/")[2]
-    if name == "sed" and not any(_is_in(one, name, words) for one in (OBEYS, _COMMANDS)):
-        # Without these options it is the first operand that is the script.
-        return next((word for word in words if not word.startswith("-")), "") in named
+    plain = name.rstrip("0123456789.")
+    if plain in _SCRIPTS and not _is_in(_SCRIPTS, plain, words):
+        # Behind `-o`, and letters before it, shells have the name of an option.
+        pairs = itertools.pairwise(("", *words))
+        own = (word for before, word in pairs if word[:1] != "-" and not re.fullmatch("-[a-z]*[oO]", before))
+        return next(own, "") in (named if name == "sed" else theirs)
+    if name == "strings" and any(word.startswith("@") for word in theirs):
+        return True
     if theirs and _is_in(OBEYS_OPERANDS, name, words):
         return True
     return _is_given(OBEYS, name, words, theirs) or _is_given(_COMMANDS, name, words, named)
@@ -179,6 +191,13 @@ def _is_given(wanted: Mapping[str, Options], name: str, words: Sequence[str], va
         for index, word in enumerate(words)
         for _, value in wanted[name].found(word)
     )
+
+
+def commands(program: str, words: Sequence[str]) -> Iterator[str]:
+    """The programs that one is told to execute by its options: the first word of each value."""
+    if (known := _COMMANDS.get(program.rpartition("/")[2])) is not None:
+        for word, behind in itertools.pairwise((*words, "")):
+            yield from ((value or behind).split(" ")[0] for _, value in known.found(word))
 
 
 def goes_into(program: str, words: Sequence[str]) -> bool:

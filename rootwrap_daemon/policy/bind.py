@@ -10,13 +10,7 @@ import stat
 from typing import Final, Protocol
 
 from rootwrap_daemon.errors import Denied, ExecutableNotFound, ProcessGone, TooLarge
-from rootwrap_daemon.filters.plan import (
-    ExecPlan,
-    ProcessOf,
-    Program,
-    ReadPlan,
-    SignalPlan,
-)
+from rootwrap_daemon.filters.plan import ExecPlan, ProcessOf, Program, ReadPlan, SignalPlan
 from rootwrap_daemon.filters.values import CAPABILITIES, Match, Options
 from rootwrap_daemon.policy import behaviour, executables, host, places, processes, wrappers
 from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal, NotBound, not_bound
@@ -47,13 +41,7 @@ def bind(match: Match, policy: Surroundings, *, seen: host.Seen | None = None) -
     `seen`: what earlier matches of the same request and policy have found.
     """
     plan = match.plan
-    around = Around(
-        policy.exec_dirs,
-        policy.owners,
-        policy.identities,
-        policy.no_places,
-        seen or host.Seen(),
-    )
+    around = Around(policy.exec_dirs, policy.owners, policy.identities, policy.no_places, seen or host.Seen())
     if isinstance(plan, ExecPlan):
         return _bind_exec(plan, match.options, around)
     if isinstance(plan, SignalPlan):

@@ -115,18 +115,25 @@ def _check_interpreters(
             if isinstance(name, elf.Named):
                 _check_named(name, owners, seen)
                 continue
-            # As env(1): what comes first in its PATH is what runs, whoever owns it.
-            for here in (name,) if name.startswith("/") else (f"{one}/{name}" for one in directories):
-                try:
-                    found = host.resolve_owned(here, owners, seen)
-                except FileNotFoundError:
-                    continue
-                if (executable := _executable(found)) is not None:
-                    _check_interpreters(found.path, executable, directories, owners, seen, depth + 1)
-                    break
+            check_by_path(name, directories, owners, seen, depth + 1)
         except host.UntrustedPath as error:
             what = "interpreter" if type(name) is str else "file"
             raise host.UntrustedPath(f"the {what} {name} of {path}: {error}") from error
+
+
+def check_by_path(
+    name: str, directories: Iterable[str], owners: frozenset[int], seen: host.Seen, depth: int = 0
+) -> None:
+    """Raise UntrustedPath unless `owners` alone can change what execvp(3) would execute, if there is any."""
+    # What comes first in PATH is what runs, whoever owns it.
+    for here in (name,) if name.startswith("/") else (f"{one}/{name}" for one in directories):
+        try:
+            found = host.resolve_owned(here, owners, seen)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if (status := _executable(found)) is not None:
+            _check_interpreters(found.path, status, tuple(directories), owners, seen, depth)
+            return
 
 
 def _check_named(path: str, owners: frozenset[int], seen: host.Seen) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 from typing import Final
 
-from rootwrap_daemon.policy import elf
+from rootwrap_daemon.policy import elf, wrappers
 
 #: Files that one may lead to through others; the kernel gives up after as many (search_binary_handler()).
 DEEPEST: Final = 5
@@ -54,7 +54,11 @@ def _of_script(line: str) -> tuple[str, ...]:
         # The kernel would look it up where the command stands.
         raise ValueError(f"the interpreter {program!a} is not an absolute path")
     argument = rest[0] if rest else ""
-    if program.rpartition("/")[2] != "env":
+    name = program.rpartition("/")[2]
+    if name != "env" and argument and wrappers.is_wrapper(name):
+        # It executes what the argument names, in ways of its own.
+        raise ValueError(f"the interpreter {line!a} is not understood")
+    if name != "env":
         return (program, *_paths_in(argument))
     return (program, *_of_env(argument))
 

@@ -4,6 +4,7 @@ Promises: a word is resolved as far as trusted owners alone can change what it n
 command is one of whose use of paths something is known, and runs where no link of theirs is followed.
 """
 
+import os
 import stat
 from collections.abc import Collection
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, ProcessOf, Program, Word
 from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.filters.variables import is_dangerous_variable
-from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
+from rootwrap_daemon.policy import behaviour, executables, host, named, places, wrappers
 from rootwrap_daemon.policy.bound import NotBound, not_bound
 
 
@@ -40,6 +41,12 @@ def paths(
         # Its filter lets it have anything.
         return {}, ()
     programs = wrappers.of_plan(plan)
+    for name, its in programs[1:]:
+        index = len(plan.arguments) - len(its) - 1
+        if index < judged and not isinstance(plan.arguments[index], Program):
+            _check_program(name, cwd, plan, around)
+    for name in {name for one in programs if not plan.free for name in behaviour.commands(*one)}:
+        _check_program(name, cwd, plan, around)
     elsewhere = wrappers.elsewhere(plan)
     words: dict[int, str] = {}
     below: dict[str, str] = {}
@@ -56,6 +63,8 @@ def paths(
                 if index >= elsewhere:
                     raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
                 words[index], place = _named(word, chained, around)
+                if place is None and isinstance(word, Beneath):
+                    place = _changed(places.walk(words[index], around.owners, around.seen), around)
                 if place is not None:
                     below[words[index]] = place
                     theirs.add(wrappers.text_of(word))
@@ -89,21 +98,22 @@ def paths(
     shown = {path: "a variable" if path in of_variables else f"the word {path!a}" for path in below}
     if not below or any(places.last(program) in behaviour.ANYTHING for program, _ in programs):
         return words, ()
+    in_places = {path: place for path, place in below.items() if place}
     for number, (program, its) in enumerate(programs, 1):
         # What a filter says of paths is about its own program, the last of a chain.
         opens_paths = options.opens_paths and number == len(programs)
-        problem = behaviour.problem(program, its, opens_paths=opens_paths)
+        problem = behaviour.problem(program, its, opens_paths=opens_paths) if in_places else None
         if problem is None and behaviour.obeys(program, its, theirs, direct):
             problem = f"{places.last(program)} does what a file says"
         if problem is not None:
-            path, place = next(iter(below.items()))
-            raise NotBound(Denied, f"{problem}, and others can change what is in {place}: {shown[path]}")
-    if around.no_places:
-        raise NotBound(
-            Denied, f"others can change what is in {next(iter(below.values()))}, and {around.no_places}"
-        )
+            path, place = next(iter((in_places or below).items()))
+            what = f"{problem}, and others can change what is in {place or path}: {shown[path]}"
+            raise NotBound(Denied, what)
+    if in_places and around.no_places:
+        place = next(iter(in_places.values()))
+        raise NotBound(Denied, f"others can change what is in {place}, and {around.no_places}")
     mounts = places.mounts() if any(behaviour.goes_into(*one) for one in programs) else ()
-    for path, place in below.items():
+    for path, place in in_places.items():
         if any(one != path and places.is_beneath(one, path) for one in mounts):
             # The command would not see it: nothing of what is mounted there would be done.
             raise NotBound(Denied, f"{shown[path]} is refused: another file system is mounted below it")
@@ -116,7 +126,7 @@ def paths(
         except (host.UntrustedPath, host.Unsure) as error:
             why = "" if path in of_variables else f": {error}"
             raise not_bound(error, f"{shown[path]} is refused{why}") from error
-    return words, tuple(sorted(set(below.values())))
+    return words, tuple(sorted(set(in_places.values())))
 
 
 def _named(word: Beneath | FixedPath, chained: bool, around: Around) -> tuple[str, str | None]:
@@ -134,7 +144,7 @@ def _named(word: Beneath | FixedPath, chained: bool, around: Around) -> tuple[st
 
 
 def _of_variables(env: tuple[tuple[str, str], ...], cwd: str, around: Around) -> dict[str, str]:
-    """The paths in values that lead below a place, each with it. Raises NotBound for one that names code."""
+    """The paths in values, as `_places` finds them. Raises NotBound for one that names code."""
     found: dict[str, str] = {}
     for name, value in env:
         try:
@@ -143,10 +153,9 @@ def _of_variables(env: tuple[tuple[str, str], ...], cwd: str, around: Around) ->
             # Without the error, which may have the value.
             raise not_bound(error, f"the variable {name} is refused, for a path in it") from error
         if below and is_dangerous_variable(name):
-            place = next(iter(below.values()))
-            raise NotBound(
-                Denied, f"the variable {name} leads into {place}, where others can change what it is"
-            )
+            path, place = next(iter(below.items()))
+            what = f"the variable {name} leads into {place or path}, where others can change what it is"
+            raise NotBound(Denied, what)
         found |= below
     return found
 
@@ -154,7 +163,7 @@ def _of_variables(env: tuple[tuple[str, str], ...], cwd: str, around: Around) ->
 def _places(
     word: str, cwd: str, directories: Collection[str], chained: bool, around: Around
 ) -> dict[str, str]:
-    """The paths in a word that lead below a place, each with it."""
+    """The paths in a word that lead to what others can change, each with its place."""
     found = {}
     names = named.names_in_root()
     looked_at = 0
@@ -169,9 +178,27 @@ def _places(
             places.check_process(path)
             continue
         walked = places.walk(path, around.owners, around.seen)
-        if walked.place is not None:
-            found[walked.path] = walked.place
+        if (place := _changed(walked, around)) is not None:
+            found[walked.path] = place
     return found
+
+
+def _changed(walked: places.Walked, around: Around) -> str | None:
+    """The place of a path, empty for a file that others can change where they can move nothing."""
+    status = walked.status
+    if walked.place is None and status is not None and stat.S_ISREG(status.st_mode):
+        return None if places.is_fixed(status, around.owners) else ""
+    return walked.place
+
+
+def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around) -> None:
+    """Raise NotBound if others can change what a program executes that is given this name of another."""
+    directories = dict(plan.env).get("PATH", ":".join(around.exec_dirs)).split(":")
+    path = os.path.join(cwd, name) if "/" in name else name
+    try:
+        executables.check_by_path(path, directories, around.owners, around.seen)
+    except (host.UntrustedPath, OSError, ValueError) as error:
+        raise not_bound(error, f"the program {name!a} is refused: {error}") from error
 
 
 def _refusal(word: Word, error: Exception) -> str:

@@ -7,15 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from rootwrap_daemon.errors import (
-    Denied,
-    EnvironmentDenied,
-    Error,
-    ExecutableNotFound,
-    InternalError,
-    ProcessGone,
-    TooLarge,
-)
+from rootwrap_daemon import errors
 from rootwrap_daemon.filters.finding import Finding
 from rootwrap_daemon.filters.kinds import AnyFilter
 from rootwrap_daemon.filters.ruleset import RuleSet
@@ -119,7 +111,7 @@ class Allowed(NamedTuple):
 class Refused:
     """The request may not run. `error` and `message` are for the client, `detail` for the audit record."""
 
-    error: type[Error]
+    error: type[errors.Error]
     message: str
     detail: str
     filter: str | None = None
@@ -127,12 +119,12 @@ class Refused:
 
 
 _MESSAGES = {
-    Denied: "no filter allows this command",
-    EnvironmentDenied: "no filter allows this command with these variables",
-    ExecutableNotFound: "the program is not available on this host",
-    InternalError: "this host could not be looked at; try again",
-    ProcessGone: "the process has ended",
-    TooLarge: "more words that are processes than one command can have",
+    errors.Denied: "no filter allows this command",
+    errors.EnvironmentDenied: "no filter allows this command with these variables",
+    errors.ExecutableNotFound: "the program is not available on this host",
+    errors.InternalError: "this host could not be looked at; try again",
+    errors.ProcessGone: "the process has ended",
+    errors.TooLarge: "more words that are processes than one command can have",
 }
 
 
@@ -142,7 +134,7 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
     Where the host did not answer, no other filter decides instead: that is refused as InternalError.
     """
     # No exception: its traceback has this frame, and the two would wait for the collector.
-    unbound: tuple[Match, type[Error], str] | None = None
+    unbound: tuple[Match, type[errors.Error], str] | None = None
     seen = host.Seen()
     # Their options hold for the record, though none of them can be used.
     matched: list[Match] = []
@@ -152,14 +144,14 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
             matched += match.matches
             if unbound is not None:
                 break
-            error, message, detail = Denied, _MESSAGES[Denied], match.reason.value
+            error, message, detail = errors.Denied, _MESSAGES[errors.Denied], match.reason.value
             if match.reason is Reason.STDIN:
                 message += " with input; < /dev/null is none"
             elif match.reason is Reason.ENVIRONMENT:
                 ways = [one.options for one in match.matches]
                 left = [pair for pair in request.env if not any(way.takes(*pair) for way in ways)]
                 names = ", ".join(shown_names(left or request.env))
-                error, message = EnvironmentDenied, f"{_MESSAGES[EnvironmentDenied]}: {names}"
+                error, message = errors.EnvironmentDenied, f"{_MESSAGES[errors.EnvironmentDenied]}: {names}"
                 detail += f": {names}"
             name = match.matches[0].name if match.matches else None
             shown = shown_to_all(matched) if matched else policy.ruleset.shown(request.argv)
@@ -169,14 +161,14 @@ def judge(policy: Policy, request: Request) -> Allowed | Refused:
             return Allowed(match.name, match.options, bind(match, policy, seen=seen), shown)
         except NotBound as error:
             matched.append(match)
-            if error.error is InternalError:
+            if error.error is errors.InternalError:
                 unbound = (match, error.error, str(error))
                 matched += (one for one in matches if isinstance(one, Match))
                 break
             # "Not available" is said only if that is all that stands in the way of every filter.
-            if unbound is None or unbound[1] is ExecutableNotFound:
+            if unbound is None or unbound[1] is errors.ExecutableNotFound:
                 unbound = (match, error.error, str(error))
     if unbound is None:  # cannot be: a Denied comes last
-        return Refused(Denied, _MESSAGES[Denied], Reason.WORDS.value)
+        return Refused(errors.Denied, _MESSAGES[errors.Denied], Reason.WORDS.value)
     match, kind, detail = unbound
     return Refused(kind, _MESSAGES[kind], detail, match.name, shown_to_all(matched))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.errors import Error
+from rootwrap_daemon.errors import Denied, Error, ExecutableNotFound
 from tests.real_daemon import Daemon, NewDaemon
 
 AGENT = 61111
@@ -72,3 +72,57 @@ def test_what_becomes_a_program(new_daemon: NewDaemon) -> None:
                 continue
             assert b"OWNED" not in done.stderr, words
             assert done.returncode != 0 or "LD_PRELOAD" in words, words
+
+
+#: The words after the program of a filter, and of a request; BIN is a directory of root's in PATH, NAME a
+#: file there that says RAN when it is executed, is read as a script, or shown.
+IN_PATH = [
+    ("timeout, root, 5, NAME", "timeout 5 NAME"),
+    ("timeout, root, 5, BIN/NAME", "timeout 5 BIN/NAME"),
+    ("nice, root, -n, 5, env, A=1, NAME", "nice -n 5 env A=1 NAME"),
+    ("find, root, /etc/passwd, -exec, NAME, \\;", "find /etc/passwd -exec NAME ;"),
+    ("sh, root, BIN/NAME", "sh BIN/NAME"),
+    ("sh, root, -eo, nounset, BIN/NAME", "sh -eo nounset BIN/NAME"),
+    ("nice, root, sh, {path=BIN}", "nice sh BIN/NAME"),
+    ("sed, root, -n, -f, BIN/NAME.sed, /etc/passwd", "sed -n -f BIN/NAME.sed /etc/passwd"),
+    (r"tar, root, -I, NAME\ -d, -cf, -, /etc/passwd", "tar -I NAME!-d -cf - /etc/passwd"),
+    (r"split, root, --filter=NAME\ >&2, /etc/passwd", "split --filter=NAME!>&2 /etc/passwd"),
+    ("sort, root, --files0-from=BIN/NAME.list", "sort --files0-from=BIN/NAME.list"),
+]
+
+
+def test_what_the_agent_can_change_in_a_directory_of_root(new_daemon: NewDaemon) -> None:
+    """It is no code of root's because root has the directory: not by a name in PATH, not by its path."""
+    daemon = new_daemon(start=False)
+    directory = daemon.directory / "bin"
+    directory.mkdir(mode=0o755)
+    lines = ["[Filters]"]
+    for name, owner, mode in (("mine", 0, 0o755), ("theirs", AGENT, 0o755), ("shared", 0, 0o775)):
+        for suffix, text in (("", "#!/bin/sh\necho RAN\n"), (".sed", "1s/.*/RAN/p\n")):
+            (directory / f"{name}{suffix}").write_text(text)
+        (directory / f"{name}.list").write_text(f"{directory}/mine\0")
+        (directory / f"by-{name}").write_text(f"#!/usr/bin/setsid {name}\n")
+        for path in directory.glob(f"{name}*"):
+            os.chown(path, owner, AGENT)
+            path.chmod(mode)
+        (directory / f"by-{name}").chmod(0o755)
+        lines.append(f"by-{name}: CommandFilter, by-{name}, root")
+        rows = (f"{name}{index}: ArgvFilter, {words}" for index, (words, _) in enumerate(IN_PATH))
+        lines += (row.replace("NAME", name).replace("BIN", str(directory)) for row in rows)
+    daemon.configure("\n".join([*lines, ""]), exec_dirs=f"{directory}, /usr/sbin, /usr/bin, /sbin, /bin")
+    daemon.start()
+    with daemon.client() as client:
+        for _, words in IN_PATH:
+            argv = words.replace("BIN", str(directory)).split(" ")
+            for name in ("mine", "theirs", "shared"):
+                asked = [word.replace("NAME", name).replace("!", " ") for word in argv]
+                if name == "mine":
+                    done = client.run(asked, text=True, timeout=60)
+                    assert "RAN" in done.stdout + done.stderr, (asked, done)
+                    continue
+                with pytest.raises(Denied):
+                    client.run(asked, timeout=60)
+        for name in ("mine", "theirs"):
+            # Nobody reads what setsid(1) makes of the rest of such a line.
+            with pytest.raises(ExecutableNotFound):
+                client.run([f"by-{name}"], timeout=60)

@@ -5,6 +5,7 @@ word that the filters which matched hide. A command that was recorded to run has
 """
 
 import itertools
+import re
 import secrets
 from collections.abc import Mapping
 from time import monotonic
@@ -23,6 +24,8 @@ _COUNTER = itertools.count(1)
 _DETAIL: Final = 400
 #: Characters of a hidden word that would give it away.
 _TELLING: Final = 3
+#: Where paths in a word end, beside slashes: policy/named.py.
+_ENDS: Final = re.compile(r"[/\s,:;=|'\")\]}]")
 _FIELDS: Final = '"%s": "%s", "%s": "%s"'
 
 
@@ -149,5 +152,8 @@ class Records:
         masked = mask_words(argv, MAX_MASKED)
         hidden |= {place for place, word in enumerate(masked) if word != argv[place]}
         words = [argv[place] for place in hidden if place < len(argv)]
-        parts = {part for word in words for part in (word, *word.split("/")) if len(part) >= _TELLING}
-        return HIDDEN if any(part in detail for part in parts) else detail[:_DETAIL]
+        # A detail has a path of a word, and what is not ASCII in it as an escape.
+        parts = {part for word in words for part in (word, *word.split("/"), *_ENDS.split(word))}
+        telling = [part for part in parts if len(part) >= _TELLING]
+        named = any(part in detail or ascii(part)[1:-1] in detail for part in telling)
+        return HIDDEN if named else detail[:_DETAIL]

@@ -222,8 +222,7 @@ class Command:
             outcome = outcome._replace(cause="out_of_memory")
         if options.sanitize:
             return outcome._replace(
-                stdout=secrets.without_secrets(outcome.stdout),
-                stderr=secrets.without_secrets(outcome.stderr),
+                stdout=secrets.without_secrets(outcome.stdout), stderr=secrets.without_secrets(outcome.stderr)
             )
         return outcome
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from rootwrap_daemon import errors
 from rootwrap_daemon.daemon.record.records import Records, new_request_id
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.daemon.run.command import Caller, Command, canonical, no_memory, place, verdict
@@ -21,16 +22,6 @@ from rootwrap_daemon.daemon.run.stdio import Stdio
 from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
 from rootwrap_daemon.daemon.serve.late import Found
 from rootwrap_daemon.daemon.serve.status import report
-from rootwrap_daemon.errors import (
-    BadRequest,
-    DaemonUnavailable,
-    Denied,
-    Error,
-    InternalError,
-    RemoteProtocolError,
-    TooLarge,
-    Unauthorized,
-)
 from rootwrap_daemon.policy.policy import Policy, Refused
 from rootwrap_daemon.protocol.messages import (
     MAX_REQUEST_FRAME,
@@ -87,7 +78,7 @@ class Session:
         self.connection.close()
         self._over.set()
 
-    def turn_away(self, error: Error) -> None:
+    def turn_away(self, error: errors.Error) -> None:
         """Say why it is over before it began, without waiting for the client to hear it, and close."""
         self.connection.turn_away(error)
         self.close()
@@ -105,13 +96,13 @@ class Session:
         except (Closed, OSError):
             # The client is gone, or does not read.
             pass
-        except RemoteProtocolError as error:
+        except errors.RemoteProtocolError as error:
             self._refuse(error)
         except MemoryError:
             starved = True
         except Exception as error:  # noqa: BLE001 - its client alone is to suffer
             LOG.error("a session failed: %s", place(error))
-            self._say_last(new_request_id(), InternalError("the daemon failed at this request"))
+            self._say_last(new_request_id(), errors.InternalError("the daemon failed at this request"))
         finally:
             if starved:
                 self._say_last(new_request_id(), no_memory())
@@ -129,16 +120,16 @@ class Session:
         finally:
             self.idle_since = time.monotonic()
 
-    def _refuse(self, error: RemoteProtocolError) -> None:
+    def _refuse(self, error: errors.RemoteProtocolError) -> None:
         """The last word to a client that does not speak the protocol."""
-        kind = TooLarge if isinstance(error.__cause__, TooLarge) else BadRequest
+        kind = errors.TooLarge if isinstance(error.__cause__, errors.TooLarge) else errors.BadRequest
         request_id = new_request_id()
         self.instance.audit.denied(
             "bad_request", self.peer.uid, id=request_id, pid=self.peer.pid, detail=error.message
         )
         self._say_last(request_id, kind(error.message))
 
-    def _say_last(self, request_id: str, error: Error) -> None:
+    def _say_last(self, request_id: str, error: errors.Error) -> None:
         try:
             self.connection.answer(Failure(request_id, error.code, error.message))
         except (Closed, OSError):
@@ -150,7 +141,7 @@ class Session:
         policy = self.instance.policy
         if not policy.admits(self.peer) and self._late not in policy.late:
             self.instance.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
-            error = Unauthorized(STRANGER % self.peer.uid)
+            error = errors.Unauthorized(STRANGER % self.peer.uid)
             self.connection.answer(Failure("", error.code, error.message))
             raise Closed
         return policy
@@ -163,7 +154,7 @@ class Session:
         self.connection.answer(Hello(VERSION, MAX_REQUEST_FRAME, int(settings.kill_grace * 1000)))
         if hello.version != VERSION:
             text = f"protocol version {hello.version} is not spoken here, {VERSION} is"
-            self.connection.answer(Failure(new_request_id(), DaemonUnavailable.code, text))
+            self.connection.answer(Failure(new_request_id(), errors.DaemonUnavailable.code, text))
             raise Closed
         self._client_max_frame = hello.max_frame
         self.connection.idle_timeout = settings.daemon_timeout
@@ -190,7 +181,7 @@ class Session:
             "denied", self.peer.uid, id=request_id, pid=self.peer.pid, detail="the status was asked for"
         )
         text = "only root and members of status_group may ask"
-        self.connection.answer(Failure(request_id, Denied.code, text))
+        self.connection.answer(Failure(request_id, errors.Denied.code, text))
 
     def _check(self, check: Check) -> Verdict:
         policy = self._policy()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,14 @@ def test_a_word_that_looks_like_a_secret_is_in_no_reason(tmp_path: Path, path: P
     Records(audit, PEER, request, 1).refuse("denied", judged)
     audit.close()
     assert "hunter2" not in path.read_text()
+
+
+@pytest.mark.parametrize("word", ["/a/sécrét", "a=/b/hunter2:ro", "/a/b\\c d", "/a/x\ty\tz"])
+def test_a_detail_that_has_a_part_of_a_hidden_word(path: Path, word: str) -> None:
+    part = word.rpartition("/")[2].partition(":")[0]
+    audit = Audit(str(path), required=True, owners=things.OWNERS)
+    with closing(audit):
+        for text in (f"the word '/a/{part}' is refused", f"the word {f'/a/{part}'!a} is refused"):
+            refused = Refused(ExecutableNotFound, "no", text, "x", Shown(secret=frozenset({1})))
+            Records(audit, PEER, Request(("cmd", word)), 3).refuse("denied", refused)
+    assert [record["detail"] for record in written(path)] == ["***", "***"]

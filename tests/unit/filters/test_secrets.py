@@ -37,6 +37,9 @@ def test_secret_words_of_what_is_allowed(lines: list[str], argv: list[str], secr
         (("nice", "tool", "x"), {2}),
         (("tool", "tool", "x"), {1, 2}),
         (("tool",), set()),
+        # A path that no filter has is a typo, too.
+        (("/opt/bin/tool", "--key", "x", "1"), {1, 2, 3}),
+        (("nice", "./tool", "x"), {2}),
     ],
 )
 def test_a_typo_shows_no_secret(argv: Sequence[str], secret: set[int]) -> None:

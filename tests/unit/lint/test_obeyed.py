@@ -46,3 +46,24 @@ def test_letters_without_a_dash(program: str, words: str) -> None:
     plain = words.replace("T", "v")
     assert not is_found(f"ArgvFilter, {program}, root, {plain.replace(' ', ', ')}")
     assert not is_refused(program, *plain.replace("{path=/srv/x}", "/srv/x/a").split())
+
+
+def test_a_file_of_options() -> None:
+    """strings(1) and others take options, and names of files, from what `@` is before."""
+    assert is_refused("strings", "-n", "9", "@/srv/x/a")
+    assert not is_refused("strings", "-n", "9", "/srv/x/a")
+
+
+@pytest.mark.parametrize("words", ["FILE", "-x FILE /srv/x/a", "-euo pipefail FILE", "-O extglob FILE"])
+def test_a_script(words: str) -> None:
+    def asked(file: str) -> bool:
+        return obeys("/bin/bash", words.replace("FILE", file).split(), {"/srv/x/a"}, frozenset())
+
+    assert asked("/srv/x/a")
+    assert not asked("/usr/lib/x")
+    assert not asked("-c")
+
+
+def test_a_script_of_a_version() -> None:
+    assert is_refused("python3.11", "/srv/x/a")
+    assert not is_refused("python3.11", "-m", "json.tool", "/srv/x/a")
