@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -11,9 +12,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.prepared import Prepared
 from tests.real_daemon import KEPT, client, daemon, new_daemon
 
 __all__ = ["client", "daemon", "new_daemon"]
+
+# Images of containers set it, as if nothing were executed twice: each worker would compile each test again,
+# and each program that a test starts all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # What a test makes for the daemon must not be writable by the group, as it is with a umask of 002.
 os.umask(0o022)
@@ -108,4 +115,5 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def pytest_unconfigure() -> None:
     KEPT.end()
+    Prepared.end()
     shutil.rmtree(TEMPORARY)

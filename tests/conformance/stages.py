@@ -4,19 +4,28 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rootwrap_daemon.protocol.messages import Check, Failure, Hello, Run, Start
+from tests.conformance.fronts import FRONTS
 from tests.conformance.scenarios import Scenario
+from tests.prepared import Prepared
 from tests.real_daemon import FILTERS, ROOT, Daemon, NewDaemon, wait_for
 from tests.unit.client.fake_daemon import FakeDaemon, Peer
 
-CHECKOUT = Path(__file__).parents[2]
+#: A front end comes first, as in the program: it may have to patch what the scenarios import.
+PLAYERS = {
+    name: Prepared(
+        "tests.conformance.play",
+        f"tests.conformance.fronts:{front.__name__}",
+        "tests.conformance.scenarios",
+        options=("-W", "ignore"),
+    )
+    for name, front in FRONTS.items()
+}
 #: Nobody, where this process can become that.
 OTHER = 65534
 # In front: `cat` may be run with anything.
@@ -38,26 +47,18 @@ class Stage:
 def play(front: str, scenario: Scenario, stage: Stage) -> None:
     """Play it in a process of its own. Fails if that fails, or says anything on stderr."""
     arguments = [front, scenario.name, stage.path, *([] if stage.uid is None else [str(stage.uid)])]
-    with (
-        tempfile.TemporaryFile("w+") as noise,
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.conformance.play", *arguments],
-            cwd=CHECKOUT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=noise,
-            text=True,
-        ) as process,
-    ):
+    its_input, to_it = os.pipe()
+    from_it, its_output = os.pipe()
+    with open(to_it, "w") as answers, open(from_it) as output, tempfile.TemporaryFile("w+") as noise:
+        process = PLAYERS[front].start(arguments, [its_input, its_output, noise.fileno()])
+        os.close(its_input)
+        os.close(its_output)
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
             said = ""
-            for said in process.stdout:
+            for said in output:
                 if said.startswith("ask "):
                     stage.does[said.split()[1]]()
-                    process.stdin.write("done\n")
-                    process.stdin.flush()
+                    print("done", file=answers, flush=True)
             code = process.wait(60)
         finally:
             process.kill()
