@@ -78,6 +78,10 @@ def main() -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    if request["uid"] is not None:
+        os.setgroups([])
+        os.setresgid(*[request["uid"]] * 3)
+        os.setresuid(*[request["uid"]] * 3)
     module, *sys.argv[1:] = request["argv"]
     # It executes anew; runpy(3) warns of one that is there.
     sys.modules.pop(module, None)

@@ -76,7 +76,7 @@ class Prepared:
         options: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        self._module = module
+        self.module = module
         self._preparations = (*preparations, module)
         self._options = options
         self._environ = environ
@@ -96,10 +96,11 @@ class Prepared:
         standard: Sequence[int],
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        uid: int | None = None,
     ) -> Process:
         """Start it with these words and three standard descriptors; None is what this process has."""
-        argv = [self._module, *words]
-        request = {"argv": argv, "env": dict(env or os.environ), "cwd": str(cwd or os.getcwd())}
+        argv = [self.module, *words]
+        request = {"argv": argv, "env": dict(env or os.environ), "cwd": str(cwd or os.getcwd()), "uid": uid}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             descriptors = [theirs.fileno(), *standard]
@@ -112,6 +113,7 @@ class Prepared:
         input: str = "",
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        uid: int | None = None,
         timeout: float = 60,
     ) -> "subprocess.CompletedProcess[str]":
         """Run it to its end, like subprocess.run; it reads and writes files. Raises TimeoutExpired."""
@@ -119,7 +121,8 @@ class Prepared:
             files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
             files[0].write(input)
             files[0].seek(0)
-            process = self.start([str(word) for word in words], [file.fileno() for file in files], env, cwd)
+            standard = [file.fileno() for file in files]
+            process = self.start([str(word) for word in words], standard, env, cwd, uid)
             try:
                 code = process.wait(timeout)
             finally:

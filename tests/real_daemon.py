@@ -28,12 +28,15 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.protocol.codec import HEADER
+from tests.prepared import Prepared
 from tests.processes import children_of, is_alive, links_of, our_descriptors, states_of, wait_for, with_words
 
 __all__ = [
+    "ENVIRON",
     "FILTERS",
     "HELLO",
     "OVERFLOW",
+    "PREPARED_START",
     "ROOT",
     "SHIM",
     "START",
@@ -61,6 +64,9 @@ OVERFLOW = Path("/proc/sys/kernel/overflowuid").read_text().strip()
 #: What `make native` builds.
 SHIM = Path(sys.modules["rootwrap_daemon"].__path__[0], "daemon/run/become")
 START = [sys.executable, "-I", "-m", "rootwrap_daemon.daemon.main"]
+ENVIRON = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+#: What an interpreter does that began as START says, in such an environment.
+PREPARED_START = Prepared("rootwrap_daemon.daemon.main", options=["-I"], environ=ENVIRON)
 
 FILTERS = """\
 [Filters]
@@ -158,7 +164,7 @@ class Daemon:
                 [*inside, *self.inside, *START, "--config-file", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
-                env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **self.environ},
+                env={**ENVIRON, **self.environ},
             )
         # unshare(1) without --fork becomes the daemon.
         self.pid = self.process.pid

@@ -3,7 +3,6 @@
 import gzip
 import json
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import pytest
 from rootwrap_daemon.analysis.subjects import Wanted, gather
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.lint.check import judge, known_rules
+from tests.prepared import CTL
 
 ROOT = Path(__file__).parents[2]
 CORPUS = ROOT.parent / "shared" / "corpus"
-CTL = [sys.executable, "-m", "rootwrap_daemon.cli.ctl"]
 GOOD = "[Filters]\nls: RegExpFilter, ls, root, ls, -l\n"
 WARNED = "[Filters]\nls: RegExpFilter, ls, root, ls, [a-z-]+\n"
 BAD = "[Filters]\ndd: CommandFilter, dd, root\n"
@@ -23,7 +22,7 @@ INFO = "[Filters]\nls: RegExpFilter, ls, root, ls, ^-l$\n"
 
 
 def ctl(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CTL, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    return CTL.run(*words, cwd=ROOT)
 
 
 def write(path: Path, text: str) -> Path:
@@ -281,9 +280,7 @@ def test_select_and_ignore(tmp_path: Path) -> None:
 
 
 def of_stdin(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*CTL, "check", *words], cwd=ROOT, input=TWO, capture_output=True, text=True, check=False
-    )
+    return CTL.run("check", *words, cwd=ROOT, input=TWO)
 
 
 def test_standard_input() -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.cli import ctl
+from tests.prepared import CTL
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "etc" / "rootwrap-daemon" / "filters.d"
-CTL = [sys.executable, "-m", "rootwrap_daemon.cli.ctl"]
 
 
 def _run(*words: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*CTL, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return CTL.run(*words, cwd=ROOT)
 
 
 def test_no_difference() -> None:
@@ -121,7 +121,8 @@ def test_list_for_root_says_for_whom_to_ask(config: Path) -> None:
 @pytest.mark.root
 def test_without_proc_it_is_proc_that_is_missed() -> None:
     script = 'mount -t tmpfs tmpfs /proc; exec "$@"'
-    words = ["unshare", "--mount", "sh", "-c", script, "sh", *CTL, "recipe", "restic"]
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable]
+    words += ["-m", "rootwrap_daemon.cli.ctl", "recipe", "restic"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 78
     assert (
@@ -189,9 +190,7 @@ def test_list_says_what_may_not_be_read(config: Path, closed: str) -> None:
 
 def _completed(*words: str) -> list[str]:
     """What bash offers for the last word."""
-    script = subprocess.run(
-        [*CTL, "completion", "bash"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    script = _run("completion", "bash").stdout
     program = f"""{script}
 complete -p rootwrapctl >/dev/null || exit 3
 COMP_WORDS=(rootwrapctl "$@"); COMP_CWORD=$#

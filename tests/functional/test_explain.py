@@ -1,43 +1,14 @@
-"""`rootwrapctl explain` agrees with a real daemon, on every attack case."""
+"""What `rootwrapctl explain` says; that it agrees with the daemon is in tests/security/test_attacks.py."""
 
-import contextlib
-import io
-import json
 import os
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rootwrap_daemon.analysis import load
 from rootwrap_daemon.analysis.explain import explain
 from rootwrap_daemon.cli import arguments, ctl, output
-from rootwrap_daemon.errors import Unreadable
 from tests.real_daemon import Daemon, NewDaemon
-from tests.security.test_attacks import CASES, alike, cases, judge, staged
-
-
-def _by_command(daemon: Daemon, argv: tuple[str, ...]) -> dict[str, Any]:
-    """What the command prints, in a child: it gives up root for good."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # Whatever is raised here ends the child: it is a copy of this test run.
-        try:
-            text = io.StringIO()
-            with contextlib.redirect_stdout(text):
-                code = ctl.main(["explain", "--config-file", str(daemon.config), "--json", "--", *argv])
-            answer = {**json.loads(text.getvalue()), "code": code, "uids": os.getresuid()}
-            os.write(writer, json.dumps(answer).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as file:
-        data = file.read()
-    os.waitpid(child, 0)
-    found: dict[str, Any] = json.loads(data)
-    return found
 
 
 @pytest.mark.root
@@ -49,63 +20,6 @@ def test_no_limit_in_time(new_daemon: NewDaemon) -> None:
         assert effect is not None
         assert effect.timeout == seconds
         assert [line.startswith(shown) for line in output.effect_lines(effect)][-1]
-
-
-@pytest.mark.root
-@pytest.mark.timeout(300)
-@pytest.mark.skipif(not CASES.exists(), reason="../shared/attacks is not here: it comes with the project")
-def test_agrees_with_the_daemon_on_every_attack(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(
-        "[Filters]\n",
-        exec_dirs="/sbin,/usr/sbin,/bin,/usr/bin",
-        syslog_log_level="INFO",
-        allowed_users="0, 61234",
-    )
-    counts: Counter[str] = Counter()
-    wrong = []
-    for group in alike(cases()):
-        with staged(daemon, group[0]) as (scene, loaded):
-            found: load.Source | None
-            try:
-                found = load.from_config(str(daemon.config))
-                stops = any("would not start" in note for note in found.notes)
-            except Unreadable:
-                # Not one filter of it is left, or there: nothing to judge by.
-                found, stops = None, not loaded
-            if stops == loaded:
-                wrong.append((group[0]["id"], "loads", loaded))
-            for case in group:
-                argv = scene.filled(case["argv"])
-                if not loaded:
-                    counts["not loaded"] += 1
-                    continue
-                if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
-                    # Other types on the wire: nothing that words could be.
-                    counts["no words"] += 1
-                    continue
-                words = tuple(argv)
-                by_daemon = judge(daemon, argv) == "allow"
-                # As root, in this process: the same eyes, the same verdict.
-                if found is None:
-                    assert not by_daemon
-                    counts["no filter"] += 1
-                    continue
-                if explain(found, words).allowed != by_daemon:
-                    wrong.append((case["id"], "root", by_daemon))
-                counts["compared"] += 1
-                if not words or any("\0" in word for word in words):
-                    continue
-                # As the command does it, without root: the same verdict, or that it could not see.
-                answer = _by_command(daemon, words)
-                assert answer["uids"] == [61234, 61234, 61234]
-                assert answer["code"] == (0 if answer["allowed"] else 1)
-                counts["certain" if answer["certain"] else "not certain"] += 1
-                if answer["certain"] and answer["allowed"] != by_daemon:
-                    wrong.append((case["id"], "command", by_daemon))
-    print(dict(counts))
-    assert wrong == []
-    assert counts["compared"] > 350
-    assert counts["not certain"] < counts["certain"] / 10
 
 
 def test_says_what_would_run(daemon: Daemon) -> None:

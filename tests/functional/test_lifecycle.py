@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.errors import Denied, InternalError
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon
+from tests.real_daemon import ENVIRON, PREPARED_START, ROOT, START, Daemon, NewDaemon
 
 
 def attempt(daemon: Daemon, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     """Try to start it in the foreground; for what must not start, or ends by itself."""
+    if ROOT and not environ:
+        return PREPARED_START.run("--config-file", daemon.config, *arguments, env=ENVIRON)
     inside = [] if ROOT else ["unshare", "--user", "--map-root-user"]
     return subprocess.run(
         [*inside, *START, "--config-file", str(daemon.config), *arguments],
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environ},
+        env={**ENVIRON, **environ},
         timeout=60,
         check=False,
     )

@@ -23,6 +23,7 @@ from rootwrap_daemon import config
 from rootwrap_daemon.errors import CommandTimeout
 from rootwrap_daemon.filters.finding import Severity
 from tests.pages import PAGES, ROOT, Block, blocks
+from tests.prepared import CTL
 from tests.real_daemon import START, NewDaemon
 
 ALL = [block for page in PAGES for block in blocks(page)]
@@ -250,8 +251,7 @@ def test_the_explanation_that_is_shown() -> None:
 
 
 def rootwrapctl(*words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    argv = [sys.executable, "-m", "rootwrap_daemon.cli.ctl", *words]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, cwd=cwd)
+    return CTL.run(*words, cwd=cwd)
 
 
 @pytest.mark.root

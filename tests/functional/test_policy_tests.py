@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.prepared import CTL
+
 ROOT = Path(__file__).parents[2]
 FILTERS = """\
 [Filters]
@@ -28,8 +30,7 @@ def _test(directory: Path, text: str, *options: str) -> "subprocess.CompletedPro
     (directory / "x.filters").write_text(FILTERS)
     (directory / "t.yaml").write_text(text)
     directory.chmod(0o755)
-    words = [sys.executable, "-m", "rootwrap_daemon.cli.ctl", "test", *options, str(directory / "t.yaml")]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return CTL.run("test", *options, directory / "t.yaml", cwd=ROOT)
 
 
 def test_the_shipped_filters_pass_without_a_gap() -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from rootwrap_daemon.cli import ctl
 from rootwrap_daemon.cli.commands import recipe
 from rootwrap_daemon.daemon.record.secrets import mask_words
 from rootwrap_daemon.errors import Usage
+from tests.prepared import CTL
 from tests.real_daemon import NewDaemon
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +49,7 @@ def test_there_are_some() -> None:
 
 def rootwrapctl(*words: object) -> str:
     """In a process of its own: it gives up root."""
-    argv = [sys.executable, "-m", "rootwrap_daemon.cli.ctl", *map(str, words)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = CTL.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.test_lifecycle import attempt
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon
+from tests.prepared import Process
+from tests.real_daemon import ENVIRON, PREPARED_START, ROOT, START, Daemon, NewDaemon, wait_for
 
 LONG = "x" * 300
 #: Values of options; `D` is a directory of root's, in which these lie: `dir`, `file`, `link` to it, `fifo`,
@@ -68,30 +70,28 @@ def furnish(directory: Path) -> None:
 
 def starts(daemon: Daemon) -> bool:
     """True if it says that it is ready."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, open(os.devnull, "r+b") as null:
         manager.bind(str(daemon.directory / "notify"))
-        with subprocess.Popen(
-            [
-                *([] if ROOT else ["unshare", "--user", "--map-root-user"]),
-                *(*START, "--config-file", str(daemon.config)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "NOTIFY_SOCKET": str(daemon.directory / "notify")},
-        ) as process:
-            pidfd = os.pidfd_open(process.pid)
-            try:
-                ready, _, _ = select.select([manager.fileno(), pidfd], [], [], 60)
-                assert ready, "neither ready nor ended"
-                if manager.fileno() in ready:
-                    assert manager.recv(4096).startswith(b"READY=1")
-                    process.terminate()
-                    assert process.wait(60) == 0
-                    return True
-                assert process.wait() == 78
-                return False
-            finally:
-                os.close(pidfd)
+        words, standard = ["--config-file", str(daemon.config)], [null.fileno()] * 3
+        environ = {**ENVIRON, "NOTIFY_SOCKET": str(daemon.directory / "notify")}
+        process: Process | subprocess.Popen[bytes]
+        if ROOT:
+            process = PREPARED_START.start(words, standard, environ)
+        else:
+            command = ["unshare", "--user", "--map-root-user", *START, *words]
+            process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, env=environ)
+        try:
+            wait_for(lambda: select.select([manager], [], [], 0)[0] or process.poll() is not None)
+            if process.poll() is None:
+                assert manager.recv(4096).startswith(b"READY=1")
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
+                return True
+            assert process.wait() == 78
+            return False
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize(("option", "value"), CASES, ids=[f"{one}={value[:20]}" for one, value in CASES])

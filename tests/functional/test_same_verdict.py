@@ -3,23 +3,20 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.functional.test_lifecycle import attempt
+from tests.prepared import CTL
 from tests.real_daemon import Daemon, NewDaemon
 
-CTL = [sys.executable, "-m", "rootwrap_daemon.cli.ctl"]
-AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 ROOT = Path(__file__).parents[2]
 WIDE = "[Filters]\nsh: CommandFilter, sh, root\n"
 
 
 def ctl(*words: str | Path, nobody: bool = False) -> subprocess.CompletedProcess[str]:
-    command = [*(AS_NOBODY if nobody else []), *CTL, *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return CTL.run(*words, cwd=ROOT, uid=65534 if nobody else None)
 
 
 def found(done: subprocess.CompletedProcess[str]) -> list[tuple[str, str, int, str]]:

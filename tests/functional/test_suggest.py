@@ -12,6 +12,7 @@ import pytest
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied
 from tests.functional.test_neutron import AGENT, CORPUS, as_user, neutron
+from tests.prepared import CTL
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +29,7 @@ def _needs_dnsmasq() -> None:
 
 
 def _suggested(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "rootwrap_daemon.cli.ctl", "suggest", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = CTL.run("suggest", *words, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -5,19 +5,25 @@ A case that is not firm is a choice; ours are listed with their reasons, and any
 
 import base64
 import contextlib
+import io
 import itertools
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rootwrap_daemon.errors import BadRequest
+from rootwrap_daemon.analysis import load
+from rootwrap_daemon.analysis.explain import explain
+from rootwrap_daemon.cli import ctl
+from rootwrap_daemon.errors import BadRequest, Unreadable
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
@@ -185,22 +191,104 @@ def _bytes(word: Any) -> Any:
     return base64.b64decode(word["__bytes__"]) if isinstance(word, dict) else word
 
 
+def by_command(daemon: Daemon, commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
+    """What `rootwrapctl explain` prints of each, in a child: it gives up root for good."""
+    with tempfile.TemporaryFile("w+") as answers:
+        child = os.fork()
+        if child == 0:
+            # Whatever is raised here ends the child: it is a copy of this test run.
+            try:
+                for argv in commands:
+                    text = io.StringIO()
+                    with contextlib.redirect_stdout(text):
+                        code = ctl.main(
+                            ["explain", "--config-file", str(daemon.config), "--json", "--", *argv]
+                        )
+                    answer = {**json.loads(text.getvalue()), "code": code, "uids": os.getresuid()}
+                    print(json.dumps(answer), file=answers, flush=True)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        answers.seek(0)
+        return [json.loads(line) for line in answers]
+
+
+@dataclass
+class Explained:
+    """How `explain` compares with the daemon, case by case."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    wrong: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    def compare(self, daemon: Daemon, loaded: bool, verdicts: dict[str, tuple[Any, bool]]) -> None:
+        """`verdicts`: for each case its words and what the daemon said, all of the same filters."""
+        first = next(iter(verdicts))
+        found: load.Source | None
+        try:
+            found = load.from_config(str(daemon.config))
+            stops = any("would not start" in note for note in found.notes)
+        except Unreadable:
+            # Not one filter of it is left, or there: nothing to judge by.
+            found, stops = None, not loaded
+        if stops == loaded:
+            self.wrong.append((first, "loads", loaded))
+        asked: dict[str, tuple[str, ...]] = {}
+        for case, (argv, by_daemon) in verdicts.items():
+            if not loaded:
+                self.counts["not loaded"] += 1
+            elif not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+                # Other types on the wire: nothing that words could be.
+                self.counts["no words"] += 1
+            elif found is None:
+                assert not by_daemon
+                self.counts["no filter"] += 1
+            else:
+                # As root, in this process: the same eyes, the same verdict.
+                if explain(found, tuple(argv)).allowed != by_daemon:
+                    self.wrong.append((case, "root", by_daemon))
+                self.counts["compared"] += 1
+                if argv and not any("\0" in word for word in argv):
+                    asked[case] = tuple(argv)
+        # As the command does it, without root: the same verdict, or that it could not see.
+        answers = by_command(daemon, list(asked.values())) if asked else []
+        for case, answer in zip(asked, answers, strict=True):
+            assert answer["uids"] == [61234, 61234, 61234]
+            assert answer["code"] == (0 if answer["allowed"] else 1)
+            self.counts["certain" if answer["certain"] else "not certain"] += 1
+            if answer["certain"] and answer["allowed"] != verdicts[case][1]:
+                self.wrong.append((case, "command", verdicts[case][1]))
+
+
 def test_every_case(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon("[Filters]\n", exec_dirs="/sbin,/usr/sbin,/bin,/usr/bin", syslog_log_level="INFO")
+    """By the daemon as it should be, and by `rootwrapctl explain` as by the daemon."""
+    daemon = new_daemon(
+        "[Filters]\n",
+        exec_dirs="/sbin,/usr/sbin,/bin,/usr/bin",
+        syslog_log_level="INFO",
+        allowed_users="0, 61234",
+    )
     counts: Counter[str] = Counter()
     wrong = []
+    explained = Explained()
     for group in alike(cases()):
         with staged(daemon, group[0]) as (scene, loaded):
+            verdicts = {}
             for case in group:
-                got = judge(daemon, scene.filled(case["argv"])) if loaded else "deny"
+                argv = scene.filled(case["argv"])
+                got = judge(daemon, argv) if loaded else "deny"
+                verdicts[case["id"]] = (argv, got == "allow")
                 decided = case["id"] in DECIDED and os.path.samefile("/bin/cat", "/usr/bin/cat")
                 firm = "firm" if case["firm"] and not decided else "choice"
                 as_expected = got == case["expect"]
                 counts[f"{firm} {'as expected' if as_expected else 'otherwise'}"] += 1
                 if as_expected == (case["id"] in CHOICES or decided) or (firm == "firm" and not as_expected):
                     wrong.append((case["id"], case["expect"], got, case["why"]))
-    print(dict(counts))
+            explained.compare(daemon, loaded, verdicts)
+    print(dict(counts), dict(explained.counts))
     assert wrong == []
+    assert explained.wrong == []
+    assert explained.counts["compared"] > 350
+    assert explained.counts["not certain"] < explained.counts["certain"] / 10
 
 
 def test_variables_of_caller_and_starter_never_arrive(new_daemon: NewDaemon) -> None:

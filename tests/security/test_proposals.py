@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from rootwrap_daemon.lint.knowledge.programs import PROGRAMS
+from tests.prepared import CTL
 from tests.real_daemon import NewDaemon
 
 AGENT = 61111
@@ -86,14 +86,5 @@ def test_a_form_does_the_job(new_daemon: NewDaemon, form: str) -> None:
 
 def check(config: Path) -> None:
     """Nothing is found in it."""
-    command = [
-        sys.executable,
-        "-m",
-        "rootwrap_daemon.cli.ctl",
-        "check",
-        "--strict",
-        "--config-file",
-        str(config),
-    ]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = CTL.run("check", "--strict", "--config-file", config)
     assert found.returncode == 0, found.stdout + found.stderr

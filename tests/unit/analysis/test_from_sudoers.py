@@ -1,8 +1,6 @@
 """What sudoers gives becomes filters that give no more, for one file of each kind of service."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,7 @@ from rootwrap_daemon.analysis.sudoers import read, safe, write
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
-
-CTL = [sys.executable, "-m", "rootwrap_daemon.cli.ctl"]
+from tests.prepared import CTL
 
 #: Service -> `user`, `sudoers`, commands that it `runs`, words that must be `denied`.
 SERVICES = yaml.safe_load(Path(__file__).with_name("sudoers.yaml").read_text())
@@ -111,24 +108,24 @@ def test_the_command(tmp_path: Path) -> None:
     path.write_text("a ALL=NOPASSWD: /usr/bin/env -0, /usr/bin/find\n")
     tests = tmp_path / "t.yaml"
     words = ["from-sudoers", str(path), "--tests", str(tests), "--output", str(tmp_path / "x.filters")]
-    done = subprocess.run([*CTL, *words], capture_output=True, text=True, check=False)
+    done = CTL.run(*words)
     assert done.returncode == 0, done.stderr
     assert "1 of 2 rules became a comment alone" in done.stderr
     assert "RW301" in (tmp_path / "x.filters").read_text()
-    tried = subprocess.run([*CTL, "test", str(tests)], capture_output=True, text=True, check=False)
+    tried = CTL.run("test", tests)
     assert tried.returncode == 0, tried.stdout + tried.stderr
 
 
 def test_the_example_of_the_help_works(tmp_path: Path) -> None:
     """Its two commands, with a file of sudoers in the place of /etc/sudoers.d/zabbix."""
     (tmp_path / "sudoers").write_text("zabbix ALL=NOPASSWD: /sbin/lvs --noheadings, /sbin/lvs\n")
-    shown = subprocess.run([*CTL, "from-sudoers", "--help"], capture_output=True, text=True, check=True)
+    shown = CTL.run("from-sudoers", "--help")
     lines = [one.strip() for one in shown.stdout.partition("example:")[2].strip().splitlines()]
     assert len(lines) == 2
     for line in lines:
         words = line.replace("/etc/sudoers.d/zabbix", "sudoers").split()
         assert words[0] == "rootwrapctl"
-        done = subprocess.run([*CTL, *words[1:]], capture_output=True, text=True, check=False, cwd=tmp_path)
+        done = CTL.run(*words[1:], cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -222,7 +219,7 @@ def test_sudo_reads_the_same(tmp_path: Path, service: str) -> None:
     one = SERVICES[service]
     (tmp_path / "sudoers").write_text(one["sudoers"])
     words = ["from-sudoers", str(tmp_path / "sudoers"), "--user", one["user"]]
-    done = subprocess.run([*CTL, *words], capture_output=True, text=True, check=False)
+    done = CTL.run(*words)
     assert done.returncode == 0, done.stderr
 
 
@@ -265,9 +262,7 @@ def test_targets(target: str, run_as: str | None) -> None:
 @pytest.mark.parametrize("user", ["zabbix", "%backup"])
 def test_for_that_user_alone(tmp_path: Path, user: str) -> None:
     (tmp_path / "s").write_text(f"{user} ALL=(root) NOPASSWD: /bin/ls -l\n")
-    done = subprocess.run(
-        [*CTL, "from-sudoers", str(tmp_path / "s")], capture_output=True, text=True, check=True
-    )
+    done = CTL.run("from-sudoers", tmp_path / "s")
     rules = RuleSet(filter_file.read(done.stdout, "x.filters").filters)
     assert rules.users == {user}
     assert isinstance(rules.match(Request(("/bin/ls", "-l"), asker=frozenset((user,)))), Match)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from rootwrap_daemon.analysis import inventory, load
 from rootwrap_daemon.analysis.explain import explain
 from rootwrap_daemon.analysis.load import Source
+from tests.prepared import CTL
 
-CTL = [sys.executable, "-m", "rootwrap_daemon.cli.ctl"]
 FILTERS = """\
 [DEFAULT]
 users = daemon
@@ -93,9 +92,7 @@ def test_policy_tests(tmp_path: Path) -> None:
         "filters: [x.filters]\ntests:\n  - {argv: [id, -u], user: nobody, expect: match}\n"
     )
     for name, code in (("good", 0), ("bad", 1)):
-        done = subprocess.run(
-            [*CTL, "test", f"{name}.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+        done = CTL.run("test", f"{name}.yaml", cwd=tmp_path)
         assert done.returncode == code, done.stdout + done.stderr
 
 
@@ -103,7 +100,7 @@ def test_commands(tmp_path: Path) -> None:
     (tmp_path / "x.filters").write_text(FILTERS)
 
     def ctl(*words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*CTL, *words], capture_output=True, text=True, check=False)
+        return CTL.run(*words)
 
     named = ("--filters", str(tmp_path))
     assert "it is for daemon alone" in ctl("explain", *named, "--user", "games", "id", "-u").stdout
