@@ -101,6 +101,7 @@ sample: .venv/stamp
 fuzz: .venv/stamp
 	-$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check 'atheris>=3.0.0'
 	$(VENV_PYTHON) -m tests.proof.fuzz $(FUZZ)
+	DIFFERENTIAL_CASES=700000 $(VENV_PYTHON) -m pytest -q tests/differential/test_against_oslo.py
 
 faults: .venv/stamp modes native
 	umask 022; FAULT_ROUNDS=20 INJECT_MOST=4 $(VENV_PYTHON) -m pytest -rP -q tests/functional/test_faults.py \

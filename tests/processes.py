@@ -59,11 +59,13 @@ PATIENCE = 60.0
 
 def wait_for(condition: Condition, seconds: float = PATIENCE) -> None:
     """Wait until it holds; fail after so long."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.001
     while not condition():
         if time.monotonic() > end:
             pytest.fail(f"not within {seconds} s: {condition}")
-        time.sleep(0.01)
+        # Soon for what is about to hold; what takes long is not looked at all the time.
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
 
 
 def our_descriptors() -> int:

@@ -404,6 +404,10 @@ _LAST = signal.Signals[os.environ.get("DAEMONS_END_BY", "SIGKILL")]
 
 def _end(daemon: Daemon) -> None:
     left = daemon.children() if daemon.process is not None else []
+    if daemon.process is not None and daemon.pid != daemon.process.pid:
+        # What started it would take the signal that ends it, and leave it: sudo(8).
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon.pid, _LAST)
     daemon.stop(_LAST)
     for pid in left:
         # What a test that failed left running: each leads a group of its own.

@@ -36,7 +36,7 @@ def test_rotation_under_load(daemon: Daemon) -> None:
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for turn in range(20):
+    for turn in range(8):
         path.rename(daemon.directory / f"audit.{turn}")
         assert daemon.reload()
         wait_for(path.exists)
