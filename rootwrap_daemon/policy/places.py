@@ -13,15 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rootwrap_daemon.policy.host import (
-    MAX_LINKS,
-    Seen,
-    Unsure,
-    UntrustedPath,
-    is_unsure,
-    sticky_above,
-    unmapped_uid,
-)
+from rootwrap_daemon.policy import host
 
 #: Trees that the kernel makes anew for whoever looks: what a name in them means depends on the process.
 KERNEL_TREES: Final = ("/proc", "/sys")
@@ -54,7 +46,7 @@ class Walked:
     status: os.stat_result | None
 
 
-def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None) -> Walked:
+def walk(path: str, owners: frozenset[int], seen: host.Seen, limit: str | None = None) -> Walked:
     """Follow an absolute `path` through what `owners` alone can change, and stop where that ends.
 
     `limit`: a directory without links in its path that no link on the way may lead out of. Raises
@@ -80,13 +72,13 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         known[directory] = status
         if limit is None and not status.st_mode & 0o001 and _climbs(reversed(pending)):
             # Whether it gets out would tell those who may not look what is in there.
-            raise UntrustedPath(f"`..` leads out of {directory}, where not everybody may look")
+            raise host.UntrustedPath(f"`..` leads out of {directory}, where not everybody may look")
         part = pending.pop()
         if part == "..":
             real = real.rpartition("/")[0]
             status = known[real or "/"]
             if limit is not None and not is_beneath(real, limit):
-                raise UntrustedPath(f"`..` leads out of {limit}")
+                raise host.UntrustedPath(f"`..` leads out of {limit}")
             continue
         here = f"{real}/{part}"
         if real == "/proc" and part in _OF_THE_LOOKER:
@@ -97,7 +89,7 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         except OSError as error:
             above = known[directory]
             closed = fixed and not above.st_mode & 0o011
-            if error.errno == errno.EACCES and closed and above.st_uid == unmapped_uid():
+            if error.errno == errno.EACCES and closed and above.st_uid == host.unmapped_uid():
                 # Of a user outside this namespace: nobody in it gets further, by a group neither.
                 return Walked(_joined(here, pending), None, None)
             # A file system of others (fuse(8), NFS), or a directory in which a command may do more than this
@@ -115,20 +107,20 @@ def walk(path: str, owners: frozenset[int], seen: Seen, limit: str | None = None
         if not is_link:
             real = here
             continue
-        if (sticky := sticky_above(directory, known)) is not None:
+        if (sticky := host.sticky_above(directory, known)) is not None:
             return _below(sticky, here, pending)
         if real.startswith("/proc/"):
             # Its text is not where it leads: proc_pid_root(5).
-            raise UntrustedPath(f"{here} leads to what a process has")
+            raise host.UntrustedPath(f"{here} leads to what a process has")
         links += 1
-        if links > MAX_LINKS:
+        if links > host.MAX_LINKS:
             if limit is not None:
-                raise UntrustedPath("too many links")
+                raise host.UntrustedPath("too many links")
             # Nobody finds anything there.
             return Walked(_joined(here, pending), None, None)
         target = _readlink(here)
         if limit is not None and not is_beneath(os.path.normpath(os.path.join(directory, target)), limit):
-            raise UntrustedPath(f"the link {here} leads out of {limit}")
+            raise host.UntrustedPath(f"the link {here} leads out of {limit}")
         if target.startswith("/"):
             real = ""
         status = known[real or "/"]
@@ -147,15 +139,15 @@ def check_process(path: str) -> None:
     """
     parts = _parts(path)
     if ".." in parts or (_OF_A_PROCESS & set(parts[2:]) and not _OWN_STREAM.fullmatch(path)):
-        raise UntrustedPath(f"{path} leads to what a process has")
+        raise host.UntrustedPath(f"{path} leads to what a process has")
 
 
 def _below(place: str, path: str, pending: list[str]) -> Walked:
     if place == "/":
         # No mount over it is seen by a process that has it as its root already.
-        raise UntrustedPath("others can change what is in /")
+        raise host.UntrustedPath("others can change what is in /")
     if ".." in pending:
-        raise UntrustedPath(f"`..` below {place}, where others can move directories")
+        raise host.UntrustedPath(f"`..` below {place}, where others can move directories")
     return Walked(_joined(path, pending), place, None)
 
 
@@ -167,13 +159,13 @@ def _joined(path: str, pending: list[str]) -> str:
 _NOTHING: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG))
 
 
-def _lstat(path: str, seen: Seen) -> os.stat_result | None:
+def _lstat(path: str, seen: host.Seen) -> os.stat_result | None:
     """None where nothing is. Raises Unsure, or OSError where this process gets no further."""
     try:
         return seen.look(path)
     except OSError as error:
-        if is_unsure(error):
-            raise Unsure(f"{path!a}: {error}") from error
+        if host.is_unsure(error):
+            raise host.Unsure(f"{path!a}: {error}") from error
         if error.errno not in _NOTHING:
             raise
         return None
@@ -186,7 +178,7 @@ def _readlink(path: str) -> str:
     try:
         return os.readlink(path)
     except OSError as error:
-        raise Unsure(f"{path!a}: {error}") from error
+        raise host.Unsure(f"{path!a}: {error}") from error
 
 
 def is_fixed(status: os.stat_result, owners: frozenset[int]) -> bool:
@@ -209,7 +201,7 @@ def is_in(path: str, trees: tuple[str, ...]) -> bool:
     return any(is_beneath(path, tree) for tree in trees)
 
 
-def beneath(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[str, str | None]:
+def beneath(base: str, word: str, owners: frozenset[int], seen: host.Seen) -> tuple[str, str | None]:
     """The word that names what `word` names beneath `base`, and the place that it leads into.
 
     What comes back has no link in any component but the last, and leads, followed or not, to `base` or
@@ -219,13 +211,13 @@ def beneath(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[s
     found = walk(base, owners, seen)
     if found.place is not None:
         if ".." in tail:
-            raise UntrustedPath(f"`..` below {found.place}, where others can move directories")
+            raise host.UntrustedPath(f"`..` below {found.place}, where others can move directories")
         return "/".join((found.path, *tail)) + "/" * follow, found.place
     if found.status is None:
-        raise UntrustedPath("its base is not there")
+        raise host.UntrustedPath("its base is not there")
     if not stat.S_ISDIR(found.status.st_mode):
         if tail or follow:
-            raise UntrustedPath("its base is no directory")
+            raise host.UntrustedPath("its base is no directory")
         # By the name that the filter gives, which tools of devices know.
         directory, _, name = base.rpartition("/")
         return f"{walk(directory or '/', owners, seen).path.rstrip('/')}/{name}", None
@@ -255,18 +247,18 @@ def as_written(base: str, word: str) -> str:
     parts = _parts(word)
     text = "/" + "/".join(parts)
     if ".." in parts or not is_beneath(text, base):
-        raise UntrustedPath("not beneath its base")
+        raise host.UntrustedPath("not beneath its base")
     return text
 
 
-def _tail(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[list[str], bool]:
+def _tail(base: str, word: str, owners: frozenset[int], seen: host.Seen) -> tuple[list[str], bool]:
     """The components of `word` after `base`, as text, and True if it ends as a directory's name does.
 
     Raises UntrustedPath, whatever is there.
     """
     text = "/" + "/".join(_parts(word))
     if len(os.fsencode(word)) > _LONGEST:
-        raise UntrustedPath("longer than any path")
+        raise host.UntrustedPath("longer than any path")
     follow = word.endswith(("/", "/.", "/.."))
     if not is_beneath(text, base):
         for alias in _ALIASES:
@@ -274,10 +266,10 @@ def _tail(base: str, word: str, owners: frozenset[int], seen: Seen) -> tuple[lis
                 text = walk(alias, owners, seen).path + text[len(alias) :]
         base = walk(base, owners, seen).path
         if not is_beneath(text, base):
-            raise UntrustedPath("not beneath its base")
+            raise host.UntrustedPath("not beneath its base")
     tail = _parts(text[len(base) :])
     if _climbs(tail):
-        raise UntrustedPath("`..` leads out of its base")
+        raise host.UntrustedPath("`..` leads out of its base")
     return tail, follow
 
 
@@ -318,21 +310,21 @@ def look_below(place: str, path: str) -> None:
                 above, found = found, os.open(part, flags, dir_fd=found)
                 os.close(above)
                 if _mount_of(found) != mount:
-                    raise UntrustedPath(f"another file system is mounted below {place}")
+                    raise host.UntrustedPath(f"another file system is mounted below {place}")
             status = os.fstat(found)
         finally:
             os.close(found)
     except OSError as error:
-        if is_unsure(error):
-            raise Unsure(f"{path!a}: {error}") from error
+        if host.is_unsure(error):
+            raise host.Unsure(f"{path!a}: {error}") from error
         if error.errno not in _NOTHING:
-            raise UntrustedPath(f"what is below {place} cannot be looked at: {error.strerror}") from error
+            raise host.UntrustedPath(f"below {place} nothing can be looked at: {error.strerror}") from error
         return
     except ValueError:
         # No name that a file system could have.
         return
     if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
-        raise UntrustedPath(f"a file of {status.st_nlink} names below {place}")
+        raise host.UntrustedPath(f"a file of {status.st_nlink} names below {place}")
 
 
 def _mount_of(descriptor: int) -> bytes:
@@ -350,6 +342,6 @@ def mounts() -> tuple[str, ...]:
         with open("/proc/thread-self/mountinfo", "rb") as file:
             points = [line.split(b" ", 5)[4] for line in file]
     except OSError as error:
-        raise Unsure(f"/proc/thread-self/mountinfo: {error}") from error
+        raise host.Unsure(f"/proc/thread-self/mountinfo: {error}") from error
     # Blanks, tabs, line breaks and backslashes are in octal.
     return tuple(os.fsdecode(_OCTAL.sub(lambda found: bytes((int(found[1], 8),)), one)) for one in points)

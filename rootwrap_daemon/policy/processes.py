@@ -16,9 +16,8 @@ from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.policy import executables, host
 from rootwrap_daemon.policy.executables import Executable
 from rootwrap_daemon.policy.host import in_user_namespace
+from rootwrap_daemon.policy.wrappers import MULTI_CALL
 
-#: Programs that do what the name says under which they are called, each of them by one file.
-_MULTI_CALL: Final = frozenset(("busybox", "busybox.static", "toybox", "coreutils", "toolbox"))
 _NS_GET_USERNS: Final = 0xB701  # ioctl_nsfs(2)
 _NS_GET_PARENT: Final = 0xB702
 
@@ -136,16 +135,16 @@ def is_called(pid: int, program: Executable) -> bool:
     Its own word for it is enough: whose process it is must be asked by itself. Raises OSError.
     """
     name, real = os.path.basename(program.path), os.path.basename(os.path.realpath(program.path))
-    shared = real in _MULTI_CALL or os.stat(program.path).st_nlink > 1
+    shared = real in MULTI_CALL or os.stat(program.path).st_nlink > 1
     if not shared:
         return True
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         words = [os.path.basename(os.fsdecode(word)) for word in file.read(4096).split(b"\0")]
     # A login shell begins with a dash; who sets a title writes `name: what it does`.
     first = words[0].removeprefix("-").partition(":")[0]
-    if first == real and real in _MULTI_CALL and len(words) > 1:
+    if first == real and real in MULTI_CALL and len(words) > 1:
         first = words[1].removeprefix("--coreutils-prog=").removeprefix("--coreutils-prog-shebang=")
-    return first == name or (first == real and real not in _MULTI_CALL)
+    return first == name or (first == real and real not in MULTI_CALL)
 
 
 def is_foreign(pid: int, *, mounts: bool) -> bool:

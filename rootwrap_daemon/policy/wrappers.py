@@ -76,6 +76,8 @@ _WRAPPERS: Final = {
     for names, (operands, valued, texts) in rows(_TABLE)
     for name in names
 }
+#: Programs that do what the name says under which they are called, or their first word, each by one file.
+MULTI_CALL: Final = frozenset(("busybox", "busybox.static", "toybox", "coreutils", "toolbox"))
 #: Words of find(1) behind which a program stands.
 _OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
 #: Objects of ip(8) with a verb `exec`.
@@ -171,7 +173,8 @@ def candidates(plan: ExecPlan) -> list[tuple[str, list[str]]]:
     words = [text_of(word) for word in plan.arguments]
     found = [(plan.program.name, words)]
     chained = any(isinstance(word, Program) for word in plan.arguments)
-    if chained or is_wrapper(plan.program.name.rpartition("/")[2]):
+    name = plan.program.name.rpartition("/")[2]
+    if chained or is_wrapper(name) or name in MULTI_CALL:
         found += [(word, words[index:]) for index, word in enumerate(words, 1)]
     return found
 

@@ -204,3 +204,22 @@ def test_the_network_of_the_agents_process_may_be_entered(new_daemon: NewDaemon)
     )
     with running(*TAIL, user=AGENT) as pid, daemon.client() as client:
         assert b"load average" in client.run(["nsenter", "-t", str(pid), "-n", "uptime"], check=True).stdout
+
+
+def test_a_process_of_the_agent_is_not_entered_by_a_program_of_many_names(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(start=False)
+    programs = daemon.directory / "bin"
+    programs.mkdir(mode=0o755)
+    # It need not be installed: what it does with its words is this.
+    (programs / "busybox").write_text('#!/bin/sh\nexec "$@"\n')
+    (programs / "busybox").chmod(0o755)
+    words = "busybox, root, nsenter, -t, {pid=/usr/bin/tail}, NAMESPACE, uptime"
+    lines = (f"x{what}: ArgvFilter, {words.replace('NAMESPACE', f'-{what}')}\n" for what in "mn")
+    options = (f"[x{what}]\ntarget_user = nobody\n" for what in "mn")
+    daemon.configure("".join(("[Filters]\n", *lines, *options)), exec_dirs=f"{programs}, /usr/bin, /bin")
+    daemon.start()
+    with running(*TAIL, user=65534) as pid, daemon.client() as client:
+        asked = ["busybox", "nsenter", "-t", str(pid)]
+        assert b"load average" in client.run([*asked, "-n", "uptime"], check=True).stdout
+        with pytest.raises(Denied):
+            client.run([*asked, "-m", "uptime"])
