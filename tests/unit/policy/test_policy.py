@@ -141,7 +141,7 @@ warned: EnvFilter, env, {ME}, LD_PRELOAD=, ls
 [limited]
 timeout = never
 """
-BAD_LINES = {3: "fields after", 5: "a second time", 6: "no user", 7: "bad regular", 11: "timeout: "}
+BAD_LINES = {3: "1 field after", 5: "a second time", 6: "no user", 7: "bad regular", 11: "timeout: "}
 
 
 def test_stop_says_all_that_is_wrong(tmp_path: Path, made: Settings) -> None:
