@@ -74,21 +74,16 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
                 # Held until the command is over: that it is this process can be said of now, that its number
                 # is not given to another before the command uses it cannot; a KillFilter can.
                 program = _executable(Program(word.program), around)
-                wanted = processes.Wanted(
-                    program,
-                    options,
-                    around.owners,
-                    True,
-                    any(behaviour.enters(*one) for one in wrappers.candidates(plan)),
-                )
+                entered = any(behaviour.enters(*one) for one in wrappers.candidates(plan))
+                wanted = processes.Wanted(program, options, around.owners, True, entered)
                 descriptors.append(_open_process(word.pid, wanted, around))
                 argv.append(str(word.pid))
             else:
                 argv.append(word if isinstance(word, str) else "")
         # Once every program is there: that one is missing is another answer.
-        owners = trusted_by(identity, options, around.owners)
-        if owners != around.owners:
-            around = around._replace(owners=owners, seen=host.Seen())
+        if has_own_rights(identity, options):
+            owners = trusted_by(identity, options, around.owners)
+            around = around._replace(owners=owners, seen=host.Seen(looker=identity))
         words, nosymfollow = paths(plan, options, cwd, around)
         for index, text in words.items():
             argv[index - len(plan.arguments)] = text
@@ -125,7 +120,8 @@ def _home(identity: host.Identity, around: Around) -> str:
     if identity.is_current:
         return identity.home
     try:
-        walked = places.walk(identity.home, around.owners, around.seen)
+        # No client chooses it: what its mode says of who may look is left to the command.
+        walked = places.walk(identity.home, around.owners, host.Seen(around.seen.directories))
     except (host.UntrustedPath, host.Unsure):
         return _NO_HOME
     return identity.home if walked.place is None else _NO_HOME
@@ -147,13 +143,17 @@ def _no_new_privs(identity: host.Identity, options: Options) -> bool:
     return identity.uid != 0 if options.no_new_privs is None else options.no_new_privs
 
 
+def has_own_rights(identity: host.Identity, options: Options) -> bool:
+    """True if a command of `identity` has no more rights than some user other than root, and some group."""
+    return identity.uid != 0 and options.ambient is None and _no_new_privs(identity, options)
+
+
 def trusted_by(identity: host.Identity, options: Options, owners: frozenset[int]) -> frozenset[int]:
     """Return the users whose changes to a path cannot mislead a command of `identity`: its own is one of them
     if the command has no more rights than that user has elsewhere.
     """
-    own_rights = identity.uid != 0 and options.group is None and options.ambient is None
-    own_rights = own_rights and _no_new_privs(identity, options)
-    return owners | {identity.uid} if own_rights else owners
+    own = options.group is None and has_own_rights(identity, options)
+    return owners | {identity.uid} if own else owners
 
 
 def _bind_signal(plan: SignalPlan, options: Options, around: Around) -> BoundSignal:

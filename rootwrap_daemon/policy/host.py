@@ -63,6 +63,8 @@ class Seen:
     directories: dict[str, os.stat_result] = field(default_factory=dict)
     #: All that was looked at, in order, and what was there; None where nobody wants to know.
     looked: list["Looked"] | None = None
+    #: Who will use what is looked at, with no more rights than its own; None for one who may look everywhere.
+    looker: "Identity | None" = None
     _ancestors: frozenset[int] | None = None
 
     def look(self, path: str) -> os.stat_result:
@@ -232,6 +234,16 @@ class Identity:
     def is_current(self) -> bool:
         """True if this process is that user already: no call is made then, some user namespaces forbid it."""
         return (self.uid, self.gid) == (os.geteuid(), os.getegid())
+
+
+def check_search(path: str, status: os.stat_result, looker: Identity | None) -> None:
+    """Raise UntrustedPath, whatever is in it, for a directory in which `looker` may not look, by its mode."""
+    if looker is None:
+        return
+    is_member = status.st_gid in (looker.gid, *looker.groups)
+    bit = 0o100 if status.st_uid == looker.uid else 0o010 if is_member else 0o001
+    if not status.st_mode & bit:
+        raise UntrustedPath(f"{looker.name} may not look into {path}")
 
 
 def user_number(text: str) -> int:

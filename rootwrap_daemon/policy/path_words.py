@@ -122,7 +122,7 @@ def paths(
             what = f"cwd {cwd} is in {place}, where others can change what {shown[path]} names"
             raise NotBound(Denied, what)
         try:
-            places.look_below(place, path)
+            places.look_below(place, path, around.seen.looker)
         except (host.UntrustedPath, host.Unsure) as error:
             why = "" if path in of_variables else f": {error}"
             raise not_bound(error, f"{shown[path]} is refused{why}") from error

@@ -50,8 +50,8 @@ def walk(path: str, owners: frozenset[int], seen: host.Seen, limit: str | None =
     """Follow an absolute `path` through what `owners` alone can change, and stop where that ends.
 
     `limit`: a directory without links in its path that no link on the way may lead out of. Raises
-    UntrustedPath for `..` below a place or, without a limit, a directory that not everybody may search; with
-    one, for a link that leads out of it, and too many links; Unsure.
+    UntrustedPath where `seen.looker` may not look, for `..` below a place or, without a limit, a directory
+    that not everybody may search; with one, for a link that leads out of it, and too many links; Unsure.
     """
     known = seen.directories
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
@@ -64,6 +64,7 @@ def walk(path: str, owners: frozenset[int], seen: host.Seen, limit: str | None =
         if status is None or not stat.S_ISDIR(status.st_mode):
             # Nothing is found below it, and only `owners` can make that otherwise.
             return Walked(_joined(real, pending), None, None)
+        host.check_search(directory, status, seen.looker)
         fixed = is_fixed(status, owners)
         # Where not everybody may look, whether an entry of a sticky directory is there is not told either.
         is_private = is_private or not status.st_mode & 0o001
@@ -292,8 +293,10 @@ def last(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def look_below(place: str, path: str) -> None:
+def look_below(place: str, path: str, looker: host.Identity | None = None) -> None:
     """Raise UntrustedPath if `path`, below `place`, crosses a mount or is a file of several names; Unsure.
+
+    The first also where `looker`, who will use it, may not look.
 
     What is not there, or behind a link, is for the command to find out. A second name could be a hard link to
     a file elsewhere; that nobody makes one of a file that he may not write is fs.protected_hardlinks
@@ -307,6 +310,8 @@ def look_below(place: str, path: str) -> None:
         try:
             mount = _mount_of(found)
             for part in _parts(path[len(place) :]):
+                if stat.S_ISDIR((status := os.fstat(found)).st_mode):
+                    host.check_search(f"a directory below {place}", status, looker)
                 above, found = found, os.open(part, flags, dir_fd=found)
                 os.close(above)
                 if _mount_of(found) != mount:

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -332,10 +334,63 @@ def test_no_word_beneath_another_sys() -> None:
     refused(Denied, "another /sys", lines, "nice", "cat", "/sys/class/net/lo/mtu")
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory of root's in which everybody may look, as in those above it."""
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
+
+
 @pytest.mark.root
-def test_an_identity_may_be_misled_by_itself_alone(tools: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "owner"), [(0o700, 0), (0o710, 0), (0o711, 0), (0o700, STRANGER - 1), (0o711, STRANGER - 1)]
+)
+def test_one_answer_where_the_user_of_a_command_may_not_look(public: Path, mode: int, owner: int) -> None:
+    """It is root who looks for the command, and would tell what is there by what is refused."""
+    private = directory(public / "private", owner=owner)
+    directory(private / "open", 0o777)
+    file(private / "one")
+    os.link(private / "one", private / "two")
+    link(private / "link", public)
+    link(private / "process", "/proc/self/root")
+    private.chmod(mode)
+    answers = set()
+    for tool in ("cat", "echo"):
+        for name in ("missing", "one", "open", "open/x", "link", "process", "one/x"):
+            try:
+                bind([f"x: RegExpFilter, {tool}, other, {tool}, .*"], tool, f"{private}/{name}").close()
+                answers.add((tool, "allowed"))
+            except NotBound as refused:
+                answers.add((tool, str(refused).rpartition(": ")[2]))
+    told = f"other may not look into {private}"
+    if mode & 0o001:
+        assert len(answers) > 2
+    else:
+        assert answers == {("cat", told), ("echo", told)}
+
+
+@pytest.mark.root
+def test_who_may_look_into_a_directory(public: Path) -> None:
+    """By its mode as its owner, as a member of its group, or as another."""
+    own = directory(public / "own", 0o700, STRANGER)
+    group = directory(public / "group", 0o770)
+    os.chown(group, 0, STRANGER)
+    deep = directory(own / "deep", 0o700)
+    line = "x: RegExpFilter, cat, other, cat, .*"
+    for path in (own / "x", group / "x", deep):
+        bind([line], "cat", str(path)).close()
+    refused(Denied, "may not look into a directory below|may not look into", [line], "cat", f"{deep}/x")
+    group.chmod(0o707)
+    refused(Denied, "may not look", [line], "cat", f"{group}/x")
+    own.chmod(0o077)
+    refused(Denied, "may not look", [line], "cat", f"{own}/x")
+
+
+@pytest.mark.root
+def test_an_identity_may_be_misled_by_itself_alone(public: Path, tools: Path) -> None:
     """Its own links lead it nowhere that it could not go."""
-    his = directory(tools / "his", owner=STRANGER)
+    his = directory(public / "his", owner=STRANGER)
     file(his / "f", owner=STRANGER)
     link(his / "in", "f", owner=STRANGER)
     link(his / "out", "/etc/hostname", owner=STRANGER)
