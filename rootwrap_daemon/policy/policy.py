@@ -8,19 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from rootwrap_daemon import errors
+from rootwrap_daemon.filters import values
 from rootwrap_daemon.filters.finding import Finding
 from rootwrap_daemon.filters.kinds import AnyFilter
 from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.filters.values import (
-    ALL_SHOWN,
-    Match,
-    Options,
-    Reason,
-    Request,
-    Shown,
-    shown_names,
-    shown_to_all,
-)
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import bind
 from rootwrap_daemon.policy.bound import Bound, NotBound
@@ -102,9 +93,9 @@ class Allowed(NamedTuple):
     """The request may run. `bound` must be closed. `shown`: which words a record may show."""
 
     filter: str
-    options: Options
+    options: values.Options
     bound: Bound
-    shown: Shown = ALL_SHOWN
+    shown: values.Shown = values.ALL_SHOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +106,7 @@ class Refused:
     message: str
     detail: str
     filter: str | None = None
-    shown: Shown = ALL_SHOWN
+    shown: values.Shown = values.ALL_SHOWN
 
 
 _MESSAGES = {
@@ -128,47 +119,47 @@ _MESSAGES = {
 }
 
 
-def judge(policy: Policy, request: Request) -> Allowed | Refused:
+def judge(policy: Policy, request: values.Request) -> Allowed | Refused:
     """Match and bind. A match that cannot be bound goes on to the next filter.
 
     Where the host did not answer, no other filter decides instead: that is refused as InternalError.
     """
     # No exception: its traceback has this frame, and the two would wait for the collector.
-    unbound: tuple[Match, type[errors.Error], str] | None = None
+    unbound: tuple[values.Match, type[errors.Error], str] | None = None
     seen = host.Seen()
     # Their options hold for the record, though none of them can be used.
-    matched: list[Match] = []
+    matched: list[values.Match] = []
     matches = policy.ruleset.matches(request)
     for match in matches:
-        if not isinstance(match, Match):
+        if not isinstance(match, values.Match):
             matched += match.matches
             if unbound is not None:
                 break
             error, message, detail = errors.Denied, _MESSAGES[errors.Denied], match.reason.value
-            if match.reason is Reason.STDIN:
+            if match.reason is values.Reason.STDIN:
                 message += " with input; < /dev/null is none"
-            elif match.reason is Reason.ENVIRONMENT:
+            elif match.reason is values.Reason.ENVIRONMENT:
                 ways = [one.options for one in match.matches]
                 left = [pair for pair in request.env if not any(way.takes(*pair) for way in ways)]
-                names = ", ".join(shown_names(left or request.env))
+                names = ", ".join(values.shown_names(left or request.env))
                 error, message = errors.EnvironmentDenied, f"{_MESSAGES[errors.EnvironmentDenied]}: {names}"
                 detail += f": {names}"
             name = match.matches[0].name if match.matches else None
-            shown = shown_to_all(matched) if matched else policy.ruleset.shown(request.argv)
+            shown = values.shown_to_all(matched) if matched else policy.ruleset.shown(request.argv)
             return Refused(error, message, detail, name, shown)
         try:
-            shown = shown_to_all((*matched, match)) if matched else match.shown
+            shown = values.shown_to_all((*matched, match)) if matched else match.shown
             return Allowed(match.name, match.options, bind(match, policy, seen=seen), shown)
         except NotBound as error:
             matched.append(match)
             if error.error is errors.InternalError:
                 unbound = (match, error.error, str(error))
-                matched += (one for one in matches if isinstance(one, Match))
+                matched += (one for one in matches if isinstance(one, values.Match))
                 break
             # "Not available" is said only if that is all that stands in the way of every filter.
             if unbound is None or unbound[1] is errors.ExecutableNotFound:
                 unbound = (match, error.error, str(error))
     if unbound is None:  # cannot be: a Denied comes last
-        return Refused(errors.Denied, _MESSAGES[errors.Denied], Reason.WORDS.value)
+        return Refused(errors.Denied, _MESSAGES[errors.Denied], values.Reason.WORDS.value)
     match, kind, detail = unbound
-    return Refused(kind, _MESSAGES[kind], detail, match.name, shown_to_all(matched))
+    return Refused(kind, _MESSAGES[kind], detail, match.name, values.shown_to_all(matched))

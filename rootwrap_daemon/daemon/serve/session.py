@@ -23,21 +23,7 @@ from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
 from rootwrap_daemon.daemon.serve.late import Found
 from rootwrap_daemon.daemon.serve.status import report
 from rootwrap_daemon.policy.policy import Policy, Refused
-from rootwrap_daemon.protocol.messages import (
-    MAX_REQUEST_FRAME,
-    VERSION,
-    Cancel,
-    Check,
-    Failure,
-    Hello,
-    Report,
-    Request,
-    Run,
-    Signal,
-    Start,
-    Status,
-    Verdict,
-)
+from rootwrap_daemon.protocol import messages
 
 LOG = logging.getLogger(__name__)
 
@@ -131,7 +117,7 @@ class Session:
 
     def _say_last(self, request_id: str, error: errors.Error) -> None:
         try:
-            self.connection.answer(Failure(request_id, error.code, error.message))
+            self.connection.answer(messages.Failure(request_id, error.code, error.message))
         except (Closed, OSError):
             # There is nobody to hear it.
             pass
@@ -142,71 +128,73 @@ class Session:
         if not policy.admits(self.peer) and self._late not in policy.late:
             self.instance.audit.denied("unauthorized", self.peer.uid, pid=self.peer.pid)
             error = errors.Unauthorized(STRANGER % self.peer.uid)
-            self.connection.answer(Failure("", error.code, error.message))
+            self.connection.answer(messages.Failure("", error.code, error.message))
             raise Closed
         return policy
 
     # The handlers.
 
-    def hello(self, hello: Hello) -> None:
+    def hello(self, hello: messages.Hello) -> None:
         """Agree on a version, or say which one is spoken here."""
         settings = self.instance.policy.settings
-        self.connection.answer(Hello(VERSION, MAX_REQUEST_FRAME, int(settings.kill_grace * 1000)))
-        if hello.version != VERSION:
-            text = f"protocol version {hello.version} is not spoken here, {VERSION} is"
-            self.connection.answer(Failure(new_request_id(), errors.DaemonUnavailable.code, text))
+        self.connection.answer(
+            messages.Hello(messages.VERSION, messages.MAX_REQUEST_FRAME, int(settings.kill_grace * 1000))
+        )
+        if hello.version != messages.VERSION:
+            text = f"protocol version {hello.version} is not spoken here, {messages.VERSION} is"
+            self.connection.answer(messages.Failure(new_request_id(), errors.DaemonUnavailable.code, text))
             raise Closed
         self._client_max_frame = hello.max_frame
         self.connection.idle_timeout = settings.daemon_timeout
         self.connection.await_next()
 
-    def cancel(self, cancel: Cancel) -> None:
+    def cancel(self, cancel: messages.Cancel) -> None:
         """Nothing runs: the cancel crossed the answer."""
 
-    def signal(self, signal: Signal) -> None:
+    def signal(self, signal: messages.Signal) -> None:
         """Nothing runs: the signal crossed the answer."""
 
-    def check(self, check: Check) -> None:
+    def check(self, check: messages.Check) -> None:
         """Judge, and run nothing."""
         self.connection.answer(self._check(check))
 
-    def status(self, status: Status) -> None:
+    def status(self, status: messages.Status) -> None:
         """Tell whoever may know how the daemon does."""
         request_id = new_request_id()
         if self.instance.policy.may_see_status(self.peer):
-            self.connection.answer(Report(request_id, json.dumps(report(self.instance)).encode()))
+            self.connection.answer(messages.Report(request_id, json.dumps(report(self.instance)).encode()))
             return
         self._policy()
         self.instance.audit.denied(
             "denied", self.peer.uid, id=request_id, pid=self.peer.pid, detail="the status was asked for"
         )
         text = "only root and members of status_group may ask"
-        self.connection.answer(Failure(request_id, errors.Denied.code, text))
+        self.connection.answer(messages.Failure(request_id, errors.Denied.code, text))
 
-    def _check(self, check: Check) -> Verdict:
+    def _check(self, check: messages.Check) -> messages.Verdict:
         policy = self._policy()
         request = canonical(check, policy.names_of(self.peer), stdin=False)
         records = Records(self.instance.audit, self.peer, request, policy.generation)
         judged = verdict(policy, request)
         if isinstance(judged, Refused):
             records.refuse("check", judged)
-            return Verdict(records.id, False, "")
+            return messages.Verdict(records.id, False, "")
         judged.bound.close()
         records.allow(judged)
-        return Verdict(records.id, True, judged.filter[:1024])
+        return messages.Verdict(records.id, True, judged.filter[:1024])
 
-    def run(self, run: Run) -> None:
+    def run(self, run: messages.Run) -> None:
         """Run a command and answer with what it wrote."""
         # The output is all that is left of a large answer while a client takes its time to read it.
         self.connection.send(self._run_encoded(run, None))
 
-    def start(self, start: Start) -> None:
+    def start(self, start: messages.Start) -> None:
         """Run a command on descriptors of the client's."""
         with Stdio(self.connection.take_descriptors(), start.slots) as stdio:
             stdio.check(self.peer.uid)
             self.connection.send(self._run_encoded(start, stdio))
 
-    def _run_encoded(self, message: Run | Start, stdio: Stdio | None) -> list[bytes]:
+    def _run_encoded(self, message: messages.Run | messages.Start, stdio: Stdio | None) -> list[bytes]:
         policy = self._policy()
         answer = Command(self.instance, self._caller(), message, stdio).answer(policy)
         if self.connection.fault is not None:
@@ -223,14 +211,14 @@ class Session:
 
 
 #: Messages that leave a session as idle as it was.
-_WITHOUT_WORK: Final = (Hello, Cancel, Signal)
+_WITHOUT_WORK: Final = (messages.Hello, messages.Cancel, messages.Signal)
 #: All that a client can make the daemon do.
-HANDLERS: Final[dict[type[Request], Callable[[Session, Any], None]]] = {
-    Hello: Session.hello,
-    Run: Session.run,
-    Start: Session.start,
-    Check: Session.check,
-    Status: Session.status,
-    Cancel: Session.cancel,
-    Signal: Session.signal,
+HANDLERS: Final[dict[type[messages.Request], Callable[[Session, Any], None]]] = {
+    messages.Hello: Session.hello,
+    messages.Run: Session.run,
+    messages.Start: Session.start,
+    messages.Check: Session.check,
+    messages.Status: Session.status,
+    messages.Cancel: Session.cancel,
+    messages.Signal: Session.signal,
 }
