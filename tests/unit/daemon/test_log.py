@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from rootwrap_daemon import config
 from rootwrap_daemon.daemon.handover import Line, LogSettings
 from rootwrap_daemon.daemon.record import journal, log
+from rootwrap_daemon.daemon.start import read
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError
 from tests.real_daemon import wait_for
@@ -98,6 +100,27 @@ def test_levels() -> None:
 def test_priorities_stand_before_each_line(level: int, mark: int) -> None:
     settings = LogSettings(level=logging.DEBUG, prefixed=True)
     assert lines(settings, level=level, message="one\ntwo") == f"<{mark}>one\n<{mark}>two\n"
+
+
+@pytest.mark.parametrize(
+    ("prefixed", "line", "begins"),
+    [
+        (True, "", "%(levelname)s"),
+        (False, "", "%(asctime)s"),
+        (True, "log_file = /var/log/x", "%(asctime)s"),
+        (True, "logging_default_format_string = %(asctime)s %(message)s", "%(asctime)s"),
+    ],
+)
+def test_the_journal_has_time_and_pid_by_itself(
+    tmp_path: Path, prefixed: bool, line: str, begins: str
+) -> None:
+    path = tmp_path / "daemon.conf"
+    path.write_text(f"[DEFAULT]\n{line}\n")
+    _, conf = config.load(str(path))
+    settings = read._log_settings(conf, prefixed)
+    assert settings.format.startswith(begins)
+    if "format" not in line:
+        assert settings.exception_prefix.startswith(begins.replace("%(levelname)s", "ERROR"))
 
 
 @pytest.mark.parametrize(
