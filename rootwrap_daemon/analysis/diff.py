@@ -61,11 +61,11 @@ class Change:
 
 
 class Direction(enum.Enum):
-    """Decide what becomes of a request."""
+    """The two answers to a request, by its words alone: what the host refuses is denied by both."""
 
     ALLOWED = "now allowed"
     DENIED = "now denied"
-    OTHERWISE = "runs otherwise"
+    OTHERWISE = "matched otherwise"
 
 
 @dataclass(frozen=True, slots=True)

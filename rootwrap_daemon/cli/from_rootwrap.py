@@ -60,7 +60,7 @@ def take_over(path: str, own_filters: str) -> Taken:
         else:
             reason = "set by the installation" if name in _OWN else "not an option of rootwrap-daemon"
             missed.append(f"{name}: {_LEFT.get(name, reason)}")
-    missed += [f"[{section}]: there is one section, [DEFAULT]" for section in parser.sections()]
+    missed += [f"[{section}]: the daemon uses [DEFAULT] alone" for section in parser.sections()]
     if not any(line.startswith("on_finding ") for line in lines):
         # Filters that are not safe are left out, and the rest works: as this is for.
         lines.append("on_finding = skip")
