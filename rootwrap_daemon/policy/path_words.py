@@ -207,8 +207,7 @@ def _refusal(word: Word, error: Exception) -> str:
     if isinstance(word, Beneath):
         return f"the word {word.path!a} is refused, wanted beneath {word.base}: {why}"
     text = word.path if isinstance(word, FixedPath) else str(word)
-    as_name = "" if "/" in text else ", which may name a file,"
-    return f"the word {text!a}{as_name} is refused: {why}"
+    return f"the word {text!a}{'' if '/' in text else ', which may name a file,'} is refused: {why}"
 
 
 def _fixed(word: FixedPath, around: Around) -> str:

@@ -9,28 +9,24 @@ from typing import Final
 _OPTIONS: Final = """
 7z 7za 7zr rar unrar | -p -hp
 adcli | --login-password
-az buildah docker helm influx nerdctl podman rabbitmqadmin skopeo | -p
+az buildah docker expect groupadd groupmod helm influx mariadb mariadb-admin mariadb-dump mysql mysqladmin | -p
+mysqlcheck mysqldump mysqlimport mysqlshow nerdctl podman rabbitmqadmin rdesktop skopeo spawn sshpass | -p
+useradd usermod xfreerdp | -p
+bcp hydra mosquitto_pub mosquitto_sub sqlcmd unzip zip zipinfo | -P
 cqlsh kadmin mongo mongodump mongoexport mongofiles mongoimport mongorestore mongosh | -p -w
 curl | -u --user -U --proxy-user --oauth2-bearer -b
 curlftpfs lftp | -u
-expect spawn | -p
-hydra mosquitto_pub mosquitto_sub sqlcmd bcp | -P
 hdparm | --security-set-pass --security-unlock --security-erase --security-erase-enhanced --security-disable
 ipmitool ipmipower ipmiconsole | -P -k -y
 ldapadd ldapcompare ldapdelete ldapexop ldapmodify ldapmodrdn ldapsearch ldapurl ldapwhoami | -w
 ldappasswd | -w -s -a
-mariadb mariadb-admin mariadb-dump mysql mysqladmin mysqlcheck mysqldump mysqlimport mysqlshow | -p
 net rpcclient smbcacls smbclient smbget smbstatus wmic | -U -A
 openssl | -pass -passin -passout -K -passkey
 redis-cli valkey-cli | -a
 snmpbulkget snmpbulkwalk snmpget snmpgetnext snmpset snmptrap snmpwalk | -A -X -c
 ssh-keygen | -N -P
-sshpass | -p
 swaks | -ap -a
-useradd usermod groupadd groupmod | -p
 wget | --http-user --ftp-user --user --header
-xfreerdp rdesktop | -p
-zip unzip zipinfo | -P
 """
 # Programs | keyword and the number of the word behind it that is a secret; `.` for the program itself.
 _KEYWORDS: Final = """
