@@ -27,7 +27,8 @@ OPENS: Final = frozenset(
 #: mounts, which would be seen in their own namespace alone.
 RESOLVES: Final = frozenset(
     """
-    fusermount fusermount3 losetup mount mountpoint namei pivot_root realpath swapoff swapon switch_root umount
+    fusermount fusermount3 losetup mount mountpoint namei pivot_root realpath swapoff swapon switch_root
+    umount
     """.split()
 )
 #: Programs whose inner command sees another tree: what a path means there cannot be said here.

@@ -9,9 +9,9 @@ from typing import Final
 _OPTIONS: Final = """
 7z 7za 7zr rar unrar | -p -hp
 adcli | --login-password
-az buildah docker expect groupadd groupmod helm influx mariadb mariadb-admin mariadb-dump mysql mysqladmin | -p
-mysqlcheck mysqldump mysqlimport mysqlshow nerdctl podman rabbitmqadmin rdesktop skopeo spawn sshpass | -p
-useradd usermod xfreerdp | -p
+az buildah docker expect groupadd groupmod helm influx mariadb mariadb-admin mariadb-dump mysql | -p
+mysqladmin mysqlcheck mysqldump mysqlimport mysqlshow nerdctl podman rabbitmqadmin rdesktop skopeo | -p
+spawn sshpass useradd usermod xfreerdp | -p
 bcp hydra mosquitto_pub mosquitto_sub sqlcmd unzip zip zipinfo | -P
 cqlsh kadmin mongo mongodump mongoexport mongofiles mongoimport mongorestore mongosh | -p -w
 curl | -u --user -U --proxy-user --oauth2-bearer -b
