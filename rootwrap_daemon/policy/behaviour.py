@@ -69,6 +69,12 @@ chroot |
 nsenter | -a -m -r -w -W --all --mount --root --wd --wdns ; -t -S -G -Z
 unshare | -R -w --root --wd ; -S -G -l
 """)
+#: Options with which a program executes another one where numbers mean other processes; none: it always does.
+_CHANGES_NUMBERS: Final = table("""
+bwrap docker lxc-attach machinectl podman systemd-nspawn |
+nsenter | -a -p --all --pid ; -t -S -G -Z
+unshare | -p --pid ; -R -w -S -G -l
+""")
 #: Options whose value is a file that a program obeys: it runs, or reads as options, what is in it, or takes
 #: names, modes or owners of files from it. The rule RW352 reads this table, too.
 OBEYS: Final = table("""
@@ -158,6 +164,8 @@ gives_links: Final = partial(_is_in, _GIVES_LINKS)
 enters: Final = partial(_is_in, _ENTERS)
 #: True if the command that it executes sees another tree of files.
 changes_tree: Final = partial(_is_in, _CHANGES_TREE)
+#: True if it sees other processes by their numbers.
+changes_numbers: Final = partial(_is_in, _CHANGES_NUMBERS)
 
 
 def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str]) -> bool:

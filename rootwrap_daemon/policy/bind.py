@@ -65,12 +65,14 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
     argv = [_executable(plan.program, around).path]
     descriptors: list[int] = []
     try:
-        for word in plan.arguments:
+        for index, word in enumerate(plan.arguments):
             if isinstance(word, Program):
                 argv.append(_executable(word, around).path)
             elif isinstance(word, ProcessOf):
                 if len(descriptors) == MAX_DESCRIPTORS:
                     raise NotBound(TooLarge, f"more than {MAX_DESCRIPTORS} words that are processes")
+                if index >= wrappers.elsewhere(plan, behaviour.changes_numbers):
+                    raise NotBound(Denied, f"{word.pid} is the number of another process for this command")
                 # Held until the command is over: that it is this process can be said of now, that its number
                 # is not given to another before the command uses it cannot; a KillFilter can.
                 program = _executable(Program(word.program), around)

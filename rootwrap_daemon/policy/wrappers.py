@@ -6,7 +6,7 @@ which nothing is known.
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -179,15 +179,19 @@ def candidates(plan: ExecPlan) -> list[tuple[str, list[str]]]:
     return found
 
 
-def elsewhere(plan: ExecPlan) -> int:
-    """The place among the arguments from which on words mean another tree; their number if none do."""
+def elsewhere(plan: ExecPlan, changes: Callable[[str, list[str]], bool] = behaviour.changes_tree) -> int:
+    """The place among the arguments from which on words mean another tree; their number if none do.
+
+    `changes`: says of which programs; behaviour.changes_numbers for words that are numbers of processes.
+    """
     none = len(plan.arguments)
-    if plan.program.name.rpartition("/")[2] in behaviour.OTHER_TREE:
+    if changes is behaviour.changes_tree and plan.program.name.rpartition("/")[2] in behaviour.OTHER_TREE:
         for index, word in enumerate(plan.arguments):
             if isinstance(word, Program):
                 return index
     for program, words in candidates(plan):
-        if behaviour.changes_tree(program, words):
-            inner = _behind(_WRAPPERS[program.rpartition("/")[2]], words)
+        if changes(program, words):
+            wrapper = _WRAPPERS.get(program.rpartition("/")[2])
+            inner = _behind(wrapper, words) if wrapper else words
             return none - len(inner) + 1 if inner else none
     return none

@@ -223,3 +223,59 @@ def test_a_process_of_the_agent_is_not_entered_by_a_program_of_many_names(new_da
         assert b"load average" in client.run([*asked, "-n", "uptime"], check=True).stdout
         with pytest.raises(Denied):
             client.run([*asked, "-m", "uptime"])
+
+
+KILL = "kill, -0, {pid=/usr/bin/tail}"
+
+
+@pytest.mark.parametrize(
+    "words", ["timeout 5", "env", "setpriv --no-new-privs", "nsenter -t PID -n", "unshare -n"]
+)
+def test_kill_behind_a_wrapper(new_daemon: NewDaemon, words: str) -> None:
+    """It is sent to what the daemon has looked at: a process of a trusted owner that runs the program."""
+    program, *own = words.replace("PID", "{pid=/usr/bin/tail}").split()
+    daemon = new_daemon(
+        f"[Filters]\nx: ArgvFilter, {', '.join((program, 'root', *own))}, {KILL}\n".replace(", ,", ",")
+    )
+    with running(*TAIL) as pid, running(*TAIL, user=AGENT) as other, daemon.client() as client:
+        client.run([*words.replace("PID", str(pid)).split(), "kill", "-0", str(pid)], check=True)
+        for process in (other, os.getpid()):
+            with pytest.raises(Denied):
+                client.run([*words.replace("PID", str(pid)).split(), "kill", "-0", str(process)])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nsenter -t PID -p",
+        "nsenter -at PID",
+        "timeout 5 nsenter -t PID -p",
+        "unshare -fp",
+        "docker exec web",
+    ],
+)
+@pytest.mark.parametrize("in_a_chain", [False, True])
+def test_no_number_where_it_means_another_process(
+    new_daemon: NewDaemon, words: str, in_a_chain: bool
+) -> None:
+    program, *own = words.replace("PID", "1").split()
+    lines = [f"x: ArgvFilter, {', '.join((program, 'root', *own))}, {KILL}"]
+    if in_a_chain:
+        chain = ", ".join((program, "root", program, *own))
+        lines = [
+            f"x: ChainingRegExpFilter, {chain}",
+            f"k: ArgvFilter, {KILL.replace('kill', 'kill, root', 1)}",
+        ]
+    daemon = new_daemon(start=False)
+    programs = daemon.directory / "bin"
+    programs.mkdir(mode=0o755)
+    # It need not be installed: it would be asked to do it elsewhere.
+    (programs / "docker").write_text("#!/bin/sh\nexit 0\n")
+    (programs / "docker").chmod(0o755)
+    daemon.configure("\n".join(("[Filters]", *lines, "")), exec_dirs=f"{programs}, /usr/bin, /bin")
+    daemon.start()
+    with running(*TAIL) as pid, daemon.client() as client:
+        with pytest.raises(Denied):
+            client.run([program, *own, "kill", "-0", str(pid)])
+        if in_a_chain:
+            client.run(["kill", "-0", str(pid)], check=True)

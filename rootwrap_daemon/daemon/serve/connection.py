@@ -21,17 +21,8 @@ from rootwrap_daemon.daemon.request import Wish
 from rootwrap_daemon.daemon.run.instance import Turn
 from rootwrap_daemon.daemon.run.stdio import is_pipe, let_go
 from rootwrap_daemon.errors import Busy, Error, LocalProtocolError, RemoteProtocolError
+from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.exchange import DaemonExchange
-from rootwrap_daemon.protocol.messages import (
-    MAX_DESCRIPTORS,
-    Answer,
-    Cancel,
-    Failure,
-    Hello,
-    Request,
-    Signal,
-    Start,
-)
 
 _TIMEVAL = struct.Struct("ll")
 #: Calls that keep the interpreter's lock.
@@ -53,7 +44,7 @@ _TALK: Final = 4096
 #: Seconds that the main thread may sleep while it turns a client away: what it costs to accept two.
 _NAP: Final = 0.00005
 #: Room for the descriptors of one message. Not CMSG_SPACE, whose padding has room for one more.
-_ROOM: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
+_ROOM: Final = socket.CMSG_LEN(messages.MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
 #: Flags as numbers: those of `socket` are added and looked at in Python.
@@ -176,7 +167,7 @@ class Connection:
         """From now on the client may be silent for `idle_timeout`."""
         self._set_timeout(socket.SO_RCVTIMEO, self.idle_timeout)
 
-    def receive(self) -> Request:
+    def receive(self) -> messages.Request:
         """The next request. Raises Closed, RemoteProtocolError or OSError."""
         deadline: float | None = None
         self._give_back()
@@ -199,15 +190,15 @@ class Connection:
         self._check_descriptors(message)
         return message
 
-    def _check_descriptors(self, message: Request) -> None:
+    def _check_descriptors(self, message: messages.Request) -> None:
         """Refuse descriptors that came with another message than a Start, or not as it says.
 
         Raises RemoteProtocolError.
         """
         # The kernel may give a Hello and the Start behind it in one read.
-        if isinstance(message, Hello) and self._exchange.partial:
+        if isinstance(message, messages.Hello) and self._exchange.partial:
             return
-        expected = message.slots.bit_count() if isinstance(message, Start) else 0
+        expected = message.slots.bit_count() if isinstance(message, messages.Start) else 0
         if len(self._descriptors) != expected:
             raise RemoteProtocolError(f"{len(self._descriptors)} descriptors where {expected} should be")
 
@@ -216,7 +207,7 @@ class Connection:
         missing = self._exchange.missing
         count = _CHUNK if missing <= _CHUNK else min(missing, _LARGE_CHUNK)
         if missing > _FREE_SIZE and not self._held and not self.hold(missing):
-            self.answer(Failure("", Busy.code, "the daemon holds as many bytes as it may"))
+            self.answer(messages.Failure("", Busy.code, "the daemon holds as many bytes as it may"))
             raise Closed
         self.turn.give()
         try:
@@ -254,14 +245,14 @@ class Connection:
                 self._descriptors += array.array("i", data[:whole])
         foreign = not all(map(is_pipe, self._descriptors))
         # There was room for more in the message, so there was none in the process.
-        full = truncated and len(self._descriptors) < MAX_DESCRIPTORS
+        full = truncated and len(self._descriptors) < messages.MAX_DESCRIPTORS
         if misplaced or truncated or foreign:
             # At once, before a word is said: whatever another session starts meanwhile has them too, and
             # closes them, which takes as long as their file system likes.
             with self.turn.given():
                 let_go(self.take_descriptors())
         if full:
-            self.answer(Failure("", Busy.code, "the daemon has no descriptor left"))
+            self.answer(messages.Failure("", Busy.code, "the daemon has no descriptor left"))
             raise Closed
         if misplaced or truncated:
             raise RemoteProtocolError("more descriptors than may be, or not where they may be")
@@ -297,13 +288,13 @@ class Connection:
         """Return what the messages that are held say. Raises RemoteProtocolError."""
         wish = Wish.NOTHING
         while (message := self._exchange.next_message()) is not None:
-            if isinstance(message, Cancel):
+            if isinstance(message, messages.Cancel):
                 wish = Wish.CANCEL
-            elif isinstance(message, Signal):
+            elif isinstance(message, messages.Signal):
                 on_signal(message.number)
         return wish
 
-    def encoded(self, message: Answer) -> list[bytes]:
+    def encoded(self, message: messages.Answer) -> list[bytes]:
         """An answer as it goes to the client, in parts. Raises Closed."""
         try:
             return self._exchange.send_in_parts(message)
@@ -311,7 +302,7 @@ class Connection:
             # The client has said what may not be said meanwhile; there is no one answer to that.
             raise Closed from None
 
-    def say(self, message: Answer) -> None:
+    def say(self, message: messages.Answer) -> None:
         """Have a message sent by `flush`, while a command runs."""
         try:
             self._unsent += b"".join(self.encoded(message))
@@ -331,7 +322,7 @@ class Connection:
             return False
         return True
 
-    def answer(self, message: Answer) -> None:
+    def answer(self, message: messages.Answer) -> None:
         """Encode and send. Raises Closed or OSError."""
         self.send(self.encoded(message))
 
@@ -358,7 +349,7 @@ class Connection:
 @functools.cache
 def _farewell(error: Error) -> bytes:
     """Encode an error for the wire; for those that are made once."""
-    return DaemonExchange().send(Failure("", error.code, error.message))
+    return DaemonExchange().send(messages.Failure("", error.code, error.message))
 
 
 def turn_away(sock: socket.socket, error: Error) -> None:

@@ -1,4 +1,4 @@
-"""RW315-RW317: a free word for a program, script, user or package; directories in which root executes files.
+"""RW315-RW317, RW331: a free word for a program, script, user, package or process; directories of programs.
 
 Promises: the place of a program is found as the daemon finds it (policy/wrappers.py).
 """
@@ -75,6 +75,8 @@ _TELLING: Final = {
 }
 #: Types whose words their author has chosen, or the daemon looks at.
 _CHOSEN: Final = frozenset(("user", "pid"))
+#: Programs that send signals.
+_KILLERS: Final = frozenset(("kill", "pkill", "killall", "skill"))
 #: Options behind which a process stands, of programs that go into it.
 _PROCESS: Final = options("-t -p -N --target --pid --attach --namespace")
 #: A word that no program has for a name: what a type or a pattern stands for.
@@ -198,6 +200,56 @@ def _process(program: str, words: list[str]) -> str | None:
         if any(value is None for _, value in _PROCESS.found(word)) and following.startswith(_FREE):
             return following
     return None
+
+
+@rule("RW331", Severity.ERROR)
+def kill_by_words(subject: Subject) -> Iterator[Problem]:
+    """kill(1) of what words alone say, behind another program, too.
+
+    A process number says nothing about the process: the caller can end any. KillFilter looks at what the
+    process runs, and so does `{pid=PROGRAM}`; but behind `nsenter -p` or `docker exec` the number that was
+    looked at is that of another process.
+
+    Found::
+
+        kill: RegExpFilter, kill, root, kill, -9, [0-9]+
+
+    Found::
+
+        kill: ArgvFilter, timeout, root, 5, kill, -9, {int}
+
+    Found::
+
+        kill: ArgvFilter, nsenter, root, -t, {pid=/usr/bin/web}, -p, kill, -9, {pid=/usr/bin/web}
+
+    Fine::
+
+        kill: KillFilter, root, /usr/sbin/dnsmasq, -9
+
+    Fine::
+
+        kill: ArgvFilter, timeout, root, 5, kill, -9, {pid=/usr/sbin/dnsmasq}
+    """
+    for line, words, texts in _judged(subject):
+        part = line.program_field
+        is_elsewhere = False
+        for number, (program, its) in enumerate(wrappers.programs(line.program, texts)):
+            types = {one.type for one in words[len(words) - len(its) :]} - {""}
+            by_words = types - {"pid"} or (not number and line.kind == "RegExpFilter")
+            leaves = behaviour.changes_numbers(program, its)
+            if part is not None and programs.base_name(program) in _KILLERS and by_words:
+                instead = "write a KillFilter with the program whose processes are meant"
+                replaced = f"{line.entry.name}: KillFilter, {'|'.join(line.users)}, /usr/sbin/NAME, -TERM"
+                what, size = "signals to any process", len(part.text.partition("\n")[0])
+                replacement = None if number else replaced
+                yield Problem(part.location, what, instead, size, replacement=replacement)
+                break
+            if (is_elsewhere or (leaves and not wrappers.is_wrapper(program))) and "pid" in types:
+                one = next(one for one in reversed(words) if one.type == "pid")
+                what = f"{one.part.text} is a process here, and its number means another one to {program}"
+                yield Problem(one.part.location, what, "write a KillFilter", len(one.part.text))
+                break
+            is_elsewhere = is_elsewhere or leaves
 
 
 @rule("RW316", Severity.WARNING)

@@ -1,4 +1,4 @@
-"""RW301, RW310-RW312 and RW320-RW390 but RW323: filters that give away more than they seem to, by their kind.
+"""RW301, RW310-RW312, RW320-RW390 but RW323, RW331: filters that give away more than they seem to, by kind.
 
 Promises: RW390 tells where the daemon differs from oslo.rootwrap, and nothing else.
 """
@@ -13,7 +13,6 @@ from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import assignments, programs
 from rootwrap_daemon.lint.rules import rule
-from rootwrap_daemon.lint.rules.files import words_of
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy.behaviour import RESOLVES
 
@@ -286,39 +285,6 @@ def kill_interpreter(subject: Subject) -> Iterator[Problem]:
             what = f"signals to any process that runs {line.program}"
             instead = f"add a section [{line.entry.name}] with target_user = USER or started_by = self"
             yield _at(part, what, instead)
-
-
-@rule("RW331", Severity.ERROR)
-def kill_by_words(subject: Subject) -> Iterator[Problem]:
-    """kill(1) by a kind that looks at words alone.
-
-    A process number says nothing about the process: the caller can end any. KillFilter looks at what the
-    process runs.
-
-    Found::
-
-        kill: RegExpFilter, kill, root, kill, -9, [0-9]+
-
-    Found::
-
-        kill: ArgvFilter, kill, root, -9, {int}
-
-    Fine::
-
-        kill: KillFilter, root, /usr/sbin/dnsmasq, -9
-
-    Fine::
-
-        kill: ArgvFilter, kill, root, -9, {pid=/usr/sbin/dnsmasq}
-    """
-    for line in subject.lines:
-        part = line.program_field
-        chosen = line.kind == "ArgvFilter" and any(one.type not in ("", "pid") for one in words_of(line))
-        is_kill = line.program in ("kill", "pkill", "killall", "skill")
-        if part is not None and is_kill and (chosen or line.kind == "RegExpFilter"):
-            instead = "write a KillFilter with the program whose processes are meant"
-            replacement = f"{line.entry.name}: KillFilter, {'|'.join(line.users)}, /usr/sbin/NAME, -TERM"
-            yield _at(part, "signals to any process", instead, replacement=replacement)
 
 
 @rule("RW340", Severity.ERROR)
