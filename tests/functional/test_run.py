@@ -115,6 +115,7 @@ def test_surroundings_are_stated_not_inherited(new_daemon: NewDaemon) -> None:
 
 def test_signals_are_at_their_defaults(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False)
+    daemon.inside = ["env"]
     old = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT)]
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
