@@ -303,7 +303,10 @@ def test_an_inner_command_sees_its_own_proc_and_sys(daemon: Daemon) -> None:
     (daemon.directory / "filters.d/proc.filters").write_text(
         "[Filters]\nd: ReadFileFilter, /proc/net/dev\np: PathFilter, cat, root, /proc/net\n"
         "s: PathFilter, cat, root, /proc/sys/net/ipv4/conf\nm: ReadFileFilter, /sys/class/net/only/mtu\n"
+        f"l: ReadFileFilter, {daemon.directory}/mtab\n"
     )
+    # As /etc/mtab is on most systems: the name of root's is one for what the reader has.
+    (daemon.directory / "mtab").symlink_to("/proc/self/net/dev")
     assert daemon.reload()
     inside = ["ip", "netns", "exec", NETNS]
     subprocess.run(["ip", "-n", NETNS, "link", "add", "only", "type", "veth", "peer", "other"], check=True)
@@ -312,6 +315,7 @@ def test_an_inner_command_sees_its_own_proc_and_sys(daemon: Daemon) -> None:
         "/proc/net/route",
         "/proc/sys/net/ipv4/conf/only/forwarding",
         "/sys/class/net/only/mtu",
+        str(daemon.directory / "mtab"),
     ):
         wanted = subprocess.run([*inside, "cat", path], capture_output=True, check=True).stdout
         with daemon.client() as client:

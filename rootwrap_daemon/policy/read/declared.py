@@ -13,7 +13,7 @@ from typing import Final
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingRegExpFilter
-from rootwrap_daemon.filters.kinds import EnvFilter, PathFilter, RegExpFilter
+from rootwrap_daemon.filters.kinds import EnvFilter, PathFilter, ReadFileFilter, RegExpFilter
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.plan import Beneath
@@ -23,8 +23,8 @@ from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
 
 # Characters that stand for themselves.
 _LITERALLY: Final = re.compile(r"\^?((?:[\w/=:,@%-]|\\[.,/:=@_-])+)", re.ASCII)
-
-
+#: What tells of a process, and not of the namespaces that it shares with others (proc_pid_mounts(5)).
+_OF_THE_READER: Final = re.compile(r"/proc/(?:thread-)?self(?=/)(?!/(?:net/|mountinfo$|mounts$|mountstats$))")
 #: Programs that do what a file in their words says, of which a wrapper may be given one.
 _INTERPRETERS: Final = frozenset("awk bash dash ksh lua node perl php python python3 ruby sh zsh".split())
 
@@ -34,6 +34,9 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
 
     Raises Fault if the filter cannot be used. No fault has a location.
     """
+    if isinstance(one, ReadFileFilter) and (reader := _OF_THE_READER.match(one.program)):
+        what = f"{reader[0]} is what reads the file: the daemon, by a ReadFileFilter"
+        raise Fault("unusable", what, f"write an ArgvFilter: cat, root, {one.program}")
     bases, words = _declared(one)
     literals = _paths(one, words)
     program = _program(one)

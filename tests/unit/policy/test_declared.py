@@ -179,3 +179,20 @@ def test_a_program_behind_another(tree: Path) -> None:
     (found,) = load(tree, "x: ArgvFilter, timeout, root, 5, cp, -a, {path={tree}/open}, {path={tree}/plain}")
     assert found.code == "foreign_links"
     assert not load(tree, "x: ArgvFilter, timeout, root, 5, cat, {path={tree}/open}")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/proc/self/environ", True),
+        ("/proc/thread-self/maps", True),
+        ("/proc/self/net", True),
+        ("/proc/self/net/dev", False),
+        ("/proc/self/mounts", False),
+        ("/proc/selfish/x", False),
+    ],
+)
+def test_a_file_that_is_about_its_reader(tree: Path, path: str, told: bool) -> None:
+    found = load(tree, f"x: ReadFileFilter, {path}")
+    assert [one.code for one in found] == ["unusable"] * told
+    assert not load(tree, f"x: ArgvFilter, cat, root, {path}")
