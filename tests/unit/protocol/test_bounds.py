@@ -134,6 +134,17 @@ def test_room_at_its_bound() -> None:
         assert (decoder.room() is not None) is given
 
 
+def test_room_is_made_once() -> None:
+    """Each read of a large frame goes to the same bytes."""
+    decoder = Decoder(ANSWERS, MAX_ANSWER_FRAME)
+    decoder.feed(_header(3 * LARGE))
+    room = decoder.room()
+    assert room is not None
+    decoder.filled(1000)
+    again = decoder.room()
+    assert again is not None and again.obj is room.obj and len(again) == len(room) - 1000
+
+
 def _at_work(asked: Start | Run) -> tuple[ClientExchange, DaemonExchange]:
     client, daemon = ClientExchange(), DaemonExchange()
     daemon.feed(client.send(Hello(VERSION, MAX_ANSWER_FRAME)))
