@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import socket
 import subprocess
 import threading
@@ -38,6 +39,30 @@ def test_idle_flood_of_the_allowed_user(daemon: Daemon) -> None:
         calls_go_on(daemon, client)
     wait_for(lambda: settle(daemon) == before)
     wait_for(lambda: is_idle(daemon))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="musl has no malloc_trim(3)")
+def test_memory_of_a_burst_is_given_back(daemon: Daemon) -> None:
+    """With an arena for each few threads, and what lies between what is in use, it keeps some 5 MiB."""
+
+    def memory() -> int:
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0])
+
+    def ask() -> None:
+        with daemon.client() as client:
+            for size in (1000, 200_000) * 10:
+                assert len(client.run(["sh", "-c", "cat"], input=bytes(size)).stdout) == size
+
+    with daemon.client() as client:
+        client.run(["sh", "-c", "true"])
+    before = memory()
+    threads = [threading.Thread(target=ask) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_for(lambda: memory() < before + 2600, 60)
 
 
 def test_denials_leave_no_trace_but_counts(daemon: Daemon) -> None:

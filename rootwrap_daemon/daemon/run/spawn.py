@@ -48,7 +48,7 @@ _RT_SIGACTION: Final = {
 _OF_GLIBC: Final = (32, 33)
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _CAPABILITY_VERSION_3: Final = 0x20080522
-_M_MMAP_THRESHOLD: Final = -3
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 #: waitpid(2): only for children of the calling thread, __WNOTHREAD of linux/wait.h.
 _OF_THIS_THREAD: Final = 0x20000000
 #: Orphans to reap at once.
@@ -72,6 +72,8 @@ def prepare() -> None:
     with contextlib.suppress(AttributeError):
         # Otherwise glibc raises the limit after the first, and keeps up to 64 MiB for good: mallopt(3).
         _libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+        # The others keep at their end what they had at most; with the interpreter's lock one is enough.
+        _libc.mallopt(_M_ARENA_MAX, 1)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     # Effective, permitted, inheritable of the first 32, then of the others.
     data = ctypes.create_string_buffer(24)

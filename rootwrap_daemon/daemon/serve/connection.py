@@ -13,7 +13,7 @@ import struct
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,19 +111,15 @@ class Connection:
         self._shut(socket.SHUT_RDWR)
 
     def _shut(self, how: int) -> None:
-        try:
+        # The client may be faster.
+        with suppress(OSError):
             self.sock.shutdown(how)
-        except OSError:
-            # The client was faster.
-            pass
 
     def turn_away(self, error: Error) -> None:
         """Say why it is over before it began; it is not waited until the client hears it."""
-        try:
+        # It may not listen, or have left.
+        with suppress(OSError):
             self.sock.send(_farewell(error), _AT_ONCE)
-        except OSError:
-            # It does not listen, or has left.
-            pass
 
     def close(self) -> None:
         """Close the socket and give back what was held, with the turn."""

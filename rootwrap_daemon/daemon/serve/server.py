@@ -6,6 +6,7 @@ accepts only sorts connections by user; all else about them is done by threads o
 """
 
 import _thread
+import ctypes
 import errno
 import logging
 import os
@@ -42,6 +43,9 @@ _BATCH: Final = 64
 #: Seconds between two looks at the audit counts, and to wait when the system is out of descriptors.
 _TICK: Final = 2.0
 _BACK_OFF: Final = 0.05
+#: Seconds between two times that free memory is given back: malloc_trim(3), which musl does not have.
+_TRIM: Final = 10.0
+_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", int)
 _MANY: Final = Busy("too many connections")
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
@@ -72,6 +76,7 @@ class Server:
         self._users: dict[int, _User] = {}
         self._late = Latecomers()
         self._spare: int | None = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._trimmed = 0.0
         threading.stack_size(_STACK)
         sys.setswitchinterval(_SWITCH)
 
@@ -112,6 +117,10 @@ class Server:
         if self.instance.registry.groups is not None:
             self.instance.registry.groups.sweep()
         late = time.monotonic() - _TICK
+        if late > self._trimmed + _TRIM:
+            # free(3) gives back what lies behind all that is in use; this, what lies between, too.
+            self._trimmed = late
+            _trim(0)
         for user in self._users.values():
             # A thread for which there was no memory ends before its first line.
             if user.started is not None and user.started < late:
@@ -182,10 +191,8 @@ class Server:
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
-            try:
+            with suppress(EOFError, OSError):
                 turn_away(self.listener.accept(), Busy("the daemon has no descriptor left"))
-            except (EOFError, OSError):
-                pass
         try:
             self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
