@@ -193,7 +193,9 @@ def _changed(walked: places.Walked, around: Around) -> str | None:
 
 def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around) -> None:
     """Raise NotBound if others can change what a program executes that is given this name of another."""
-    directories = dict(plan.env).get("PATH", ":".join(around.exec_dirs)).split(":")
+    given = [value for variable, value in plan.env if variable == "PATH"]
+    given += [word[5:] for word in map(wrappers.text_of, plan.arguments) if word.startswith("PATH=")]
+    directories = ":".join(given).split(":") if given else around.exec_dirs
     path = os.path.join(cwd, name) if "/" in name else name
     try:
         executables.check_by_path(path, directories, around.owners, around.seen)

@@ -80,6 +80,7 @@ IN_PATH = [
     ("timeout, root, 5, NAME", "timeout 5 NAME"),
     ("timeout, root, 5, BIN/NAME", "timeout 5 BIN/NAME"),
     ("nice, root, -n, 5, env, A=1, NAME", "nice -n 5 env A=1 NAME"),
+    ("env, root, PATH=BIN/more, only-NAME", "env PATH=BIN/more only-NAME"),
     ("find, root, /etc/passwd, -exec, NAME, \\;", "find /etc/passwd -exec NAME ;"),
     ("sh, root, BIN/NAME", "sh BIN/NAME"),
     ("sh, root, -eo, nounset, BIN/NAME", "sh -eo nounset BIN/NAME"),
@@ -95,14 +96,15 @@ def test_what_the_agent_can_change_in_a_directory_of_root(new_daemon: NewDaemon)
     """It is no code of root's because root has the directory: not by a name in PATH, not by its path."""
     daemon = new_daemon(start=False)
     directory = daemon.directory / "bin"
-    directory.mkdir(mode=0o755)
+    (directory / "more").mkdir(mode=0o755, parents=True)
     lines = ["[Filters]"]
     for name, owner, mode in (("mine", 0, 0o755), ("theirs", AGENT, 0o755), ("shared", 0, 0o775)):
         for suffix, text in (("", "#!/bin/sh\necho RAN\n"), (".sed", "1s/.*/RAN/p\n")):
             (directory / f"{name}{suffix}").write_text(text)
         (directory / f"{name}.list").write_text(f"{directory}/mine\0")
         (directory / f"by-{name}").write_text(f"#!/usr/bin/setsid {name}\n")
-        for path in directory.glob(f"{name}*"):
+        shutil.copy(directory / name, directory / "more" / f"only-{name}")
+        for path in (*directory.glob(f"{name}*"), directory / "more" / f"only-{name}"):
             os.chown(path, owner, AGENT)
             path.chmod(mode)
         (directory / f"by-{name}").chmod(0o755)
