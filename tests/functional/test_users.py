@@ -18,7 +18,7 @@ from rootwrap_daemon.client.aio import AsyncClient
 from rootwrap_daemon.errors import BadRequest, Denied
 from rootwrap_daemon.protocol.codec import HEADER, encode
 from rootwrap_daemon.protocol.messages import Result, Run
-from tests.real_daemon import HELLO, Daemon, NewDaemon, daemons, frame, raw
+from tests.real_daemon import HELLO, OVERFLOW, Daemon, NewDaemon, daemons, frame, raw
 from tests.wire import Wire
 
 pytestmark = pytest.mark.root
@@ -275,3 +275,23 @@ def test_a_name_that_is_not_there(new_daemon: NewDaemon, word: str) -> None:
         assert not client.allows(["id"]).allowed
         assert client.allows(["ls"]).allowed
     assert f"no {'group' if '%' in word else 'user'} {word.removeprefix('%')!r} here" in daemon.log
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("lines", "options"),
+    [
+        ("k: KillFilter, root, tail, -15\n[k]\ntarget_user = nobody", {}),
+        ("p: ArgvFilter, prlimit, root, --pid, {pid=tail}\n[p]\ntarget_user = nobody", {}),
+        ("k: KillFilter, nobody, tail, -15", {}),
+        ("t: ArgvFilter, true, root", {"status_group": "nogroup"}),
+    ],
+)
+def test_who_is_not_mapped_is_nobody_in_particular(
+    new_daemon: NewDaemon, lines: str, options: dict[str, str]
+) -> None:
+    """One number stands for all of them in a user namespace: processes and members of everybody there."""
+    daemon = new_daemon(f"[Filters]\n{lines}\n", start=False, trusted_owners=f"0, {OVERFLOW}", **options)
+    daemon.inside = ["unshare", "--user", "--map-root-user"]
+    with pytest.raises(pytest.fail.Exception, match="is whoever this user namespace does not map"):
+        daemon.start()

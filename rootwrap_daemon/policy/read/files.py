@@ -142,10 +142,11 @@ def _check(loaded: Loaded, one: AnyFilter, owners: frozenset[int]) -> list[Fault
         loaded.users.setdefault(word, users.asker(word))
     if options.target_user:
         try:
-            host.user_number(options.target_user)
+            meant = host.user_number(options.target_user)
         except KeyError:
             what = f"target_user: no user {options.target_user!r} here"
             raise Fault("account", what, "name one that is there") from None
+        users.check_mapped("target_user", options.target_user, meant, is_group=False)
     found = []
     for name in one.run_as:
         found += [fault for fault in _check_as(loaded, one, name, owners) if fault not in found]
@@ -160,6 +161,8 @@ def _check_as(loaded: Loaded, one: AnyFilter, name: str, owners: frozenset[int])
         identity = loaded.identities.setdefault(user, users.identity(*user))
     except KeyError as error:
         raise Fault("account", str(error.args[0]), "name one that is there") from None
+    if isinstance(one, KillFilter):
+        users.check_mapped("run_as", name, identity.uid, is_group=False)
     if not identity.is_current and not loaded.as_root:
         raise Fault("unusable", f"only root can run commands as {name}", "start the daemon as root")
     _check_capabilities(options, identity)

@@ -15,6 +15,7 @@ from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import AnyFilter, EnvFilter
+from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.values import CAPABILITIES
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
@@ -42,11 +43,13 @@ def load(
     """
     owners = users.owners(settings)
     allowed = users.allowed(settings, owners)
-    status_gid = (
-        None
-        if settings.status_group is None
-        else users.number("status_group", settings.status_group, host.group_number)
-    )
+    status_gid = None
+    if settings.status_group is not None:
+        status_gid = users.number("status_group", settings.status_group, host.group_number)
+        try:
+            users.check_mapped("status_group", settings.status_group, status_gid, is_group=True)
+        except Fault as fault:
+            raise ConfigurationError(str(fault)) from None
     kept = None if settings.capabilities is None else frozenset(settings.capabilities)
     if unknown := sorted((kept or frozenset()).difference(CAPABILITIES)):
         raise ConfigurationError(f"capabilities: there is no {unknown[0]!r}: write e.g. CAP_NET_ADMIN")

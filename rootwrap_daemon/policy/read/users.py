@@ -52,14 +52,19 @@ def asker(word: str) -> tuple[bool, int]:
         found = host.group_number(name) if is_group else host.user_number(name)
     except KeyError:
         raise Fault("account", f"users: no {kind} {name!r} here", "name one that is there") from None
-    if host.in_user_namespace() and found == (host.overflow_gid() if is_group else host.overflow_uid()):
-        what = f"users: {name} is whoever this user namespace does not map"
-        raise Fault("account", what, "name one that it maps")
+    check_mapped("users", name, found, is_group=is_group)
     if found in DYNAMIC and not name.isdigit():
         # Another service gets it next, and would get this one's filters.
         what = f"users: the number of {kind} {name!r} is its own only while its service runs (DynamicUser=)"
         raise Fault("account", what, "give it an instance of its own, or a user that stays")
     return is_group, found
+
+
+def check_mapped(option: str, name: str, number: int, *, is_group: bool) -> None:
+    """Raise Fault for what stands for every user, or group, that this user namespace does not map."""
+    if host.in_user_namespace() and number == (host.overflow_gid() if is_group else host.overflow_uid()):
+        what = f"{option}: {name} is whoever this user namespace does not map"
+        raise Fault("account", what, "name one that it maps")
 
 
 def owners(settings: Settings) -> frozenset[int]:
