@@ -168,14 +168,12 @@ def _bind_signal(plan: SignalPlan, options: Options, around: Around) -> BoundSig
         # Alive now means that the number meant this process all the while.
         if processes.has_ended(pidfd):
             raise NotBound(ProcessGone, f"process {plan.pid} ended while it was looked at")
-    except ProcessLookupError as error:
+    except BaseException as error:
         os.close(pidfd)
-        raise NotBound(ProcessGone, f"process {plan.pid} ended while it was looked at") from error
-    except OSError as error:
-        os.close(pidfd)
-        raise not_bound(error, f"process {plan.pid}: {error}") from error
-    except BaseException:
-        os.close(pidfd)
+        if isinstance(error, ProcessLookupError):
+            raise NotBound(ProcessGone, f"process {plan.pid} ended while it was looked at") from error
+        if isinstance(error, OSError):
+            raise not_bound(error, f"process {plan.pid}: {error}") from error
         raise
     return BoundSignal((pidfd,), pidfd, plan.pid, plan.signal)
 

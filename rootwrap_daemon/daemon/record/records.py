@@ -154,6 +154,5 @@ class Records:
         words = [argv[place] for place in hidden if place < len(argv)]
         # A detail has a path of a word, and what is not ASCII in it as an escape.
         parts = {part for word in words for part in (word, *word.split("/"), *_ENDS.split(word))}
-        telling = [part for part in parts if len(part) >= _TELLING]
-        named = any(part in detail or ascii(part)[1:-1] in detail for part in telling)
-        return HIDDEN if named else detail[:_DETAIL]
+        telling = (form for part in parts if len(part) >= _TELLING for form in (part, ascii(part)[1:-1]))
+        return HIDDEN if any(form in detail for form in telling) else detail[:_DETAIL]
