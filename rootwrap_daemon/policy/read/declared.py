@@ -70,6 +70,8 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
         if walked.place is None:
             if walked.status is None or stat.S_ISDIR(walked.status.st_mode):
                 fixed = fixed or path
+            elif stat.S_ISREG(walked.status.st_mode) and not places.is_fixed(walked.status, owners):
+                _check_obeyed(path, program, words)
             continue
         if program in behaviour.ANYTHING:
             continue
@@ -111,6 +113,16 @@ def _is_one_of(owners: frozenset[int], word: str) -> bool:
     with contextlib.suppress(KeyError):
         return host.user_number(re.split("[:.]", word)[0]) in owners
     return False
+
+
+def _check_obeyed(path: str, program: str, words: list[str]) -> None:
+    """Raise Fault if the command executes, or does what is in, a file that others can change."""
+    theirs = {word for word in words if word.endswith(path)}
+    for name, its in wrappers.programs(program, words):
+        if name == path or behaviour.obeys(name, its, theirs, theirs):
+            what = f"others can change {path}, and "
+            what += f"{program} executes it" if name == path else f"{basename(name)} does what it says"
+            raise Fault("unusable", what, "give it to root")
 
 
 def _check_entered(one: Filter, program: str, words: list[str], owners: frozenset[int]) -> None:

@@ -196,3 +196,22 @@ def test_a_file_that_is_about_its_reader(tree: Path, path: str, told: bool) -> N
     found = load(tree, f"x: ReadFileFilter, {path}")
     assert [one.code for one in found] == ["unusable"] * told
     assert not load(tree, f"x: ArgvFilter, cat, root, {path}")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("timeout, root, 5, {tree}/plain/theirs", "timeout executes it"),
+        ("nice, root, sh, {tree}/plain/theirs, x", "sh does what it says"),
+        ("sed, root, -n, --file={tree}/plain/theirs, /etc/hostname", "sed does what it says"),
+        ("sed, root, -n, -e, p, {tree}/plain/theirs", ""),
+        ("timeout, root, 5, cat, {tree}/plain/theirs", ""),
+        ("sh, root, {tree}/plain/f, {tree}/plain/theirs", ""),
+    ],
+)
+def test_a_file_that_others_can_change(tree: Path, line: str, said: str) -> None:
+    file(tree / "plain/theirs").chmod(0o666)
+    found = load(tree, f"x: ArgvFilter, {line}")
+    assert [one.what for one in found] == [f"others can change {tree}/plain/theirs, and {said}"] * bool(said)
+    file(tree / "plain/theirs").chmod(0o644)
+    assert not load(tree, f"x: ArgvFilter, {line}")
