@@ -145,6 +145,19 @@ def test_pictures_are_what_is_drawn_now() -> None:
     assert drawn == there, "draw them: .venv/bin/python doc/pictures.py"
 
 
+def test_a_synopsis_fits_a_terminal() -> None:
+    """man(1) does not wrap it: 80 columns, less those on the left."""
+    pages = [path.read_text() for path in MAN.parent.glob("*.rst")]
+    found = [re.sub(r"\*+([^*]+)\*+", r"\1", line[2:]) for page in pages for line in _line_blocks(page)]
+    assert len(found) >= 30
+    assert not [line for line in found if len(line) > 73]
+
+
+def _line_blocks(page: str) -> list[str]:
+    blocks = re.findall(r"^\| .*\n(?:^(?:\| |  ).*\n)*", page, re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
+
+
 def test_the_readme_is_short() -> None:
     assert README.count("\n") <= 200
 
