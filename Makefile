@@ -10,7 +10,7 @@ endif
 PYTHON ?= $(or $(for_all),python3)
 VENV_PYTHON = .venv/bin/python
 # Processes that share the tests, most of which wait for others.
-JOBS ?= 4
+JOBS ?= 6
 
 .PHONY: help native demo check test lint bench docs man lowest packages release-check sample sbom fuzz faults mutants coverage clean modes
 
