@@ -41,9 +41,9 @@ def paths(
         # Its filter lets it have anything.
         return {}, ()
     programs = wrappers.of_plan(plan)
-    for name, its in programs[1:]:
-        index = len(plan.arguments) - len(its) - 1
-        if index < judged and not isinstance(plan.arguments[index], Program):
+    outer = wrappers.programs(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
+    for name, its in (*programs, *outer):
+        if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
             _check_program(name, cwd, plan, around)
     for name in {name for one in programs if not plan.free for name in behaviour.commands(*one)}:
         _check_program(name, cwd, plan, around)

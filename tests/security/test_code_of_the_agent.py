@@ -81,6 +81,8 @@ IN_PATH = [
     ("timeout, root, 5, BIN/NAME", "timeout 5 BIN/NAME"),
     ("nice, root, -n, 5, env, A=1, NAME", "nice -n 5 env A=1 NAME"),
     ("env, root, PATH=BIN/more, only-NAME", "env PATH=BIN/more only-NAME"),
+    # A chain whose own words have another program before that of the inner command.
+    ("CHAIN", "timeout 5 NAME true"),
     ("find, root, /etc/passwd, -exec, NAME, \\;", "find /etc/passwd -exec NAME ;"),
     ("sh, root, BIN/NAME", "sh BIN/NAME"),
     ("sh, root, -eo, nounset, BIN/NAME", "sh -eo nounset BIN/NAME"),
@@ -97,7 +99,7 @@ def test_what_the_agent_can_change_in_a_directory_of_root(new_daemon: NewDaemon)
     daemon = new_daemon(start=False)
     directory = daemon.directory / "bin"
     (directory / "more").mkdir(mode=0o755, parents=True)
-    lines = ["[Filters]"]
+    lines = ["[Filters]", "true: ArgvFilter, true, root"]
     for name in ("mine", "theirs", "shared"):
         (directory / name).write_text("#!/bin/sh\necho RAN\n")
         (directory / f"{name}.sed").write_text("1s/.*/RAN/p\n")
@@ -105,7 +107,11 @@ def test_what_the_agent_can_change_in_a_directory_of_root(new_daemon: NewDaemon)
         (directory / f"by-{name}").write_text(f"#!/usr/bin/setsid {name}\n")
         shutil.copy(directory / name, directory / "more" / f"only-{name}")
         lines.append(f"by-{name}: CommandFilter, by-{name}, root")
-        rows = (f"{name}{index}: ArgvFilter, {words}" for index, (words, _) in enumerate(IN_PATH))
+        chain = f"ChainingRegExpFilter, timeout, root, timeout, 5, {name}"
+        rows = (
+            f"{name}{index}: {chain if words == 'CHAIN' else f'ArgvFilter, {words}'}"
+            for index, (words, _) in enumerate(IN_PATH)
+        )
         lines += (row.replace("NAME", name).replace("BIN", str(directory)) for row in rows)
     for path in (*directory.iterdir(), *(directory / "more").iterdir()):
         path.chmod(0o755)
