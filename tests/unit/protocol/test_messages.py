@@ -1,6 +1,8 @@
 """What can be built can be sent, and nothing else can be built."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,3 +280,17 @@ def test_limits_are_those_of_the_page() -> None:
     assert (MAX_VARIABLES, MAX_INPUT_BYTES, MAX_HELLO_FRAME) == (64, 16 * 1024 * 1024, 256)
     assert (MAX_TIMEOUT * 1000, MAX_ANSWER_FRAME) == (604_800_000, 1_073_807_360)
     assert MAX_REQUEST_FRAME == (1984 + 16 * 1024 + 64) * 1024
+
+
+def test_the_bytes_of_the_page() -> None:
+    page = (Path(__file__).parents[3] / "doc/source/reference/protocol.rst").read_text(encoding="utf-8")
+    shown = [
+        bytes.fromhex(line)
+        for line in re.findall(r"^    ((?:[0-9a-f]{2} +)+[0-9a-f]{2})$", page, re.MULTILINE)
+    ]
+    messages = (
+        Hello(1, 2**20, 0),
+        Run((b"id", b"-u"), (), None, None),
+        Result("9c1f-1", 0, b"0\n", b"", ""),
+    )
+    assert shown == [encode(message) for message in messages]
