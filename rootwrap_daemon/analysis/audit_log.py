@@ -6,6 +6,7 @@ rootwrap_daemon/daemon/record/audit.py, and to the journal by daemon/record/jour
 """
 
 import bz2
+import contextlib
 import gzip
 import itertools
 import json
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
-from rootwrap_daemon.analysis import sudo_log
+from rootwrap_daemon.analysis import sudo_log, told
 from rootwrap_daemon.daemon.record.secrets import MAX_MASKED, mask_words
 from rootwrap_daemon.errors import Unreadable
 
@@ -294,22 +295,36 @@ def rotated(path: str) -> list[str]:
 
 
 def _opened(name: str) -> IO[bytes]:
-    file = open(name, "rb")  # noqa: SIM115 - whoever reads it closes it
+    file, hidden = told.opened(name)
     start = file.peek(8)
-    if start.startswith(_ZSTD):
+    if start.startswith(_ZSTD) and not hidden:
         file.close()
         raise Unreadable(f"{name}: compressed by zstd: give it as `zstdcat {name} | rootwrapctl ... -`")
+    found: IO[bytes] = file
     for magic, opener in _COMPRESSED.items():
         if start.startswith(magic):
-            found: IO[bytes] = opener(file, "rb")
-            return found
-    return file
+            found = opener(file, "rb")
+    if hidden:
+        _check_records(name, found)
+    return found
+
+
+def _check_records(name: str, file: IO[bytes]) -> None:
+    """Raise Unreadable for a hidden file without a record: how many lines it has would be told."""
+    with contextlib.suppress(EOFError, zlib.error, lzma.LZMAError, OSError):
+        if any(parse(line) is not None or sudo_log.parse(line) is not None for line in file):
+            file.seek(0)
+            return
+    raise told.untold(name)
 
 
 def _followed(name: str) -> Iterator[bytes]:
     """Lines for ever; goes over to the new file when the old one was renamed."""
     while True:
-        with open(name, "rb") as file:
+        file, hidden = told.opened(name)
+        with file:
+            if hidden and os.fstat(file.fileno()).st_size:
+                _check_records(name, file)
             for is_other in itertools.chain((False,), _rotations(name, file)):
                 yield from _whole_lines(file)
                 if is_other:

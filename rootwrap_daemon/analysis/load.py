@@ -8,10 +8,10 @@ import os
 import pwd
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from rootwrap_daemon import config
+from rootwrap_daemon.analysis import told
 from rootwrap_daemon.config import Configuration
 from rootwrap_daemon.counted import counted
 from rootwrap_daemon.errors import ConfigurationError, Unreadable
@@ -29,8 +29,6 @@ from rootwrap_daemon.settings import MAX_FILE
 
 #: Reasons to give why nothing could be judged.
 _MOST: Final = 3
-#: Variables by which sudo(8), pkexec(1) and doas(1) name their caller.
-_CALLERS: Final = ("SUDO_UID", "PKEXEC_UID", "DOAS_USER")
 _LEFT_OUT: Final = "filters with an error are left out"
 #: The uid that stands for a user who is not on this host: nothing is run here.
 _NOBODY: Final = 65534
@@ -127,12 +125,12 @@ def configuration(path: str) -> Configuration:
 
     Raises Unreadable.
     """
-    if _is_hidden(path):
+    if told.is_hidden(path):
         with contextlib.suppress(OSError):
             found = config.look(os.path.abspath(path), host.base_owners(0))
             if found.settings is not None and os.path.getsize(path):
                 return found
-        raise _untold(path)
+        raise told.untold(path)
     try:
         return config.look(os.path.abspath(path), host.base_owners(0))
     except FileNotFoundError as error:
@@ -166,36 +164,12 @@ def _is_not_there(finding: Finding) -> bool:
     return finding.code == "file" and finding.severity is Severity.WARNING
 
 
-def _is_hidden(path: str) -> bool:
-    """True for a path that not everybody may find and read, if somebody asks as root by way of sudo(8).
-
-    Raises Unreadable where others than root can change what the path names, between this look and the next.
-    """
-    if os.geteuid() != 0 or all(os.environ.get(name, "0") in ("0", "root") for name in _CALLERS):
-        return False
-    try:
-        host.resolve_owned(os.path.abspath(path), host.base_owners(0))
-    except host.UntrustedPath:
-        raise _untold(path) from None
-    except OSError:
-        pass
-    real = Path(os.path.realpath(path))
-    try:
-        # From / on: what is missing in a directory that he may not search is not told either.
-        searched = all(one.stat().st_mode & 0o001 for one in reversed(real.parents))
-        return not searched or not real.stat().st_mode & 0o004
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-
-
 def check_told(path: str) -> None:
     """Raise Unreadable, with one text, for what is no filter file, if the path is hidden from who asks.
 
     Whether there is a file, how long it is and where its lines end would be told by what is wrong with it.
     """
-    if not _is_hidden(path):
+    if not told.is_hidden(path):
         return
     with contextlib.suppress(OSError, Unreadable):
         if os.path.isdir(path):
@@ -205,12 +179,7 @@ def check_told(path: str) -> None:
             with open(path, "rb") as file:
                 if b"[Filters]" in map(bytes.strip, file.read(MAX_FILE).splitlines()):
                     return
-    raise _untold(path)
-
-
-def _untold(path: str) -> Unreadable:
-    what = "no configuration and no filters, as far as this is told by way of sudo"
-    return Unreadable(f"{path}: {what}: of files that others than root can change, ask without it")
+    raise told.untold(path)
 
 
 def texts_of(paths: Iterable[str]) -> dict[str, str]:
@@ -321,9 +290,19 @@ def _check_readable(path: str) -> None:
 
 def read_text(path: str) -> str:
     """The text of a file. Raises Unreadable."""
+    return read_told(path)[0]
+
+
+def read_told(path: str) -> tuple[str, bool]:
+    """The text of a file, and whether it is hidden from who asks (told.py). Raises Unreadable."""
+    hidden = False
     try:
-        return Path(path).read_bytes().decode()
+        file, hidden = told.opened(path)
+        with file:
+            return file.read().decode(), hidden
     except UnicodeDecodeError as error:
+        if hidden:
+            raise told.untold(path) from None
         raise Unreadable(f"{path} is not UTF-8: {error}") from error
     except OSError as error:
         raise Unreadable(f"{path}: {error.strerror}") from error

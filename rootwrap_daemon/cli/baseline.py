@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from rootwrap_daemon.analysis import told
 from rootwrap_daemon.errors import Unreadable
 from rootwrap_daemon.lint.finding import Finding
 
@@ -35,8 +36,10 @@ class Baseline:
     @classmethod
     def read(cls, path: str) -> Self:
         """Raises Unreadable."""
+        hidden = False
         try:
-            with open(path, encoding="utf-8") as file:
+            file, hidden = told.opened(path)
+            with file:
                 listed = json.load(file)["findings"]
             return cls(
                 Counter(
@@ -49,10 +52,13 @@ class Baseline:
         except OSError as error:
             raise Unreadable(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
+            if hidden:
+                raise told.untold(path) from None
             raise Unreadable(f"{path}: no baseline: write one with --write-baseline") from error
 
     def write(self, path: str) -> None:
-        """Replace the file. Raises OSError."""
+        """Replace the file. Raises Unreadable, OSError."""
+        told.check_target(path)
         listed = [
             {"file": file, "rule": rule, "text": text, "count": count}
             for (file, rule, text), count in sorted(self.known.items())

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from rootwrap_daemon.analysis import told
+
 #: Nesting of files and of aliases: sudoers(5) allows 128 files; nobody nests aliases so deep.
 MAX_DEPTH: Final = 64
 _ALIAS: Final = re.compile(r"(User|Runas|Host|Cmnd|Cmd)_Alias\s+(.*)", re.DOTALL)
@@ -134,6 +136,8 @@ def _included(path: str, line: int, directory: bool, name: str, depth: int) -> I
         if directory
         else [target]
     )
+    if path == "-" and told.is_by_sudo():
+        raise NotRead(path, line, "what standard input includes is not read by way of sudo")
     for one in files:
         yield from _lines(str(one), one.read_text(), depth + 1)
 

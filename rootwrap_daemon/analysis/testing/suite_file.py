@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import yaml
 
-from rootwrap_daemon.analysis import load
+from rootwrap_daemon.analysis import load, told
 from rootwrap_daemon.analysis.testing.suite import ALLOW, DENY, EXPECTATIONS, MATCH, Plan, Step, Suite, Test
 from rootwrap_daemon.filters.finding import Location
 
@@ -27,7 +27,17 @@ class Malformed(Exception):
 
 def read(path: str) -> Suite:
     """Raises Malformed with all problems, or Unreadable."""
-    text = load.read_text(path)
+    text, hidden = load.read_told(path)
+    try:
+        return _suite(path, text)
+    except Malformed:
+        if hidden:
+            # Where its lines end, and what is in them, would be told.
+            raise told.untold(path) from None
+        raise
+
+
+def _suite(path: str, text: str) -> Suite:
     reader = _Reader(path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)

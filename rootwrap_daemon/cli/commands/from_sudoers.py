@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from rootwrap_daemon.analysis import told
 from rootwrap_daemon.analysis.sudoers import read, safe, write
 from rootwrap_daemon.analysis.sudoers.read import Sudoers
 from rootwrap_daemon.analysis.sudoers.write import Translated
@@ -52,13 +53,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    # What it includes is read, too: by way of sudo, of a file that root alone can change.
+    hidden = args.file != "-" and told.is_hidden(args.file)
     try:
         text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text()
         sudoers = read.read(args.file, text)
     except (OSError, UnicodeDecodeError, read.NotRead) as error:
-        raise Unreadable(str(error)) from error
+        raise told.untold(args.file) if hidden else Unreadable(str(error)) from error
     if not sudoers.rules:
-        raise Unreadable(f"{args.file}: no rule in it")
+        raise (told.untold(args.file) if hidden else Unreadable(f"{args.file}: no rule in it"))
     _compare(args.file, text, sudoers)
     names = _names(args.user) if args.user else _only_user(sudoers)
     done = write.translate(sudoers, names)
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
+    told.check_target(path)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rootwrap_daemon.analysis import told
 from rootwrap_daemon.cli import arguments
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import ConfigurationError, Error, Usage
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         if not args.output.endswith(".prom"):
             raise Usage(f"--output {args.output}: the node exporter reads only names that end in .prom")
+        told.check_target(args.output)
         # It runs as another user.
         os.umask(0o022)
         write_to_textfile(args.output, registry)

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
+from rootwrap_daemon.analysis import told
 from rootwrap_daemon.cli import data_files
 from rootwrap_daemon.cli.tables import table
 from rootwrap_daemon.errors import ConfigurationError, Usage
@@ -121,6 +122,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _write(path: str, text: str) -> None:
+    told.check_target(path)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:

@@ -1,8 +1,10 @@
 """rootwrapctl run as root by way of sudo(8): it tells nobody what lies where he may not look."""
 
+import gzip
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,7 +78,7 @@ def test_one_answer_for_what_is_private(words: list[str], tmp_path: Path) -> Non
     assert len(set(answers.values())) == 1, answers
     code, text = answers["text"]
     assert code != 0
-    assert "PATH: no configuration and no filters" in text
+    assert "PATH: nothing of use" in text
     assert "secret" not in text
 
 
@@ -85,7 +87,7 @@ def test_root_itself_and_what_everybody_may_read(tmp_path: Path) -> None:
     for caller in (None, "0"):
         assert "there is no PATH" in said(words, tmp_path / "missing", caller)[1]
     assert "there is no PATH" in said(words, Path("/etc/no-such"))[1]
-    assert "PATH: no configuration and no filters" in said(words, Path("/etc/shadow"))[1]
+    assert "PATH: nothing of use" in said(words, Path("/etc/shadow"))[1]
 
 
 def test_filters_in_a_private_directory_are_judged(tmp_path: Path) -> None:
@@ -105,5 +107,114 @@ def test_what_the_caller_could_put_another_file_for_is_not_read(words: list[str]
     path.write_text("[Filters]\nhostname: ReadFileFilter, /etc/hostname\nsecret\n")
     code, text = said(words, path)
     assert code != 0
-    assert "PATH: no configuration and no filters" in text
+    assert "PATH: nothing of use" in text
     assert "secret" not in text
+
+
+#: What is read as a log, policy tests, a baseline or rules of sudoers.
+READERS = (
+    ["suggest", "{}"],
+    ["audit", "{}"],
+    ["diff", "--audit-log", "{}", "FILTERS", "FILTERS"],
+    ["check", "--audit-log", "{}", "FILTERS"],
+    ["test", "{}"],
+    ["from-sudoers", "{}"],
+    ["check", "--baseline", "{}", "FILTERS"],
+)
+RECORD = '{"event": "run", "argv": ["/bin/secret"], "filter": "x", "time": "2026-01-01T00:00:00.000000Z"}\n'
+SUITE = "filters: [FILTERS]\ntests:\n- {argv: [hostname, secret], expect: deny}\n"
+
+
+@pytest.fixture(scope="module")
+def filters() -> Iterator[str]:
+    """Filters that everybody may read, and root alone change."""
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        Path(made, "a.filters").write_text("[Filters]\nhostname: ArgvFilter, hostname, root\n")
+        yield f"{made}/a.filters"
+
+
+@pytest.mark.parametrize("words", READERS, ids=" ".join)
+def test_one_answer_for_another_file(words: list[str], tmp_path: Path, filters: str) -> None:
+    tmp_path.chmod(0o700)
+    words = [word.replace("FILTERS", filters) for word in words]
+    answers = {}
+    for kind in ("missing", "empty", "text", "bytes", "another", "compressed"):
+        path = tmp_path / kind
+        make(path, kind)
+        if kind == "compressed":
+            path.write_bytes(gzip.compress(b"root:secret:1\n" * 3))
+        answers[kind] = said(words, path)
+    assert len(set(answers.values())) == 1, answers
+    code, text = answers["text"]
+    assert code != 0
+    assert "as far as this is told by way of sudo" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("words", [words for words in READERS if "baseline" not in words[1]], ids=" ".join)
+def test_a_private_file_of_the_kind_is_read(words: list[str], tmp_path: Path, filters: str) -> None:
+    path = tmp_path / "file"
+    texts = {"test": SUITE.replace("FILTERS", filters), "from-sudoers": "a ALL = /bin/secret\n"}
+    path.write_text(texts.get(words[0], RECORD))
+    path.chmod(0o600)
+    words = [word.replace("FILTERS", filters) for word in words]
+    words += ["--user", "a"] * (words[0] == "from-sudoers")
+    assert "as far as this is told" not in said(words, path)[1]
+
+
+def test_what_a_file_of_the_callers_includes_is_not_read(tmp_path: Path) -> None:
+    """`@include` would have it read as root, and its lines told by what is wrong with them."""
+    tmp_path.chmod(0o755)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "sudoers").write_text("@include /etc/shadow\n")
+    os.chown(own, 61111, 61111)
+    code, text = said(["from-sudoers", "{}"], own / "sudoers")
+    assert code != 0
+    assert "PATH: nothing of use, as far as this is told by way of sudo" in text
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "sticky"])
+def test_nothing_is_written_that_the_caller_could_exchange(kind: str, filters: str) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        target = Path(made, "target")
+        own = Path(made, "own")
+        own.mkdir()
+        if kind == "sticky":
+            own.chmod(0o1777)
+        else:
+            os.chown(own, 61111, 61111)
+        if kind == "link":
+            (own / "file").symlink_to(target)
+        sudoers = Path(made, "sudoers")
+        sudoers.write_text("a ALL = /bin/ls\n")
+        for words in (
+            ["from-sudoers", str(sudoers), "--user", "a", "--output", "{}"],
+            ["recipe", "units", "--output", "{}"],
+            ["check", "--write-baseline", "{}", filters],
+        ):
+            code, text = said(words, own / "file")
+            assert code != 0
+            assert "by way of sudo nothing is written where others than root can change" in text, text
+        assert not target.exists()
+        assert [path.name for path in own.iterdir()] == ["file"] * (kind == "link")
+        code, text = said(["from-sudoers", str(sudoers), "--user", "a", "--output", "{}"], target)
+        assert target.exists(), text
+
+
+@pytest.mark.parametrize("words", READERS, ids=" ".join)
+def test_a_link_of_the_callers_leads_to_nothing_private(
+    words: list[str], tmp_path: Path, filters: str
+) -> None:
+    tmp_path.chmod(0o755)
+    make(tmp_path / "private", "text")
+    (tmp_path / "private").chmod(0o600)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "link").symlink_to(tmp_path / "private")
+    os.chown(own, 61111, 61111)
+    code, text = said([word.replace("FILTERS", filters) for word in words], own / "link")
+    assert code != 0
+    assert "PATH: nothing of use" in text
