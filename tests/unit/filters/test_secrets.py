@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from rootwrap_daemon.filters.values import ALL_SHOWN, Match
+from rootwrap_daemon.filters.values import ALL_SHOWN, Match, shown_names
 from tests.unit.filters.lines import match, rules
 
 TOOL = "t: ArgvFilter, tool, root, --key, {secret}, {int}"
@@ -50,3 +50,15 @@ def test_a_typo_shows_no_secret(argv: Sequence[str], secret: set[int]) -> None:
 def test_without_secrets_a_denial_shows_all_words() -> None:
     assert rules(TOOL).shown(("other", "x")) is ALL_SHOWN
     assert rules("x: CommandFilter, tool, root").shown(("tool", "x")) is ALL_SHOWN
+
+
+def test_names_of_variables_that_a_record_may_show() -> None:
+    env = [(name, "x") for name in ("A", "_b1", "1x", "é", "a-b", "", "L" * 65)]
+    assert shown_names(env) == ["A", "_b1", "?", "?", "?", "?", "L" * 64]
+    assert len(shown_names([("A", "x")] * 17)) == 16
+
+
+def test_a_denial_hides_the_words_of_a_filter_whose_option_says_so() -> None:
+    line = "c: RegExpFilter, tool, root, tool, [a-z]+"
+    assert rules(line, "[c]", "secret = 1").shown(("tool", "X")).secret == {1}
+    assert rules(line).shown(("tool", "X")).secret == set()

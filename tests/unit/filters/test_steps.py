@@ -208,7 +208,15 @@ def test_a_bound_of_what_filters_use(text: str) -> None:
     "text",
     [
         # More than linear.
-        *(r".*a.*b", r"[a-z]+[a-z0-9]+x", r"a*a*", r"(.*/x|.*/y/[a-z]+)", r".*[ab]+c", r"a+.*?b"),
+        *(
+            r".*a.*b",
+            r"[\D]*[a-z]+",
+            r"[a-z]+[a-z0-9]+x",
+            r"a*a*",
+            r"(.*/x|.*/y/[a-z]+)",
+            r".*[ab]+c",
+            r"a+.*?b",
+        ),
         # Repeated groups; `re` reads the second as one character, in which `regex` may see two ways.
         *(r"(a|aa)+", r"(?:a|a)+", r"([a-z]+,)*", r"(ab){2}", r"(?:a|[ab])*c", r"(a+)+"),
         # Ways that `re` does not show, and too many of them.

@@ -120,6 +120,7 @@ def test_whose_command_it_is(tree: Path) -> None:
         ("tar, root, -xf, {path={tree}/open}, -C, {path={tree}/plain}", True),
         ("cp, root, --, {path={tree}/open}, {path={tree}/plain}", False),
         ("cp, root, -a, {path={tree}/open}, {path={tree}/open}", False),
+        ("cp, root, -a, {path={tree}/plain}, {path={tree}/plain}", False),
         ("cp, root, -a, {tree}/plain/f, {path={tree}/open}", False),
         ("tar, root, -cf, {path={tree}/plain}, -C, {path={tree}/open}, .", False),
         ("install, root, {path={tree}/open}, {path={tree}/plain}", False),

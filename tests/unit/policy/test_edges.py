@@ -2,8 +2,11 @@
 
 import ctypes
 import errno
+import io
 import os
 import subprocess
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,17 @@ import pytest
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import Denied, Error, InternalError, ProcessGone
 from rootwrap_daemon.filters.values import Match
-from rootwrap_daemon.policy import behaviour, executables, host, late, named, places, processes, wrappers
+from rootwrap_daemon.policy import (
+    behaviour,
+    executables,
+    getopt,
+    host,
+    late,
+    named,
+    places,
+    processes,
+    wrappers,
+)
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy.bound import BoundExec, NotBound
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
@@ -183,6 +196,51 @@ def test_a_link_below_a_sticky_directory(base: Path) -> None:
     assert host.resolve_owned(str(path), OWNERS, below_sticky=True).path == f"{base.parent}/file"
 
 
+@pytest.mark.root
+def test_a_link_where_everybody_may_look_and_make_others() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        os.chmod(made, 0o755)
+        link(Path(made) / "link", "/etc/hostname")
+        walked = places.walk(f"{made}/link", OWNERS, Seen())
+        assert (walked.path, walked.place) == (f"{made}/link", "/tmp")
+
+
+def test_the_longest_path_beneath_a_base() -> None:
+    for length, fits in ((4095, True), (4096, False)):
+        word = "/usr" + "/" * (length - 5) + "x"
+        assert len(word) == length
+        if fits:
+            assert places.beneath("/usr", word, OWNERS, Seen())[0] == "/usr/x"
+        else:
+            with pytest.raises(UntrustedPath, match="longer than any path"):
+                places.beneath("/usr", word, OWNERS, Seen())
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("0\n", "fs.protected_hardlinks is 0"), ("1\n", None), (None, "cannot be read")]
+)
+def test_hard_links_of_anybody(monkeypatch: pytest.MonkeyPatch, text: str | None, what: str | None) -> None:
+    """No test may set it: it holds for all of the host."""
+
+    def opened(path: str, **more: object) -> io.StringIO:
+        assert path == "/proc/sys/fs/protected_hardlinks"
+        if text is None:
+            raise PermissionError(errno.EACCES, "no")
+        return io.StringIO(text)
+
+    monkeypatch.setattr(files, "open", opened, raising=False)
+    found = files._hard_links_problem()
+    assert (found is None) is (what is None)
+    assert what is None or what in str(found)
+
+
+def test_programs_are_judged_again_for_a_new_policy() -> None:
+    executables.find_executable("true", EXEC_DIRS, OWNERS)
+    assert executables._found
+    executables.forget()
+    assert not executables._found
+
+
 @pytest.mark.parametrize(
     ("words", "mounts"),
     [
@@ -206,6 +264,12 @@ def test_a_program_that_does_what_a_file_says_may_have_paths() -> None:
     assert behaviour.problem(f"/usr/bin/{only[0]}", [], opens_paths=False) is None
     assert behaviour.problem("/usr/bin/made-up", [], opens_paths=True) is None
     assert "nothing is known" in str(behaviour.problem("/usr/bin/made-up", [], opens_paths=False))
+
+
+def test_how_long_an_option_is() -> None:
+    found = getopt.options("-a -bc --d --long ; -e -fg --h")
+    assert (found.letters, found.names) == ({"a"}, {"-bc", "--d", "--long"})
+    assert (found.valued, found.others) == ({"e"}, {"-fg", "--h"})
 
 
 def test_programs_that_go_into_directories() -> None:
@@ -241,6 +305,19 @@ def test_the_program_behind_ip(words: list[str], program: list[str]) -> None:
 def test_nobody_has_a_name_where_no_filter_names_users(tmp_path: Path) -> None:
     made = policy(tmp_path, CAT)
     assert made.names_of(Peer(1, 2, 3, (4,))) == frozenset()
+
+
+def test_who_may_see_the_status(tmp_path: Path) -> None:
+    made = policy(tmp_path, CAT)
+    for group, may in ((None, False), (3, True), (4, True), (2, False)):
+        assert replace(made, status_gid=group).may_see_status(Peer(1, 2, 3, (4,))) is may
+        assert replace(made, status_gid=group).may_see_status(Peer(1, 0, 9, ())) is True
+
+
+def test_the_names_of_whoever_asks(tmp_path: Path) -> None:
+    users = {"user": (False, 2), "%own": (True, 3), "%more": (True, 4), "other": (False, 3), "%no": (True, 2)}
+    made = replace(policy(tmp_path, CAT), users=users)
+    assert made.names_of(Peer(1, 2, 3, (4,))) == {"user", "%own", "%more"}
 
 
 def test_the_bounding_set_is_what_the_kernel_says() -> None:

@@ -65,6 +65,13 @@ def test_a_user_namespace_that_is_not_below() -> None:
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+def test_the_user_is_the_real_one() -> None:
+    script = "import os, time; os.setresuid(1, 2, 3); print(flush=True); time.sleep(1000)"
+    with started(sys.executable, "-c", script) as pid:
+        found = processes.user_of(pid)
+        assert (found.uid, found.uids) == (1, frozenset({1, 2, 3}))
+
+
 def test_the_user_is_real_effective_and_saved() -> None:
     # With the one of the file system alone a process may do less than before, and nobody may signal it.
     script = "import ctypes, time; ctypes.CDLL(None).setfsuid(65534); print(flush=True); time.sleep(1000)"

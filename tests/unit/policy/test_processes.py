@@ -5,14 +5,16 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.policy import processes
 from rootwrap_daemon.policy.executables import find_executable
-from tests.processes import our_descriptors
-from tests.unit.policy.things import EXEC_DIRS, OWNERS
+from tests.processes import our_descriptors, wait_for
+from tests.unit.policy.things import EXEC_DIRS, OWNERS, file, link
 
 
 @pytest.fixture
@@ -28,6 +30,46 @@ def wanted(options: Options = Options()) -> processes.Wanted:  # noqa: B008 - it
 
 def test_a_process_that_is_meant(sleeping: int) -> None:
     os.close(processes.open_process(sleeping, wanted(), frozenset()))
+
+
+def test_a_program_of_many_names(tmp_path: Path) -> None:
+    """It runs as the one that its first word is, or its second behind its own name."""
+    shell = file(tmp_path / "busybox", mode=0o755)
+    shutil.copyfile("/bin/sh", shell)
+    for name in ("tool", "other"):
+        link(tmp_path / name, "busybox")
+    file(tmp_path / "script", "read line\n")
+    (tmp_path / "words").mkdir()
+    # What the shell reads as its script is the second word.
+    file(tmp_path / "words/tool", "read line\n")
+    for words, called in (
+        (["busybox", "tool"], {"tool"}),
+        (["tool", "../script"], {"tool"}),
+        (["other", "tool"], {"other"}),
+    ):
+        with subprocess.Popen(
+            words, executable=shell, cwd=tmp_path / "words", stdin=subprocess.PIPE
+        ) as process:
+            # The words are there a moment after Popen has returned.
+            wait_for(lambda: bool(Path(f"/proc/{process.pid}/cmdline").read_bytes()))
+            found = set()
+            for name in ("tool", "other", "busybox"):
+                meant = find_executable(f"{tmp_path}/{name}", EXEC_DIRS, OWNERS)
+                if processes.is_called(process.pid, replace(meant, path=f"{tmp_path}/{name}")):
+                    found.add(name)
+            process.kill()
+        assert found == called, words
+
+
+@pytest.mark.parametrize(("entered", "commanded"), [(True, False), (True, True), (False, True)])
+def test_a_process_of_a_trusted_owner_may_be_entered(sleeping: int, entered: bool, commanded: bool) -> None:
+    meant = replace(wanted(), entered=entered, commanded=commanded)
+    os.close(processes.open_process(sleeping, meant, frozenset()))
+    # Without its owner among those trusted.
+    if os.geteuid() == 0:
+        theirs = replace(meant, owners=frozenset({4711}))
+        with pytest.raises(processes.NotMeant):
+            processes.open_process(sleeping, theirs, frozenset())
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])

@@ -52,6 +52,12 @@ def test_whoever_is_not_mapped_is_nobody(tmp_path: Path, option: str, name: str)
         assert "does not map" not in loaded()
 
 
+@pytest.mark.skipif(host.in_user_namespace(), reason="here the number stands for others, too")
+def test_a_filter_for_the_user_nobody() -> None:
+    assert users.asker("65534") == (False, 65534)
+    assert users.asker("%65534") == (True, 65534)
+
+
 def test_an_owner_who_is_not_here(tmp_path: Path) -> None:
     settings = things.settings(tmp_path / "daemon.conf", filters_path="/", trusted_owners="no-such-name")
     with pytest.raises(ConfigurationError, match="trusted_owners: there is no 'no-such-name'"):
