@@ -68,15 +68,15 @@ class RuleSet:
         )
         self._index = {command: _ByWord(found) for command, found in index.items()}
         #: Variables that a command may begin with where the word `env` is left out.
-        self._variables = {
-            name for one in self.filters if isinstance(one, EnvFilter) for name, _ in one.variables
-        }
+        self._variables = {name for f in self.filters if isinstance(f, EnvFilter) for name, _ in f.variables}
 
     def shown(self, argv: tuple[str, ...]) -> Shown:
         """Return the words that a record may show of a request that no filter allows: a typo shows no secret.
 
         All behind the name of a program some filter of which has secret words are hidden.
         """
+        if "env" in self._secretive and argv[0].partition("=")[0] in self._variables:
+            return Shown(secret=frozenset(range(len(argv))))
         for place, word in enumerate(argv if self._secretive else ()):
             if basename(word) in self._secretive:
                 return Shown(secret=frozenset(range(place + 1, len(argv))))

@@ -47,6 +47,14 @@ def test_a_typo_shows_no_secret(argv: Sequence[str], secret: set[int]) -> None:
     assert rules(TOOL).shown(tuple(argv)).argv
 
 
+def test_a_typo_behind_a_variable_shows_no_secret() -> None:
+    lines = ["e: EnvFilter, env, root, A=, tool", "[e]", "secret = 1"]
+    assert rules(*lines).shown(("A=x", "toool", "y")).secret == {0, 1, 2}
+    assert rules(*lines).shown(("env", "A=x", "toool")).secret == {1, 2}
+    assert rules(*lines).shown(("B=x", "toool")) is ALL_SHOWN
+    assert rules(lines[0]).shown(("A=x", "toool")) is ALL_SHOWN
+
+
 def test_without_secrets_a_denial_shows_all_words() -> None:
     assert rules(TOOL).shown(("other", "x")) is ALL_SHOWN
     assert rules("x: CommandFilter, tool, root").shown(("tool", "x")) is ALL_SHOWN
