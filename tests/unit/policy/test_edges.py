@@ -268,8 +268,8 @@ def test_a_program_that_does_what_a_file_says_may_have_paths() -> None:
 
 def test_how_long_an_option_is() -> None:
     found = getopt.options("-a -bc --d --long ; -e -fg --h")
-    assert found.letters == {"a"} and found.names == {"-bc", "--d", "--long"}
-    assert found.valued == {"e"} and found.others == {"-fg", "--h"}
+    assert found.letters == frozenset("a") and found.names == frozenset(("-bc", "--d", "--long"))
+    assert found.valued == frozenset("e") and found.others == frozenset(("-fg", "--h"))
 
 
 def test_programs_that_go_into_directories() -> None:
