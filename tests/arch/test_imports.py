@@ -22,6 +22,16 @@ def _lint(directory: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package and its contracts in another place; a test gives back what it changes there."""
+    place = tmp_path_factory.mktemp("copy")
+    without = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "rootwrap_daemon", place / "rootwrap_daemon", ignore=without)
+    shutil.copy(ROOT / ".importlinter", place)
+    return place
+
+
 def test_contracts_are_kept() -> None:
     done = _lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -73,12 +83,12 @@ def test_contracts_are_kept() -> None:
         ),
     ],
 )
-def test_a_breach_is_noticed(tmp_path: Path, module: str, line: str, contract: str) -> None:
-    shutil.copytree(ROOT / "rootwrap_daemon", tmp_path / "rootwrap_daemon")
-    shutil.copy(ROOT / ".importlinter", tmp_path)
-    with (tmp_path / "rootwrap_daemon" / f"{module}.py").open("a") as file:
-        file.write(f"\n{line}\n")
-    done = _lint(tmp_path)
+def test_a_breach_is_noticed(copy: Path, module: str, line: str, contract: str) -> None:
+    path = copy / "rootwrap_daemon" / f"{module}.py"
+    text = path.read_text()
+    path.write_text(f"{text}\n{line}\n")
+    done = _lint(copy)
+    path.write_text(text)
     assert done.returncode == 1, done.stdout + done.stderr
     broken = [text for text in done.stdout.splitlines() if " BROKEN" in text]
     assert any(text.startswith(contract) for text in broken), done.stdout
