@@ -195,7 +195,15 @@ def test_the_same_verdict(sequence: tuple[Part, ...], word: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *(r"[a-z]+", r".*", r"\d+", r"[0-9a-f.:]+/[0-9]+", r"/etc/netns/qdhcp-[0-9a-z./-]+/resolv.conf"),
+        *(
+            r"[a-z]+",
+            r".*",
+            r"[a-z]+[0-9]+",
+            r"[^/]+/[^/]+",
+            r"\d+",
+            r"[0-9a-f.:]+/[0-9]+",
+            r"/etc/netns/qdhcp-[0-9a-z./-]+/resolv.conf",
+        ),
         *(r"^(add|del)$", r"(--getsize64|--flushbufs)", r"(/var|/usr)?/tmp/[^/]+/x", r"[a-z]+-[0-9a-f-]+"),
         *(r"198\.18\.[0-9]+\.[0-9]+/(2[4-9]|3[0-2])", r".*?x", r"[a-z][a-z0-9_-]{,14}", r"(?P<a>ab?)c"),
     ],
