@@ -122,7 +122,7 @@ def _mask(op: str, value: Any, flags: int) -> int:
     if op == "LITERAL":
         return _bits(value, value, flags)
     if op == "NOT_LITERAL":
-        return _ALL & ~_bits(value, value, flags)
+        return _without(_bits(value, value, flags))
     mask, negated = 0, False
     for kind, item in value:
         name = str(kind)
@@ -137,7 +137,12 @@ def _mask(op: str, value: Any, flags: int) -> int:
             pattern = _CLASSES[category.removeprefix("NOT_")]
             found = sum(1 << code for code in range(128) if re.match(pattern, chr(code), re.ASCII))
             mask |= _ALL & ~found if category.startswith("NOT_") else found
-    return _ALL & ~mask if negated else mask
+    return _without(mask) if negated else mask
+
+
+def _without(mask: int) -> int:
+    # Not all others beyond ASCII: no class leaves out each of those.
+    return _ALL & ~mask | 1 << 128
 
 
 def _bits(low: int, high: int, flags: int) -> int:
