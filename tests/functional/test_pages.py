@@ -197,6 +197,8 @@ def shown(block: Block) -> str:
         return "configuration"
     if (block.page, block.first) in OUTPUTS:
         return "output"
+    if block.page == "doc/source/reference/protocol.rst":
+        return "bytes, which tests/unit/protocol/test_messages.py compares"
     return ""
 
 
