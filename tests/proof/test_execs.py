@@ -273,7 +273,7 @@ def play(daemon: Daemon) -> int:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        assert daemon.reload()
+        assert daemon.reload(), daemon.log[-1000:]
         for thread in threads:
             thread.join(1 / THREADS)
     return sum(one.asked for one in clients)
