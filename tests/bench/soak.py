@@ -11,8 +11,8 @@ nothing else, may leave no trace, and such are counted apart.
 Memory is compared between two tenths of the requests, after the warm-up and at the end. What is seen at one
 moment depends on the requests of that moment: as many as there are threads, each with up to 200,000 bytes;
 and on the pages between these, which the daemon gives back each ten seconds. So single looks differ by 5 %
-and more, but the medians of the looks of a tenth by less than 1 %. The warm-up is a tenth of the requests,
-and 10,000 if there are so many.
+and more, and the medians of the looks of a tenth by less: those are compared. The warm-up is a tenth of the
+requests, and 10,000 if there are so many.
 """
 
 import contextlib
