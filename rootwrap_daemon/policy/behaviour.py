@@ -167,6 +167,9 @@ changes_tree: Final = partial(_is_in, _CHANGES_TREE)
 #: True if it sees other processes by their numbers.
 changes_numbers: Final = partial(_is_in, _CHANGES_NUMBERS)
 
+#: All programs of which one of these three may be true.
+CHANGING: Final = frozenset((*_ENTERS, *_CHANGES_TREE, *_CHANGES_NUMBERS))
+
 
 def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str]) -> bool:
     """True if a program does what is in a file of somebody not trusted, or executes what names one.

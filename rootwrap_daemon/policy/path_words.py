@@ -41,7 +41,7 @@ def paths(
         # Its filter lets it have anything.
         return {}, ()
     programs = wrappers.of_plan(plan)
-    outer = wrappers.programs(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
+    outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
     for name, its in (*programs, *outer):
         if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
             _check_program(name, cwd, plan, around)
@@ -195,7 +195,8 @@ def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around) -> None:
     """Raise NotBound if others can change what a program executes that is given this name of another."""
     given = [value for variable, value in plan.env if variable == "PATH"]
     given += [word[5:] for word in map(wrappers.text_of, plan.arguments) if word.startswith("PATH=")]
-    directories = ":".join(given).split(":") if given else around.exec_dirs
+    in_given = [os.path.join(cwd, one) for one in ":".join(given).split(":")]
+    directories = in_given if given else around.exec_dirs
     path = os.path.join(cwd, name) if "/" in name else name
     try:
         executables.check_by_path(path, directories, around.owners, around.seen)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.plan import ExecPlan, ProcessOf, Program, Word
 from rootwrap_daemon.policy import behaviour
+from rootwrap_daemon.policy.bound import NotBound
 from rootwrap_daemon.policy.getopt import Options, options, rows
 
 #: A shell, in the place of a text that a wrapper has one execute.
@@ -78,6 +80,7 @@ _WRAPPERS: Final = {
 }
 #: Programs that do what the name says under which they are called, or their first word, each by one file.
 MULTI_CALL: Final = frozenset(("busybox", "busybox.static", "toybox", "coreutils", "toolbox"))
+_MOST_PROGRAMS: Final = 16
 #: Words of find(1) behind which a program stands.
 _OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
 #: Objects of ip(8) with a verb `exec`.
@@ -108,8 +111,7 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
                 yield _SHELL, []
             rest = _behind(wrapper, rest)
             if name == "env":
-                while rest and _ASSIGNMENT.match(rest[0]):
-                    rest.pop(0)
+                rest = list(itertools.dropwhile(_ASSIGNMENT.match, rest))
         else:
             return
         if not rest:
@@ -155,28 +157,38 @@ def text_of(word: Word) -> str:
     return str(word.pid) if isinstance(word, ProcessOf) else word.path
 
 
+def executed(program: str, words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """As `programs`. Raises NotBound for more than anybody needs: each has a copy of the words behind it."""
+    found = list(itertools.islice(programs(program, words), _MOST_PROGRAMS + 1))
+    if len(found) > _MOST_PROGRAMS:
+        raise NotBound(Denied, f"more than {_MOST_PROGRAMS} programs that execute one another")
+    return found
+
+
 def of_plan(plan: ExecPlan) -> list[tuple[str, list[str]]]:
-    """The program of a plan and those that it executes, each with its words."""
+    """The program of a plan and those that it executes, each with its words. Raises NotBound."""
     words = [text_of(word) for word in plan.arguments]
     for index, word in enumerate(plan.arguments):
         if isinstance(word, Program):
             # A chain: its first program may be any, and a filter of its own has the words of the inner one.
-            return [(plan.program.name, words), *programs(word.name, words[index + 1 :])]
-    return list(programs(plan.program.name, words))
+            return [(plan.program.name, words), *executed(word.name, words[index + 1 :])]
+    return executed(plan.program.name, words)
 
 
-def candidates(plan: ExecPlan) -> list[tuple[str, list[str]]]:
+def candidates(plan: ExecPlan) -> Iterator[tuple[str, list[str]]]:
     """The program of a plan and, if it executes another, each word as if it were one, with those behind it.
 
-    An option of a wrapper that is not known here hides no program from who must not overlook one.
+    An option of a wrapper that is not known here hides no program from who must not overlook one. Of a name
+    the first: what is behind the others is behind it, too.
     """
     words = [text_of(word) for word in plan.arguments]
-    found = [(plan.program.name, words)]
+    yield plan.program.name, words
     chained = any(isinstance(word, Program) for word in plan.arguments)
     name = plan.program.name.rpartition("/")[2]
     if chained or is_wrapper(name) or name in MULTI_CALL:
-        found += [(word, words[index:]) for index, word in enumerate(words, 1)]
-    return found
+        names = [word.rpartition("/")[2] for word in words]
+        for index in sorted(map(names.index, behaviour.CHANGING.intersection(names))):
+            yield words[index], words[index + 1 :]
 
 
 def elsewhere(plan: ExecPlan, changes: Callable[[str, list[str]], bool] = behaviour.changes_tree) -> int:

@@ -9,29 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError
+from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.codec import Decoder, encode, encode_in_parts
-from rootwrap_daemon.protocol.messages import (
-    ANSWERS,
-    MAX_ANSWER_FRAME,
-    MAX_HELLO_FRAME,
-    MAX_REQUEST_FRAME,
-    REQUESTS,
-    Answer,
-    Cancel,
-    Check,
-    Failure,
-    Hello,
-    Message,
-    Report,
-    Request,
-    Result,
-    Run,
-    Signal,
-    Start,
-    Started,
-    Status,
-    Verdict,
-)
 
 
 class State(enum.Enum):
@@ -51,54 +30,54 @@ class State(enum.Enum):
     ENDED = enum.auto()  # the last word was said
 
 
-M = TypeVar("M", bound=Message)
+M = TypeVar("M", bound=messages.Message)
 _Table = dict[tuple[State, type[M]], State]
 
 #: What the client may say, and where that leads. One command at a time: no Run while one is RUNNING.
-_CLIENT_SAYS: Final[_Table[Request]] = {
-    (State.NEW, Hello): State.READY,
-    (State.READY, Run): State.RUNNING,
-    (State.READY, Start): State.STARTING,
-    (State.READY, Check): State.CHECKING,
-    (State.READY, Status): State.ASKING,
-    (State.RUNNING, Cancel): State.RUNNING,
-    (State.STARTING, Cancel): State.STARTING,
-    (State.STARTED, Cancel): State.STARTED,
-    (State.STARTED, Signal): State.STARTED,
+_CLIENT_SAYS: Final[_Table[messages.Request]] = {
+    (State.NEW, messages.Hello): State.READY,
+    (State.READY, messages.Run): State.RUNNING,
+    (State.READY, messages.Start): State.STARTING,
+    (State.READY, messages.Check): State.CHECKING,
+    (State.READY, messages.Status): State.ASKING,
+    (State.RUNNING, messages.Cancel): State.RUNNING,
+    (State.STARTING, messages.Cancel): State.STARTING,
+    (State.STARTED, messages.Cancel): State.STARTED,
+    (State.STARTED, messages.Signal): State.STARTED,
     # These can cross the answer that ends what they are about.
-    (State.READY, Cancel): State.READY,
-    (State.READY, Signal): State.READY,
+    (State.READY, messages.Cancel): State.READY,
+    (State.READY, messages.Signal): State.READY,
 }
 
 #: What the daemon may say. Its hello may come at any time, once, before its first other answer but a Failure.
-_DAEMON_SAYS: Final[_Table[Answer]] = {
-    (State.NEW, Hello): State.NEW,
-    (State.READY, Hello): State.READY,
-    (State.RUNNING, Hello): State.RUNNING,
-    (State.STARTING, Hello): State.STARTING,
-    (State.CHECKING, Hello): State.CHECKING,
-    (State.ASKING, Hello): State.ASKING,
-    (State.RUNNING, Result): State.READY,
-    (State.RUNNING, Failure): State.READY,
-    (State.STARTING, Started): State.STARTED,
+_DAEMON_SAYS: Final[_Table[messages.Answer]] = {
+    (State.NEW, messages.Hello): State.NEW,
+    (State.READY, messages.Hello): State.READY,
+    (State.RUNNING, messages.Hello): State.RUNNING,
+    (State.STARTING, messages.Hello): State.STARTING,
+    (State.CHECKING, messages.Hello): State.CHECKING,
+    (State.ASKING, messages.Hello): State.ASKING,
+    (State.RUNNING, messages.Result): State.READY,
+    (State.RUNNING, messages.Failure): State.READY,
+    (State.STARTING, messages.Started): State.STARTED,
     # Nothing to start: the daemon did it itself.
-    (State.STARTING, Result): State.READY,
-    (State.STARTING, Failure): State.READY,
-    (State.STARTED, Result): State.READY,
-    (State.STARTED, Failure): State.READY,
-    (State.CHECKING, Verdict): State.READY,
-    (State.CHECKING, Failure): State.READY,
-    (State.ASKING, Report): State.READY,
-    (State.ASKING, Failure): State.READY,
+    (State.STARTING, messages.Result): State.READY,
+    (State.STARTING, messages.Failure): State.READY,
+    (State.STARTED, messages.Result): State.READY,
+    (State.STARTED, messages.Failure): State.READY,
+    (State.CHECKING, messages.Verdict): State.READY,
+    (State.CHECKING, messages.Failure): State.READY,
+    (State.ASKING, messages.Report): State.READY,
+    (State.ASKING, messages.Failure): State.READY,
     # Unasked, a Failure is the last word: unauthorized, busy, stopping, or what was wrong.
-    (State.NEW, Failure): State.ENDED,
-    (State.READY, Failure): State.ENDED,
-    (State.BROKEN, Failure): State.ENDED,
+    (State.NEW, messages.Failure): State.ENDED,
+    (State.READY, messages.Failure): State.ENDED,
+    (State.BROKEN, messages.Failure): State.ENDED,
 }
 
 
-S = TypeVar("S", bound=Message)
-H = TypeVar("H", bound=Message)
+S = TypeVar("S", bound=messages.Message)
+H = TypeVar("H", bound=messages.Message)
 
 
 #: Cancels and Signals that can cross an answer which ends a command in this state. A client cancels once; the
@@ -167,34 +146,34 @@ class _Exchange(Generic[S, H]):
         before = self.state
         after = table.get((before, kind))
         if table is _DAEMON_SAYS:
-            if kind is Hello:
+            if kind is messages.Hello:
                 if self._greeted:
                     after = None
                 self._greeted = True
-            elif not self._greeted and kind is not Failure:
+            elif not self._greeted and kind is not messages.Failure:
                 after = None
             elif after is State.READY:
                 self._late_cancels, self._late_signals = _LATE.get(before, (0, 0))
-        elif before is State.READY and kind is Cancel:
+        elif before is State.READY and kind is messages.Cancel:
             self._late_cancels -= 1
             after = None if self._late_cancels < 0 else after
-        elif before is State.READY and kind is Signal:
+        elif before is State.READY and kind is messages.Signal:
             self._late_signals -= 1
             after = None if self._late_signals < 0 else after
         self.state = after or State.BROKEN
         return after is not None
 
 
-class ClientExchange(_Exchange[Request, Answer]):
+class ClientExchange(_Exchange[messages.Request, messages.Answer]):
     """The client's side of one connection.
 
     `max_frame`: bytes, the largest answer that this client takes (it says so in its Hello). `hello`: what the
     daemon said of itself, None until it did.
     """
 
-    def __init__(self, max_frame: int = MAX_ANSWER_FRAME) -> None:
-        super().__init__(_CLIENT_SAYS, _DAEMON_SAYS, ANSWERS, max_frame)
-        self.hello: Hello | None = None
+    def __init__(self, max_frame: int = messages.MAX_ANSWER_FRAME) -> None:
+        super().__init__(_CLIENT_SAYS, _DAEMON_SAYS, messages.ANSWERS, max_frame)
+        self.hello: messages.Hello | None = None
 
     def room(self) -> memoryview | None:
         """Return the buffer for the rest of a large answer, then call `filled`; None where `feed` will do."""
@@ -204,24 +183,26 @@ class ClientExchange(_Exchange[Request, Answer]):
         """So many bytes were read to `room`."""
         self._decoder.filled(count)
 
-    def next_message(self) -> Answer | None:
+    def next_message(self) -> messages.Answer | None:
         """The next answer, None if more bytes are needed. Raises RemoteProtocolError."""
         message = super().next_message()
-        if isinstance(message, Hello):
+        if isinstance(message, messages.Hello):
             self.hello = message
         return message
 
 
-class DaemonExchange(_Exchange[Answer, Request]):
+class DaemonExchange(_Exchange[messages.Answer, messages.Request]):
     """The daemon's side of one connection."""
 
     def __init__(self) -> None:
         # Until somebody has said hello, no more than a hello is buffered for them.
-        super().__init__(_DAEMON_SAYS, _CLIENT_SAYS, REQUESTS, MAX_HELLO_FRAME)
+        super().__init__(_DAEMON_SAYS, _CLIENT_SAYS, messages.REQUESTS, messages.MAX_HELLO_FRAME)
 
-    def _goes_on(self, table: _Table[Any], message: Answer | Request) -> bool:
+    def _goes_on(self, table: _Table[Any], message: messages.Answer | messages.Request) -> bool:
         if not super()._goes_on(table, message):
             return False
         # Only in READY may a large frame come; a Cancel or Signal needs no more than a hello.
-        self._decoder.limit = MAX_REQUEST_FRAME if self.state is State.READY else MAX_HELLO_FRAME
+        self._decoder.limit = (
+            messages.MAX_REQUEST_FRAME if self.state is State.READY else messages.MAX_HELLO_FRAME
+        )
         return True

@@ -137,3 +137,27 @@ def test_what_the_agent_can_change_in_a_directory_of_root(new_daemon: NewDaemon)
             # Nobody reads what setsid(1) makes of the rest of such a line.
             with pytest.raises(ExecutableNotFound):
                 client.run([f"by-{name}"], timeout=60)
+
+
+@pytest.mark.parametrize("path", ["", ".", ":", "below", "/nowhere:below/"])
+def test_a_path_of_directories_is_relative_to_where_the_command_stands(
+    new_daemon: NewDaemon, path: str
+) -> None:
+    daemon = new_daemon(start=False)
+    directory = daemon.directory / "bin"
+    (directory / "below").mkdir(mode=0o755, parents=True)
+    lines = ["[Filters]"]
+    for name in ("mine", "theirs"):
+        for where in (directory, directory / "below"):
+            (where / name).write_text("#!/bin/sh\necho RAN\n")
+            (where / name).chmod(0o755)
+        lines += [f"{name}: ArgvFilter, env, root, PATH={path}, {name}", f"[{name}]", f"cwd = {directory}"]
+        lines.append("[Filters]")
+    daemon.configure("\n".join([*lines, "true: ArgvFilter, true, root", ""]))
+    daemon.start()
+    for one in directory.rglob("theirs"):
+        os.chown(one, AGENT, AGENT)
+    with daemon.client() as client:
+        assert client.run(["env", f"PATH={path}", "mine"], text=True).stdout == "RAN\n"
+        with pytest.raises(Denied):
+            client.run(["env", f"PATH={path}", "theirs"])

@@ -56,6 +56,21 @@ def test_frame_that_would_unfold_is_refused_before_it_does(daemon: Daemon, body:
     assert resident(daemon) - before < 3 * len(body)
 
 
+def test_words_without_end_take_memory_in_proportion(new_daemon: NewDaemon) -> None:
+    """Behind a program that executes another, where each word could be one more, with all words behind it."""
+    daemon = new_daemon(
+        "[Filters]\nchain: ChainingRegExpFilter, timeout, root, timeout, [0-9]+\n"
+        "true: CommandFilter, true, root\nfind: ArgvFilter, find, root, {any}...\n"
+    )
+    with daemon.client() as client:
+        client.run(["timeout", "9", "true"], check=True)
+        before = resident(daemon)
+        assert client.run(["timeout", "9", "true", *["x"] * 12_000]).returncode == 0
+        with pytest.raises(Denied):
+            client.run(["find", *["-exec", "x"] * 6_000])
+    assert resident(daemon) - before < 100 << 20
+
+
 def test_half_a_request_during_a_run_holds_nothing(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(max_buffered="40000000")
     for _ in range(10):

@@ -1,8 +1,12 @@
 """policy/wrappers.py: which programs a command executes."""
 
+import random
+
 import pytest
 
-from rootwrap_daemon.policy import wrappers
+from rootwrap_daemon.filters.plan import ExecPlan, Program, Word
+from rootwrap_daemon.policy import behaviour, wrappers
+from rootwrap_daemon.policy.bound import NotBound
 
 
 @pytest.mark.parametrize(
@@ -57,3 +61,44 @@ def test_programs(words: str, found: str) -> None:
 def test_each_has_its_own_words() -> None:
     found = dict(wrappers.programs("timeout", ["5", "nice", "-n", "1", "cp", "-a", "x"]))
     assert found["cp"] == ["-a", "x"] and found["nice"] == ["-n", "1", "cp", "-a", "x"]
+
+
+def plain(plan: ExecPlan) -> int:
+    """As `wrappers.elsewhere`, with a look at each word by itself."""
+    words = [wrappers.text_of(word) for word in plan.arguments]
+    for program, its in ((plan.program.name, words), *((one, words[at:]) for at, one in enumerate(words, 1))):
+        if behaviour.changes_tree(program, its):
+            wrapper = wrappers._WRAPPERS.get(program.rpartition("/")[2])
+            inner = wrappers._behind(wrapper, its) if wrapper else its
+            return len(words) - len(inner) + 1 if inner else len(words)
+    return len(words)
+
+
+def test_the_first_of_a_name_tells_what_each_would() -> None:
+    source = random.Random(7)
+    words = ("nsenter", "/x/nsenter", "unshare", "chroot", "-m", "-t", "-R", "--root=/", "5", "true", "nice")
+    for _ in range(20_000):
+        some: list[Word] = list(source.choices(words, k=source.randrange(12)))
+        plan = ExecPlan(Program("timeout"), tuple(some), "root")
+        assert wrappers.elsewhere(plan) == plain(plan), some
+
+
+@pytest.mark.parametrize("word", ["x", "nsenter", "chroot", "mount"])
+def test_words_without_end_are_copied_a_few_times(word: str) -> None:
+    count = 2000
+    plan = ExecPlan(Program("ip"), (Program("true"), *(word for _ in range(count))), "root")
+    assert sum(len(words) for _, words in wrappers.candidates(plan)) < 3 * count
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("find", "-exec", "a"), ("nice",), ("env", "A=1"), ("timeout", "5"), ("ip", "netns", "exec", "x")],
+)
+def test_programs_without_end_are_refused(words: tuple[str, ...]) -> None:
+    program, *rest = words * 20
+    either: tuple[tuple[Word, ...], ...] = ((*rest,), (Program(program), *rest))
+    for arguments in either:
+        with pytest.raises(NotBound, match="more than 16 programs"):
+            wrappers.of_plan(ExecPlan(Program(program), arguments, "root"))
+    few = wrappers.of_plan(ExecPlan(Program(program), (*rest[: 8 * len(words) - 1], "true"), "root"))
+    assert 8 <= len(few) <= 10
