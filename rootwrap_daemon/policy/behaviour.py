@@ -177,8 +177,7 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
     `theirs`: which words name such a file, from wherever; `named`: those that have its path in them.
     """
     name = program.rpartition("/")[2]
-    plain = name.rstrip("0123456789.")
-    if plain in _SCRIPTS and not _is_in(_SCRIPTS, plain, words):
+    if _has_script(name, words):
         # Behind `-o`, and letters before it, shells have the name of an option.
         pairs = itertools.pairwise(("", *words))
         own = (word for before, word in pairs if word[:1] != "-" and not re.fullmatch("-[a-z]*[oO]", before))
@@ -188,6 +187,12 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
     if theirs and _is_in(OBEYS_OPERANDS, name, words):
         return True
     return _is_given(OBEYS, name, words, theirs) or _is_given(_COMMANDS, name, words, named)
+
+
+def _has_script(program: str, words: Sequence[str]) -> bool:
+    """True if the first operand is a script, or a file of one."""
+    plain = program.rpartition("/")[2].rstrip("0123456789.")
+    return plain in _SCRIPTS and not _is_in(_SCRIPTS, plain, words)
 
 
 def _is_given(wanted: Mapping[str, Options], name: str, words: Sequence[str], values: Set[str]) -> bool:
@@ -244,3 +249,9 @@ def problem(program: str, words: Sequence[str], *, opens_paths: bool) -> str | N
     if name in OPENS or name in ANYTHING or opens_paths:
         return None
     return f"nothing is known of how {name} uses paths"
+
+
+def unknown(program: str, words: Sequence[str], *, opens_paths: bool) -> str | None:
+    """As `problem`, of a file whose path leads nowhere else: a script of root's has it as it likes."""
+    is_known = program.rpartition("/")[2] in RESOLVES or _has_script(program, words)
+    return None if is_known else problem(program, (), opens_paths=opens_paths)

@@ -102,7 +102,8 @@ def paths(
     for number, (program, its) in enumerate(programs, 1):
         # What a filter says of paths is about its own program, the last of a chain.
         opens_paths = options.opens_paths and number == len(programs)
-        problem = behaviour.problem(program, its, opens_paths=opens_paths) if in_places else None
+        why_not = behaviour.problem if in_places else behaviour.unknown
+        problem = why_not(program, its, opens_paths=opens_paths)
         if problem is None and behaviour.obeys(program, its, theirs, direct):
             problem = f"{places.last(program)} does what a file says"
         if problem is not None:

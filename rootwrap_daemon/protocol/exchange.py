@@ -202,7 +202,6 @@ class DaemonExchange(_Exchange[messages.Answer, messages.Request]):
         if not super()._goes_on(table, message):
             return False
         # Only in READY may a large frame come; a Cancel or Signal needs no more than a hello.
-        self._decoder.limit = (
-            messages.MAX_REQUEST_FRAME if self.state is State.READY else messages.MAX_HELLO_FRAME
-        )
+        most = messages.MAX_REQUEST_FRAME if self.state is State.READY else messages.MAX_HELLO_FRAME
+        self._decoder.limit = most
         return True

@@ -91,6 +91,13 @@ IN_PATH = [
     (r"tar, root, -I, NAME\ -d, -cf, -, /etc/passwd", "tar -I NAME!-d -cf - /etc/passwd"),
     (r"split, root, --filter=NAME\ >&2, /etc/passwd", "split --filter=NAME!>&2 /etc/passwd"),
     ("sort, root, --files0-from=BIN/NAME.list", "sort --files0-from=BIN/NAME.list"),
+    ("env, root, -C, BIN, ./NAME", "env -C BIN ./NAME"),
+    ("env, root, -C, BIN, PATH=., NAME", "env -C BIN PATH=. NAME"),
+    ("unshare, root, --wd=BIN, ./NAME", "unshare --wd=BIN ./NAME"),
+    # Of these nothing is known.
+    ("sh, root, -c, BIN/NAME", "sh -c BIN/NAME"),
+    ("script, root, -qc, BIN/NAME, /dev/null", "script -qc BIN/NAME /dev/null"),
+    ("start-stop-daemon, root, --start, --exec, BIN/NAME", "start-stop-daemon --start --exec BIN/NAME"),
 ]
 
 

@@ -25,25 +25,17 @@ from rootwrap_daemon.policy.bound import BoundExec
 _NOT_EXECUTABLE: Final = frozenset(
     (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ETXTBSY, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
 )
-#: keyctl(2), which the C library does not have, by machine; 64 bits.
-_KEYCTL: Final = {
-    "x86_64": 250,
-    "aarch64": 219,
-    "riscv64": 219,
-    "loongarch64": 219,
-    "ppc64le": 271,
-    "s390x": 280,
-}.get(os.uname().machine)
+#: keyctl(2), which the C library does not have, and rt_sigaction(2), because sigaction(3) and the interpreter
+#: refuse two signals of glibc's own; by machine, 64 bits.
+_KEYCTL, _RT_SIGACTION = {
+    "x86_64": (250, 13),
+    "aarch64": (219, 134),
+    "riscv64": (219, 134),
+    "loongarch64": (219, 134),
+    "ppc64le": (271, 173),
+    "s390x": (280, 174),
+}.get(os.uname().machine, (None, None))
 _JOIN_SESSION_KEYRING: Final = 1
-#: rt_sigaction(2), by machine; sigaction(3) and the interpreter refuse two signals of glibc's own.
-_RT_SIGACTION: Final = {
-    "x86_64": 13,
-    "aarch64": 134,
-    "riscv64": 134,
-    "loongarch64": 134,
-    "ppc64le": 173,
-    "s390x": 174,
-}.get(os.uname().machine)
 #: SIGCANCEL and SIGSETXID of glibc, which a starter that used posix_spawn(3) leaves ignored: make(1) does.
 _OF_GLIBC: Final = (32, 33)
 _PR_SET_CHILD_SUBREAPER: Final = 36

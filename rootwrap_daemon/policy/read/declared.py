@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import re
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 from rootwrap_daemon.filters.argv import ArgvFilter
@@ -72,17 +73,18 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
                 fixed = fixed or path
             elif stat.S_ISREG(walked.status.st_mode) and not places.is_fixed(walked.status, owners):
                 _check_obeyed(path, program, words)
+                whys = (
+                    behaviour.unknown(name, words, opens_paths=one.options.opens_paths)
+                    for name in (program, *hidden)
+                )
+                _check_problems(f"others can change {path}", whys, resolves=resolves)
             continue
         if program in behaviour.ANYTHING:
             continue
         others = f"others can change what is in {walked.place}"
         opens_paths = one.options.opens_paths
         problems = (behaviour.problem(name, words, opens_paths=opens_paths) for name in (program, *hidden))
-        if why := next(filter(None, problems), None):
-            remedy = "give it to root, or use another program"
-            if not resolves:
-                remedy += "; opens_paths = yes if this one only opens what it is given"
-            raise Fault("unusable", f"{others}, and {why}", remedy)
+        _check_problems(others, problems, resolves=resolves)
         if is_base and walked.path != walked.place:
             what = f"others can put another directory in the place of {path}: {others}"
             remedy = f"give {walked.place} to root, or name it: the filter gives all that is in it"
@@ -113,6 +115,15 @@ def _is_one_of(owners: frozenset[int], word: str) -> bool:
     with contextlib.suppress(KeyError):
         return host.user_number(re.split("[:.]", word)[0]) in owners
     return False
+
+
+def _check_problems(others: str, problems: Iterable[str | None], *, resolves: bool) -> None:
+    """Raise Fault for the first of them, if there is one."""
+    if why := next(filter(None, problems), None):
+        remedy = "give it to root, or use another program"
+        if not resolves:
+            remedy += "; opens_paths = yes if this one only opens what it is given"
+        raise Fault("unusable", f"{others}, and {why}", remedy)
 
 
 def _check_obeyed(path: str, program: str, words: list[str]) -> None:

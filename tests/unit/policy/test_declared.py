@@ -205,6 +205,7 @@ def test_a_file_that_is_about_its_reader(tree: Path, path: str, told: bool) -> N
         ("timeout, root, 5, {tree}/plain/theirs", "timeout executes it"),
         ("nice, root, sh, {tree}/plain/theirs, x", "sh does what it says"),
         ("sed, root, -n, --file={tree}/plain/theirs, /etc/hostname", "sed does what it says"),
+        ("my-tool, root, {tree}/plain/theirs", "nothing is known of how my-tool uses paths"),
         ("sed, root, -n, -e, p, {tree}/plain/theirs", ""),
         ("timeout, root, 5, cat, {tree}/plain/theirs", ""),
         ("sh, root, {tree}/plain/f, {tree}/plain/theirs", ""),
