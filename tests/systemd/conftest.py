@@ -18,7 +18,7 @@ dnsmasq: RegExpFilter, dnsmasq, root,
     dnsmasq, --conf-file=/dev/null, --pid-file=, --no-resolv, --no-hosts, --port=[0-9]+,
     --listen-address=127\\.0\\.0\\.1
 monitor: RegExpFilter, ip, root, ip, monitor, link
-sleeping: RegExpFilter, pgrep, root, pgrep, -x, sleep
+sleeping: RegExpFilter, pgrep, root, pgrep, --runstates, DRST, -x, sleep
 
 [monitor]
 on_stop = leave

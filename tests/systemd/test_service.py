@@ -272,7 +272,9 @@ def test_what_runs_is_ended_unless_it_may_stay(machine: Machine, install: Instal
         left = machine.pids(*monitor)
         machine.run("kill", "-KILL", main_pid(machine, service))
         assert machine.pids("sleep", "8888")
-        assert machine.ask("netagent", "pgrep", "-x", "sleep", timeout=60)["returncode"] == 1
+        # Not what has ended, and waits for the machine's first process to reap it.
+        sleeping = ["pgrep", "--runstates", "DRST", "-x", "sleep"]
+        assert machine.ask("netagent", *sleeping, timeout=60)["returncode"] == 1
         assert machine.pids(*monitor) == left
     machine.run("kill", *left)
 
