@@ -121,7 +121,7 @@ sbom: .venv/stamp native
 # With a umask of 002 a checkout can be written by its group, and so can what Python compiles in it: code that
 # the daemon refuses to run.
 modes:
-	@chmod go-w . && chmod -R go-w rootwrap_daemon etc examples tests .venv
+	@chmod go-w . && chmod -R go-w rootwrap_daemon etc examples tests $$(ls -d .venv .venv-coverage 2>/dev/null)
 
 define check_python
 @"$(PYTHON)" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -1,6 +1,7 @@
 """What runs: noted, shown, ended after a crash, left alone where a filter says so."""
 
 import json
+import contextlib
 import os
 import signal
 import subprocess
@@ -43,10 +44,10 @@ def running(daemon: Daemon) -> Iterator["Running"]:
     one = Running(daemon)
     yield one
     for pid in one.pids:
-        try:
-            os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        # One in the background leads no group.
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
 
 
 def start_again(daemon: Daemon) -> None:

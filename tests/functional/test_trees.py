@@ -176,7 +176,7 @@ def test_without_it_is_as_elsewhere(daemon: Daemon, group: Path, why: str) -> No
         daemon.configure(cgroups="off")
     holder = None
     if why == "another":
-        holder = subprocess.Popen(["flock", str(group), "sleep", "600"])
+        holder = subprocess.Popen(["flock", "--no-fork", str(group), "sleep", "600"])
         wait_for(lambda: subprocess.run(["flock", "-n", str(group), "true"], check=False).returncode)
     try:
         daemon.start()
