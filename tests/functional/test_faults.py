@@ -5,7 +5,9 @@ the daemon captures and with pipes of the client's.
 """
 
 import contextlib
+import ctypes
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -28,6 +30,8 @@ ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 #: How long the processes of this run sleep, so that none of another is taken for them.
 NAP = f"70.{os.getpid()}"
 LARGE = bytes(8_000_000)
+#: tgkill(2) on x86-64 and AArch64: to one thread.
+_TGKILL = {"x86_64": 234, "aarch64": 131}.get(platform.machine(), 0)
 
 pytestmark = pytest.mark.parametrize("passed", [False, True], ids=["captured", "passed"])
 
@@ -392,3 +396,27 @@ def test_memory_is_used_up(daemon: Daemon, passed: bool) -> None:
                 script = "echo x" if passed else "head -c 300000000 /dev/zero"
                 seen[outcome(client, passed, script)] += 1
             next_is_answered(client)
+
+
+def test_signals_without_end(daemon: Daemon, passed: bool) -> None:
+    """To every thread of the daemon, so that system calls are interrupted wherever they wait (EINTR)."""
+    libc, over = ctypes.CDLL(None, use_errno=True), threading.Event()
+
+    def storm() -> None:
+        while not over.is_set():
+            for thread in Path(f"/proc/{daemon.pid}/task").iterdir():
+                libc.syscall(_TGKILL, daemon.pid, int(thread.name), int(signal.SIGHUP))
+
+    with rounds(daemon, "signals", {"0 b'xx'"}) as (client, seen):
+        sender = threading.Thread(target=storm)
+        sender.start()
+        try:
+            wait_for(lambda: "reloaded: generation" in daemon.log)
+            for _ in range(ROUNDS):
+                seen[outcome(client, passed, "head -c 1; sleep 0.2; cat", data=b"xx")] += 1
+                next_is_answered(client)
+        finally:
+            over.set()
+            sender.join()
+        # Signals that came while one waited have one reload: `rounds` finds no thread for each of thousands.
+        next_is_answered(client)

@@ -1,7 +1,7 @@
 """What runs: noted, shown, ended after a crash, left alone where a filter says so."""
 
-import json
 import contextlib
+import json
 import os
 import signal
 import subprocess

@@ -126,8 +126,7 @@ class _Signals:
         self.descriptor, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in handover.SIGNALS:
-            # The number arrives through the wake-up descriptor; the handler only keeps the default action
-            # away.
+            # Its number comes through the descriptor; the handler only keeps the default action away.
             signal.signal(number, lambda number, frame: None)
         # The start has blocked them.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handover.SIGNALS)
@@ -138,7 +137,7 @@ class _Signals:
 
 
 class _Reaction:
-    """Act on them in the main thread: _STOPPING stop; SIGHUP reloads in a thread of its own."""
+    """Act on them: _STOPPING stop; SIGHUP reloads in a thread, for all that come until its turn."""
 
     def __init__(
         self, signals: _Signals, instance: Instance, renewed: Callable[[], Policy], manager: Manager
@@ -147,23 +146,24 @@ class _Reaction:
         self._instance = instance
         self._renewed = renewed
         self._manager = manager
-        self._reloading = threading.Lock()
+        self._reloading, self._waiting = threading.Lock(), threading.Lock()
 
     def on_signal(self) -> bool:
         """True if the daemon shall stop."""
         numbers = self._signals.read()
         if not _STOPPING.isdisjoint(numbers):
             return True
-        if signal.SIGHUP in numbers:
+        if signal.SIGHUP in numbers and self._waiting.acquire(blocking=False):
             try:
                 threading.Thread(target=self._load, daemon=True).start()
             except RuntimeError as error:
+                self._waiting.release()
                 self._keep(str(error))
         return False
 
     def _load(self) -> None:
-        # One at a time, each reading the files after its signal came.
         with self._reloading:
+            self._waiting.release()
             microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             self._manager.notify(RELOADING=1, MONOTONIC_USEC=microseconds, STATUS="Reloading")
             # Whatever comes of it, the manager must hear READY again.
