@@ -40,6 +40,16 @@ WAITS_UNDER_LOCK: Final = {
     ("daemon/record/log.py", "take_lost", "acquire"),
     # No session takes this lock: one reload at a time.
     ("daemon/serve/main.py", "_load", "notify"),
+    # It does not wait: whoever finds it taken leaves the reload to who took it.
+    ("daemon/serve/main.py", "on_signal", "_waiting.acquire"),
+}
+#: Where the time of day is asked for: stamps alone. Whoever sets the clock moves no deadline.
+TIME_OF_DAY: Final = {
+    ("daemon/record/audit.py", "stamp", "time.time"),
+    ("daemon/serve/main.py", "_load", "time.time"),
+    ("daemon/serve/main.py", "_keep", "time.time"),
+    ("daemon/serve/status.py", "report", "time.time"),
+    ("policy/read/policy.py", "load", "time.time"),
 }
 #: Names of calls that may wait for somebody else.
 WAITING: Final = frozenset(
@@ -95,6 +105,22 @@ def reads_filters(tree: ast.AST) -> Sites:
     for function, node in functions(tree):
         if isinstance(node, ast.Call) and name_of(node.func).endswith("filter_file.read"):
             yield function, name_of(node.func)
+
+
+def time_of_day(tree: ast.AST) -> Sites:
+    """Yield where the clock is asked for that somebody may set; an alias of such a function, too."""
+    for function, node in functions(tree):
+        name = name_of(node) if isinstance(node, ast.Attribute | ast.Name) else ""
+        if name.endswith("CLOCK_REALTIME") or name in (
+            "time.time",
+            "time.time_ns",
+            "datetime.now",
+            "datetime.utcnow",
+            "datetime.today",
+        ):
+            yield function, name
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            yield from ((function, f"time.{one.name}") for one in node.names if one.name.startswith("time"))
 
 
 def _is_any(kind: ast.expr | None) -> bool:
@@ -157,6 +183,7 @@ WALLS: Final[dict[str, tuple[Callable[[ast.AST], Sites], tuple[str, ...], set[tu
     "reads filters": (reads_filters, PRIVILEGED, set(READS_FILTERS)),
     "silent handlers": (silent_handlers, ("",), set(SILENT)),
     "waits under a lock": (waits_under_lock, PRIVILEGED, set(WAITS_UNDER_LOCK)),
+    "time of day": (time_of_day, (*PRIVILEGED, "client"), set(TIME_OF_DAY)),
 }
 
 
@@ -197,6 +224,13 @@ BREACHES: Final = {
         "def f():\n    with threading.Lock():\n        time.sleep(1)",
         "def f(self):\n    self._lock.acquire()",
     ),
+    "time of day": (
+        "def f():\n    end = time.time() + 5",
+        "def f():\n    clock = time.time_ns",
+        "from time import time",
+        "def f():\n    time.clock_gettime(time.CLOCK_REALTIME)",
+        "def f():\n    datetime.now(UTC)",
+    ),
 }
 
 
@@ -215,6 +249,7 @@ def test_a_breach_is_noticed(wall: str, code: str) -> None:
         ("silent handlers", "try:\n    f()\nexcept OSError:\n    pass"),
         ("waits under a lock", "def f(self):\n    with self._lock:\n        x = 1\n    self.sock.recv(1)"),
         ("spawns", "def f():\n    os.open('x')"),
+        ("time of day", "def f():\n    time.monotonic() + time.clock_gettime(time.CLOCK_BOOTTIME)"),
     ],
 )
 def test_what_is_no_breach(wall: str, code: str) -> None:
