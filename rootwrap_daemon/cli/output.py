@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rootwrap_daemon.analysis.explain import Effect, Explanation
 from rootwrap_daemon.analysis.load import Source, definition, where
-from rootwrap_daemon.analysis.trace import Step, Trace
+from rootwrap_daemon.analysis.trace import Trace
 
 _GOOD, _BAD, _DIM = "green", "bold red", "dim"
 
@@ -163,10 +163,6 @@ def _trace_json(source: Source, trace: Trace) -> dict[str, Any]:
         "definition": definition(source.entry(one)),
         "matches": trace.matches,
         "stopped": trace.stopped,
-        "words": [_step_json(step) for step in trace.steps],
+        "words": [asdict(step) for step in trace.steps],
         "inner": [_trace_json(source, inner) for inner in trace.inner],
     }
-
-
-def _step_json(step: Step) -> dict[str, Any]:
-    return {"place": step.place, "word": step.word, "wanted": step.wanted, "ok": step.ok}

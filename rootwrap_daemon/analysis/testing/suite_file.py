@@ -13,20 +13,20 @@ import yaml
 
 from rootwrap_daemon.analysis import load, told
 from rootwrap_daemon.analysis.testing.suite import ALLOW, DENY, EXPECTATIONS, MATCH, Plan, Step, Suite, Test
+from rootwrap_daemon.errors import Unreadable
 from rootwrap_daemon.filters.finding import Location
 
 _Value = TypeVar("_Value")
-_Default = TypeVar("_Default")
 _NO_WORDS: Final[tuple[str, ...]] = ()
 _NOTHING: Final[tuple[yaml.Node, ...]] = ()
 
 
-class Malformed(Exception):
-    """A file of tests that cannot be used. `args`: a problem each, as `file:line:column: text`."""
+class Malformed(Unreadable):
+    """A file of tests that cannot be used. The message: a problem each line, as `file:line:column: text`."""
 
 
 def read(path: str) -> Suite:
-    """Raises Malformed with all problems, or Unreadable."""
+    """Raises Malformed with all problems, or another Unreadable."""
     text, hidden = load.read_told(path)
     try:
         return _suite(path, text)
@@ -51,7 +51,7 @@ def _suite(path: str, text: str) -> Suite:
         raise Malformed(f"{path}:1:1: an empty file: write `filters:` and `tests:`")
     suite = reader.suite(node)
     if reader.problems:
-        raise Malformed(*reader.problems)
+        raise Malformed("\n".join(reader.problems))
     return suite
 
 

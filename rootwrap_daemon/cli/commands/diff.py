@@ -104,13 +104,8 @@ def _requests(args: argparse.Namespace) -> Iterator[Request]:
     log = audit_log.read(arguments.logs(args.audit_log, args.instance))
     yield from (Request(record.argv) for record in log.records)
     for path in args.tests:
-        try:
-            suite = suite_file.read(path)
-        except suite_file.Malformed as error:
-            raise Unreadable("\n".join(error.args)) from error
-        yield from (
-            Request(test.argv, test.env, test.stdin, test.run_as) for test in suite.tests if test.argv
-        )
+        for test in suite_file.read(path).tests:
+            yield Request(test.argv, test.env, test.stdin, test.run_as)
 
 
 def _print(changes: list[Change], shifts: list[Shift], compared: int, notes: list[str]) -> None:

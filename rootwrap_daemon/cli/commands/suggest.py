@@ -96,11 +96,7 @@ def _logs(args: argparse.Namespace) -> list[audit_log.Source]:
 def _tested(paths: list[str], source: Source | None) -> Iterator[Record]:
     """Yield what policy tests expect, as a log would have it; `source` knows which filter allows it today."""
     for path in paths:
-        try:
-            suite = suite_file.read(path)
-        except suite_file.Malformed as error:
-            raise Unreadable("\n".join(error.args)) from error
-        for test in suite.tests:
+        for test in suite_file.read(path).tests:
             asker = source.asker(test.user) if source else frozenset()
             request = Request(test.argv, test.env, test.stdin, test.run_as, asker)
             found = source.policy.ruleset.match(request) if source else None

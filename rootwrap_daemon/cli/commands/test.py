@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             suites.append(suite_file.read(path))
         except Malformed as error:
-            problems += error.args
+            problems.append(error.message)
         else:
             # Nothing judged is not "nothing wrong".
             problems += [] if suites[-1].tests else [f"{path}: no test: write some below `tests:`"]
