@@ -109,20 +109,16 @@ def run_request(
     user: str | None = None,
 ) -> Run:
     """The request for these arguments of `run`. Raises BadRequest, TooLarge or CommandTimeout."""
-    return Run(
-        _words(argv),
-        _variables(env) if env is not None else (),
-        input_bytes(stdin) if stdin is not None else None,
-        _milliseconds(timeout) if timeout is not None else None,
-        user,
-    )
+    return Run(_words(argv), _variables(env), input_bytes(stdin), _milliseconds(timeout), user)
 
 
 def input_bytes(stdin: bytes | str | None) -> bytes | None:
     """The `input` of `run`, of any size. Raises BadRequest."""
-    if stdin is not None and not isinstance(stdin, bytes | str):
+    if stdin is None:
+        return None
+    if not isinstance(stdin, bytes | str):
         raise BadRequest(f"input must be bytes or str, not {type(stdin).__name__}")
-    return None if stdin is None else _to_bytes(stdin, "input")
+    return _to_bytes(stdin, "input")
 
 
 def start_request(
@@ -137,18 +133,12 @@ def start_request(
     Raises BadRequest, TooLarge or CommandTimeout.
     """
     slots = sum(slot for slot, end in zip((STDIN, STDOUT, STDERR), stdio, strict=True) if end is not None)
-    return Start(
-        _words(argv),
-        _variables(env) if env is not None else (),
-        slots,
-        None if timeout is None else _milliseconds(timeout),
-        user,
-    )
+    return Start(_words(argv), _variables(env), slots, _milliseconds(timeout), user)
 
 
 def check_request(argv: Sequence[Word], env: Environ | None, user: str | None = None) -> Check:
     """The request for these arguments of `allows`. Raises BadRequest or TooLarge."""
-    return Check(_words(argv), () if env is None else _variables(env), user)
+    return Check(_words(argv), _variables(env), user)
 
 
 def _words(argv: Sequence[Word]) -> tuple[bytes, ...]:
@@ -172,7 +162,9 @@ def _words(argv: Sequence[Word]) -> tuple[bytes, ...]:
     return tuple([_to_bytes(word, f"argv[{index}]") for index, word in enumerate(plain)])
 
 
-def _variables(env: Environ) -> tuple[tuple[bytes, bytes], ...]:
+def _variables(env: Environ | None) -> tuple[tuple[bytes, bytes], ...]:
+    if env is None:
+        return ()
     if not isinstance(env, Mapping):
         raise BadRequest(f"env must be a mapping of names to values, not {type(env).__name__}")
     name, value = "a variable's name", "a variable's value"
@@ -193,7 +185,9 @@ def _to_bytes(value: object, what: str) -> bytes:
     raise BadRequest(f"{what} must be str or bytes, not {type(value).__name__}")
 
 
-def _milliseconds(timeout: float) -> int:
+def _milliseconds(timeout: float | None) -> int | None:
+    if timeout is None:
+        return None
     # The comparison refuses NaN as well.
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout <= MAX_TIMEOUT:
         raise BadRequest(f"timeout must be a number of seconds, at most {MAX_TIMEOUT}")

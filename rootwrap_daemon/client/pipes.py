@@ -193,15 +193,15 @@ def write_some(descriptor: int, data: memoryview) -> memoryview:
     return data[count or 0 :]
 
 
-class Pipes:
+class Pipes(Ends):
     """`Ends` with files over ours that wait as the front end does."""
 
     def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream, wait: Waiting) -> None:
         """Raises BadRequest or OSError."""
-        self._ends = Ends(stdin, stdout, stderr)
+        super().__init__(stdin, stdout, stderr)
         self._wait = wait
-        to, out, err = self._ends.ours
-        self._ends.ours = [None, None, None]
+        to, out, err = self.ours
+        self.ours = [None, None, None]
         self.stdin = None if to is None else io.BufferedWriter(Writer(to, wait))
         self.stdout = self._reader(out)
         self.stderr = self._reader(err)
@@ -209,18 +209,9 @@ class Pipes:
     def _reader(self, descriptor: int | None) -> io.BufferedReader | io.BytesIO | None:
         return None if descriptor is None else io.BufferedReader(Reader(descriptor, self._wait))
 
-    @property
-    def theirs(self) -> tuple[int | None, int | None, int | None]:
-        """The command's ends."""
-        return self._ends.theirs
-
-    def close_theirs(self) -> None:
-        """Close the command's ends that we made: it has its own now, or never will."""
-        self._ends.close_theirs()
-
-    def abandon(self) -> None:
-        """Close all that we made."""
-        self._ends.abandon()
+    def close(self) -> None:
+        """Close all that was made, the files too."""
+        self.abandon()
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 stream.close()
@@ -228,7 +219,7 @@ class Pipes:
     def fill(self, stdout: bytes, stderr: bytes) -> None:
         """Put the output of what has ended already where it was wanted."""
         for number, name, data in ((1, "stdout", stdout), (2, "stderr", stderr)):
-            stream, end = getattr(self, name), self._ends.callers(number)
+            stream, end = getattr(self, name), self.callers(number)
             if stream is not None:
                 stream.close()
                 setattr(self, name, io.BytesIO(data))

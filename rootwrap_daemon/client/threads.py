@@ -128,7 +128,7 @@ class Client:
         except BaseException:
             if connection is not None:
                 connection.close()
-            pipes.abandon()
+            pipes.close()
             raise
         pipes.close_theirs()
         return Process(connection, running, pipes, self._wait, self._new_lock())
