@@ -88,11 +88,9 @@ class CommandTimeout(Error, subprocess.TimeoutExpired, TimeoutError):
     code = "timeout"
     exit_code = 124  # as timeout(1)
 
-    def __init__(
-        self, message: str, *, request_id: str | None = None, cmd: object = None, timeout: float = 0.0
-    ) -> None:
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
         Error.__init__(self, message, request_id=request_id)
-        self.cmd, self.timeout, self.output, self.stderr = cmd, timeout, None, None
+        self.timeout, self.output, self.stderr = 0.0, None, None
 
 
 class OutputLimit(Error):

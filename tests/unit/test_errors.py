@@ -78,14 +78,9 @@ def test_message_and_request(name: str) -> None:
 
 
 def test_what_subprocess_promises() -> None:
-    timeout = CommandTimeout("late", cmd=["x"], timeout=1.5)
-    assert (timeout.cmd, timeout.timeout, timeout.output, timeout.stdout, timeout.stderr) == (
-        ["x"],
-        1.5,
-        None,
-        None,
-        None,
-    )
+    timeout = CommandTimeout("late")
+    assert (timeout.cmd, timeout.timeout) == (None, 0.0)
+    assert (timeout.output, timeout.stdout, timeout.stderr) == (None, None, None)
     failed = CommandFailed("bad", returncode=-9, cmd=["x"], output=b"o", stderr=b"e")
     assert (failed.returncode, failed.cmd, failed.output, failed.stdout, failed.stderr) == (
         -9,
