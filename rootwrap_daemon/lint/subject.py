@@ -71,14 +71,12 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class FilterText:
-    """One filter file. `findings`: what the daemon says of it."""
+class Text:
+    """One file, read as a filter file is. `findings`: what the daemon says of it."""
 
     name: str
     text: str
     document: Document
-    lines: tuple[Line, ...]
-    filters: tuple[Filter, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -87,20 +85,15 @@ class FilterText:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigText:
-    """One configuration file, read as a filter file is: section, option, values.
+class FilterText(Text):
+    """One filter file."""
 
-    `findings`: what the daemon's loader says of it.
-    """
+    lines: tuple[Line, ...]
+    filters: tuple[Filter, ...]
 
-    name: str
-    text: str
-    document: Document
-    findings: tuple[Finding, ...] = ()
 
-    @property
-    def rows(self) -> list[str]:
-        return [row.removesuffix("\r") for row in self.text.split("\n")]
+class ConfigText(Text):
+    """One configuration file: section, option, values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +144,7 @@ def read_filters(text: str, name: str) -> FilterText:
         if section.name == ini.FILTERS
         for entry in section.entries
     )
-    return FilterText(name, text, document, lines, read.parsed, read.findings)
+    return FilterText(name, text, document, read.findings, lines, read.parsed)
 
 
 def read_config(text: str, name: str, findings: tuple[Finding, ...] = ()) -> ConfigText:

@@ -10,7 +10,7 @@ from typing import Final
 
 from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.lint.finding import Finding
-from rootwrap_daemon.lint.subject import ConfigText, FilterText
+from rootwrap_daemon.lint.subject import Text
 
 _COMMENT: Final = re.compile(r"\s*[#;]")
 _DIRECTIVE: Final = re.compile(
@@ -45,7 +45,7 @@ def start_of(name: str) -> Location:
     return Location(name, 1, 1)
 
 
-def read(file: FilterText | ConfigText) -> tuple[Suppression, ...]:
+def read(file: Text) -> tuple[Suppression, ...]:
     """The suppressions of a file, in order."""
     rows = file.rows
     extents = {
