@@ -30,7 +30,16 @@ import pytest
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.protocol.codec import HEADER
 from tests.prepared import Prepared, Process
-from tests.processes import children_of, is_alive, links_of, our_descriptors, states_of, wait_for, with_words
+from tests.processes import (
+    PATIENCE,
+    children_of,
+    is_alive,
+    links_of,
+    our_descriptors,
+    states_of,
+    wait_for,
+    with_words,
+)
 
 __all__ = [
     "ENVIRON",
@@ -334,7 +343,7 @@ class NewDaemon(Protocol):
 def raw(daemon: Daemon, data: bytes) -> bytes:
     """Everything that the daemon says to these bytes."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE)
         connection.connect(daemon.socket)
         # What it says before it closes can be read after a write has failed.
         with contextlib.suppress(ConnectionError):

@@ -8,6 +8,7 @@ import pytest
 
 from rootwrap_daemon.client import PIPE, STDOUT, BadRequest, OutcomeUnknown
 from rootwrap_daemon.client.aio import AsyncClient
+from tests.processes import PATIENCE
 from tests.real_daemon import Daemon, our_descriptors, wait_for
 
 
@@ -56,7 +57,7 @@ def test_a_start_that_is_cancelled(daemon: Daemon) -> None:
                 with pytest.raises(asyncio.CancelledError):
                     await task
         # Transports close in the next rounds of the loop.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while our_descriptors() > before:
                 await asyncio.sleep(0.01)
 

@@ -142,7 +142,7 @@ def test_deadline_ends_the_whole_group(daemon: Daemon, client: Client, script: s
 
 
 def test_background_writer_does_not_hold_or_fill_the_call(client: Client) -> None:
-    done = client.run(["sh", "-c", "cat /dev/zero & echo $!"], timeout=30)
+    done = client.run(["sh", "-c", "cat /dev/zero & echo $!"], timeout=60)
     pid = int(done.stdout.lstrip(b"\0").split(b"\n")[0])
     # Its pipe is closed now: like under sudo, writing on ends it.
     wait_for(lambda: not is_alive(pid))
@@ -327,7 +327,7 @@ def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
                         case 3:
                             client.run(["false"], check=True)
                         case 4:
-                            client.run(["sh", "-c", "cat /dev/zero"], timeout=20)
+                            client.run(["sh", "-c", "cat /dev/zero"], timeout=60)
                         case _:
                             client.allows(["cat"])
                 except (Error, OutputLimit):

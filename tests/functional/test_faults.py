@@ -118,7 +118,7 @@ def test_command(daemon: Daemon, passed: bool, name: str) -> None:
     expected = on_pipes if passed else captured
     with rounds(daemon, name, {expected}) as (client, seen):
         for _ in range(ROUNDS):
-            timeout = 0.3 if expected == "timeout" else 20
+            timeout = 0.3 if expected == "timeout" else 60
             seen[outcome(client, passed, script, data=data, timeout=timeout)] += 1
             next_is_answered(client)
 

@@ -106,7 +106,7 @@ def test_namespace_links_addresses_and_dnsmasq(new_daemon: NewDaemon) -> None:
                 for word in (inside, "lo"):
                     ip("-n", namespace, "link", "set", word, "up")
                 ip("link", "set", outside, "up")
-                client.run(["ip", "netns", "exec", namespace, *dnsmasq], check=True, timeout=30)
+                client.run(["ip", "netns", "exec", namespace, *dnsmasq], check=True, timeout=60)
                 links = json.loads(ip("-n", namespace, "-j", "addr"))
                 with contextlib.suppress(Denied):
                     client.run(["ip", "netns", "exec", namespace, "sh", "-c", "id"])

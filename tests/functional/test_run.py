@@ -144,7 +144,7 @@ def test_run_as_is_a_whole_identity(new_daemon: NewDaemon) -> None:
 
 
 def test_background_child_does_not_hold_the_call(client: Client) -> None:
-    done = client.run(["sh", "-c", "sleep 60 & echo $!"], timeout=30)
+    done = client.run(["sh", "-c", "sleep 600 & echo $!"], timeout=60)
     # What a command leaves behind lives on, as under sudo.
     pid = int(done.stdout)
     assert is_alive(pid)

@@ -99,7 +99,7 @@ def _work(daemon: Daemon, namespace: str, pid_file: Path) -> Any:
                 f"link set {outside} up",
             ):
                 client.run(["ip", *words.split()], check=True)
-            client.run(["ip", "netns", "exec", namespace, *dnsmasq], check=True, timeout=30)
+            client.run(["ip", "netns", "exec", namespace, *dnsmasq], check=True, timeout=60)
             return "done"
 
     def end(pid: int) -> Any:

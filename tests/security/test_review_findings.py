@@ -325,13 +325,16 @@ class TestBlockedHub:
     @pytest.mark.parametrize("way", ["patched", "unpatched"])
     def test_an_abandoned_command_is_ended(self, way: str) -> None:
         program = """
-            import sys
+            import os, sys
             import eventlet
             if sys.argv[1] == "patched":
                 eventlet.monkey_patch()
             from rootwrap_daemon.openstack import agent
-            with eventlet.Timeout(0.5, False):
-                agent.execute(["sh", "-c", f"echo $$ > {sys.argv[2]}; exec sleep 60"])
+            script = f"echo $$ > {sys.argv[2]}; exec sleep 60"
+            call = eventlet.spawn(agent.execute, ["sh", "-c", script])
+            while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read()):
+                eventlet.sleep(0.01)
+            call.kill()
             """
         pid_file = Path(os.environ.get("TMPDIR", "/tmp")) / f"review-{os.getpid()}-{way}"
         try:

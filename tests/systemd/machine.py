@@ -87,7 +87,7 @@ class Machine:
         lines = self.run("journalctl", *wanted).stdout.splitlines()
         return [record for record in map(json.loads, lines) if "ROOTWRAP_EVENT" in record]
 
-    def ask(self, instance: str, *argv: str, user: str = "netagent", timeout: float = 30) -> dict[str, Any]:
+    def ask(self, instance: str, *argv: str, user: str = "netagent", timeout: float = 60) -> dict[str, Any]:
         """Ask a daemon, as that user: returncode, stdout, stderr, or the code of an error."""
         script = f"{INSIDE}/tests/systemd/ask.py"
         done = self.run(PYTHON, script, instance, str(timeout), *argv, user=user)

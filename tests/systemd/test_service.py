@@ -270,8 +270,9 @@ def test_what_runs_is_ended_unless_it_may_stay(machine: Machine, install: Instal
     with running(machine, *monitor), running(machine, "sleep", "8888"):
         wait_for(lambda: len(machine.pids(*monitor)) == 2)
         left = machine.pids(*monitor)
-        machine.run("kill", "-KILL", main_pid(machine, service))
-        assert machine.pids("sleep", "8888")
+        # In one go, before the next start, which is a second later.
+        look = "kill -KILL $0 && pgrep -x -f '(/.*/)?sleep 8888'"
+        assert machine.run("sh", "-c", look, main_pid(machine, service)).stdout
         # Not what has ended, and waits for the machine's first process to reap it.
         sleeping = ["pgrep", "--runstates", "DRST", "-x", "sleep"]
         assert machine.ask("netagent", *sleeping, timeout=60)["returncode"] == 1

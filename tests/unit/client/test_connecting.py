@@ -118,6 +118,9 @@ def test_a_full_queue_that_empties(
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
+    # However late the other thread comes to accept.
+    monkeypatch.setattr(calls, "_CONNECT_LEAST", 60.0)
+    monkeypatch.setattr(client._calls, "_connect_timeout", 60.0)
     # The connection is made, and that this listener never answers is another matter.
     monkeypatch.setattr(request, "SLACK", 0.2)
     with pytest.raises(DaemonUnavailable, match="nothing ran"):

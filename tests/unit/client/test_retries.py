@@ -403,23 +403,31 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_no_answer_long_after_the_deadline(start_daemon: StartDaemon, client: Client) -> None:
     def script(peer: Peer) -> None:
+        # From now on it is known that what is written may run, however late it is read.
+        one_answer(peer)
         peer.read()
+        asked.set()
         peer.wait_for_end()
 
+    asked = threading.Event()
     daemon = start_daemon(script)
+    client.run(["echo"])
     with pytest.raises(OutcomeUnknown, match="in time"):
         client.run(["sleep", "9"], timeout=0.1)
-    assert (daemon.connections, daemon.ran) == (1, 1)
+    asked.wait()
+    assert (daemon.connections, daemon.ran) == (1, 2)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_the_grace_period_is_waited_for(start_daemon: StartDaemon, client: Client) -> None:
     def script(peer: Peer) -> None:
+        one_answer(peer)
         peer.read()
         threading.Event().wait(0.8)
         peer.say(Failure("r-1", "timeout", "too late"))
 
     start_daemon(script, hello=Hello(VERSION, HELLO.max_frame, 60_000))
+    client.run(["echo"])
     with pytest.raises(CommandTimeout):
         client.run(["sleep", "9"], timeout=0.1)
 

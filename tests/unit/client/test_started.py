@@ -13,7 +13,7 @@ import pytest
 from rootwrap_daemon.client import PIPE, Client, CommandTimeout, green
 from rootwrap_daemon.client.aio import AsyncClient
 from rootwrap_daemon.protocol.messages import Failure, Result, Run, Start, Started
-from tests.unit.client.fake_daemon import FakeDaemon, Peer
+from tests.unit.client.fake_daemon import PATIENCE, FakeDaemon, Peer
 
 StartDaemon = Callable[..., FakeDaemon]
 
@@ -132,7 +132,7 @@ def test_native_waiters_of_a_closed_client_are_woken(daemon: FakeDaemon, path: P
     client = Client(path, 1)
     running = threading.Thread(target=client.run, args=(["wait"],), daemon=True)
     running.start()
-    assert daemon.began.acquire(timeout=30)
+    assert daemon.began.acquire(timeout=PATIENCE)
     failed: list[BaseException] = []
 
     def waits() -> None:
