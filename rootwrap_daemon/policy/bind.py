@@ -16,8 +16,8 @@ from rootwrap_daemon.policy import behaviour, executables, host, places, process
 from rootwrap_daemon.policy.bound import Bound, BoundExec, BoundRead, BoundSignal, NotBound, not_bound
 from rootwrap_daemon.policy.path_words import Around, paths
 
-#: Descriptors that are held while one command runs; the daemon needs some itself.
-MAX_DESCRIPTORS: Final = 64
+#: Processes that one command may name: a descriptor of each is held while it runs, and `fit` has room for it.
+MAX_PROCESSES: Final = 3
 #: The home of users that have none, as Debian names it.
 _NO_HOME: Final = "/nonexistent"
 
@@ -69,8 +69,8 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
             if isinstance(word, Program):
                 argv.append(_executable(word, around).path)
             elif isinstance(word, ProcessOf):
-                if len(descriptors) == MAX_DESCRIPTORS:
-                    raise NotBound(TooLarge, f"more than {MAX_DESCRIPTORS} words that are processes")
+                if len(descriptors) == MAX_PROCESSES:
+                    raise NotBound(TooLarge, f"more than {MAX_PROCESSES} words that are processes")
                 if index >= wrappers.elsewhere(plan, behaviour.changes_numbers):
                     raise NotBound(Denied, f"{word.pid} is the number of another process for this command")
                 # Held until the command is over: that it is this process can be said of now, that its number

@@ -24,6 +24,7 @@ from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.bind import MAX_PROCESSES
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.policy.read.policy import load
 from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
@@ -53,9 +54,9 @@ def read(
 
 
 #: Descriptors of one connection (with those that a client may have passed), of one running command (three
-#: pipes, a pidfd, and four more while it is spawned), and of the daemon itself.
+#: pipes, a pidfd, those of processes that it names, and four more while it is spawned), and of the daemon.
 _PER_CONNECTION: Final = 1 + MAX_DESCRIPTORS
-_PER_COMMAND: Final = 8
+_PER_COMMAND: Final = 8 + MAX_PROCESSES
 _OWN: Final = 64
 
 

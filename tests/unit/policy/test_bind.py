@@ -448,10 +448,10 @@ def test_paths_refused(tools: Path, word: str) -> None:
 def test_as_many_descriptors_as_the_daemon_can_hold(tools: Path, start_sleeper: StartSleeper) -> None:
     lines = [f"x: ArgvFilter, {tools}/tool, root, {{pid=sleep}}..."]
     pid = str(start_sleeper())
-    with bound(BoundExec, lines, "tool", *[pid] * 64) as found:
-        assert len(found.descriptors) == 64
+    with bound(BoundExec, lines, "tool", *[pid] * 3) as found:
+        assert len(found.descriptors) == 3
     before = our_descriptors()
-    refused(TooLarge, "more than 64 words", lines, "tool", *[pid] * 65)
+    refused(TooLarge, "more than 3 words", lines, "tool", *[pid] * 4)
     assert our_descriptors() <= before
 
 
