@@ -32,7 +32,9 @@ from tests.real_daemon import (
     wait_for,
 )
 
-NOBODY = 65534
+#: A plain user who is no attacker of another test: the kernel bounds the descriptors that all processes of a
+#: user have under way, and such attackers, who are `nobody`, use all of that user's up.
+PLAIN = pwd.getpwnam("bin").pw_uid
 #: An agent that starts its daemon by the words it is given, and says what came of it.
 AGENT = """\
 import json, os, sys
@@ -221,17 +223,17 @@ def agent(prefix: list[str], uid: int, argv: list[str], **environ: str) -> objec
 @pytest.mark.root
 def test_a_service_that_starts_as_root(new_daemon: NewDaemon) -> None:
     """It launches the daemon, says who it will be, and drops its privileges."""
-    daemon = new_daemon(start=False, allowed_users="nobody")
-    argv = words(daemon, "--peer-uid", str(NOBODY))
-    assert agent([], NOBODY, argv) == [NOBODY, "0", "through"]
+    daemon = new_daemon(start=False, allowed_users="bin")
+    argv = words(daemon, "--peer-uid", str(PLAIN))
+    assert agent([], PLAIN, argv) == [PLAIN, "0", "through"]
     # A root's shell that came from sudo.
-    assert agent([], NOBODY, argv, SUDO_UID="1000") == [NOBODY, "0", "through"]
+    assert agent([], PLAIN, argv, SUDO_UID="1000") == [PLAIN, "0", "through"]
 
 
 @pytest.mark.root
 def test_who_it_is_is_decided_at_the_start(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(start=False, allowed_users="nobody")
-    as_root = agent([], NOBODY, words(daemon))
+    daemon = new_daemon(start=False, allowed_users="bin")
+    as_root = agent([], PLAIN, words(daemon))
     assert isinstance(as_root, str)
     assert "may not use this daemon" in as_root
 
@@ -260,36 +262,36 @@ def named(uid: int) -> bool:
 
 
 def under_sudo(tmp_path: Path, rule: str) -> list[str]:
-    """What makes its command run as nobody, with sudo's rules replaced for it alone."""
+    """What makes its command run as that user, with sudo's rules replaced for it alone."""
     sudoers = tmp_path / "sudoers"
     sudoers.write_text(f"Defaults !syslog\n{rule}\n")
     sudoers.chmod(0o440)
     script = f'mount --bind {sudoers} /etc/sudoers && exec "$@"'
-    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    become = ["setpriv", f"--reuid={PLAIN}", f"--regid={PLAIN}", "--clear-groups"]
     return ["unshare", "--mount", "sh", "-c", script, "sh", *become]
 
 
 @pytest.mark.root
 @pytest.mark.skipif(shutil.which("sudo") is None, reason="no sudo here")
 def test_sudo_starts_it(new_daemon: NewDaemon, tmp_path: Path) -> None:
-    daemon = new_daemon(start=False, allowed_users="nobody")
+    daemon = new_daemon(start=False, allowed_users="bin")
     command = words(daemon)
     # sudoers(5): a space inside a word is escaped.
     rule = " ".join(word.replace(" ", r"\ ") for word in command)
-    prefix = under_sudo(tmp_path, f"nobody ALL=(root) NOPASSWD: {rule}")
-    assert agent(prefix, NOBODY, ["sudo", "-n", *command]) == [NOBODY, "0", "through"]
-    refused = agent(prefix, NOBODY, ["sudo", "-n", *command, "--peer-uid", "0"])
+    prefix = under_sudo(tmp_path, f"bin ALL=(root) NOPASSWD: {rule}")
+    assert agent(prefix, PLAIN, ["sudo", "-n", *command]) == [PLAIN, "0", "through"]
+    refused = agent(prefix, PLAIN, ["sudo", "-n", *command, "--peer-uid", "0"])
     assert isinstance(refused, str)
     assert "has ended" in refused or "closed its socket" in refused
 
 
 @pytest.mark.root
 @pytest.mark.skipif(shutil.which("sudo") is None, reason="no sudo here")
-def test_nobody_becomes_another_through_sudo(new_daemon: NewDaemon, tmp_path: Path) -> None:
+def test_no_user_becomes_another_through_sudo(new_daemon: NewDaemon, tmp_path: Path) -> None:
     """With any arguments allowed, and with a socket that root made."""
     daemon = new_daemon(start=False, allowed_users="root")
     command = words(daemon)
-    prefix = under_sudo(tmp_path, "nobody ALL=(root) NOPASSWD: ALL")
+    prefix = under_sudo(tmp_path, "bin ALL=(root) NOPASSWD: ALL")
     code = """
 import subprocess, sys
 sys.exit(subprocess.run(sys.argv[1:], stdin=0, stderr=1).returncode)
@@ -307,7 +309,7 @@ sys.exit(subprocess.run(sys.argv[1:], stdin=0, stderr=1).returncode)
             )
             assert done.returncode == 78
             assert reason in done.stdout
-    mine = agent(prefix, NOBODY, ["sudo", "-n", *command, "--peer-uid", "0"])
+    mine = agent(prefix, PLAIN, ["sudo", "-n", *command, "--peer-uid", "0"])
     assert isinstance(mine, str)
 
 

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -316,13 +317,21 @@ def own_directory() -> Iterator[Path]:
 @pytest.mark.root
 @pytest.mark.parametrize("user", ["root", "root of a namespace", "itself"])
 def test_a_daemon_of_ones_own(user: str, own_directory: Path) -> None:
-    """Configuration, filters and code of the page, and what the text says of a plain user."""
+    """Configuration, filters and code of the page, and what the text says of a plain user.
+
+    That user is nobody else's: the kernel bounds the descriptors that all processes of a user have under way,
+    and attackers of other tests, who are `nobody`, use all of that user's up.
+    """
+    plain = pwd.getpwnam("bin")
     conf, filters, code = (block.text.replace("/opt/agent", str(own_directory)) for block in OWN_DAEMON)
-    prefix, start = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"], "[START"
+    prefix, start = (
+        ["setpriv", f"--reuid={plain.pw_uid}", f"--regid={plain.pw_gid}", "--clear-groups"],
+        "[START",
+    )
     if user == "root":
         prefix = []
     elif user == "itself":
-        conf, filters = conf.replace("= root", "= nobody"), filters.replace("root", "nobody")
+        conf, filters = conf.replace("= root", "= bin"), filters.replace("root", "bin")
     else:
         conf += "\ntrusted_owners = root, 65534"
         start = '["unshare", "--user", "--map-root-user", START'
@@ -338,7 +347,7 @@ def test_a_daemon_of_ones_own(user: str, own_directory: Path) -> None:
         check=False,
         cwd="/",
     )
-    assert done.stdout.split() == ["65534" if user == "itself" else "0"], done.stderr
+    assert done.stdout.split() == [str(plain.pw_uid) if user == "itself" else "0"], done.stderr
 
 
 @pytest.mark.root
