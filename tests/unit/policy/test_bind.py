@@ -41,9 +41,11 @@ def bound(kind: type[Kind], lines: list[str], *argv: str) -> Kind:
     return found
 
 
-def refused(error: type[Error], what: str, lines: list[str], *argv: str) -> None:
+def refused(
+    error: type[Error], what: str, lines: list[str], *argv: str, exec_dirs: tuple[str, ...] = EXEC_DIRS
+) -> None:
     with pytest.raises(NotBound, match=what or None) as caught:
-        bind(lines, *argv)
+        bind(lines, *argv, exec_dirs=exec_dirs)
     assert caught.value.error is error
 
 
@@ -61,6 +63,14 @@ def tools(tmp_path: Path) -> Path:
     file(base / "b")
     link(base / "out", "../a")
     return tmp_path
+
+
+@pytest.fixture
+def exec_dirs(tools: Path) -> tuple[str, ...]:
+    """Those of the host, and behind them one with the programs that not every host has."""
+    for name in ("dnsmasq", "ip"):
+        program(tools / name)
+    return (*EXEC_DIRS, str(tools))
 
 
 # Commands
@@ -717,11 +727,10 @@ def test_a_wrapper_before_a_program_that_opens(tools: Path) -> None:
         "tar --files-f BASE/x -c",
     ],
 )
-def test_commands_in_a_file_of_somebody_else(tools: Path, words: str) -> None:
+def test_commands_in_a_file_of_somebody_else(tools: Path, exec_dirs: tuple[str, ...], words: str) -> None:
     asked = words.replace("BASE", f"{tools}/base").split()
-    refused(
-        Denied, "does what a file says", [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"], *asked
-    )
+    lines = [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"]
+    refused(Denied, "does what a file says", lines, *asked, exec_dirs=exec_dirs)
 
 
 @pytest.mark.parametrize("words", ["awk -f BASE/x", "awk -v a=1 --fil=BASE/x", "wget -i BASE/x"])
@@ -735,9 +744,11 @@ def test_opens_paths_of_a_program_that_obeys_a_file(tools: Path, words: str) -> 
 @pytest.mark.parametrize(
     "words", ["sed -f /etc/hostname BASE/x", "sed -n -e p BASE/x", "dnsmasq --dhcp-hostsfile=BASE/x"]
 )
-def test_commands_beside_a_file_of_somebody_else(tools: Path, words: str) -> None:
+def test_commands_beside_a_file_of_somebody_else(tools: Path, exec_dirs: tuple[str, ...], words: str) -> None:
     asked = words.replace("BASE", f"{tools}/base").split()
-    with bound(BoundExec, [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"], *asked) as found:
+    lines = [f"x: RegExpFilter, {asked[0]}, root, {', '.join(asked)}"]
+    with bind(lines, *asked, exec_dirs=exec_dirs) as found:
+        assert isinstance(found, BoundExec)
         assert found.nosymfollow == (f"{tools}/base",)
 
 
