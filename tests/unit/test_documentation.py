@@ -181,6 +181,41 @@ def test_no_link_is_dead(page: Path) -> None:
     assert cited == set(re.findall(r"^\.\. \[(\d+)\]", text, re.MULTILINE))
 
 
+DECISIONS = sorted((ROOT / "doc/source/contributor/decisions").glob("[0-9]*.rst"))[1:]
+
+
+def _status(page: Path) -> dict[str, set[str]]:
+    """Below the title: a word such as "Amends", and the names of the records that it is about."""
+    head = page.read_text().partition("Context\n=======\n")[0]
+    said: dict[str, set[str]] = {}
+    for sentence in re.split(r"(?=Amended|Amends|Replaced|Replaces)", " ".join(head.split()))[1:]:
+        said.setdefault(sentence.split()[0], set()).update(re.findall(r":doc:`([^`]+)`", sentence))
+    return said
+
+
+def test_decisions_that_change_one_another_say_so() -> None:
+    said = {page.stem: _status(page) for page in DECISIONS}
+    for word, answer in (("Amended", "Amends"), ("Replaced", "Replaces")):
+        by_older = {(older, newer) for older, status in said.items() for newer in status.get(word, ())}
+        by_newer = {(older, newer) for newer, status in said.items() for older in status.get(answer, ())}
+        assert by_older == by_newer
+        assert by_older
+        assert all(older < newer for older, newer in by_older)
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda path: str(path.stem))
+def test_a_decision_is_short_and_whole(page: Path) -> None:
+    text = page.read_text()
+    assert text.count("\n") <= 40
+    assert re.findall(r"^(Context|Decision|Consequences|Alternatives)\n=+$", text, re.MULTILINE)[:2] == [
+        "Context",
+        "Decision",
+    ]
+    assert not re.search(
+        r"(?i)\b(superseded|replaced|amended|anew) by\s+(:doc:|\d{4})", text.partition("\nContext\n")[2]
+    )
+
+
 def test_the_lines_around_a_title_are_as_long() -> None:
     """Sphinx takes a shorter one for an error."""
     short = []
