@@ -46,7 +46,7 @@ from tests.security.test_turns import FLOODS, agents
 SECONDS: Final = float(os.environ.get("HOSTILE_SECONDS", "600"))
 ROUNDS: Final = int(os.environ.get("HOSTILE_ROUNDS", "20"))
 #: Descriptors that a daemon sets aside for one connection, and for itself, its commands and a few others.
-_EACH, _OTHERS = 4, 3300
+_EACH, _OTHERS = 4, 4400
 _HARD: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 IDLE: Final = min(int(os.environ.get("HOSTILE_IDLE", "10000")), (_HARD - _OTHERS) // _EACH)
 #: How many times its quiet value the p99 of an honest request may be.
