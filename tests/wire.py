@@ -13,7 +13,7 @@ import termios
 from collections.abc import Sequence
 from typing import Self
 
-from rootwrap_daemon.protocol.exchange import ClientExchange
+from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, VERSION, Hello, Request
 
 #: Seconds after which a read that finds nothing fails: for a daemon that hangs, not for one that is slow.

@@ -29,7 +29,8 @@ from rootwrap_daemon.errors import (
     RemoteProtocolError,
     Stopping,
 )
-from rootwrap_daemon.protocol.exchange import ClientExchange, State
+from rootwrap_daemon.protocol.client_side import ClientExchange
+from rootwrap_daemon.protocol.exchange import State
 from rootwrap_daemon.protocol.messages import (
     MAX_ANSWER_FRAME,
     VERSION,

@@ -27,11 +27,6 @@ DANGEROUS_PREFIXES: Final = ("LD_", "DYLD_", "PYTHON", "PERL", "RUBY", "BASH_FUN
 
 #: Variables that name a proxy, in whatever case.
 _PROXIES: Final = frozenset(("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "rsync_proxy"))
-#: Variables whose value, as `may_hold` allows it, makes no program do more than to speak another language or
-#: to colour its output; and tags that services give their own processes.
-HARMLESS_VARIABLES: Final = frozenset(
-    "LANG LANGUAGE TERM COLORTERM COLUMNS LINES NO_COLOR PROCESS_TAG NEUTRON_NETWORK_ID".split()
-)
 #: Variables from whose value a path is made: locale(7), gettext(3), terminfo(5). With a slash it names a file
 #: of the caller's, whose texts a program gives to printf(3); sudo(8) refuses such values, too.
 _NAMES_OF_FILES: Final = frozenset("LANG LANGUAGE TERM COLORTERM".split())
@@ -50,11 +45,6 @@ def danger_of(name: str) -> str | None:
 def is_dangerous_variable(name: str) -> bool:
     """True if a value of this variable can make a program run other code, read other files, or ask others."""
     return danger_of(name) is not None
-
-
-def is_harmless_variable(name: str) -> bool:
-    """True for a variable that a caller may well set as it likes."""
-    return name in HARMLESS_VARIABLES or name.startswith("LC_")
 
 
 def may_hold(name: str, value: str) -> bool:

@@ -1,7 +1,7 @@
 """Turn messages into frames of strict msgpack, and a stream of bytes into messages.
 
 Promises: any bytes give messages or RemoteProtocolError, and nothing is buffered past the limit in force. The
-two short ways, for small frames and for large output, give the same messages and refusals as the plain one.
+short way, for small frames, gives the same messages and refusals as the plain one.
 """
 
 import struct
@@ -19,14 +19,9 @@ HEADER = struct.Struct(">I")
 #: Fields that a Hello of a later version may have.
 _MOST_HELLO: Final = 16
 #: Bytes of a body that is unpacked at one go: no so few bytes become more than some hundred KiB of objects.
-_SMALL: Final = 4096
-#: Bytes from which a frame gets a buffer of its own, and its output is copied once.
-_LARGE: Final = 64 * 1024
-#: Bytes in which a Result has its id and return code: MAX_TEXT characters of UTF-8, and what frames them.
-_BEFORE_OUTPUT: Final = 4 * 1024 + 64
-#: The first byte of a string of bytes in msgpack -> in how many bytes its length follows (bin 8, 16, 32).
-_LENGTH_BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
-
+SMALL: Final = 4096
+#: Bytes of output that is not copied, and of a frame to which a client gives a buffer of its own.
+LARGE: Final = 64 * 1024
 M = TypeVar("M", bound=Message)
 
 
@@ -37,7 +32,7 @@ def encode(message: Message) -> bytes:
 
 #: msgpack.packb() has 256 KiB for it, which the daemon's memory allocation maps, and unmaps, each time. The
 #: msgpack of Debian 12 and 13 is older than the option.
-_SIZED: Final = {"buf_size": _SMALL} if msgpack.version >= (1, 1) else {}
+_SIZED: Final = {"buf_size": SMALL} if msgpack.version >= (1, 1) else {}
 
 
 def _pack(value: object) -> bytes:
@@ -46,7 +41,7 @@ def _pack(value: object) -> bytes:
 
 def encode_in_parts(message: Message) -> list[bytes]:
     """As `encode`, where large output is a part as it is: it is not copied."""
-    if not (isinstance(message, Result) and len(message.stdout) + len(message.stderr) >= _LARGE):
+    if not (isinstance(message, Result) and len(message.stdout) + len(message.stderr) >= LARGE):
         fields = message[:-1] if message.GROWN and message[-1] is None else message
         body = _pack((message.TYPE, *fields))
         return [HEADER.pack(len(body)) + body]
@@ -65,7 +60,7 @@ def encode_in_parts(message: Message) -> list[bytes]:
 def decode(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M:
     """The message in one frame's body, if it is one of `kinds`. Raises RemoteProtocolError."""
     try:
-        if len(body) <= _SMALL:
+        if len(body) <= SMALL:
             number, *values = msgpack.unpackb(body, raw=False, use_list=False, max_map_len=0, max_ext_len=0)
             if type(number) is int:
                 kind = kinds[number]
@@ -74,31 +69,9 @@ def decode(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]])
                 if len(values) == len(kind.NAMES):
                     # A message checks its fields' types: no more is taken here than by the plain way.
                     return kind(*values)
-        elif len(body) > _LARGE and (found := _large_result(body, kinds)) is not None:
-            return found
     except Exception:  # noqa: BLE001, S110 - what exactly is wrong is said below, in the one place that decides
         pass
     return decode_plainly(body, kinds)
-
-
-def _large_result(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M | None:
-    """A Result with much output, which is copied once; None for what is not surely one."""
-    start = msgpack.Unpacker(raw=False, use_list=False, max_array_len=0, max_map_len=0, max_ext_len=0)
-    view = memoryview(body)
-    start.feed(view[:_BEFORE_OUTPUT])
-    if start.read_array_header() != 1 + len(Result.NAMES) or start.unpack() != Result.TYPE:
-        return None
-    request_id, returncode = start.unpack(), start.unpack()
-    at = start.tell()
-    output = []
-    for _ in range(2):
-        begin = at + 1 + _LENGTH_BYTES[view[at]]
-        at = begin + int.from_bytes(view[at + 1 : begin], "big")
-        output.append(view[begin:at])
-    cause = msgpack.unpackb(view[at : at + _SMALL], raw=False, max_map_len=0, max_array_len=0, max_ext_len=0)
-    if len(view) - at > _SMALL:
-        return None
-    return kinds[Result.TYPE](*(request_id, returncode, *map(bytes, output), cause))
 
 
 def decode_plainly(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M:
@@ -175,10 +148,12 @@ class Decoder(Generic[M]):
     `limit` is the largest body accepted, in bytes; it may be changed between messages.
     """
 
+    read = staticmethod(decode)
+
     def __init__(self, kinds: Mapping[int, type[M]], limit: int) -> None:
         self._kinds = kinds
         self._buffer: bytes | bytearray = b""
-        #: Bytes of the buffer that were read: all, but for a large frame that `room` has made space for.
+        #: Bytes of the buffer that were read: all, but for what a subclass has made space for.
         self._filled = 0
         self.limit = limit
 
@@ -207,27 +182,6 @@ class Decoder(Generic[M]):
             buffer += data
         self._filled += len(data)
 
-    def room(self) -> memoryview | None:
-        """Return the buffer for the rest of a large frame, then call `filled`; None where `feed` will do.
-
-        To be called when `next_message` has none: the length was judged then.
-        """
-        if self._filled < HEADER.size:
-            return None
-        end: int = HEADER.size + HEADER.unpack_from(self._buffer)[0]
-        if end - self._filled < _LARGE:
-            return None
-        if len(self._buffer) < end:
-            # Of zero pages, until something is written to them.
-            whole = bytearray(end)
-            whole[: self._filled] = self._buffer
-            self._buffer = whole
-        return memoryview(self._buffer)[self._filled : end]
-
-    def filled(self, count: int) -> None:
-        """So many bytes were read to `room`."""
-        self._filled += count
-
     def next_message(self) -> M | None:
         """The next complete message, None if more bytes are needed. Raises RemoteProtocolError."""
         buffer, have = self._buffer, self._filled
@@ -241,12 +195,12 @@ class Decoder(Generic[M]):
         end = HEADER.size + length
         if have < end:
             return None
-        if length <= _SMALL:
-            message = decode(buffer[HEADER.size : end], self._kinds)
+        if length <= SMALL:
+            message = self.read(buffer[HEADER.size : end], self._kinds)
         else:
             # Released before the buffer is cut, which an exported view would forbid.
             with memoryview(buffer) as whole, whole[HEADER.size : end] as body:
-                message = decode(body, self._kinds)
+                message = self.read(body, self._kinds)
         self._filled = have - end
         if not self._filled:
             self._buffer = b""

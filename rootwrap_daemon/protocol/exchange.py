@@ -5,7 +5,6 @@ other side did; after that only the daemon's last word is legal. No I/O.
 """
 
 import enum
-from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError
@@ -34,7 +33,7 @@ M = TypeVar("M", bound=messages.Message)
 _Table = dict[tuple[State, type[M]], State]
 
 #: What the client may say, and where that leads. One command at a time: no Run while one is RUNNING.
-_CLIENT_SAYS: Final[_Table[messages.Request]] = {
+CLIENT_SAYS: Final[_Table[messages.Request]] = {
     (State.NEW, messages.Hello): State.READY,
     (State.READY, messages.Run): State.RUNNING,
     (State.READY, messages.Start): State.STARTING,
@@ -50,7 +49,7 @@ _CLIENT_SAYS: Final[_Table[messages.Request]] = {
 }
 
 #: What the daemon may say. Its hello may come at any time, once, before its first other answer but a Failure.
-_DAEMON_SAYS: Final[_Table[messages.Answer]] = {
+DAEMON_SAYS: Final[_Table[messages.Answer]] = {
     (State.NEW, messages.Hello): State.NEW,
     (State.READY, messages.Hello): State.READY,
     (State.RUNNING, messages.Hello): State.RUNNING,
@@ -85,14 +84,14 @@ H = TypeVar("H", bound=messages.Message)
 _LATE: Final = {State.RUNNING: (1, 0), State.STARTING: (1, 0), State.STARTED: (1, 16)}
 
 
-class _Exchange(Generic[S, H]):
+class Exchange(Generic[S, H]):
     """One side of a connection, which says messages of type S and hears those of type H."""
 
-    def __init__(self, says: _Table[S], hears: _Table[H], kinds: Mapping[int, type[H]], limit: int) -> None:
+    def __init__(self, says: _Table[S], hears: _Table[H], decoder: Decoder[H]) -> None:
         self.state = State.NEW
         self._says = says
         self._hears = hears
-        self._decoder = Decoder(kinds, limit)
+        self._decoder = decoder
         self._greeted = False
         # How many of each may still come that crossed the answer of the last command.
         self._late_cancels = self._late_signals = 0
@@ -145,7 +144,7 @@ class _Exchange(Generic[S, H]):
         kind = type(message)
         before = self.state
         after = table.get((before, kind))
-        if table is _DAEMON_SAYS:
+        if table is DAEMON_SAYS:
             if kind is messages.Hello:
                 if self._greeted:
                     after = None
@@ -164,39 +163,13 @@ class _Exchange(Generic[S, H]):
         return after is not None
 
 
-class ClientExchange(_Exchange[messages.Request, messages.Answer]):
-    """The client's side of one connection.
-
-    `max_frame`: bytes, the largest answer that this client takes (it says so in its Hello). `hello`: what the
-    daemon said of itself, None until it did.
-    """
-
-    def __init__(self, max_frame: int = messages.MAX_ANSWER_FRAME) -> None:
-        super().__init__(_CLIENT_SAYS, _DAEMON_SAYS, messages.ANSWERS, max_frame)
-        self.hello: messages.Hello | None = None
-
-    def room(self) -> memoryview | None:
-        """Return the buffer for the rest of a large answer, then call `filled`; None where `feed` will do."""
-        return self._decoder.room()
-
-    def filled(self, count: int) -> None:
-        """So many bytes were read to `room`."""
-        self._decoder.filled(count)
-
-    def next_message(self) -> messages.Answer | None:
-        """The next answer, None if more bytes are needed. Raises RemoteProtocolError."""
-        message = super().next_message()
-        if isinstance(message, messages.Hello):
-            self.hello = message
-        return message
-
-
-class DaemonExchange(_Exchange[messages.Answer, messages.Request]):
+class DaemonExchange(Exchange[messages.Answer, messages.Request]):
     """The daemon's side of one connection."""
 
     def __init__(self) -> None:
         # Until somebody has said hello, no more than a hello is buffered for them.
-        super().__init__(_DAEMON_SAYS, _CLIENT_SAYS, messages.REQUESTS, messages.MAX_HELLO_FRAME)
+        decoder = Decoder(messages.REQUESTS, messages.MAX_HELLO_FRAME)
+        super().__init__(DAEMON_SAYS, CLIENT_SAYS, decoder)
 
     def _goes_on(self, table: _Table[Any], message: messages.Answer | messages.Request) -> bool:
         if not super()._goes_on(table, message):

@@ -30,6 +30,7 @@ READS_FILTERS: Final = {("policy/read/files.py", "_load_file", "filter_file.read
 #: Handlers of any exception that neither record nor raise.
 SILENT: Final = {
     ("protocol/codec.py", "decode"),  # the plain way says what is wrong
+    ("protocol/client_side.py", "decode_answer"),  # the same
     ("openstack/hub.py", "work"),  # handed to the caller, whatever it is
 }
 #: Calls under a lock that could wait, and why they do not wait for a client.

@@ -22,7 +22,7 @@ from rootwrap_daemon.errors import (
     OutputLimit,
     Stopping,
 )
-from rootwrap_daemon.protocol.exchange import ClientExchange
+from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, VERSION, Cancel, Hello, Result, Run
 from tests.real_daemon import Daemon, NewDaemon, is_alive, settle, wait_for, with_words
 from tests.wire import Wire

@@ -21,7 +21,7 @@ import pytest
 
 from rootwrap_daemon.client import PIPE, Client
 from rootwrap_daemon.errors import Error
-from rootwrap_daemon.protocol.exchange import ClientExchange
+from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, STDOUT, VERSION, Hello, Run, Start
 from tests.real_daemon import FILTERS, Daemon, NewDaemon, is_alive, settle, states_of, wait_for, with_words
 from tests.wire import lies_unread

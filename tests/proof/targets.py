@@ -20,8 +20,9 @@ from rootwrap_daemon.filters.read import filter_file, options
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Options, Request
 from rootwrap_daemon.plain_data import from_plain, to_plain
-from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode
-from rootwrap_daemon.protocol.exchange import ClientExchange, DaemonExchange, State
+from rootwrap_daemon.protocol.client_side import ClientExchange, decode_answer
+from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode_plainly, encode
+from rootwrap_daemon.protocol.exchange import DaemonExchange, State
 from rootwrap_daemon.protocol.messages import (
     ANSWERS,
     MAX_ANSWER_FRAME,
@@ -130,10 +131,10 @@ def frames(data: bytes) -> None:
     for limit in (MAX_HELLO_FRAME, 20):
         short = _drained(Decoder(kinds, limit), [stream])
         assert short == whole[: len(short)] or short[-1] is RemoteProtocolError
-    assert _outcome(lambda: decode(stream, kinds)) == _outcome(lambda: decode_plainly(stream, kinds))
+    assert _outcome(lambda: decode_answer(stream, kinds)) == _outcome(lambda: decode_plainly(stream, kinds))
     for message in whole:
         if isinstance(message, tuple):
-            assert decode(_body(message), kinds) == message
+            assert decode_answer(_body(message), kinds) == message
 
 
 @target("protocol.codec", "protocol.messages", seeds=[_body(one) for one in _MESSAGES])
@@ -144,7 +145,7 @@ def fields_of_messages(data: bytes) -> None:
         # What changed inside gets a right outside.
         data = msgpack.packb(values)
     for kinds in (REQUESTS, ANSWERS):
-        message = _outcome(lambda kinds=kinds: decode(data, kinds))  # type: ignore[misc]
+        message = _outcome(lambda kinds=kinds: decode_answer(data, kinds))  # type: ignore[misc]
         if not isinstance(message, tuple):
             continue
         assert _body(message)

@@ -61,7 +61,7 @@ BREACHES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "frames": lambda patch: patch.setattr(codec, "_READERS", {}),
     "fields_of_messages": lambda patch: patch.setattr(messages.Run, "CHECKED", False),
     "exchange": lambda patch: patch.setitem(
-        exchange._CLIENT_SAYS, (exchange.State.RUNNING, messages.Run), exchange.State.RUNNING
+        exchange.CLIENT_SAYS, (exchange.State.RUNNING, messages.Run), exchange.State.RUNNING
     ),
     "both_sides": lambda patch: patch.setitem(exchange._LATE, exchange.State.RUNNING, (0, 0)),
     "filter_text": lambda patch: patch.setattr(filter_file, "read", _all_that_was_parsed),

@@ -34,8 +34,8 @@ from rootwrap_daemon.daemon.run import process, spawn
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve import connection, server, session, source
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError
+from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.codec import encode
-from rootwrap_daemon.protocol.exchange import ClientExchange
 from rootwrap_daemon.protocol.messages import (
     MAX_ANSWER_FRAME,
     STDIN,

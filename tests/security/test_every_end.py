@@ -12,8 +12,8 @@ import time
 
 import pytest
 
+from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.codec import encode
-from rootwrap_daemon.protocol.exchange import ClientExchange
 from rootwrap_daemon.protocol.messages import (
     MAX_ANSWER_FRAME,
     STDIN,

@@ -4,16 +4,22 @@ Promises: what is known to be dangerous has the rules of danger.py instead.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.read.ini import Field
-from rootwrap_daemon.filters.variables import is_dangerous_variable, is_harmless_variable
+from rootwrap_daemon.filters.variables import is_dangerous_variable
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import programs, stdin
 from rootwrap_daemon.lint.rules import rule
-from rootwrap_daemon.lint.rules.danger import is_open
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy import wrappers
+
+#: Variables whose value, as `may_hold` allows it, makes no program do more than to speak another language or
+#: to colour its output; and tags that services give their own processes.
+_HARMLESS_VARIABLES: Final = frozenset(
+    "LANG LANGUAGE TERM COLORTERM COLUMNS LINES NO_COLOR PROCESS_TAG NEUTRON_NETWORK_ID".split()
+)
 
 
 @rule("RW313", Severity.WARNING)
@@ -38,7 +44,7 @@ def unknown_program(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         part, name = line.program_field, line.program
         # What another user runs is that user's.
-        if part is None or not name or not is_open(line) or "root" not in line.users:
+        if part is None or not name or not line.is_open or "root" not in line.users:
             continue
         if name not in programs.HARMLESS and programs.look_up(name) is None:
             instead = "write its words out in an ArgvFilter, and free ones by their type"
@@ -78,7 +84,7 @@ def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         part, one = line.program_field, line.filter
         # What any arguments may do is RW301's.
-        if part is None or one is None or not one.options.stdin or is_open(line) or line.kind == "KillFilter":
+        if part is None or one is None or not one.options.stdin or line.is_open or line.kind == "KillFilter":
             continue
         words = [field.text.strip("[]").removesuffix("...").replace("\\", "") for field in line.words]
         found = list(wrappers.programs(line.program, words))
@@ -142,7 +148,8 @@ def free_variable(subject: Subject) -> Iterator[Problem]:
         if "root" not in line.users:
             continue
         for name, part in _variables(subject, line):
-            if name and not is_dangerous_variable(name) and not is_harmless_variable(name):
+            is_harmless = name in _HARMLESS_VARIABLES or name.startswith("LC_")
+            if name and not is_dangerous_variable(name) and not is_harmless:
                 instead = (
                     f"write the value, as in {name}=VALUE"
                     if part.text.endswith("=")

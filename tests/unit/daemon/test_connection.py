@@ -11,7 +11,7 @@ from rootwrap_daemon.daemon.request import Wish
 from rootwrap_daemon.daemon.run.instance import Turns
 from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
 from rootwrap_daemon.errors import RemoteProtocolError
-from rootwrap_daemon.protocol.exchange import ClientExchange
+from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.messages import (
     MAX_ANSWER_FRAME,
     STDIN,

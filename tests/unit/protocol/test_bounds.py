@@ -7,8 +7,9 @@ import pytest
 
 from rootwrap_daemon.errors import BadRequest, LocalProtocolError, RemoteProtocolError, TooLarge
 from rootwrap_daemon.protocol import messages
+from rootwrap_daemon.protocol.client_side import ClientDecoder, ClientExchange
 from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode
-from rootwrap_daemon.protocol.exchange import ClientExchange, DaemonExchange
+from rootwrap_daemon.protocol.exchange import DaemonExchange
 from rootwrap_daemon.protocol.messages import (
     ANSWERS,
     MAX_ANSWER_FRAME,
@@ -104,7 +105,7 @@ def _header(size: int) -> bytes:
 
 
 def test_room_for_the_rest_of_a_large_frame() -> None:
-    decoder = Decoder(ANSWERS, MAX_ANSWER_FRAME)
+    decoder = ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
     assert decoder.room() is None
     decoder.feed(_header(LARGE - 1))
     assert decoder.next_message() is None
@@ -129,14 +130,14 @@ def test_room_for_the_rest_of_a_large_frame() -> None:
 
 def test_room_at_its_bound() -> None:
     for missing, given in ((LARGE, True), (LARGE - 1, False)):
-        decoder = Decoder(ANSWERS, MAX_ANSWER_FRAME)
+        decoder = ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
         decoder.feed(_header(LARGE + 10) + bytes(LARGE + 10 - missing))
         assert (decoder.room() is not None) is given
 
 
 def test_room_is_made_once() -> None:
     """Each read of a large frame goes to the same bytes."""
-    decoder = Decoder(ANSWERS, MAX_ANSWER_FRAME)
+    decoder = ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
     decoder.feed(_header(3 * LARGE))
     room = decoder.room()
     assert room is not None

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootwrap_daemon.errors import BadRequest, RemoteProtocolError, TooLarge
+from rootwrap_daemon.protocol.client_side import ClientDecoder, decode_answer
 from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode, encode_in_parts
 from rootwrap_daemon.protocol.messages import (
     ANSWERS,
@@ -464,7 +465,7 @@ def test_a_small_frame_is_judged_as_the_plain_way_does(
     data: st.DataObject, kinds: Any, message: Message
 ) -> None:
     body = mutated(data, encode(message)[HEADER.size :])
-    assert verdict(decode, body, kinds) == verdict(decode_plainly, body, kinds)
+    assert verdict(decode_answer, body, kinds) == verdict(decode_plainly, body, kinds)
 
 
 @given(
@@ -484,7 +485,7 @@ def test_a_large_frame_is_judged_as_the_plain_way_does(
         ONE_REQUEST["Run"],
     ]
     body = mutated(data, encode(values[where])[HEADER.size :])
-    assert verdict(decode, body, kinds) == verdict(decode_plainly, body, kinds)
+    assert verdict(decode_answer, body, kinds) == verdict(decode_plainly, body, kinds)
 
 
 @pytest.mark.parametrize("cause", ["", "stopping"])
@@ -496,7 +497,7 @@ def test_large_output_is_copied_once(out: bytes, err: bytes, cause: str) -> None
     body = bytearray(encode(message)[HEADER.size :])
     tracemalloc.start()
     try:
-        assert decode(memoryview(body), ANSWERS) == message
+        assert decode_answer(memoryview(body), ANSWERS) == message
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -520,7 +521,7 @@ def test_a_large_frame_that_is_no_result() -> None:
 def test_bytes_after_room_was_made_for_them() -> None:
     """`room` is not filled where the next read is another one."""
     message = Result("r-1", 0, bytes(range(256)) * 1000, b"err")
-    data, decoder = encode(message), Decoder(ANSWERS, MAX_ANSWER_FRAME)
+    data, decoder = encode(message), ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
     decoder.feed(data[:1000])
     assert decoder.next_message() is None
     room = decoder.room()
@@ -536,7 +537,7 @@ def test_bytes_after_room_was_made_for_them() -> None:
 def test_read_into_one_buffer(step: int, before: bytes) -> None:
     """What is read to `room` is what `feed` would have taken."""
     message = Result("r-1", 0, bytes(range(256)) * 1000, b"err")
-    data, decoder = memoryview(before + encode(message) + b"\0\0\0"), Decoder(ANSWERS, MAX_ANSWER_FRAME)
+    data, decoder = memoryview(before + encode(message) + b"\0\0\0"), ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
     found = []
     while data:
         room = decoder.room()

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError, TooLarge
+from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.codec import HEADER, encode
-from rootwrap_daemon.protocol.exchange import ClientExchange, DaemonExchange, State
+from rootwrap_daemon.protocol.exchange import DaemonExchange, State
 from rootwrap_daemon.protocol.messages import (
     ANSWERS,
     MAX_HELLO_FRAME,
