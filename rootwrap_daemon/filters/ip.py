@@ -158,8 +158,10 @@ def _gives_away(known: str, rest: tuple[str, ...]) -> bool:
     if known in _RUNS and verb and could_mean(verb, _RUNS[known]):
         return True
     if known == "netns":
-        # A name, a process number or an identifier follows each verb.
-        return any("/" in word or word.startswith("-") for word in rest)
+        # A name, a process number or an identifier follows each verb. `a` is add; attach would give a name to
+        # what anybody has made, for each command that may run in a namespace by its name.
+        is_attach = len(verb) > 1 and could_mean(verb, "attach")
+        return is_attach or any("/" in word or word.startswith("-") for word in rest)
     if (known == "xfrm" and not could_mean(verb, "monitor")) or (known == "link" and verb in _SHOWS):
         return False
     return known in _VALUED and any(_loads(known, rest, place) for place in _keyword_places(known, rest))
@@ -171,7 +173,8 @@ def _keyword_places(known: str, rest: tuple[str, ...]) -> Iterator[int]:
     # Can this word be a keyword, can it be a value?
     keyword, value = True, False
     for place, word in enumerate(rest):
-        if not place and known != "monitor":
+        # Behind `property` stands another verb.
+        if known != "monitor" and (not place or (place == 1 and rest[0] == "property")):
             continue
         if keyword:
             yield place

@@ -66,6 +66,11 @@ class Line:
         return fields[3:]
 
     @property
+    def is_open(self) -> bool:
+        """True for a filter that allows its program any arguments."""
+        return self.kind == "CommandFilter" or (self.kind == "EnvFilter" and not self.words)
+
+    @property
     def last_line(self) -> int:
         return self.entry.lines[-1][0]
 

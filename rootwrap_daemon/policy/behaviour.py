@@ -40,29 +40,26 @@ ANYTHING: Final = frozenset(("privsep-helper",))
 
 
 #: Options that make a program of OPENS one of RESOLVES.
-_RESOLVING: Final = table("""
+RESOLVING: Final = table("""
 readlink | -f -e -m --canonicalize --canonicalize-existing --canonicalize-missing
 sed | --follow-symlinks
 """)
-#: Options with which a program makes links as it finds them, instead of what they lead to; none: it always
-#: does.
-_COPIES_LINKS: Final = table("""
-cp | -a -d -P -R -r --archive --no-dereference --preserve --recursive ; -S -t
-tar bsdtar | -x --extract --get ; -f -C
-cpio | -i -p --extract --pass-through ; -D -F -I
-7z mv patch rsync unrar unzip |
-""")
-#: Options with which a program gives links to somebody else.
-_GIVES_LINKS: Final = table("chown | -R -h --recursive --no-dereference")
 #: Options with which a program goes into a process: executes in its namespaces, but for that of the network,
-#: or reads its memory and files as it has them; none: it always does.
-_ENTERS: Final = table("""
+#: or reads its memory and files as it has them.
+ENTERS: Final = table("""
 nsenter | -a -m -u -i -p -U -T -C -r -w -W -e --all --mount --uts --ipc --pid --user --time --cgroup --root
     --wd --wdns --env ; -t -S -G -Z
 mount | -N --namespace ; -t -o -L -U
 umount | -N --namespace ; -t -O
-bpftrace criu eu-stack gcore gdb gdbserver lldb ltrace perf pstack py-spy rbspy reptyr strace uftrace |
 """)
+#: Programs that do no more with a process than to end it, to show it or to change how it is scheduled.
+#: So do those of one file with many names, but by a word that is looked at by itself.
+_STAYS_OUT: Final = OPENS | frozenset(
+    """
+    busybox busybox.static chrt choom coreutils echo fuser id kill lsof pidof pidstat pmap printf ps pwdx
+    renice ss toolbox toybox true
+    """.split()
+)
 #: Options with which a program executes another one in another tree; none: it always does.
 _CHANGES_TREE: Final = table("""
 chroot |
@@ -136,8 +133,15 @@ cp | -a -R -r --archive --recursive ; -S -t
 gzip rm zstd | -R -r --recursive
 du find mv rsync tar |
 """)
-#: How a word can say that root is meant.
-_ROOT: Final = frozenset(("root", "root:", "root:root", "0", "0:0"))
+#: Programs that execute or obey what they find in a directory.
+FINDS: Final = frozenset(
+    """
+    ansible-playbook bundle bzr cargo cmake composer docker-compose git gmake go gradle hg make mvn ninja npm
+    npx pip pnpm puppet rake run-parts scons svn terraform tox vagrant yarn
+    """.split()
+)
+#: Words of find(1) behind which a program stands.
+OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
 #: Programs that take the letters of options without a dash for their first word.
 BUNDLED: Final = frozenset(("tar", "bsdtar"))
 
@@ -148,7 +152,7 @@ def _unbundled(program: str, words: Sequence[str]) -> Sequence[str]:
     return words
 
 
-def _is_in(wanted: Mapping[str, Options], program: str, words: Sequence[str]) -> bool:
+def is_in(wanted: Mapping[str, Options], program: str, words: Sequence[str]) -> bool:
     """True if a program of a table has one of its options there, or the table has none for it."""
     name = program.rpartition("/")[2]
     if (found := wanted.get(name)) is None or not found.words:
@@ -156,19 +160,28 @@ def _is_in(wanted: Mapping[str, Options], program: str, words: Sequence[str]) ->
     return any(True for word in _unbundled(name, words) for _ in found.found(word))
 
 
-#: True if a program, with these words, makes or moves links that somebody else has made.
-copies_links: Final = partial(_is_in, _COPIES_LINKS)
-#: True if it changes whose the links are that somebody else has made.
-gives_links: Final = partial(_is_in, _GIVES_LINKS)
-#: True if it goes into the process that it is given, which then decides what is done there.
-enters: Final = partial(_is_in, _ENTERS)
 #: True if the command that it executes sees another tree of files.
-changes_tree: Final = partial(_is_in, _CHANGES_TREE)
+changes_tree: Final = partial(is_in, _CHANGES_TREE)
 #: True if it sees other processes by their numbers.
-changes_numbers: Final = partial(_is_in, _CHANGES_NUMBERS)
+changes_numbers: Final = partial(is_in, _CHANGES_NUMBERS)
 
 #: All programs of which one of these three may be true.
-CHANGING: Final = frozenset((*_ENTERS, *_CHANGES_TREE, *_CHANGES_NUMBERS))
+CHANGING: Final = frozenset((*ENTERS, *_CHANGES_TREE, *_CHANGES_NUMBERS))
+
+
+def enters(program: str, words: Sequence[str]) -> bool:
+    """True unless it is known that a program stays out of the process that it is given.
+
+    Whoever may change that process decides what is done in it. Debuggers and profilers have many names.
+    """
+    name = program.rpartition("/")[2]
+    return is_in(ENTERS, name, words) or not (name in ENTERS or name in _STAYS_OUT)
+
+
+def finds(program: str, words: Sequence[str]) -> bool:
+    """True if a program executes or obeys what it finds in the directories that it is given, or stands in."""
+    name = program.rpartition("/")[2]
+    return name in FINDS or (name == "find" and not OF_FIND.isdisjoint(words))
 
 
 def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str]) -> bool:
@@ -184,7 +197,7 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
         return next(own, "") in (named if name == "sed" else theirs)
     if name == "strings" and any(word.startswith("@") for word in theirs):
         return True
-    if theirs and _is_in(OBEYS_OPERANDS, name, words):
+    if theirs and is_in(OBEYS_OPERANDS, name, words):
         return True
     return _is_given(OBEYS, name, words, theirs) or _is_given(_COMMANDS, name, words, named)
 
@@ -192,40 +205,33 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
 def _has_script(program: str, words: Sequence[str]) -> bool:
     """True if the first operand is a script, or a file of one."""
     plain = program.rpartition("/")[2].rstrip("0123456789.")
-    return plain in _SCRIPTS and not _is_in(_SCRIPTS, plain, words)
+    return plain in _SCRIPTS and not is_in(_SCRIPTS, plain, words)
 
 
 def _is_given(wanted: Mapping[str, Options], name: str, words: Sequence[str], values: Set[str]) -> bool:
     """True if an option has one of `values`."""
-    if name not in wanted or not values:
+    if (known := wanted.get(name)) is None or not values:
         return False
     if len(unbundled := _unbundled(name, words)) > len(words):
         # The values of the letters follow one after the other.
-        return _is_in(wanted, name, unbundled)
+        return is_in(wanted, name, unbundled)
     return any(
         not values.isdisjoint(words[index : index + 1 + (value is None)])
         for index, word in enumerate(words)
-        for _, value in wanted[name].found(word)
+        for _, value in known.found(word)
     )
 
 
-def commands(program: str, words: Sequence[str]) -> Iterator[str]:
-    """The programs that one is told to execute by its options: the first word of each value."""
+def commands(program: str, words: Sequence[str]) -> Iterator[list[str]]:
+    """The commands that a program is told to execute by its options, each with its words."""
     if (known := _COMMANDS.get(program.rpartition("/")[2])) is not None:
         for word, behind in itertools.pairwise((*words, "")):
-            yield from ((value or behind).split(" ")[0] for _, value in known.found(word))
+            yield from ((value or behind).split() or [""] for _, value in known.found(word))
 
 
 def goes_into(program: str, words: Sequence[str]) -> bool:
     """True if a program goes into the directories that it is given, as far as is known of it."""
-    return program.rpartition("/")[2] not in OPENS or _is_in(_GOES_INTO, program, words)
-
-
-def telling_words(program: str) -> frozenset[str]:
-    """The words for which the answers here may differ, each as it is written plainly."""
-    tables = (_RESOLVING, _COPIES_LINKS, _GIVES_LINKS, _ENTERS, OBEYS, OBEYS_OPERANDS)
-    words = frozenset[str]().union(*(one[program].words for one in tables if program in one))
-    return words | _ROOT if program in _GIVES_LINKS else words
+    return program.rpartition("/")[2] not in OPENS or is_in(_GOES_INTO, program, words)
 
 
 def _mounts(words: Sequence[str]) -> bool:
@@ -242,7 +248,7 @@ def problem(program: str, words: Sequence[str], *, opens_paths: bool) -> str | N
     `words`: its arguments. `opens_paths`: what its filter says.
     """
     name = program.rpartition("/")[2]
-    if name in RESOLVES or _is_in(_RESOLVING, name, words):
+    if name in RESOLVES or is_in(RESOLVING, name, words):
         return f"{name} resolves links itself, or changes mounts"
     if name == "ip" and _mounts(words):
         return "ip netns changes mounts, which would be seen in a namespace of their own"

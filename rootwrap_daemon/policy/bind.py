@@ -76,7 +76,9 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
                 # Held until the command is over: that it is this process can be said of now, that its number
                 # is not given to another before the command uses it cannot; a KillFilter can.
                 program = _executable(Program(word.program), around)
-                entered = any(behaviour.enters(*one) for one in wrappers.candidates(plan))
+                # Those that get this word, and what an unknown option of a wrapper might hide.
+                given = [one for one in wrappers.of_plan(plan) if len(plan.arguments) - len(one[1]) <= index]
+                entered = any(behaviour.enters(*one) for one in (*given, *wrappers.candidates(plan)))
                 wanted = processes.Wanted(program, options, around.owners, True, entered)
                 descriptors.append(_open_process(word.pid, wanted, around))
                 argv.append(str(word.pid))

@@ -6,7 +6,8 @@ command is one of whose use of paths something is known, and runs where no link 
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from rootwrap_daemon.errors import Denied
@@ -37,7 +38,8 @@ def paths(
     on.
     """
     judged = len(plan.arguments) - plan.free
-    if not (judged or plan.env) and set(map(type, plan.arguments)) <= {str}:
+    is_all = not (judged or plan.env) and set(map(type, plan.arguments)) <= {str}
+    if is_all and (plan.free or cwd == "/"):
         # Its filter lets it have anything.
         return {}, ()
     programs = wrappers.of_plan(plan)
@@ -45,7 +47,8 @@ def paths(
     for name, its in (*programs, *outer):
         if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
             _check_program(name, cwd, plan, around)
-    for name in {name for one in programs if not plan.free for name in behaviour.commands(*one)}:
+    told = [command for one in programs if not plan.free for command in behaviour.commands(*one)]
+    for name, *_ in told:
         _check_program(name, cwd, plan, around)
     elsewhere = wrappers.elsewhere(plan)
     words: dict[int, str] = {}
@@ -75,22 +78,40 @@ def paths(
             raise not_bound(error, _refusal(word, error)) from error
     try:
         directories = named.directories_in(texts, cwd, around.owners, around.seen, skip)
+        below |= {path: place for path, place in directories.items() if place is not None}
+        for one in programs if not plan.free else ():
+            for path in _searched(*one, directories, cwd, around):
+                if (name := places.last(one[0])) != "find":
+                    raise host.UntrustedPath(f"{name} executes what others can change in {path}")
+                # No link below it is followed then, and what find(1) puts in the place of {} is theirs.
+                below.setdefault(path, path)
+                theirs |= {word for word in one[1] if "{}" in word or word[:1] not in "/-"}
+                direct |= {"{}", *(word for word in one[1] if "{}" in word)}
+        inner = [one for name, *its in told for one in wrappers.executed(name, its)]
+        for program, its in inner:
+            led = {word for word in its if _places(word, cwd, directories, chained, around)}
+            is_led = "/" in program and _places(program, cwd, directories, chained, around)
+            if is_led or behaviour.obeys(program, its, led, led):
+                what = f"others can change {program}, or it does what a file says that they can change"
+                raise host.UntrustedPath(what)
+        for program, _ in (*programs, *inner) if "{}" in direct else ():
+            if "{}" in program or ("/" in program and program[0] != "/"):
+                raise host.UntrustedPath(f"find executes {program}, where others can make such a name")
     except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
         raise not_bound(error, f"the words are refused: {error}") from error
-    below |= {path: place for path, place in directories.items() if place is not None}
     for index, word in order:
         if not (isinstance(word, str) and index < judged and (directories or cwd != "/" or "/" in word)):
             continue
         try:
             if index >= elsewhere and named.has_path(word):
                 raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
-            if found := _places(word, cwd, directories, chained, around):
+            if led_to := _places(word, cwd, directories, chained, around):
                 if is_dangerous_variable(word.partition("=")[0]):
                     raise host.UntrustedPath("it names what is in a directory of others")
                 theirs.add(word)
                 if _places(word, cwd, (), chained, around):
                     direct.add(word)
-                below |= found
+                below |= led_to
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             raise not_bound(error, _refusal(word, error)) from error
     below |= (of_variables := _of_variables(plan.env, cwd, around))
@@ -128,6 +149,22 @@ def paths(
             why = "" if path in of_variables else f": {error}"
             raise not_bound(error, f"{shown[path]} is refused{why}") from error
     return words, tuple(sorted(set(in_places.values())))
+
+
+def _searched(
+    program: str, words: Sequence[str], directories: Collection[str], cwd: str, around: Around
+) -> list[str]:
+    """The directories in which a program executes what it finds, and others can change something."""
+    if not behaviour.finds(program, words):
+        return []
+    is_find = places.last(program) == "find"
+    # With `.` among the words / is one of the directories, but many words only have a slash.
+    is_root = is_find and any(not word.strip("/.") or "/.." in word for word in words)
+    found = {path for path in directories if path != "/" or is_root}
+    is_here = is_find and not directories and (not words or words[0][:1] in ("-", "(", "!"))
+    found |= {cwd} if cwd != "/" or is_here else set()
+    mixed = partial(places.is_mixed, owners=around.owners, seen=around.seen, follow=not is_find)
+    return [path for path in found if places.walk(path, around.owners, around.seen).place or mixed(path)]
 
 
 def _named(word: Beneath | FixedPath, chained: bool, around: Around) -> tuple[str, str | None]:

@@ -243,6 +243,30 @@ def beneath(base: str, word: str, owners: frozenset[int], seen: host.Seen) -> tu
     return (walked.path if above.place else f"{above.path}/{tail[-1]}"), walked.place
 
 
+#: Names that are looked at for what others can change in a directory.
+_MOST_NAMES: Final = 10_000
+
+
+def is_mixed(top: str, owners: frozenset[int], seen: host.Seen, *, follow: bool) -> bool:
+    """True if others can change something in a directory, however deep, or it has too many names to tell.
+
+    `follow`: look where links lead, too. Raises UntrustedPath, Unsure, OSError.
+    """
+    pending, known, count = [top], {top}, 0
+    for directory in pending:
+        for name in os.listdir(directory):
+            walked = walk(path := f"{directory.rstrip('/')}/{name}", owners, seen)
+            status, count = walked.status, count + 1
+            is_theirs = status and stat.S_ISREG(status.st_mode) and not is_fixed(status, owners)
+            if walked.place is not None or is_theirs or count > _MOST_NAMES:
+                return True
+            is_new = walked.path not in known and (follow or walked.path == path)
+            if status and stat.S_ISDIR(status.st_mode) and is_new:
+                known.add(walked.path)
+                pending.append(walked.path)
+    return False
+
+
 def as_written(base: str, word: str) -> str:
     """`word` without `.` and `//`, if it is beneath `base` as text. Raises UntrustedPath."""
     parts = _parts(word)

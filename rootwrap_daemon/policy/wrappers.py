@@ -57,7 +57,7 @@ nice | 0 | -n --adjustment |
 nsenter | 0 | -t -S -G --target --setuid --setgid |
 numactl | 0 | -i -p -m -N -C -P -w -l |
 pkexec | 0 | --user | -u
-prlimit | 0 | -o --output |
+prlimit | 0 | -o -p --output --pid |
 runuser | 0 | -u -g -G -s --user --group | -c --command --session-command
 setpriv | 0 | --ambient-caps --inh-caps --bounding-set --ruid --euid --rgid --egid --reuid --regid --groups
     --securebits --pdeathsig --selinux-label --apparmor-profile |
@@ -81,8 +81,6 @@ _WRAPPERS: Final = {
 #: Programs that do what the name says under which they are called, or their first word, each by one file.
 MULTI_CALL: Final = frozenset(("busybox", "busybox.static", "toybox", "coreutils", "toolbox"))
 _MOST_PROGRAMS: Final = 16
-#: Words of find(1) behind which a program stands.
-_OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
 #: Objects of ip(8) with a verb `exec`.
 _OF_IP: Final = ("netns", "vrf")
 
@@ -100,8 +98,8 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         name = program.rpartition("/")[2]
         if name == "find":
             for index, word in enumerate(rest[:-1], 1):
-                if word in _OF_FIND:
-                    yield rest[index], rest[index + 1 :]
+                if word in behaviour.OF_FIND:
+                    yield from programs(rest[index], rest[index + 1 :])
             return
         if name == "ip":
             rest = _behind_exec(rest)

@@ -225,6 +225,39 @@ def test_a_process_of_the_agent_is_not_entered_by_a_program_of_many_names(new_da
             client.run([*asked, "-m", "uptime"])
 
 
+@pytest.mark.parametrize("behind", ["", "timeout 5 ", "nice ", "env "])
+@pytest.mark.parametrize("name", ["dbg", "x86_64-linux-gnu-dbg", "dbg-multiarch", "jattach"])
+def test_a_process_of_the_agent_is_not_given_to_an_unknown_program(
+    new_daemon: NewDaemon, name: str, behind: str
+) -> None:
+    """Debuggers have many names: what is not known to stay out of a process counts as one that goes in."""
+    daemon = new_daemon(start=False)
+    program = daemon.directory / name
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    outer = [*behind.split(), str(program), "-p"]
+    line = f"x: ArgvFilter, {', '.join((outer[0], 'root', *outer[1:]))}, {{pid=/usr/bin/tail}}"
+    daemon.configure(f"[Filters]\n{line}\n[x]\nstarted_by = self\n")
+    daemon.start()
+    with daemon.client() as client, running(*TAIL, user=AGENT) as pid, pytest.raises(Denied):
+        client.run([*outer, str(pid)])
+    details = "".join(str(one["detail"]) for one in daemon.audit())
+    assert "trusted owner" in details and "would enter it" in details
+    daemon.configure(f"[Filters]\n{line}\n[x]\ntarget_user = root\n")
+    assert daemon.reload()
+    with daemon.client() as client, running(*TAIL) as pid:
+        client.run([*outer, str(pid)], check=True)
+
+
+@pytest.mark.parametrize("words", ["taskset -p", "renice -n 1 -p", "chrt -p", "timeout 5 ionice -p"])
+def test_a_process_of_the_agent_may_be_given_to_what_stays_out(new_daemon: NewDaemon, words: str) -> None:
+    program, *rest = words.split()
+    line = f"x: ArgvFilter, {', '.join((program, 'root', *rest))}, {{pid=/usr/bin/tail}}"
+    daemon = new_daemon(f"[Filters]\n{line}\n[x]\ntarget_user = nobody\n")
+    with daemon.client() as client, running(*TAIL, user=AGENT) as pid:
+        client.run([*words.split(), str(pid)], check=True)
+
+
 KILL = "kill, -0, {pid=/usr/bin/tail}"
 
 

@@ -21,6 +21,8 @@ cpio | -D --directory ; -F -I -O -C -E -H -M -R
 patch | -d --directory -o --output ; -p -i -B -D -F -g -r -V -Y -z
 unzip | -d ; -x
 dpkg dpkg-deb | -x -X --extract --vextract ; -D
+env | -C --chdir ; -u -S
+nsenter unshare | -w -R -r --wd --root --wdns ; -t -S -G -Z
 """)
 #: Options of patch(1) whose value may be the next word: what else is no option is the file that it changes.
 PATCH_VALUED: Final = options(

@@ -195,7 +195,7 @@ pppd | option plugin | connect COMMAND, plugin FILE | -
 openvpn ipsec strongswan | config option | --up COMMAND, leftupdown= | -
 arping ping ping6 | stop | floods | ArgvFilter, {cmd}, root, -c, {int=1-10}, {ip}
 tcpdump | option write | -z COMMAND, -w FILE
-    | ArgvFilter, tcpdump, root, -i, {ifname}, -c, {int}, -w, {=-}
+    | ArgvFilter, tcpdump, root, -i, NAME, -c, {int}, -w, {=-}
 nmap | code write | --script, -oN | -
 vtysh | escape write | start-shell, write and log file
     | RegExpFilter, vtysh, root, vtysh, -c, show [a-z ]+

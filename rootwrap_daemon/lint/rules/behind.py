@@ -3,15 +3,15 @@
 Promises: the place of a program is found as the daemon finds it (policy/wrappers.py).
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.lint.finding import Problem, Severity
-from rootwrap_daemon.lint.knowledge import programs, regexes
+from rootwrap_daemon.lint.knowledge import processes, programs, regexes
 from rootwrap_daemon.lint.rules import rule
-from rootwrap_daemon.lint.rules.danger import is_open
-from rootwrap_daemon.lint.rules.files import Word, word_of, words_of
-from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.lint.subject import Subject
+from rootwrap_daemon.lint.words import FREE, Word, commands, judged, words_of
 from rootwrap_daemon.policy import behaviour, places, wrappers
 from rootwrap_daemon.policy.getopt import options
 
@@ -60,7 +60,8 @@ _OBEYED: Final = tuple(
     /usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/local /usr/sbin /var/spool/cron
     """.split()
 )
-#: Package managers -> the words with which one tells something, and changes nothing.
+#: Package managers and programs that load modules of the kernel -> the words with which they tell something
+#: and change nothing.
 _TELLING: Final = {
     name: frozenset(words.split())
     for names, words in (
@@ -70,43 +71,12 @@ _TELLING: Final = {
         ("rpm", "-V -q -qa -qf -qi -ql --query --verify"),
         ("apk flatpak gem npm pip pip3 snap", "find freeze info list outdated search show"),
         ("pacman", "-Q -Qi -Ql -Qo -Qs -Si -Ss"),
+        ("insmod modprobe rmmod", "-D -R -c -n --dry-run --resolve-alias --show --show-depends"),
     )
     for name in names.split()
 }
-#: Types whose words their author has chosen, or the daemon looks at.
-_CHOSEN: Final = frozenset(("user", "pid"))
 #: Programs that send signals.
 _KILLERS: Final = frozenset(("kill", "pkill", "killall", "skill"))
-#: Options behind which a process stands, of programs that go into it.
-_PROCESS: Final = options("-t -p -N --target --pid --attach --namespace")
-#: A word that no program has for a name: what a type or a pattern stands for.
-_FREE: Final = "\0"
-
-
-def _texts(words: list[Word]) -> list[str]:
-    """The words as a command would have them: a free one, or one of several, as a mark with its place."""
-    return [_text(one, index) for index, one in enumerate(words)]
-
-
-def _text(one: Word, index: int) -> str:
-    if len(one.texts) == 1:
-        return one.texts[0]
-    if one.type in _CHOSEN:
-        return one.type
-    # A pattern of an option is no word of its own.
-    return one.part.text if one.part.text.startswith("-") else f"{_FREE}{index}"
-
-
-def _judged(subject: Subject) -> Iterator[tuple[Line, list[Word], list[str]]]:
-    """The lines that restrict their words, with these, and with what a command has in their places."""
-    for line in subject.lines:
-        # What any arguments may do is RW301's.
-        if line.filter is None or is_open(line) or "root" not in line.users:
-            continue
-        chain = line.kind == "ChainingRegExpFilter"
-        words = [word_of("RegExpFilter" if chain else line.kind, part) for part in line.words]
-        # The inner command of a chain is another filter's, and its program one that is written out.
-        yield line, words, [*_texts(words), *(["inner"] if chain else [])]
 
 
 @rule("RW315", Severity.ERROR)
@@ -138,21 +108,24 @@ def free_program(subject: Subject) -> Iterator[Problem]:
 
         edit: ArgvFilter, sed, root, -n, -e, 1p, /etc/hostname
     """
-    for line, words, texts in _judged(subject):
+    for line, words, texts in judged(subject):
         for program, its in wrappers.programs(line.program, texts):
-            problem = None
-            if program.startswith(_FREE):
+            problem, severity = None, Severity.ERROR
+            if program.startswith(FREE):
                 problem = program, "a program", "write a ChainingRegExpFilter, and a filter for the command"
             elif (text := _script(program, its)) is not None:
                 problem = text, f"what {program} executes", "write the whole text"
             elif (text := _user(program, its)) is not None:
                 problem = text, "a user", "write {user=NAME|...}, or a filter with run_as"
-            elif (text := _process(program, its)) is not None:
-                problem = text, f"a process that {program} goes into", "write {pid=PROGRAM}"
+            elif (found := _process(program, its, words)) is not None:
+                does = "goes into" if found[1] else "changes, or whose network it uses"
+                severity = Severity.ERROR if found[1] else Severity.WARNING
+                problem = found[0], f"any process, which {program} {does}", "write {pid=PROGRAM}"
             if problem is not None:
                 mark, what, instead = problem
-                part = words[int(mark.removeprefix(_FREE))].part
-                yield Problem(part.location, f"{part.text} stands for {what}", instead, len(part.text))
+                part = words[int(mark.removeprefix(FREE))].part
+                what = f"{part.text} stands for {what}"
+                yield Problem(part.location, what, instead, len(part.text), severity=severity)
                 break
 
 
@@ -170,11 +143,11 @@ def _script(program: str, words: list[str]) -> str | None:
             given = True
             if value is None and index + 1 < len(words):
                 values.add(index + 1)
-                if words[index + 1].startswith(_FREE):
+                if words[index + 1].startswith(FREE):
                     return words[index + 1]
     plain = [word for index, word in enumerate(words) if not word.startswith("-") and index not in values]
     script = None if given or name in _NO_SCRIPT or not plain else plain[0]
-    return script if script is not None and script.startswith(_FREE) else None
+    return script if script is not None and script.startswith(FREE) else None
 
 
 def _user(program: str, words: list[str]) -> str | None:
@@ -182,24 +155,90 @@ def _user(program: str, words: list[str]) -> str | None:
     name = programs.base_name(program)
     if name == "su":
         plain = [word for word in words if not word.startswith("-")]
-        return plain[0] if plain and plain[0].startswith(_FREE) else None
+        return plain[0] if plain and plain[0].startswith(FREE) else None
     wanted = _USERS.get(name)
     if wanted is None:
         return None
     for word, following in zip(words, [*words[1:], ""], strict=False):
-        if any(value is None for _, value in wanted.found(word)) and following.startswith(_FREE):
+        if any(value is None for _, value in wanted.found(word)) and following.startswith(FREE):
             return following
     return None
 
 
-def _process(program: str, words: list[str]) -> str | None:
-    """The free word that is a process which a program goes into: anybody's."""
-    if not behaviour.enters(program, words):
+def _process(program: str, words: list[str], free: list[Word]) -> tuple[str, bool] | None:
+    """The free word that is a process, anybody's, and True if a program goes into it and not only alters it.
+
+    `free`: the words of the filter, by the numbers of the marks.
+    """
+    enters = processes.enters(program, words)
+    wanted = processes.OF_PROCESS if enters else processes.altered(program, words)
+    if wanted is None:
         return None
     for word, following in zip(words, [*words[1:], ""], strict=False):
-        if any(value is None for _, value in _PROCESS.found(word)) and following.startswith(_FREE):
-            return following
-    return None
+        if any(value is None for _, value in wanted.found(word)) and following.startswith(FREE):
+            return following, enters
+    numbers = [word for word in words if word.startswith(FREE) and _is_number(free[int(word[1:])])]
+    if enters:
+        return (numbers[0], True) if numbers and processes.takes_numbers(program) else None
+    return (words[-1], False) if words[-1:] == numbers[-1:] != [] else None
+
+
+def _is_number(word: Word) -> bool:
+    """True for a word that may be the number of a process."""
+    if word.type == "pattern":
+        return regexes.witness(word.part.text, *"0123456789", shape="[0-9]+") is not None
+    return word.type in ("any", "ifname", "int", "name", "secret")
+
+
+#: Programs that capture packets -> their options behind which a device stands.
+_CAPTURES: Final = {
+    **dict.fromkeys(("tcpdump", "dumpcap", "tshark", "iftop"), options("-i --interface ; -c -r -w -s -f -b")),
+    "ngrep": options("-d"),
+}
+
+
+@rule("RW318", Severity.WARNING)
+def free_source(subject: Subject) -> Iterator[Problem]:
+    """A device of which the caller chooses that its packets are captured.
+
+    Not only devices have a name there (pcap(3PCAP)): `any` is all of them, `usbmon0` what is typed on a
+    keyboard, `dbus-system` what services tell each other; `nfqueue` takes packets from whom they are for.
+
+    Found::
+
+        look: ArgvFilter, tcpdump, root, -i, {ifname}, -c, {int}
+
+    Found::
+
+        look: RegExpFilter, timeout, root, timeout, 9, tcpdump, -i, [a-z0-9-]+
+
+    Fine::
+
+        look: ArgvFilter, tcpdump, root, -i, {=eth0|br0}, -c, {int}
+
+    Fine::
+
+        look: RegExpFilter, tcpdump, root, tcpdump, -i, tap[0-9a-f-]+
+    """
+    for line in subject.lines:
+        for program, words in commands(line) if line.filter is not None else ():
+            if (wanted := _CAPTURES.get(program)) is None:
+                continue
+            for word, value in itertools.pairwise(words):
+                is_device = any(True for text in word.texts for _ in wanted.found(text))
+                if is_device and value.type and _is_any_source(value):
+                    what = f"{value.part.text} stands for any source of packets, which {program} shows"
+                    instead = "write the devices that are meant, as {=NAME|NAME}"
+                    yield Problem(value.part.location, what, instead, len(value.part.text))
+
+
+def _is_any_source(word: Word) -> bool:
+    """True unless it is a pattern that admits no name which pcap takes and no device has."""
+    return word.type != "pattern" or any(regexes.admits(word.part.text, one) for one in _NO_DEVICES)
+
+
+#: Names that pcap takes, and that are no device's.
+_NO_DEVICES: Final = ("any", "bluetooth0", "dbus-system", "nflog", "nfqueue", "usbmon0")
 
 
 @rule("RW331", Severity.ERROR)
@@ -230,7 +269,7 @@ def kill_by_words(subject: Subject) -> Iterator[Problem]:
 
         kill: ArgvFilter, timeout, root, 5, kill, -9, {pid=/usr/sbin/dnsmasq}
     """
-    for line, words, texts in _judged(subject):
+    for line, words, texts in judged(subject):
         part = line.program_field
         is_elsewhere = False
         for number, (program, its) in enumerate(wrappers.programs(line.program, texts)):
@@ -288,10 +327,11 @@ def obeyed_directory(subject: Subject) -> Iterator[Problem]:
 
 @rule("RW317", Severity.WARNING)
 def free_package(subject: Subject) -> Iterator[Problem]:
-    """A package that the caller chooses.
+    """A package, or a module of the kernel, that the caller chooses.
 
     The scripts of a package run as root when it is installed or removed. From a directory of the caller's it
-    is a program of his own; from the system's servers, any that was ever published there.
+    is a program of his own; from the system's servers, any that was ever published there. Of the modules that
+    a system comes with most are code that nobody there has used: to load one is to open what is wrong in it.
 
     Found::
 
@@ -305,6 +345,14 @@ def free_package(subject: Subject) -> Iterator[Problem]:
 
         add: RegExpFilter, timeout, root, timeout, 60, yum, install, [a-z0-9.-]+
 
+    Found::
+
+        load: ArgvFilter, modprobe, root, {name}
+
+    Fine::
+
+        load: ArgvFilter, modprobe, root, {=8021q|br_netfilter}
+
     Fine::
 
         add: ArgvFilter, apt-get, root, install, -y, {=nginx|curl}
@@ -313,17 +361,21 @@ def free_package(subject: Subject) -> Iterator[Problem]:
 
         show: ArgvFilter, dpkg, root, -s, {name}
     """
-    for line, words, texts in _judged(subject):
+    for line, words, texts in judged(subject):
         for program, its in wrappers.programs(line.program, texts):
             telling = _TELLING.get(program.rpartition("/")[2])
             verb = next((word for word in its if not word.startswith("-")), "")
             if telling is None or verb in telling or any(word[:1] == "-" and word in telling for word in its):
                 continue
-            free = [words[int(word[1:])] for word in its if word.startswith(_FREE)]
+            free = [words[int(word[1:])] for word in its if word.startswith(FREE)]
             for one in (one for one in free if one.type and not _is_one_of_some(one)):
                 part = one.part
-                instead = "write the names of the packages that are meant, as {=NAME|NAME}"
-                what = f"{part.text} stands for a package, whose scripts {program} runs"
+                is_module = program.rpartition("/")[2] in ("insmod", "modprobe", "rmmod")
+                stands = (
+                    "any module of the kernel" if is_module else f"a package, whose scripts {program} runs"
+                )
+                instead = "write the names of those that are meant, as {=NAME|NAME}"
+                what = f"{part.text} stands for {stands}"
                 severity = Severity.ERROR if one.type == "path" else Severity.WARNING
                 yield Problem(part.location, what, instead, len(part.text), severity=severity)
                 break

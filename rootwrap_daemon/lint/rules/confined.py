@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import confinement
 from rootwrap_daemon.lint.rules import rule
-from rootwrap_daemon.lint.rules.danger import is_open
 from rootwrap_daemon.lint.subject import Subject
 
 
@@ -36,7 +35,7 @@ def confined(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         if line.filter is None or line.program_field is None:
             continue
-        words = None if is_open(line) else [part.text.strip("[]") for part in line.words]
+        words = None if line.is_open else [part.text.strip("[]") for part in line.words]
         if found := confinement.missing(line.program, words, subject.host.takes):
             what = f"{line.program}: {found}"
             yield Problem(line.program_field.location, what, found.remedy, len(line.program_field.text))

@@ -14,7 +14,7 @@ from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import assignments, programs
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
-from rootwrap_daemon.policy.behaviour import RESOLVES
+from rootwrap_daemon.policy.behaviour import FINDS, RESOLVES
 
 #: Programs that set the variables which their words assign.
 _SET_VARIABLES: Final = frozenset(("doas", "env", "sudo", "systemd-run"))
@@ -30,11 +30,6 @@ def _at(part: Field, what: str, instead: str, **more: object) -> Problem:
         replacement=replacement if isinstance(replacement, str) else None,
         severity=severity if isinstance(severity, Severity) else None,
     )
-
-
-def is_open(line: Line) -> bool:
-    """True for a filter that allows its program any arguments."""
-    return line.kind == "CommandFilter" or (line.kind == "EnvFilter" and not line.words)
 
 
 @rule("RW301", Severity.ERROR)
@@ -54,7 +49,7 @@ def any_arguments(subject: Subject) -> Iterator[Problem]:
 
     Fine::
 
-        tcpdump: ArgvFilter, tcpdump, root, -i, {ifname}, -c, {int}, -w, {=-}
+        tcpdump: ArgvFilter, tcpdump, root, -i, eth0, -c, {int}, -w, {=-}
 
     Fine::
 
@@ -63,7 +58,7 @@ def any_arguments(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         known = programs.look_up(line.program)
         # What another user runs is that user's.
-        if known is None or line.program_field is None or not is_open(line):
+        if known is None or line.program_field is None or not line.is_open:
             continue
         severity = Severity.ERROR if known.gives_root and "root" in line.users else Severity.WARNING
         what = f"any arguments for {line.program}, which {known.because}"
@@ -126,15 +121,21 @@ def everything_beneath(subject: Subject) -> Iterator[Problem]:
 
 @rule("RW312", Severity.ERROR)
 def not_so(subject: Subject) -> Iterator[Problem]:
-    """A filter with `opens_paths = yes` of a program that resolves links itself, or changes mounts.
+    """A filter with `opens_paths = yes` of a program that does more with paths than to open them.
 
     The option says of a program that is not known that it only opens the paths that it is given. Of this one
-    it is known that it does not.
+    it is known that it resolves links itself, changes mounts, or executes what it finds in a directory.
 
     Found::
 
         swap: ArgvFilter, swapon, root, {path=/var/lib/nova}
         [swap]
+        opens_paths = yes
+
+    Found::
+
+        jobs: ArgvFilter, run-parts, root, {path=/var/lib/nova}
+        [jobs]
         opens_paths = yes
 
     Fine::
@@ -144,12 +145,12 @@ def not_so(subject: Subject) -> Iterator[Problem]:
         opens_paths = yes
     """
     for line in subject.lines:
-        if line.filter is not None and line.filter.options.opens_paths and line.program in RESOLVES:
-            yield _at(
-                line.entry.fields[0],
-                f"{line.entry.name}: {line.program} resolves links",
-                "take the option out",
-            )
+        if line.filter is None or not line.filter.options.opens_paths:
+            continue
+        if line.program in RESOLVES | FINDS:
+            does = "resolves links" if line.program in RESOLVES else "executes what it finds in a directory"
+            what = f"{line.entry.name}: {line.program} {does}"
+            yield _at(line.entry.fields[0], what, "take the option out")
 
 
 _CONTEXT: Final = "--privsep_context"
@@ -304,7 +305,7 @@ def chain_to_shell(subject: Subject) -> Iterator[Problem]:
         exec: IpNetnsExecFilter, ip, root
         arping: RegExpFilter, arping, root, arping, -c, 1, [0-9.]+
     """
-    leaves = [line for line in subject.lines if line.filter is not None and is_open(line)]
+    leaves = [line for line in subject.lines if line.filter is not None and line.is_open]
     for line in subject.lines:
         if not isinstance(line.filter, ChainingFilter):
             continue

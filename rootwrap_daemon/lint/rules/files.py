@@ -4,66 +4,18 @@ Promises: words are read as getopt_long(3) does, by the tables in knowledge/file
 that the daemon has in policy/behaviour.py; a pattern counts as every option of them that it matches.
 """
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.lint.finding import Problem, Severity
-from rootwrap_daemon.lint.knowledge import files, regexes
+from rootwrap_daemon.lint.knowledge import files
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.lint.words import Word, commands
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy import places
 from rootwrap_daemon.policy.behaviour import BUNDLED, OBEYS, OBEYS_OPERANDS
 from rootwrap_daemon.policy.getopt import Options, options
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One word of a filter: `texts`, what it may be; `type`: that of one that is free, empty for others."""
-
-    texts: tuple[str, ...]
-    type: str
-    part: Field
-
-    @property
-    def is_option(self) -> bool:
-        return any(text.startswith("-") and text != "-" for text in self.texts)
-
-    def found(self, wanted: Options) -> Iterator[tuple[str, str | None]]:
-        """The options that this word may be, each with the value that it may have in the same word."""
-        for text in self.texts:
-            yield from wanted.found(text)
-        if self.type == "pattern":
-            for option in wanted.words:
-                if regexes.admits(self.part.text, option):
-                    yield option, None
-                shape = re.escape(option) + ("=." if option.startswith("--") else ".") + "(?s:.*)"
-                if regexes.witness(self.part.text, "a", "/", "0", shape=shape) is not None:
-                    yield option, ""
-
-
-def words_of(line: Line) -> list[Word]:
-    """Its words, with those of groups; none for a kind that does not restrict them."""
-    return [word_of(line.kind, part) for part in line.words] if "root" in line.users else []
-
-
-def word_of(kind: str, part: Field) -> Word:
-    text = part.text
-    if kind == "ArgvFilter":
-        text = text.strip("[] ").removesuffix("...").strip("[] ")
-        if text.startswith("{="):
-            return Word(tuple(one.strip() for one in text[2:-1].split("|")), "", part)
-        if text.startswith("{"):
-            return Word((), text[1:-1].partition("=")[0].strip(), part)
-    elif kind == "PathFilter" and (text.startswith("/") or text == "pass"):
-        return Word((), "path" if text.startswith("/") else "any", part)
-    elif kind in ("RegExpFilter", "EnvFilter"):
-        pattern = regexes.compiled(text)
-        if pattern is None or pattern.literal is None:
-            return Word((), "pattern", part)
-    return Word((text,), "", part)
 
 
 def _has(words: list[Word], wanted: Options | None) -> bool:
@@ -137,17 +89,16 @@ def foreign_modes(subject: Subject) -> Iterator[Problem]:
         copy: ArgvFilter, cp, root, -a, {path=/srv/in}, {path=/srv/out}
     """
     for line in subject.lines:
-        words, part = words_of(line), line.program_field
-        if line.filter is None or part is None or not words:
-            continue
-        why, instead = _modes(line, words)
-        if why:
-            yield _at(part, f"{line.program} makes {why} root's", instead)
+        part = line.program_field
+        for program, words in commands(line) if line.filter is not None and part is not None else ():
+            why, instead = _modes(line, program, words)
+            if why and part is not None:
+                yield _at(part, f"{program} makes {why} root's", instead)
+                break
 
 
-def _modes(line: Line, words: list[Word]) -> tuple[str, str]:
+def _modes(line: Line, program: str, words: list[Word]) -> tuple[str, str]:
     """Return what the command makes root's, and what to write instead; two empty texts for nothing."""
-    program = line.program
     user = "run it as a user that owns the directory"
     if _unpacks(program, words):
         if not _has(words, files.NO_MODES.get(program)):
@@ -245,16 +196,18 @@ def below_the_root(subject: Subject) -> Iterator[Problem]:
         stdin = no
     """
     for line in subject.lines:
-        words, part = words_of(line), line.program_field
-        if line.filter is None or part is None or not words or line.filter.options.cwd:
+        part = line.program_field
+        if line.filter is None or part is None or line.filter.options.cwd:
             continue
-        program = line.program
-        if program not in ("patch", "unzip") and not _unpacks(program, words):
+        found = list(commands(line))
+        if any(_has(words, files.ELSEWHERE.get(program)) for program, words in found):
             continue
-        if _has(words, files.ELSEWHERE.get(program)) or (program == "patch" and _has_operand(words)):
-            continue
-        instead = "name a directory, by an option or by `cwd`"
-        yield _at(part, f"{program} writes files below / by names that others choose", instead)
+        for program, words in found:
+            writes = program in ("patch", "unzip") or _unpacks(program, words)
+            if writes and not (program == "patch" and _has_operand(words)):
+                instead = "name a directory, by an option or by `cwd`"
+                yield _at(part, f"{program} writes files below / by names that others choose", instead)
+                break
 
 
 def _has_operand(words: list[Word]) -> bool:
@@ -294,25 +247,29 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
         sums: RegExpFilter, md5sum, root, md5sum, /var/lib/nova/[a-z]+
     """
     for line in subject.lines:
-        operands = line.program in OBEYS_OPERANDS
-        wanted = (OBEYS_OPERANDS if operands else OBEYS).get(line.program)
-        words = words_of(line) if wanted is not None else []
-        bundle = _bundle(line.program, words)
-        if bundle:
-            letters = tuple(f"-{letter}" for text in bundle for letter in text)
-            words[0] = Word(letters, "", words[0].part)
-        for number, word in enumerate(words):
-            for option, value in word.found(wanted) if wanted is not None else ():
-                after = [word] if value is not None else words[number + 1 : number + 2]
-                if operands or (bundle and number == 0):
-                    after = words[number + 1 :]
-                if any(_is_theirs(subject, one, value) for one in after):
-                    instead = "write the name of a file that root alone can change, or use a script of root's"
-                    yield _at(word.part, f"{line.program} does what is in a file: {option}", instead)
-                    break
-            else:
-                continue
-            break
+        for program, words in commands(line):
+            if (found := _obeyed(subject, program, words)) is not None:
+                instead = "write the name of a file that root alone can change, or use a script of root's"
+                yield _at(found[0].part, f"{program} does what is in a file: {found[1]}", instead)
+                break
+
+
+def _obeyed(subject: Subject, program: str, words: list[Word]) -> tuple[Word, str] | None:
+    """The word with an option behind which a file stands that others say something in, and that option."""
+    operands = program in OBEYS_OPERANDS
+    if (wanted := (OBEYS_OPERANDS if operands else OBEYS).get(program)) is None:
+        return None
+    if bundle := _bundle(program, words):
+        letters = tuple(f"-{letter}" for text in bundle for letter in text)
+        words[0] = Word(letters, "", words[0].part)
+    for number, word in enumerate(words):
+        for option, value in word.found(wanted):
+            after = [word] if value is not None else words[number + 1 : number + 2]
+            if operands or (bundle and number == 0):
+                after = words[number + 1 :]
+            if any(_is_theirs(subject, one, value) for one in after):
+                return word, option
+    return None
 
 
 def _is_theirs(subject: Subject, word: Word, value: str | None) -> bool:
@@ -355,11 +312,12 @@ def follows_links(subject: Subject) -> Iterator[Problem]:
         pack: ArgvFilter, tar, root, -cf, -, /srv/data
     """
     for line in subject.lines:
-        words, part = words_of(line), line.program_field
-        if line.filter is None or part is None or not _has(words, files.FOLLOWS.get(line.program)):
-            continue
-        if line.program not in files.RECURSE or _has(words, files.RECURSE[line.program]):
-            yield _at(part, f"{line.program} follows links wherever it gets to", "take the option out")
+        part = line.program_field
+        for program, words in commands(line) if line.filter is not None and part is not None else ():
+            recurses = program not in files.RECURSE or _has(words, files.RECURSE[program])
+            if part is not None and recurses and _has(words, files.FOLLOWS.get(program)):
+                yield _at(part, f"{program} follows links wherever it gets to", "take the option out")
+                break
 
 
 @rule("RW353", Severity.WARNING)
@@ -387,11 +345,11 @@ def name_in_the_root(subject: Subject) -> Iterator[Problem]:
         cwd = /srv/images
     """
     for line in subject.lines:
-        words = words_of(line) if line.program in files.TAKES_FILES else []
         if line.filter is None or line.filter.options.cwd:
             continue
-        operands = [word for word in words if not word.is_option]
-        for word in operands[line.program in files.FIRST_IS_NO_FILE :]:
-            if word.type in ("name", "netns", "ifname"):
-                instead = "write {path=DIRECTORY}, or say `cwd`"
-                yield _at(word.part, f"{line.program} takes this for a file in /", instead)
+        for program, words in commands(line):
+            operands = [word for word in words if not word.is_option and program in files.TAKES_FILES]
+            for word in operands[program in files.FIRST_IS_NO_FILE :]:
+                if word.type in ("name", "netns", "ifname"):
+                    instead = "write {path=DIRECTORY}, or say `cwd`"
+                    yield _at(word.part, f"{program} takes this for a file in /", instead)

@@ -21,6 +21,7 @@ from rootwrap_daemon.filters.plan import Beneath
 from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.variables import is_dangerous_variable
 from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
+from rootwrap_daemon.policy.read import links
 
 # Characters that stand for themselves.
 _LITERALLY: Final = re.compile(r"\^?((?:[\w/=:,@%-]|\\[.,/:=@_-])+)", re.ASCII)
@@ -45,6 +46,7 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
     if one.options.opens_paths and resolves:
         raise Fault("unusable", f"opens_paths = yes, and {program} resolves links itself", "take it out")
     _check_entered(one, program, words, owners)
+    _check_found(one, program, words, bases, owners)
     if bases and behaviour.changes_tree(program, words):
         what = f"{program} gives its command another tree: what a path means there cannot be said"
         raise Fault("unusable", what, "write a filter for the command alone, or whole words without a path")
@@ -89,10 +91,10 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
             what = f"others can put another directory in the place of {path}: {others}"
             remedy = f"give {walked.place} to root, or name it: the filter gives all that is in it"
             found.append(Fault("replaceable", what, remedy))
-    if others and fixed and any(behaviour.copies_links(name, words) for name in (program, *behind)):
+    if others and fixed and any(links.copies_links(name, words) for name in (program, *behind)):
         what = f"{program} can bring links of others into {fixed}, where they are followed: {others}"
         found.append(Fault("foreign_links", what, "use cp without -a, -d, -P and -r, or another target"))
-    gives = any(behaviour.gives_links(name, words) for name in (program, *behind))
+    gives = any(links.gives_links(name, words) for name in (program, *behind))
     if others and gives and any(_is_one_of(owners, word) for word in words):
         what = f"{program} can make links of others root's, which are followed then: {others}"
         found.append(Fault("foreign_links", what, "take -R and -h out, or name another owner"))
@@ -139,15 +141,38 @@ def _check_obeyed(path: str, program: str, words: list[str]) -> None:
 def _check_entered(one: Filter, program: str, words: list[str], owners: frozenset[int]) -> None:
     """Raise Fault if the command would go into a process of somebody who is not trusted."""
     user = one.options.target_user
-    if user is None or not behaviour.enters(program, words):
+    is_known = behaviour.is_in(behaviour.ENTERS, program, words)
+    # Which program behind another one gets the process is looked at in each request.
+    if user is None or not (
+        is_known or (behaviour.enters(program, words) and not wrappers.is_wrapper(program))
+    ):
         return
     try:
         trusted = host.user_number(user) in owners
     except KeyError:
         return
     if not trusted:
-        what = f"{program} would enter a process of {user}, who decides what it finds there"
+        does = "would enter" if is_known else "may enter"
+        what = f"{program} {does} a process of {user}, who decides what it finds there"
         raise Fault("unusable", what, "name a process of root's, or enter the network namespace alone (-n)")
+
+
+def _check_found(
+    one: Filter, program: str, words: list[str], bases: list[str], owners: frozenset[int]
+) -> None:
+    """Raise Fault if the command would execute what it finds, where others can change something."""
+    if program == "find" or not behaviour.finds(program, words):
+        return
+    seen = host.Seen()
+    whole = words if isinstance(one, ArgvFilter) else []
+    for path in (one.options.cwd or "/", *bases, *(word for word in whole if word.startswith("/"))):
+        with contextlib.suppress(host.UntrustedPath, host.Unsure, OSError):
+            place = places.walk(path, owners, seen).place
+            is_mixed = path not in bases and path != "/" and places.is_mixed(path, owners, seen, follow=True)
+            if place or is_mixed:
+                what = f"{program} executes what it finds, and others can change what is in {place or path}"
+                remedy = "give all that is in it to root, or run the command as its owner"
+                raise Fault("unusable", what, remedy)
 
 
 def has_place(one: Filter, owners: frozenset[int]) -> bool:
@@ -191,7 +216,7 @@ def _declared(one: Filter) -> tuple[list[str], list[str]]:
 
 def _of_patterns(one: Filter, patterns: tuple[Pattern, ...]) -> list[str]:
     """The beginnings of patterns, and what else they allow that makes a difference."""
-    telling = sorted(behaviour.telling_words(_program(one)))
+    telling = sorted(links.telling_words(_program(one)))
     clock = Clock()
     words = [_beginning(pattern) for pattern in patterns]
     for pattern in patterns:

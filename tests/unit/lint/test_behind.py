@@ -3,6 +3,7 @@
 import pytest
 
 from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.finding import Severity
 from rootwrap_daemon.lint.subject import Subject, read_filters
 
 
@@ -72,7 +73,6 @@ def test_chosen_by_the_caller(line: str) -> None:
         "ArgvFilter, sed, root, 1p, {path=/var/lib/nova}",
         "ArgvFilter, sudo, root, -u, {user=nova|cinder}, id",
         "ArgvFilter, timeout, nobody, 5, {name}",
-        "ArgvFilter, nsenter, root, -t, {int}, -n, uptime",
         "ArgvFilter, nsenter, root, -t, {pid=/usr/bin/tail}, -m, uptime",
         "ArgvFilter, tee, root, {path=/var/lib/nova}",
         "ArgvFilter, tee, root, /etc/cron.d/one",
@@ -81,6 +81,121 @@ def test_chosen_by_the_caller(line: str) -> None:
 )
 def test_written_out(line: str) -> None:
     assert found(line) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "gdb-multiarch, root, -p, {int}",
+        "x86_64-linux-gnu-gdb, root, --pid, {int}",
+        "/usr/bin/arm-none-eabi-gdb, root, -batch, -p, {int}",
+        "gdb, root, /usr/bin/tail, {int}",
+        "gdb-13.2, root, -p, {name}",
+        "lldb-16, root, -p, {int}",
+        "lldb-server-16, root, gdbserver, --attach, {int}",
+        "rust-gdb, root, -p, {int}",
+        "dlv, root, attach, {int}",
+        "jattach, root, {int}, threaddump",
+        "/opt/java/bin/jmap, root, -dump:live, {int}",
+        "jcmd, root, {int}, VM.flags",
+        "py-spy, root, dump, --pid, {int}",
+        "py-spy-0.3, root, dump, --pid, {int}",
+        "reptyr, root, {int}",
+        "perf_5.10, root, record, -p, {int}",
+        "perf, root, stat, --pid, {int}",
+        "strace-6.1, root, -f, -p, {int}",
+        "ltrace, root, -p, {int}",
+        "crash, root, {int}",
+        "gcore, root, -a, {int}",
+        "criu, root, dump, -t, {int}",
+        "timeout, root, 5, gcore, -o, core, {int}",
+        "ip, root, netns, exec, {netns}, strace, -p, {int}",
+    ],
+)
+def test_a_process_under_each_name_of_a_debugger(words: str) -> None:
+    assert found(f"ArgvFilter, {words}") == {"RW315"}
+    program, *rest = words.split(", ")
+    pattern = ", ".join(word.replace("{int}", "[1-9][0-9]*").replace("{name}", "[0-9]+") for word in rest[1:])
+    pattern = pattern.replace("{netns}", "[a-z]+")
+    assert found(f"RegExpFilter, {program}, root, {program}, {pattern}") == {"RW315"}
+    chosen = words.replace("{int}", "{pid=/usr/bin/tail}").replace("{name}", "{pid=/usr/bin/tail}")
+    assert found(f"ArgvFilter, {chosen}") == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prlimit, root, --nofile=4, --pid, {int}",
+        "prlimit, root, -p, {int}",
+        "renice, root, -n, 5, -p, {int}",
+        "ionice, root, -c3, -p, {int}",
+        "taskset, root, -p, 1, {int}",
+        "chrt, root, -p, 1, {int}",
+        "choom, root, -n, 5, -p, {int}",
+        "timeout, root, 5, renice, 5, {int}",
+        "ip, root, netns, attach, {netns}, {int}",
+        "ip, root, netn, att, {netns}, {int}",
+        "nsenter, root, -t, {int}, -n, uptime",
+        "cgclassify, root, -g, cpu:x, {int}",
+    ],
+)
+def test_a_process_that_is_changed(words: str) -> None:
+    """Any process: the text says so, and not that it is a program."""
+    read = read_filters(f"[Filters]\nx: ArgvFilter, {words}\n", "x.filters")
+    (one,) = (one for one in judge(Subject((read,))) if one.rule == "RW315")
+    assert one.problem.what.startswith("{int} stands for any process")
+    assert one.problem.instead == "write {pid=PROGRAM}" and one.severity is Severity.WARNING
+    assert found(f"ArgvFilter, {words.replace('{int}', '{pid=/usr/bin/tail}')}") == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "strace, root, -e, {name}, ls",
+        "perf, root, stat, -e, {name}, ls",
+        "taskset, root, -p, {int}, {pid=/usr/bin/tail}",
+        "my-tool, root, -p, {int}",
+        "ip, root, netns, add, {netns}",
+        "timeout, root, {int}, gcore, {pid=/usr/bin/tail}",
+    ],
+)
+def test_a_number_that_is_no_process(words: str) -> None:
+    assert found(f"ArgvFilter, {words}") == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("modprobe, root, {name}", True),
+        ("modprobe, root, -r, {name}", True),
+        ("rmmod, root, {name}", True),
+        ("insmod, root, {path=/srv/in}", True),
+        ("timeout, root, 5, modprobe, {name}", True),
+        ("modprobe, root, {=8021q|br_netfilter}", False),
+        ("modprobe, root, -D, {name}", False),
+        ("modinfo, root, {name}", False),
+    ],
+)
+def test_a_module_of_the_kernel(words: str, told: bool) -> None:
+    read = read_filters(f"[Filters]\nx: ArgvFilter, {words}\n", "x.filters")
+    assert ("RW317" in {one.rule for one in judge(Subject((read,)))}) == told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("tcpdump, root, -i, {ifname}, -c, {int}", True),
+        ("tcpdump, root, --interface, {name}", True),
+        ("ip, root, netns, exec, {netns}, tcpdump, -i, {ifname}", True),
+        ("tshark, root, -i, {ifname}", True),
+        ("tcpdump, root, -i, {=eth0|br0}, -c, {int}", False),
+        ("tcpdump, root, -i, eth0, -c, {int}", False),
+        ("ip, root, link, show, {ifname}", False),
+    ],
+)
+def test_a_source_of_packets(words: str, told: bool) -> None:
+    read = read_filters(f"[Filters]\nx: ArgvFilter, {words}\n", "x.filters")
+    assert ("RW318" in {one.rule for one in judge(Subject((read,)))}) == told
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.subject import Subject, read_filters
+from rootwrap_daemon.policy import wrappers
 from rootwrap_daemon.policy.behaviour import OBEYS, OBEYS_OPERANDS, obeys
 
 TABLE = OBEYS | OBEYS_OPERANDS
@@ -30,6 +31,21 @@ def test_both_know_each_option(program: str) -> None:
             joined = option + ("=" if len(option) > 2 else "")
             assert is_found(f"RegExpFilter, {program}, root, {program}, {joined}/srv/x/[a-z]+"), option
             assert is_refused(program, f"{joined}/srv/x/a"), option
+
+
+@pytest.mark.parametrize(
+    "behind",
+    ["timeout, root, 5", "nice, root", "env, root, A=1", "ip, root, netns, exec, {netns}", "setsid, root"],
+)
+@pytest.mark.parametrize("program", sorted(TABLE))
+def test_both_know_it_behind_another_program(program: str, behind: str) -> None:
+    option = min(TABLE[program].words)
+    assert is_found(f"ArgvFilter, {behind}, {program}, {option}, {{path=/srv/x}}")
+    assert not is_found(f"ArgvFilter, {behind}, {program}, {{path=/srv/x}}")
+    outer = [word.replace("{netns}", "x") for word in behind.split(", ") if word != "root"]
+    words = [*outer[1:], program, option, "/srv/x/a"]
+    ran = wrappers.programs(outer[0], words)
+    assert any(obeys(name, its, {"/srv/x/a"}, frozenset()) for name, its in ran)
 
 
 @pytest.mark.parametrize("program", sorted(TABLE))

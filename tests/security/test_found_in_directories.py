@@ -1,0 +1,179 @@
+"""Nothing that others can change becomes code because a program finds it in a directory that it is given."""
+
+import os
+import shutil
+
+import pytest
+
+from rootwrap_daemon.errors import Denied
+from tests.real_daemon import Daemon, NewDaemon
+
+AGENT = 61111
+
+pytestmark = pytest.mark.root
+
+#: The words of a filter and of the request, and options; `~` is a blank. AGENT is the agent's; MIXED, DEEP
+#: and GOOD are root's: in one is a file of the agent's, in one a directory of his, in one nothing of others.
+DENIED = [
+    ("find AGENT -execdir ./x ;", ""),
+    ("find AGENT -exec {} ;", "opens_paths = yes"),
+    ("find AGENT -exec nice {} ;", ""),
+    ("find AGENT -exec timeout 5 {} ;", ""),
+    ("find AGENT -exec timeout 5 sh {} ;", ""),
+    ("find AGENT -name x -exec nice env {} ;", "opens_paths = yes"),
+    ("find MIXED -exec {} ;", ""),
+    ("find MIXED -execdir sh {} ;", ""),
+    ("find MIXED -exec sh {} ;", ""),
+    ("find MIXED/ -okdir {} ;", ""),
+    ("find DEEP -exec {} ;", ""),
+    ("find DEEP -execdir ./x ;", ""),
+    ("find DEEP -execdir sed -f x /etc/hostname ;", ""),
+    ("find DEEP -exec sed -n -f {} /etc/hostname ;", ""),
+    ("find DEEP -execdir tar --to-command=./x -xf ARCHIVE ;", ""),
+    ("find . -name x -exec sh {} ;", "cwd = DEEP"),
+    ("find -exec {} ;", "cwd = MIXED"),
+    ("find . -path DEEP/* -exec sh {} ;", ""),
+    ("timeout 5 find DEEP -exec {} ;", ""),
+    ("env -C DEEP find . -exec {} ;", ""),
+    ("run-parts MIXED", ""),
+    ("run-parts MIXED/", ""),
+    ("run-parts LINKED", ""),
+    ("timeout 5 run-parts MIXED", ""),
+    ("make -C MIXED", ""),
+    ("make", "cwd = MIXED"),
+    ("make -f Makefile", "cwd = DEEP"),
+    ("env -C MIXED make", ""),
+    ("git -C REPOSITORY commit --allow-empty -m x", ""),
+    ("git commit --allow-empty -m x", "cwd = REPOSITORY"),
+    ("tar -C MIXED --to-command=./x -xf ARCHIVE", ""),
+    ("tar -C DEEP --to-command=sub/x -xf ARCHIVE", ""),
+    ("tar -C AGENT --to-command=./x -xf ARCHIVE", ""),
+    ("tar -C MIXED --to-command=timeout~5~./x -xf ARCHIVE", ""),
+    ("tar -C MIXED --to-command=sh~x -xf ARCHIVE", ""),
+]
+#: What has nothing of others in it, and what is only looked at or changed.
+ALLOWED = [
+    ("find GOOD -name x -exec {} ;", "", b"OWNED"),
+    ("find GOOD -name x -execdir ./x ;", "", b"OWNED"),
+    ("run-parts GOOD", "", b"OWNED"),
+    ("tar -C GOOD --to-command=GOOD/x -xf ARCHIVE", "", b"OWNED"),
+    ("find DEEP -name x", "", b"/x"),
+    ("find DEEP -name x -exec cat {} ;", "", b"echo OWNED"),
+    ("find AGENT -name x -exec sed -n s/a/b/ {} ;", "", b""),
+    ("find DEEP -name x -exec chmod 0755 {} ;", "", b""),
+    ("tar -C MIXED -I gzip -cf /dev/null x", "", b""),
+]
+
+
+class Scene:
+    """The directories, and a daemon that has a filter for each command."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        top = daemon.directory
+        self.names = {one.upper(): top / one for one in ("agent", "mixed", "deep", "good", "linked")}
+        for path in self.names.values():
+            path.mkdir()
+        self.names |= {"ARCHIVE": top / "archive.tar", "REPOSITORY": top / "repository"}
+        agent, mixed, deep, good, linked, archive, repository = self.names.values()
+        hook = repository / ".git/hooks/pre-commit"
+        hook.parent.mkdir(parents=True)
+        (deep / "sub").mkdir()
+        (linked / "x").symlink_to(mixed / "x")
+        for path in (agent / "x", mixed / "x", deep / "sub/x", good / "x", hook):
+            path.write_text("#!/bin/sh\n# a\necho OWNED >&2\n")
+            path.chmod(0o755)
+        for path in (mixed / "Makefile", deep / "Makefile"):
+            path.write_text("all:\n\t@echo OWNED >&2\n")
+        shutil.make_archive(str(archive).removesuffix(".tar"), "tar", good)
+        self.theirs = (
+            agent,
+            agent / "x",
+            mixed / "x",
+            mixed / "Makefile",
+            deep / "sub",
+            deep / "sub/x",
+            hook,
+        )
+
+    def give(self) -> None:
+        """Let the agent have what is his."""
+        for path in self.theirs:
+            os.chown(path, AGENT, AGENT)
+
+    def filled(self, text: str) -> str:
+        for name, path in self.names.items():
+            text = text.replace(name, str(path))
+        return text
+
+    def start(self, rows: list[tuple[str, str]]) -> None:
+        """Start the daemon without what it refuses then."""
+        lines = ["[Filters]"]
+        for number, (words, _) in enumerate(rows):
+            program, *rest = self.filled(words).split(" ")
+            written = (
+                word.replace(";", "\\;").replace("~", "\\ ").replace("{}", "{=\\{\\}}") for word in rest
+            )
+            lines.append(", ".join((f"x{number}: ArgvFilter, {program}, root", *written)))
+        for number, (_, options) in enumerate(rows):
+            lines += [f"[x{number}]", self.filled(options)] if options else []
+        self.daemon.configure("\n".join([*lines, ""]), on_finding="skip")
+        self.daemon.start()
+
+
+def _there(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [row for row in rows if shutil.which(row[0].split(" ")[0])]
+
+
+@pytest.fixture
+def scene(new_daemon: NewDaemon) -> Scene:
+    return Scene(new_daemon(start=False))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_nothing_of_others_is_executed(scene: Scene, before: bool) -> None:
+    """`before`: it is theirs before the filters are read, which then refuses some."""
+    if before:
+        scene.give()
+    rows = _there(DENIED)
+    scene.start(rows)
+    scene.give()
+    with scene.daemon.client() as client:
+        for words, _ in rows:
+            with pytest.raises(Denied):
+                done = client.run([word.replace("~", " ") for word in scene.filled(words).split(" ")])
+                pytest.fail(f"{words}: {done.stderr!r}")
+    ends = [(one["filter"], one["detail"]) for one in scene.daemon.audit()]
+    refused = [f"test.filters:{number + 2}:1: error: " in scene.daemon.log for number in range(len(rows))]
+    assert [name for name, _ in ends] == [None if one else f"x{n}" for n, one in enumerate(refused)]
+    assert any(refused) is before
+    # It is theirs that refuses it, and nothing else that may be wrong with the words.
+    wanted = ("others can change", "others can make such a name")
+    assert all(any(one in detail for one in wanted) for name, detail in ends if name), ends
+
+
+def test_what_is_roots_alone_is_executed(scene: Scene) -> None:
+    rows = _there([(words, options) for words, options, _ in ALLOWED])
+    said = {words: output for words, _, output in ALLOWED}
+    scene.give()
+    scene.start(rows)
+    with scene.daemon.client() as client:
+        for words, _ in rows:
+            done = client.run(scene.filled(words).split(" "), timeout=20)
+            assert done.returncode == 0 and said[words] in done.stdout + done.stderr, (words, done)
+
+
+def test_no_link_is_followed_where_others_made_it(scene: Scene) -> None:
+    """Below a directory of root's that find(1) goes into, as below one of the agent's."""
+    secret = scene.daemon.directory / "secret"
+    secret.write_text("nobody else's\n")
+    secret.chmod(0o600)
+    (scene.names["DEEP"] / "sub/link").symlink_to(secret)
+    asked = [f"find DEEP -name link -exec {command} {{}} ;" for command in ("chmod 0644", "cat")]
+    scene.give()
+    scene.start([(words, "") for words in asked])
+    with scene.daemon.client() as client:
+        for words in asked:
+            done = client.run(scene.filled(words).split(" "))
+            assert b"nobody" not in done.stdout and b"link" in done.stderr
+    assert secret.stat().st_mode & 0o777 == 0o600
