@@ -66,6 +66,12 @@ USELESS = [
 ]
 
 
+def test_the_page_says_what_each_option_is() -> None:
+    """In the table before that of the kinds."""
+    table = PAGE.read_text().partition("\nOptions\n=======\n")[2].partition("\nIn a chain")[0]
+    assert set(OPTIONS) <= set(re.findall(r"``(\w+)``", table))
+
+
 def test_nothing_is_missing_here() -> None:
     assert set(FILTERS) == set(KINDS)
     assert set(VALUES) == set(OPTIONS)
