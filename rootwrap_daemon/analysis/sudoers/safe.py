@@ -26,7 +26,9 @@ def _why_not(one: Translated) -> str:
     """Why this is no filter to load, and what to write; empty where it is one."""
     known = programs.look_up(basename(one.rule.command.path))
     if known is not None and "{any}" in (one.definition or ""):
-        instead = f"write e.g. {known.safer}" if known.safer else "write the words out"
+        # An IpFilter allows more than a rule that has words.
+        narrow = known.safer is not None and not known.safer.startswith("IpFilter")
+        instead = f"write e.g. {known.safer}" if narrow else "write the words out, and a type for what varies"
         return f"{known.name} {known.because}; {instead}"
     findings = judge(Subject((read_filters(write.text([one], ()), one.name),)))
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]

@@ -161,6 +161,14 @@ def test_what_has_no_safe_form_is_a_comment_alone(words: str) -> None:
     assert f"#   it would be: {done[0].name}: {definition}\n" in shown
 
 
+def test_what_to_write_instead_is_no_wider_than_the_rule() -> None:
+    done = write.translate(read.read("s", "a ALL=/sbin/ip -s link show *\n"), ["a"])
+    safe.withhold(done)
+    shown = write.text(done, ())
+    assert "write the words out, and a type for what varies" in shown
+    assert "IpFilter" not in shown
+
+
 def test_what_obeys_its_input_gets_none() -> None:
     done = write.translate(read.read("s", "a ALL=/usr/bin/psql -l\n"), ["a"])
     safe.withhold(done)
