@@ -38,7 +38,7 @@ def expect(entry: Entry, form: str, least: int, most: int | None = None) -> tupl
 def program_of(part: Field) -> str:
     """A bare name or a plain absolute path. Raises Fault."""
     name = part.text
-    if not name or not basename(name) or basename(name) in (".", "..") or name.startswith("-"):
+    if not basename(name) or basename(name) in (".", "..") or name.startswith("-"):
         raise Fault("field", f"{name!r} is not a program", "write its name or absolute path", part.location)
     if "/" in name and not is_normal_path(name):
         remedy = "write it without `.`, `..` and `//`"

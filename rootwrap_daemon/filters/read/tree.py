@@ -146,11 +146,11 @@ def _without(mask: int) -> int:
 
 
 def _bits(low: int, high: int, flags: int) -> int:
-    mask = sum(1 << code for code in range(low, min(high, 127) + 1))
+    mask = sum(1 << code for code in range(min(low, 128), min(high, 128) + 1))
     if flags & re.IGNORECASE:
-        letters = [chr(code) for code in range(128) if mask >> code & 1]
-        mask |= sum(1 << ord(char.swapcase()) for char in letters if not mask >> ord(char.swapcase()) & 1)
-    return mask | (1 << 128 if high > 127 else 0)
+        for code in range(128):
+            mask |= (mask >> code & 1) << ord(chr(code).swapcase())
+    return mask
 
 
 def split(text: str) -> tuple[str, list[str]]:
