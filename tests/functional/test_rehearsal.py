@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.test_lifecycle import attempt
-from tests.prepared import Process
+from tests.prepared import CTL, Process
 from tests.real_daemon import ENVIRON, PREPARED_START, ROOT, START, Daemon, NewDaemon, wait_for
 
 LONG = "x" * 300
@@ -108,3 +108,30 @@ def test_what_a_check_passes_starts(new_daemon: NewDaemon, option: str, value: s
     assert starts(daemon) == (done.returncode == 0), done.stderr
     if done.returncode:
         assert option in done.stderr or value in done.stderr, "the option is not named"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "value", ["D/new", "D/no/new", "D/theirs/new", "D/open/new", "D/file/new", "D/link/new"]
+)
+@pytest.mark.parametrize("option", ["audit_file", "state_dir", "socket_path"])
+def test_the_linter_says_it_of_a_directory(new_daemon: NewDaemon, option: str, value: str) -> None:
+    daemon = new_daemon(start=False)
+    furnish(daemon.directory)
+    daemon.configure(**{option: value.replace("D", str(daemon.directory), 1)})
+    told = CTL.run("check", "--config-file", str(daemon.config), "--select", "RW207")
+    assert told.returncode == (attempt(daemon, "--check").returncode != 0), told.stdout
+    assert (f"{option}: " in told.stdout) is bool(told.returncode)
+
+
+def test_a_directory_that_a_unit_makes(new_daemon: NewDaemon) -> None:
+    """A directory missing below /run is a warning; of what the installed unit makes nothing is said."""
+    daemon = new_daemon(start=False)
+    places = {"/run/rootwrap-no-such/x.sock": "warning", "/run/rootwrap-daemon/no-such/x.sock": ""}
+    for path, severity in places.items():
+        daemon.configure(socket_path=path)
+        told = CTL.run(
+            "check", "--config-file", str(daemon.config), "--select", "RW207", "--format", "concise"
+        )
+        assert told.returncode == 0, told.stdout
+        assert bool(severity) is ("socket_path: " in told.stdout) and severity in told.stdout

@@ -13,6 +13,7 @@ from rootwrap_daemon.daemon.record import audit, log
 from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import owned
 
 
 def rehearse(configured: Configured) -> str:
@@ -47,8 +48,7 @@ def rehearse(configured: Configured) -> str:
 def _file(option: str, path: str, owners: frozenset[int] | None) -> None:
     """A file to append to, which need not be there; `owners` of its directories, None for whoever."""
     try:
-        parent = os.path.dirname(path)
-        directory = parent if owners is None else host.resolve_owned(parent, owners).path
+        directory = os.path.dirname(path) if owners is None else owned.directory_of(path, owners)
         name = os.path.join(directory, os.path.basename(path))
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
         try:
@@ -62,9 +62,7 @@ def _file(option: str, path: str, owners: frozenset[int] | None) -> None:
 def _directory(option: str, path: str, owners: frozenset[int]) -> None:
     """A directory of this daemon alone, which need not be there."""
     try:
-        parent = host.resolve_owned(os.path.dirname(path), owners).path
-        if not stat.S_ISDIR(os.stat(parent).st_mode):
-            raise NotADirectoryError(f"{parent} is no directory")
+        parent = owned.directory_of(path, owners)
         try:
             found = host.resolve_owned(path, owners)
         except FileNotFoundError:

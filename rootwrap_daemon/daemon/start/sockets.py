@@ -16,6 +16,7 @@ from rootwrap_daemon.daemon.handover import Door
 from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import owned
 from rootwrap_daemon.settings import Settings
 
 #: Bytes of a path that bind(2) takes: unix(7), less the NUL and `.new`.
@@ -102,15 +103,15 @@ def group_of(settings: Settings) -> int | None:
 
 def _in_owned_directory(path: str, owners: frozenset[int]) -> str:
     try:
-        found = host.resolve_owned(os.path.dirname(path), owners)
+        directory = owned.directory_of(path, owners)
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(
             f"socket_path: {path}: {error}: its directory must be that of root or of one of trusted_owners"
         ) from error
     name = os.path.basename(path)
-    if not name or (found.status is not None and not stat.S_ISDIR(found.status.st_mode)):
+    if not name:
         raise ConfigurationError(f"socket_path: {path}: not a file in a directory: name one")
-    return f"{found.path.rstrip('/')}/{name}"
+    return f"{directory.rstrip('/')}/{name}"
 
 
 def _look(path: str) -> None:

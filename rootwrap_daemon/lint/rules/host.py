@@ -6,21 +6,15 @@ Promises: asks the host what the daemon asks it, by the daemon's own functions. 
 import contextlib
 from collections.abc import Iterator
 
-from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.filters.kinds import ReadFileFilter
 from rootwrap_daemon.filters.read.fault import Fault
-from rootwrap_daemon.filters.read.ini import Entry
 from rootwrap_daemon.lint import reported
-from rootwrap_daemon.lint.finding import Edit, Problem, Severity
+from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
-from rootwrap_daemon.lint.suppress import start_of
 from rootwrap_daemon.policy import executables
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy.read import declared, users
-
-_PATHS = ("filters_path", "exec_dirs")
-_WHO = {"allowed_users": looks.user_number, "allowed_groups": looks.group_number}
 
 
 def _program(line: Line) -> Problem | None:
@@ -188,114 +182,6 @@ def unsafe_file(subject: Subject) -> Iterator[Problem]:
         ls: RegExpFilter, ls, root, ls
     """
     return reported.of_host(subject, "RW205")
-
-
-@rule("RW206", Severity.ERROR)
-def relative_directory(subject: Subject) -> Iterator[Problem]:
-    """A relative or padded entry of filters_path or exec_dirs.
-
-    oslo.rootwrap splits at the comma and keeps the blank behind it: the second entry is then a relative path,
-    looked up where the caller stands. Who makes a directory of that name there writes the filters.
-
-    Found::
-
-        ==> rootwrap.conf <==
-        [DEFAULT]
-        filters_path=/etc/nova/rootwrap.d, /usr/share/nova/rootwrap
-
-    Found::
-
-        ==> rootwrap.conf <==
-        [DEFAULT]
-        exec_dirs=bin
-
-    Fine::
-
-        ==> rootwrap.conf <==
-        [DEFAULT]
-        filters_path=/etc/nova/rootwrap.d,/usr/share/nova/rootwrap
-    """
-    for entry in _options(subject):
-        for number, column, text in entry.lines:
-            at = column
-            for part in text.split(","):
-                place = Location(entry.location.file, number, at)
-                at += len(part) + 1
-                stripped = part.strip()
-                if "{{" in stripped:
-                    what = f"{entry.name}: {stripped!r} is filled in later"
-                    instead = "render the template first, and check what comes out"
-                    yield Problem(place, what, instead, len(part), severity=Severity.WARNING)
-                elif stripped and not stripped.startswith("/"):
-                    what = f"{entry.name}: {stripped!r} is not an absolute path"
-                    yield Problem(place, what, "write it from / on", len(part), severity=Severity.ERROR)
-                elif stripped != part:
-                    what = (
-                        f"{entry.name}: a blank beside a comma, which makes a relative path in oslo.rootwrap"
-                    )
-                    edit = Edit(place, part, stripped)
-                    yield Problem(place, what, "take the blank out", len(part), stripped, (edit,))
-
-
-def _options(subject: Subject) -> Iterator[Entry]:
-    for config in subject.configs:
-        for section in config.document.sections:
-            if section.name == "DEFAULT":
-                yield from (entry for entry in section.entries if entry.key in _PATHS)
-
-
-@rule("RW207", Severity.ERROR)
-def bad_config(subject: Subject) -> Iterator[Problem]:
-    """A configuration that the daemon cannot use.
-
-    It does not start with an error; or, while it runs, goes on with what it had. An option or a section that
-    is not known counts: a typing error would leave out a restriction. With a warning it starts: a user who is
-    not known is shut out.
-
-    Found::
-
-        ==> rootwrap.conf <==
-        [DEFAULT]
-        filters_path=/scratch/private
-        capabilites=CAP_NET_ADMIN
-
-    Found::
-
-        ==> config rootwrap.conf <==
-        [DEFAULT]
-        filters_path=/scratch/private
-        socket_mode=0999
-
-    Fine::
-
-        ==> config rootwrap.conf <==
-        [DEFAULT]
-        filters_path=/scratch/private
-        socket_mode=0660
-    """
-    for config in subject.configs:
-        for finding in config.findings:
-            severity = Severity(finding.severity.value)
-            yield Problem(finding.location, finding.what, finding.remedy, severity=severity)
-    yield from _late(subject)
-    if subject.host is not None and subject.host.problem is not None:
-        file, what = subject.host.problem
-        yield Problem(start_of(file), what.removeprefix(f"{file}: "), "correct that option")
-
-
-def _late(subject: Subject) -> Iterator[Problem]:
-    """Names of users and groups who may ask, and whom this host does not know now."""
-    for config in subject.configs if subject.host is not None and subject.host.settings is not None else ():
-        for section in config.document.sections:
-            for entry in section.entries if section.name == "DEFAULT" else ():
-                for part in entry.fields if entry.key in _WHO else ():
-                    try:
-                        _WHO[entry.key](part.text)
-                    except KeyError:
-                        what = f"{entry.name}: there is no {part.text!r} here yet"
-                        instead = "make it, if it is not one that comes later: a directory's, or DynamicUser="
-                        severity = Severity.WARNING
-                        yield Problem(part.location, what, instead, len(part.text), severity=severity)
 
 
 @rule("RW208", Severity.ERROR)
