@@ -295,3 +295,53 @@ def test_who_is_not_mapped_is_nobody_in_particular(
     daemon.inside = ["unshare", "--user", "--map-root-user"]
     with pytest.raises(pytest.fail.Exception, match="is whoever this user namespace does not map"):
         daemon.start()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("user", "options"),
+    [
+        ("root", "group = nogroup"),
+        ("nobody", ""),
+        ("daemon", ""),
+        ("daemon", "group = root"),
+        ("root", "group = mail"),
+    ],
+)
+def test_whom_no_command_can_become_is_said_at_load(new_daemon: NewDaemon, user: str, options: str) -> None:
+    """In a user namespace that maps root alone."""
+    text = f"[Filters]\nid: ArgvFilter, id, {user}, -u\nls: ArgvFilter, id, root, -g\n"
+    daemon = new_daemon(f"{text}[id]\numask = 022\n{options}\n", on_finding="skip", start=False)
+    daemon.inside = ["unshare", "--user", "--map-root-user"]
+    daemon.start()
+    assert "this user namespace" in daemon.log
+    with daemon.client() as client:
+        assert not client.allows(["id", "-u"]).allowed
+        client.run(["id", "-g"], check=True)
+
+
+#: Becomes its arguments in a user namespace with the first 1000 users and groups. `$0`: whether setgroups(2)
+#: is allowed there.
+_MAPPED = """
+outside=$(readlink /proc/$$/ns/user)
+(
+    until [ "$(readlink /proc/$$/ns/user)" != "$outside" ]; do sleep 0.01; done
+    echo "$0" > /proc/$$/setgroups; echo 0 0 1000 > /proc/$$/gid_map; echo 0 0 1000 > /proc/$$/uid_map
+) &
+exec unshare --user sh -c 'until grep -q . /proc/self/uid_map; do sleep 0.01; done; exec "$@"' sh "$@"
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("groups", ["allow", "deny"])
+def test_groups_that_may_not_be_set(new_daemon: NewDaemon, groups: str) -> None:
+    """The user is mapped, and setgroups(2) may be forbidden."""
+    daemon = new_daemon("[Filters]\nid: ArgvFilter, id, daemon, -u\n", on_finding="skip", start=False)
+    daemon.inside = ["sh", "-c", _MAPPED, groups]
+    daemon.start()
+    assert ("forbids to set" in daemon.log) is (groups == "deny")
+    with daemon.client() as client:
+        if groups == "deny":
+            assert not client.allows(["id", "-u"]).allowed
+        else:
+            assert client.run(["id", "-u"], text=True, check=True).stdout == "1\n"

@@ -165,6 +165,7 @@ def _check_as(loaded: Loaded, one: AnyFilter, name: str, owners: frozenset[int])
         users.check_mapped("run_as", name, identity.uid, is_group=False)
     if not identity.is_current and not loaded.as_root:
         raise Fault("unusable", f"only root can run commands as {name}", "start the daemon as root")
+    users.check_becomes(identity)
     _check_capabilities(options, identity)
     trusted = bind.trusted_by(identity, options, owners)
     found = declared.check(one, trusted)

@@ -67,6 +67,24 @@ def check_mapped(option: str, name: str, number: int, *, is_group: bool) -> None
         raise Fault("account", what, "name one that it maps")
 
 
+def check_becomes(identity: host.Identity) -> None:
+    """Raise Fault for a user whom no process of this user namespace can become (user_namespaces(7))."""
+    if identity.is_current:
+        return
+    for kind, numbers in (("uid", (identity.uid,)), ("gid", (identity.gid, *identity.groups))):
+        with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+            ranges = [range(int(first), int(first) + int(count)) for first, _, count in map(str.split, file)]
+        if left := [number for number in numbers if not any(number in one for one in ranges)]:
+            what = (
+                f"this user namespace does not map {kind} {left[0]}, which a command of {identity.name} has"
+            )
+            raise Fault("account", what, "map it, or name another user or group")
+    with open("/proc/self/setgroups", encoding="ascii") as file:
+        if file.read().strip() == "deny":
+            what = f"a command of {identity.name} needs its groups, which this user namespace forbids to set"
+            raise Fault("account", what, "make the namespace with newgidmap(1), or run the command as root")
+
+
 def owners(settings: Settings) -> frozenset[int]:
     """Users that may own programs, filters and their directories. Raises ConfigurationError."""
     found = frozenset(number("trusted_owners", name, host.user_number) for name in settings.trusted_owners)
