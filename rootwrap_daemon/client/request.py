@@ -4,6 +4,7 @@ Promises: nothing here waits but by what the front end gives it to wait with; a 
 never sent again.
 """
 
+import errno
 import math
 import os
 import socket
@@ -17,6 +18,7 @@ from rootwrap_daemon.client import core
 from rootwrap_daemon.client.core import Answer, Request, Word
 from rootwrap_daemon.errors import (
     BadRequest,
+    Busy,
     CommandTimeout,
     DaemonUnavailable,
     Denied,
@@ -266,7 +268,10 @@ class Attempt:
 
 
 def _check_descriptors(descriptors: Sequence[int], error: OSError) -> None:
-    """Raise BadRequest where the caller's descriptors are at fault, not the connection."""
+    """Raise BadRequest or Busy where the caller's descriptors are at fault, not the connection."""
+    if error.errno == errno.ETOOMANYREFS:
+        # unix(7): what all processes of this user have sent and nobody has received is over RLIMIT_NOFILE.
+        raise Busy("too many descriptors of this user are under way") from error
     for descriptor in descriptors:
         try:
             os.fstat(descriptor)
