@@ -35,7 +35,7 @@ from rootwrap_daemon.client import (
 from tests.conformance.fronts import Front, GivenUp, error_of, gather, in_a_child
 
 #: Longer than any test: such a command is ended.
-FOREVER = "77"
+FOREVER = "1000"
 
 
 @dataclass
@@ -660,7 +660,7 @@ async def shutdown_without_noise(scene: Scene) -> None:
     client = scene.client(max_connections=3)
     await client.run(["true"])
     scene.made += [scene.front.spawn(client.run(["sleep", FOREVER])) for _ in range(5)]
-    process = await client.popen(["sh", "-c", "cat; exec sleep 77"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    process = await client.popen(["sh", "-c", "cat; exec sleep 1000"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
     scene.made += [process, scene.front.spawn(process.wait()), scene.front.spawn(process.readline())]
     await process.write(b"x" * 100)
     await scene.front.sleep(0.2)

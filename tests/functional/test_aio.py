@@ -47,7 +47,7 @@ def test_a_start_that_is_cancelled(daemon: Daemon) -> None:
         before = our_descriptors()
         for rounds in range(40):
             task = asyncio.create_task(
-                client.popen(["sleep", "77"], stdin=PIPE, stdout=PIPE, stderr=PIPE, timeout=60)
+                client.popen(["sleep", "1000"], stdin=PIPE, stdout=PIPE, stderr=PIPE, timeout=60)
             )
             for _ in range(rounds):
                 await asyncio.sleep(0 if rounds % 2 else 0.0005)
@@ -94,7 +94,7 @@ def test_a_client_outlives_its_loops(daemon: Daemon) -> None:
 
 def test_a_loop_that_ends_ends_its_commands(daemon: Daemon) -> None:
     async def scenario(client: AsyncClient) -> Any:
-        return await client.popen(["sleep", "77"])
+        return await client.popen(["sleep", "1000"])
 
     process = play(daemon, scenario)
     assert daemon.children()

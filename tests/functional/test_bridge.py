@@ -195,7 +195,7 @@ class TestItsEnd:
             import os, sys, threading, time
             from oslo_rootwrap import client
             made = client.Client(sys.argv[2:])
-            cmd = ["sh", "-c", f"echo $$ > {sys.argv[1]}; exec sleep 60"]
+            cmd = ["sh", "-c", f"echo $$ > {sys.argv[1]}; exec sleep 1000"]
             threading.Thread(target=made.execute, args=(cmd,)).start()
             while not (os.path.exists(sys.argv[1]) and open(sys.argv[1]).read()):
                 time.sleep(0.01)

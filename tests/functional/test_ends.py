@@ -40,7 +40,7 @@ def running(daemon: Daemon) -> Callable[[], bool]:
 
 
 def test_client_killed_while_its_command_runs(daemon: Daemon) -> None:
-    client = start_client(daemon, "sleep", "60")
+    client = start_client(daemon, "sleep", "1000")
     wait_for(running(daemon))
     (pid,) = daemon.children()
     client.kill()
@@ -58,7 +58,7 @@ def test_orphans_that_live_cost_nothing(daemon: Daemon) -> None:
         return int(dict(line.split(": ") for line in lines)["syscr"])
 
     with daemon.client() as client:
-        script = "for i in $(seq 300); do sleep 60 >/dev/null 2>&1 & done; echo $$"
+        script = "for i in $(seq 300); do sleep 1000 >/dev/null 2>&1 & done; echo $$"
         group = int(client.run(["sh", "-c", script]).stdout)
         try:
             wait_for(lambda: len(daemon.children()) == 300)
@@ -78,7 +78,7 @@ def test_daemon_killed_while_a_command_runs(daemon: Daemon, tmp_path: Path) -> N
     def work() -> None:
         try:
             with daemon.client() as client:
-                client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 60"])
+                client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 1000"])
         except BaseException as error:
             failures.append(error)
 
@@ -131,7 +131,7 @@ def test_absent_daemon_is_said_with_its_path(daemon: Daemon) -> None:
     ],
 )
 def test_deadline_ends_the_whole_group(daemon: Daemon, client: Client, script: str) -> None:
-    nap = f"60.{os.getpid()}"
+    nap = f"1000.{os.getpid()}"
     with pytest.raises(CommandTimeout):
         client.run(["sh", "-c", script.replace("NAP", nap)], timeout=0.3)
     wait_for(lambda: daemon.children() == [])
@@ -157,7 +157,7 @@ def talk(daemon: Daemon, *messages: Run | Cancel) -> Wire:
 
 def test_cancel_is_answered_with_what_became_of_the_command(daemon: Daemon, tmp_path: Path) -> None:
     marker = tmp_path / "begun"
-    script = f"echo begun; : > '{marker}'; sleep 60".encode()
+    script = f"echo begun; : > '{marker}'; sleep 1000".encode()
     with talk(daemon, Run((b"sh", b"-c", script))) as wire:
         wait_for(marker.exists)
         wire.send(Cancel())
@@ -178,7 +178,7 @@ def test_client_that_only_stops_writing_gets_its_answer(daemon: Daemon) -> None:
 
 
 def test_second_request_during_a_run_ends_both(daemon: Daemon) -> None:
-    with talk(daemon, Run((b"sleep", b"60"))) as wire:
+    with talk(daemon, Run((b"sleep", b"1000"))) as wire:
         wait_for(running(daemon))
         other = ClientExchange()
         other.send(Hello(VERSION, MAX_ANSWER_FRAME))
@@ -271,9 +271,8 @@ def test_stop_ends_what_does_not_end(new_daemon: NewDaemon, tmp_path: Path) -> N
         with daemon.client() as client:
             # On a connection that was used before: what ran must not be taken for idle, and run again.
             client.run(["true"])
-            script = (
-                f"trap '' TERM; echo $$ > '{marker}.new'; mv '{marker}.new' '{marker}'; sleep 60; sleep 60"
-            )
+            note = f"echo $$ > '{marker}.new'; mv '{marker}.new' '{marker}'"
+            script = f"trap '' TERM; {note}; sleep 1000; sleep 1000"
             codes.append(client.run(["sh", "-c", script]).returncode)
 
     thread = threading.Thread(target=work)
@@ -323,7 +322,7 @@ def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
                         case 1:
                             client.run(["nope"])
                         case 2:
-                            client.run(["sleep", "60"], timeout=0.05)
+                            client.run(["sleep", "1000"], timeout=0.05)
                         case 3:
                             client.run(["false"], check=True)
                         case 4:

@@ -92,7 +92,7 @@ def test_minimal_perl(daemon: Daemon, tmp_path: Path) -> None:
     code, _, err = run("true", before=("--env", "LD_PRELOAD=x"))
     assert code == 125
     assert b"environment_denied: " in err
-    code, _, err = run("sh", "-c", "sleep 60", before=("--timeout", "0.2"))
+    code, _, err = run("sh", "-c", "sleep 1000", before=("--timeout", "0.2"))
     assert code == 125
     assert b"timeout: " in err
     code, _, err = run("sh", "-c", "head -c 900000000 /dev/zero")
@@ -103,7 +103,7 @@ def test_minimal_perl(daemon: Daemon, tmp_path: Path) -> None:
     assert run("rm", before=("--check",)) == (1, b"denied\n", b"")
     # A signal to the client is a Cancel to the daemon, and the answer to the command follows.
     started = tmp_path / "started"
-    argv = ["perl", PERL, str(daemon.socket), "sh", "-c", f"touch {started}; exec sleep 60"]
+    argv = ["perl", PERL, str(daemon.socket), "sh", "-c", f"touch {started}; exec sleep 1000"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE) as client:
         wait_for(started.exists)
         client.terminate()

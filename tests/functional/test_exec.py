@@ -164,7 +164,7 @@ class TestStreams:
         self, daemon: Daemon, tmp_path: Path, file: bool
     ) -> None:
         with (tmp_path / "out").open("wb") as out:
-            process = start(daemon, "sh", "-c", "sleep 60 & echo $!", **({"stdout": out} if file else {}))
+            process = start(daemon, "sh", "-c", "sleep 1000 & echo $!", **({"stdout": out} if file else {}))
             assert process.wait(60) == 0
         if process.stdout:
             pid = int(process.stdout.readline())
@@ -174,7 +174,7 @@ class TestStreams:
         os.kill(pid, 9)
 
     def test_the_end_of_each_stream_is_the_commands(self, daemon: Daemon) -> None:
-        with start(daemon, "sh", "-c", "exec <&- >&-; sleep 60") as process:
+        with start(daemon, "sh", "-c", "exec <&- >&-; sleep 1000") as process:
             assert process.stdin and process.stdout
             assert process.stdout.read() == b""
 
@@ -234,7 +234,7 @@ class TestItsEnd:
         assert run(daemon, "sh", "-c", "exit $#", "sh", "--socket", "--").returncode == 2
 
     def test_a_daemon_that_ends_meanwhile(self, daemon: Daemon) -> None:
-        with start(daemon, "sh", "-c", "echo; sleep 60") as process:
+        with start(daemon, "sh", "-c", "echo; sleep 1000") as process:
             assert process.stdout and process.stderr
             process.stdout.readline()
             (left,) = daemon.children()
@@ -269,7 +269,7 @@ class TestSignals:
     def test_one_that_may_not_be_sent_is_nothing(
         self, daemon: Daemon, target: Callable[["subprocess.Popen[bytes]"], int]
     ) -> None:
-        with start(daemon, "sleep", "60") as process:
+        with start(daemon, "sleep", "1000") as process:
             wait_for(lambda: children_of(process.pid) and children_of(daemon.pid))
             (pid,) = children_of(daemon.pid)
             os.kill(target(process), signal.SIGUSR1)
@@ -297,13 +297,13 @@ class TestSignals:
         )
         if len(PROGRAM) > 1:
             monkeypatch.setitem(globals(), "PROGRAM", [*PROGRAM[:-1], early + PROGRAM[-1]])
-        with start(daemon, "sleep", "60") as process:
+        with start(daemon, "sleep", "1000") as process:
             if len(PROGRAM) == 1:
                 os.kill(child_of(process), signal.SIGTERM)
             assert process.wait(60) == -signal.SIGTERM
 
     def test_killed(self, daemon: Daemon, target: Callable[["subprocess.Popen[bytes]"], int]) -> None:
-        with start(daemon, "sleep", "60") as process:
+        with start(daemon, "sleep", "1000") as process:
             wait_for(lambda: children_of(process.pid) and children_of(daemon.pid))
             (pid,) = children_of(daemon.pid)
             standing = children_of(process.pid)
@@ -322,7 +322,9 @@ class TestStandIn:
     def looks_like(self, process: "subprocess.Popen[bytes]", argv: list[str]) -> bool:
         return argv in [self.words(pid)[1:] for pid in children_of(process.pid)]
 
-    @pytest.mark.parametrize("argv", [["sh", "-c", "sleep 60 # a  b", "", "c d"], ["sleep", "60"]], ids=repr)
+    @pytest.mark.parametrize(
+        "argv", [["sh", "-c", "sleep 1000 # a  b", "", "c d"], ["sleep", "1000"]], ids=repr
+    )
     def test_looks_like_the_command(self, daemon: Daemon, argv: list[str]) -> None:
         with start(daemon, "--", *argv) as process:
             wait_for(lambda: self.looks_like(process, argv))
@@ -333,8 +335,8 @@ class TestStandIn:
         name = f"exec-{os.getpid()}"
         subprocess.run(["ip", "netns", "add", name], check=True)
         try:
-            with start(daemon, "ip", "netns", "exec", name, "sleep", "60") as process:
-                wait_for(lambda: self.looks_like(process, ["sleep", "60"]))
+            with start(daemon, "ip", "netns", "exec", name, "sleep", "1000") as process:
+                wait_for(lambda: self.looks_like(process, ["sleep", "1000"]))
                 process.kill()
         finally:
             subprocess.run(["ip", "netns", "del", name], check=True)
@@ -352,7 +354,7 @@ class TestStandIn:
             assert ("unheard-of",) not in seen
 
     def test_holds_no_stream(self, daemon: Daemon) -> None:
-        with start(daemon, "sleep", "60") as process:
+        with start(daemon, "sleep", "1000") as process:
             wait_for(lambda: children_of(process.pid))
             (pid,) = children_of(process.pid)
             error = os.readlink(f"/proc/{process.pid}/fd/2")
@@ -503,7 +505,7 @@ class TestOptions:
 
     def test_timeout(self, daemon: Daemon) -> None:
         # Of less than a second one is left for the hello, which a busy machine may not make.
-        done = run(daemon, "--timeout", "3", "sleep", "60")
+        done = run(daemon, "--timeout", "3", "sleep", "1000")
         assert done.returncode == 124
         assert done.stderr.startswith("rootwrap-exec: sleep: ")
 
@@ -578,7 +580,7 @@ class TestADaemonThatDoesNotAnswer:
 
 def test_a_stopping_daemon_says_so(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(FILTERS, drain_timeout="0.3")
-    with start(daemon, "sh", "-c", "echo; sleep 60") as process:
+    with start(daemon, "sh", "-c", "echo; sleep 1000") as process:
         assert process.stdout and process.stderr
         process.stdout.readline()
         daemon.stop()

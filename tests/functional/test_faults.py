@@ -28,7 +28,7 @@ from tests.wire import lies_unread
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "3"))
 #: How long the processes of this run sleep, so that none of another is taken for them.
-NAP = f"70.{os.getpid()}"
+NAP = f"1000.{os.getpid()}"
 LARGE = bytes(8_000_000)
 #: tgkill(2) on x86-64 and AArch64: to one thread.
 _TGKILL = {"x86_64": 234, "aarch64": 131}.get(platform.machine(), 0)
@@ -101,7 +101,7 @@ COMMANDS: dict[str, tuple[str, bytes | None, str, str]] = {
     "stops its group": (f"sleep {NAP} & kill -STOP 0", None, "timeout", "timeout"),
     "writes for ever": ("while :; do echo yyyyyyyyyyyyyyyyyyyyyyyy; done", None, "output_limit", "timeout"),
     "writes for ever at its end": (
-        "trap 'while :; do echo y; done' TERM; sleep 70 & wait",
+        "trap 'while :; do echo y; done' TERM; sleep 1000 & wait",
         None,
         "timeout",
         "timeout",

@@ -122,7 +122,7 @@ def test_another_user_without_setuid(new_daemon: NewDaemon, way: list[str]) -> N
 def test_a_process_that_cannot_be_looked_at(new_daemon: NewDaemon) -> None:
     """Another user's, without CAP_SYS_PTRACE: the record does not say what the process runs."""
     daemon = started(new_daemon("[Filters]\nstop: KillFilter, root, sleep\n", start=False), *AS_ROOT)
-    with subprocess.Popen(["sleep", "600"], user=USER.pw_uid, group=USER.pw_gid, cwd="/") as process:
+    with subprocess.Popen(["sleep", "1000"], user=USER.pw_uid, group=USER.pw_gid, cwd="/") as process:
         with daemon.client() as client, pytest.raises(Denied, match=r"^kill: no filter allows this command"):
             client.run(["kill", str(process.pid)])
         process.kill()

@@ -78,7 +78,7 @@ def test_asyncio(configured: Daemon) -> None:
             calls = [client.run(["sleep", "0.1"]) for _ in range(20)]
             codes = [done.returncode for done in await asyncio.gather(*calls)]
             # One that is given up while it waits for its connection.
-            task = asyncio.ensure_future(client.popen(["sleep", "77"]))
+            task = asyncio.ensure_future(client.popen(["sleep", "1000"]))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -131,7 +131,7 @@ def test_a_client_that_is_killed_takes_all_with_it(configured: Daemon) -> None:
 import sys
 from rootwrap_daemon.client import PIPE, Client
 client = Client.launch(sys.argv[1:])
-process = client.popen(["sh", "-c", "echo $$; exec sleep 77"], stdout=PIPE)
+process = client.popen(["sh", "-c", "echo $$; exec sleep 1000"], stdout=PIPE)
 print(client._calls.launcher.pid, process.stdout.readline().decode(), flush=True)
 process.wait()
 """
@@ -162,7 +162,7 @@ def test_a_daemon_that_dies(client: Client) -> None:
 
     def call() -> None:
         try:
-            client.run(["sleep", "77"])
+            client.run(["sleep", "1000"])
         except OutcomeUnknown as error:
             failed.append(error)
 

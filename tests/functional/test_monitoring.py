@@ -23,7 +23,7 @@ def samples(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> dict[str, set
     with daemon.client() as client:
         client.run(["true"])
     assert daemon.reload()
-    with daemon.client().popen(["sleep", "60"]) as running:
+    with daemon.client().popen(["sleep", "1000"]) as running:
         assert ctl.main(["metrics", "--socket", daemon.socket]) == 0
         running.kill()
     families = text_string_to_metric_families(capsys.readouterr().out)

@@ -32,7 +32,7 @@ PAIRS = [
     if (name, kind) != ("ambient", "IpNetnsExecFilter")
 ]
 SHOW = """#!/bin/sh
-case "$0" in */timeout/*) sleep 60;; */signals/*) cat;; esac
+case "$0" in */timeout/*) sleep 1000;; */signals/*) cat;; esac
 cat /proc/self/status
 umask; pwd; id -g; ulimit -c; env
 echo password=hunter2
@@ -113,7 +113,7 @@ def output(client: Client, words: list[str], **options: object) -> str:
 @pytest.mark.parametrize(("option", "kind"), PAIRS)
 def test_it_is_applied(served: tuple[Daemon, Path], option: str, kind: str) -> None:
     daemon, base = served
-    process = subprocess.Popen([base / option / "sleep", "60"]) if kind == "KillFilter" else None
+    process = subprocess.Popen([base / option / "sleep", "1000"]) if kind == "KillFilter" else None
     words = ["kill", "-KILL", str(process.pid)] if process else argv(kind, base / option)
     try:
         with daemon.client() as client:

@@ -124,7 +124,7 @@ def test_communicate_can_be_continued(agent: Client, tmp_path: Path) -> None:
 
 
 def test_a_background_child_does_not_hold_the_call(agent: Client) -> None:
-    script = "sleep 77 & echo $!; exec true"
+    script = "sleep 1000 & echo $!; exec true"
     out, _ = agent.popen(["sh", "-c", script], stdout=PIPE).communicate()
     assert out is not None
     pid = int(out)
@@ -166,14 +166,14 @@ def test_one_command_reads_what_another_writes(agent: Client) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGUSR1])
 def test_signals(agent: Client, number: int) -> None:
-    with agent.popen(["sleep", "77"]) as process:
+    with agent.popen(["sleep", "1000"]) as process:
         process.send_signal(number)
         assert process.wait() == -number
         process.send_signal(number)
 
 
 def test_a_signal_goes_to_the_main_process_alone(agent: Client) -> None:
-    script = "trap 'echo got; exit 7' TERM; sleep 77 & echo $!; wait"
+    script = "trap 'echo got; exit 7' TERM; sleep 1000 & echo $!; wait"
     with agent.popen(["sh", "-c", script], stdout=PIPE) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
@@ -193,7 +193,7 @@ def test_signals_that_are_not_given(agent: Client) -> None:
         assert process.poll() is None
         process.kill()
         assert process.wait() == -9
-    with agent.popen(["sleep", "77"]) as process:
+    with agent.popen(["sleep", "1000"]) as process:
         with pytest.raises(Denied, match="signal 3"):
             process.send_signal(signal.SIGQUIT)
         process.kill()
@@ -218,7 +218,7 @@ def test_the_daemon_itself_refuses_signals(agent: Client) -> None:
 
 
 def test_cancel_ends_the_group(agent: Client) -> None:
-    with agent.popen(["sh", "-c", "sleep 77 & echo $!; wait"], stdout=PIPE) as process:
+    with agent.popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=PIPE) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.cancel()
@@ -228,7 +228,7 @@ def test_cancel_ends_the_group(agent: Client) -> None:
 
 
 def test_a_handle_that_is_dropped_ends_the_command(agent: Client) -> None:
-    process = agent.popen(["sh", "-c", "sleep 77 & echo $!; wait"], stdout=PIPE)
+    process = agent.popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=PIPE)
     assert process.stdout is not None
     child = int(process.stdout.readline())
     process.close()
@@ -260,13 +260,13 @@ def test_a_handle_of_a_command_that_is_lost_is_no_circle(new_daemon: NewDaemon, 
 
 
 def test_deadline(agent: Client) -> None:
-    with pytest.raises(CommandTimeout), agent.popen(["sleep", "77"], timeout=0.2) as process:
+    with pytest.raises(CommandTimeout), agent.popen(["sleep", "1000"], timeout=0.2) as process:
         process.wait()
     assert process.returncode is None
 
 
 def test_wait_gives_up(agent: Client) -> None:
-    with agent.popen(["sleep", "77"]) as process:
+    with agent.popen(["sleep", "1000"]) as process:
         with pytest.raises(subprocess.TimeoutExpired) as caught:
             process.wait(0.1)
         assert not isinstance(caught.value, CommandTimeout)
@@ -305,7 +305,7 @@ def test_a_file_that_is_read_has_ended_already(new_daemon: NewDaemon) -> None:
 
 
 def test_a_kill_has_ended_already(agent: Client) -> None:
-    with agent.popen(["sleep", "77"]) as victim:
+    with agent.popen(["sleep", "1000"]) as victim:
         with agent.popen(["kill", "-9", str(victim.pid)]) as process:
             assert (process.pid, process.returncode, process.poll(), process.wait()) == (None, 0, 0, 0)
         assert victim.wait() == -9
@@ -313,7 +313,7 @@ def test_a_kill_has_ended_already(agent: Client) -> None:
 
 def test_one_waits_and_another_signals(agent: Client) -> None:
     codes: list[int] = []
-    with agent.popen(["sleep", "77"]) as process:
+    with agent.popen(["sleep", "1000"]) as process:
         waiters = [threading.Thread(target=lambda: codes.append(process.wait())) for _ in range(3)]
         for waiter in waiters:
             waiter.start()
@@ -334,7 +334,7 @@ def test_one_waits_and_another_communicates(agent: Client) -> None:
 
 
 def test_the_daemon_goes_away(agent: Client, started: Daemon) -> None:
-    process = agent.popen(["sleep", "77"], stdout=PIPE)
+    process = agent.popen(["sleep", "1000"], stdout=PIPE)
     started.stop(signal.SIGKILL)
     with pytest.raises(OutcomeUnknown):
         process.communicate()
@@ -349,7 +349,7 @@ def test_run_with_pipes(agent: Client) -> None:
     done = agent.run(["sh", "-c", "cat; echo err >&2; exit 3"], input="in\n", capture="pipe", text=True)
     assert (done.returncode, done.stdout, done.stderr) == (3, "in\n", "err\n")
     with pytest.raises(CommandTimeout):
-        agent.run(["sleep", "77"], capture="pipe", timeout=0.2)
+        agent.run(["sleep", "1000"], capture="pipe", timeout=0.2)
     with pytest.raises(Denied):
         agent.run(["rm"], capture="pipe")
     size = 50_000_000

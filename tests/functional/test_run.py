@@ -144,7 +144,7 @@ def test_run_as_is_a_whole_identity(new_daemon: NewDaemon) -> None:
 
 
 def test_background_child_does_not_hold_the_call(client: Client) -> None:
-    done = client.run(["sh", "-c", "sleep 600 & echo $!"], timeout=60)
+    done = client.run(["sh", "-c", "sleep 1000 & echo $!"], timeout=60)
     # What a command leaves behind lives on, as under sudo.
     pid = int(done.stdout)
     assert is_alive(pid)
@@ -264,7 +264,7 @@ FILTER_OF_EVERYTHING_KILLABLE = "[Filters]\nk: KillFilter, root, {python}, -9\n"
 
 def test_timeout_is_also_that_of_subprocess(client: Client, daemon: Daemon) -> None:
     with pytest.raises(subprocess.TimeoutExpired) as caught:
-        client.run(["sleep", "60"], timeout=0.2)
+        client.run(["sleep", "1000"], timeout=0.2)
     assert isinstance(caught.value, CommandTimeout)
     assert caught.value.timeout == 0.2
     wait_for(lambda: daemon.children() == [])

@@ -31,7 +31,7 @@ stay: CommandFilter, bash, root
 on_stop = leave
 """
 #: A child that no signal to the command's process group reaches, then the command's own work.
-AWAY = 'setsid sh -c "trap \\"\\" TERM HUP; echo \\$\\$ > {0}; exec sleep 600" & sleep 600'
+AWAY = 'setsid sh -c "trap \\"\\" TERM HUP; echo \\$\\$ > {0}; exec sleep 1000" & sleep 1000'
 _NUMBERS = itertools.count()
 
 
@@ -117,7 +117,7 @@ def test_those_who_make_others_all_the_while_end(daemon: Daemon, group: Path) ->
     """No process that is being made slips through."""
     file = daemon.directory / "pids" / "many"
     file.touch()
-    storm = f'f() {{ while :; do setsid sh -c "echo \\$\\$ >> {file}; exec sleep 600" & done; }}; f & f'
+    storm = f'f() {{ while :; do setsid sh -c "echo \\$\\$ >> {file}; exec sleep 1000" & done; }}; f & f'
     with daemon.client() as client, pytest.raises(Error):
         client.run(["sh", "-c", f"ulimit -u 4000; {storm}"], timeout=1)
     wait_for(lambda: not any(is_alive(int(pid)) for pid in file.read_text().split()))
@@ -127,7 +127,7 @@ def test_those_who_make_others_all_the_while_end(daemon: Daemon, group: Path) ->
 def test_what_ends_by_itself_leaves_what_it_started(daemon: Daemon, group: Path) -> None:
     file = daemon.directory / "pids" / "left"
     with daemon.client() as client:
-        assert client.run(["sh", "-c", f"setsid sleep 600 & echo $! > {file}"]).returncode == 0
+        assert client.run(["sh", "-c", f"setsid sleep 1000 & echo $! > {file}"]).returncode == 0
         left = noted(file)
         assert len(groups(group)) == 1
         assert client.run(["sh", "-c", "true"]).returncode == 0
@@ -176,7 +176,7 @@ def test_without_it_is_as_elsewhere(daemon: Daemon, group: Path, why: str) -> No
         daemon.configure(cgroups="off")
     holder = None
     if why == "another":
-        holder = subprocess.Popen(["flock", "--no-fork", str(group), "sleep", "600"])
+        holder = subprocess.Popen(["flock", "--no-fork", str(group), "sleep", "1000"])
         wait_for(lambda: subprocess.run(["flock", "-n", str(group), "true"], check=False).returncode)
     try:
         daemon.start()
@@ -250,7 +250,7 @@ def test_what_is_refused_holds_no_descriptor(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(filters)
     # It may be logged after the line that the start waits for.
     wait_for(lambda: "the filter look runs nothing, for its limits cannot be kept: " in daemon.log)
-    with subprocess.Popen(["sleep", "600"]) as process, daemon.client() as client:
+    with subprocess.Popen(["sleep", "1000"]) as process, daemon.client() as client:
         try:
             words = ["echo", str(process.pid)]
             with pytest.raises(InternalError, match="filter cannot be kept"):
@@ -270,7 +270,7 @@ def test_a_group_that_others_are_in_is_not_left(new_daemon: NewDaemon, group: Pa
     own = group / "service"
     own.mkdir()
     daemon = new_daemon(LIMITED, start=False)
-    enter = 'echo $$ > "$0"/cgroup.procs; sleep 600 & exec "$@"'
+    enter = 'echo $$ > "$0"/cgroup.procs; sleep 1000 & exec "$@"'
     daemon.inside = ["sh", "-c", enter, str(own)]
     daemon.start()
     with daemon.client() as client:

@@ -238,7 +238,7 @@ def test_a_signal(new_daemon: NewDaemon) -> None:
         socket_mode="0666",
         allowed_users="games, nobody",
     )
-    process = subprocess.Popen(["sleep", "60"])
+    process = subprocess.Popen(["sleep", "1000"])
     words = ["kill", "-TERM", str(process.pid)]
     with daemon.client() as other, daemon.client() as client:
         with as_user("nobody"), pytest.raises(Denied):

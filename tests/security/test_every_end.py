@@ -91,7 +91,7 @@ def test_what_comes_with_a_start_from_a_client_that_leaves(daemon: Daemon, more:
         with connect(daemon) as connection:
             connection.sendall(HELLO)
             connection.recv(65536)
-            socket.send_fds(connection, [encode(Start((b"sleep", b"30"), (), STDIN)) + more], [ends[0]])
+            socket.send_fds(connection, [encode(Start((b"sleep", b"1000"), (), STDIN)) + more], [ends[0]])
     for end in ends:
         os.close(end)
     wait_for(lambda: counts(daemon)["run"] == 20 and ended(daemon))
@@ -121,7 +121,7 @@ def test_answers_that_are_not_read_hold_no_deadline(new_daemon: NewDaemon) -> No
         request_timeout="60",
     )
     check = encode(Check((b"true",), ()))
-    start = encode(Start((b"sleep", b"50"), (), STDIN))
+    start = encode(Start((b"sleep", b"1000"), (), STDIN))
     ends = os.pipe()
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(connect(daemon))

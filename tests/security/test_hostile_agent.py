@@ -18,7 +18,7 @@ from rootwrap_daemon.protocol.messages import Cancel, Failure, Result, Run
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, is_alive, raw, wait_for
 from tests.wire import Wire
 
-RUN_SLEEP = frame([1, [b"sleep", b"30"], [], None, None])
+RUN_SLEEP = frame([1, [b"sleep", b"1000"], [], None, None])
 CANCEL = frame([3])
 
 
@@ -85,7 +85,7 @@ def test_half_a_request_during_a_run_holds_nothing(new_daemon: NewDaemon) -> Non
 
 def test_input_of_running_commands_is_counted(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(max_buffered="40000000")
-    large = frame([1, [b"sleep", b"30"], [], bytes(15_000_000), None])
+    large = frame([1, [b"sleep", b"1000"], [], bytes(15_000_000), None])
     first = connect(daemon, HELLO + large)
     wait_for(lambda: daemon.children() != [])
     assert b"busy" in raw(daemon, HELLO + large)
@@ -126,7 +126,7 @@ def test_flood_of_cancels_is_read_away(daemon: Daemon) -> None:
 
 def test_cancel_in_the_same_breath_as_the_run(daemon: Daemon) -> None:
     with Wire(daemon.socket) as wire:
-        wire.greet(Run((b"sleep", b"30")), Cancel())
+        wire.greet(Run((b"sleep", b"1000")), Cancel())
         answer = wire.answer()
         assert isinstance(answer, Result)
         assert (answer.returncode, answer.stdout, answer.stderr) == (-signal.SIGTERM, b"", b"")
@@ -142,7 +142,7 @@ def test_command_of_a_stopped_daemon_does_not_run_twice(new_daemon: NewDaemon, t
         with daemon.client() as client:
             client.run(["true"])
             try:
-                outcomes.append(client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 60"]).returncode)
+                outcomes.append(client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 1000"]).returncode)
             except Error as error:
                 outcomes.append(error.code)
 
@@ -276,7 +276,7 @@ def test_command_in_the_hands_of_a_tracer_does_not_hold_its_call(new_daemon: New
         "[Filters]\nsleep: CommandFilter, sleep, nobody\n", kill_grace="0.2", max_commands_per_user="1"
     )
     wire = Wire(daemon.socket)
-    wire.greet(Run((b"sleep", b"77")))
+    wire.greet(Run((b"sleep", b"1000")))
     wait_for(lambda: daemon.children() != [])
     (pid,) = daemon.children()
     wait_for(lambda: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))

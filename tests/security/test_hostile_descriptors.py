@@ -252,7 +252,7 @@ def test_connections_in_flight_over_each_other(daemon: Daemon) -> None:
         with Agent(daemon) as one, Agent(daemon) as other:
             for agent, passed in ((one, other), (other, one)):
                 agent.say(HELLO)
-                agent.say(frame([1, [b"sleep", b"30"], [], None, 300]))
+                agent.say(frame([1, [b"sleep", b"1000"], [], None, 300]))
                 for _ in range(10):
                     agent.say(frame([3]), [passed.sock.fileno(), agent.sock.fileno()])
     wait_for(lambda: settle(daemon) == before)
@@ -353,10 +353,10 @@ def test_descriptors_while_a_command_runs_end_it(daemon: Daemon, passed: bool, c
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
         if passed:
-            agent.start([], 0, [b"sleep", b"30"])
+            agent.start([], 0, [b"sleep", b"1000"])
             assert isinstance(agent.answer(), Started)
         else:
-            agent.say(HELLO + frame([1, [b"sleep", b"30"], [], None, None]))
+            agent.say(HELLO + frame([1, [b"sleep", b"1000"], [], None, None]))
             wait_for(lambda: daemon.children() != [])
         agent.say(frame([3]), [reader] * count)
         agent.rest()
@@ -403,7 +403,7 @@ def calls_go_on(daemon: Daemon) -> None:
 
 def test_close_that_waits_does_not_hold_the_deadline(daemon: Daemon) -> None:
     marker = daemon.directory / "marker"
-    script = f"trap '' HUP; sleep 60; echo late > {marker}; sleep 30".encode()
+    script = f"trap '' HUP; sleep 1000; echo late > {marker}; sleep 1000".encode()
     for slots in (None, 0):
         with Agent(daemon) as agent, lingering() as last:
             if slots is None:
@@ -425,7 +425,7 @@ def test_close_that_waits_does_not_hold_the_deadline(daemon: Daemon) -> None:
 def test_a_byte_out_of_band_is_one_of_the_others(daemon: Daemon) -> None:
     """It is readable for ever, where nobody reads it: the session would look at it all the while."""
     with Agent(daemon) as agent:
-        agent.start([], 0, [b"sleep", b"600"])
+        agent.start([], 0, [b"sleep", b"1000"])
         assert isinstance(agent.answer(), Started)
         cancel = agent.exchange.send(Cancel())
         agent.say(cancel[:-1])
@@ -524,7 +524,7 @@ def test_client_that_never_reads(daemon: Daemon) -> None:
         for _ in range(10):
             agent = held.enter_context(Agent(daemon))
             agent.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-            agent.start([], 0, [b"sleep", b"30"], timeout_ms=500)
+            agent.start([], 0, [b"sleep", b"1000"], timeout_ms=500)
             for _ in range(1000):
                 agent.say(frame([8, 10]))
         calls_go_on(daemon)
@@ -553,7 +553,7 @@ def test_garbage_behind_a_start_ends_the_command(daemon: Daemon, garbage: bytes,
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
         agent.say(HELLO)
-        data = frame([7, [b"sh", b"-c", b"sleep 60; echo late; sleep 30"], [], STDOUT, None])
+        data = frame([7, [b"sh", b"-c", b"sleep 1000; echo late; sleep 1000"], [], STDOUT, None])
         agent.say(data + (garbage if at_once else b""), [writer])
         os.close(writer)
         if not at_once:
@@ -650,7 +650,7 @@ def test_signals_of_a_pipe_go_where_its_agent_could_send_them(daemon: Daemon) ->
     """O_ASYNC belongs to the open file, which agent and command share (fcntl(2), F_SETOWN)."""
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
-        agent.start([reader], STDIN, [b"sleep", b"30"])
+        agent.start([reader], STDIN, [b"sleep", b"1000"])
         started = agent.answer()
         assert isinstance(started, Started)
         with being(AGENT):

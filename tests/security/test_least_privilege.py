@@ -248,7 +248,7 @@ def test_what_is_not_listed_is_gone_for_root_too(daemon: Daemon, passed: bool) -
     os.chown(secret, 61111, 61111)
     mountpoint = daemon.directory / "mountpoint"
     mountpoint.mkdir()
-    other = subprocess.Popen(["sleep", "77"], user=61111, group=61111, extra_groups=[])
+    other = subprocess.Popen(["sleep", "1000"], user=61111, group=61111, extra_groups=[])
     link = f"lp{os.getpid()}"
     tries = {
         "link": f"ip link add {link} type veth peer name {link}p",

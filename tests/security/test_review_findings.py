@@ -44,7 +44,7 @@ def privileged(new_daemon: NewDaemon, monkeypatch: pytest.MonkeyPatch) -> Daemon
 
 @contextlib.contextmanager
 def sleeper(*words: str, uid: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen(words or ("sleep", "60"), user=uid)
+    process = subprocess.Popen(words or ("sleep", "1000"), user=uid)
     try:
         yield process
     finally:
@@ -170,7 +170,7 @@ class TestKillProcess:
             import os, subprocess, sys
             from rootwrap_daemon.errors import Denied
             from rootwrap_daemon.openstack import agent, hub
-            old = subprocess.Popen(["sleep", "60"])
+            old = subprocess.Popen(["sleep", "1000"])
 
             def swap():
                 global new
@@ -330,7 +330,7 @@ class TestBlockedHub:
             if sys.argv[1] == "patched":
                 eventlet.monkey_patch()
             from rootwrap_daemon.openstack import agent
-            script = f"echo $$ > {sys.argv[2]}; exec sleep 60"
+            script = f"echo $$ > {sys.argv[2]}; exec sleep 1000"
             call = eventlet.spawn(agent.execute, ["sh", "-c", script])
             while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read()):
                 eventlet.sleep(0.01)

@@ -51,7 +51,7 @@ def connect(daemon: Daemon, running: bool) -> socket.socket:
     connection.send(HELLO)
     if running:
         ends = os.pipe()
-        script = b"trap '' USR1; exec sleep 60"
+        script = b"trap '' USR1; exec sleep 1000"
         socket.send_fds(connection, [encode(Start((b"sh", b"-c", script), (), STDIN))], [ends[0]])
         for end in ends:
             os.close(end)

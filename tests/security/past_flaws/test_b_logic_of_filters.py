@@ -392,14 +392,14 @@ def test_B19_process_is_known_by_its_file_not_by_what_it_says(shared: Daemon, pl
         with shared.client() as client:
             return client.allows(["kill", "-9", str(pid)]).allowed
 
-    with process("/bin/sleep", "60", executable=place / "gone") as liar:
+    with process("/bin/sleep", "1000", executable=place / "gone") as liar:
         assert not killable(liar.pid)
         (place / "gone").unlink()
         assert not killable(liar.pid)
     with process(str(other), "60") as namesake:
         assert not killable(namesake.pid)
     # /bin is a link to /usr/bin on most systems: the file is the same.
-    with process("/usr/bin/sleep", "60") as sleeper:
+    with process("/usr/bin/sleep", "1000") as sleeper:
         assert killable(sleeper.pid)
     with process(str(program), "60") as upgraded:
         assert killable(upgraded.pid)
@@ -414,13 +414,13 @@ def test_B19_process_is_known_by_its_file_not_by_what_it_says(shared: Daemon, pl
         assert not killable(thread)
     # A filter can ask for more than the program: whose it is, and who started it.
     lines = ["a: KillFilter, root, /bin/sleep, -9", SH, "", "[a]"]
-    with process("/bin/sleep", "60") as sleeper:
+    with process("/bin/sleep", "1000") as sleeper:
         for option, mine in (("target_user = nobody", False), ("target_user = root", True)):
             use(shared, *lines, option)
             assert killable(sleeper.pid) is mine
         use(shared, *lines, "started_by = self")
         assert not killable(sleeper.pid)
-        started = outcome(shared, ["sh", "-c", "sleep 60 & echo $!"])
+        started = outcome(shared, ["sh", "-c", "sleep 1000 & echo $!"])
         assert isinstance(started, bytes)
         wait_for(lambda: killable(int(started)))
         assert outcome(shared, f"kill -9 {int(started)}") == b""

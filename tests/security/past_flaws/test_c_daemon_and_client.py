@@ -105,7 +105,7 @@ def test_C4_request_that_may_have_run_is_not_sent_again(new_daemon: NewDaemon, t
 
     def work(client: Client) -> None:
         try:
-            client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 30"])
+            client.run(["sh", "-c", f"echo x >> '{marker}'; sleep 1000"])
         except BaseException as error:
             failures.append(error)
 
@@ -127,7 +127,7 @@ def test_C4_request_that_may_have_run_is_not_sent_again(new_daemon: NewDaemon, t
 def test_C5_long_command_delays_no_other_of_the_same_client(shared: Daemon) -> None:
     use(shared, SLEEP, TRUE)
     with shared.client() as client:
-        threads = [threading.Thread(target=client.run, args=(["sleep", "60"],)) for _ in range(3)]
+        threads = [threading.Thread(target=client.run, args=(["sleep", "1000"],)) for _ in range(3)]
         for thread in threads:
             thread.start()
         wait_for(lambda: len(shared.children()) == 3)
@@ -144,7 +144,7 @@ def test_C5_long_command_delays_no_other_of_the_same_client(shared: Daemon) -> N
 
 def test_C6_background_child_that_keeps_the_output_open_holds_nothing(shared: Daemon) -> None:
     use(shared, SH)
-    output = outcome(shared, ["sh", "-c", "sleep 600 & echo $!"], timeout=60)
+    output = outcome(shared, ["sh", "-c", "sleep 1000 & echo $!"], timeout=60)
     assert isinstance(output, bytes)
     assert is_alive(int(output))
     os.kill(int(output), signal.SIGKILL)
@@ -156,12 +156,12 @@ def test_C7_time_output_and_number_of_commands_are_bounded(new_daemon: NewDaemon
     )
     daemon = new_daemon(filters, max_output="100000", max_commands_per_user="1", command_timeout="30")
     assert outcome(daemon, "sleep 999999999999999") == "timeout"
-    assert outcome(daemon, "sh -c 'sleep 60'", timeout=0.2) == "timeout"
+    assert outcome(daemon, "sh -c 'sleep 1000'", timeout=0.2) == "timeout"
     assert outcome(daemon, "sh -c 'head -c 64000000 /dev/zero'") == "output_limit"
     with daemon.client() as client:
         # The zombies of the commands before are children, too, for a moment.
         wait_for(lambda: daemon.children() == [])
-        thread = threading.Thread(target=client.run, args=(["sh", "-c", "sleep 60"],))
+        thread = threading.Thread(target=client.run, args=(["sh", "-c", "sleep 1000"],))
         thread.start()
         wait_for(lambda: daemon.children() != [])
         assert outcome(daemon, "sh -c true") == "busy"
@@ -179,7 +179,7 @@ CLIENT = "import sys; from rootwrap_daemon.client import Client; Client(sys.argv
 def test_C8_command_does_not_outlive_its_client(shared: Daemon) -> None:
     use(shared, SH)
     before = set(shared.children())
-    with process(sys.executable, "-c", CLIENT, shared.socket, "sh", "-c", "sleep 60 & sleep 60"):
+    with process(sys.executable, "-c", CLIENT, shared.socket, "sh", "-c", "sleep 1000 & sleep 1000"):
         wait_for(lambda: len(set(shared.children()) - before) == 1)
         (leader,) = set(shared.children()) - before
         wait_for(lambda: len(children_of(leader)) == 2)
