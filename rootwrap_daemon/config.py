@@ -61,6 +61,12 @@ class Configuration:
         """Those findings with which the daemon does not start."""
         return tuple(one for one in self.findings if one.severity is Severity.ERROR)
 
+    def required(self) -> Settings:
+        """The settings. Raises ConfigurationError where there are none."""
+        if self.settings is None:
+            raise ConfigurationError("\n".join(map(str, self.errors)))
+        return self.settings
+
 
 def load(
     config_file: str,
@@ -119,9 +125,7 @@ def look_at(text: str, file: str) -> Configuration:
 
 def default_settings() -> Settings:
     """The settings of an empty configuration."""
-    settings = look_at("", "").settings
-    assert settings is not None  # noqa: S101 - the defaults are valid, and tests read them
-    return settings
+    return look_at("", "").required()
 
 
 def _said(finding: Finding, *, terse: bool) -> str:

@@ -14,7 +14,7 @@ from rootwrap_daemon import config
 from rootwrap_daemon.analysis import told
 from rootwrap_daemon.config import Configuration
 from rootwrap_daemon.counted import counted
-from rootwrap_daemon.errors import ConfigurationError, Unreadable
+from rootwrap_daemon.errors import Unreadable
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
 from rootwrap_daemon.filters.kinds import AnyFilter
@@ -92,9 +92,7 @@ def definition(entry: Entry) -> str:
 def from_config(path: str) -> Source:
     """The policy of a configuration file. Raises ConfigurationError, or Unreadable."""
     found = configuration(path)
-    if found.settings is None:
-        raise ConfigurationError("\n".join(map(str, found.errors)))
-    settings = found.settings
+    settings = found.required()
     notes = [f"the daemon would not start with this configuration: {error}" for error in found.errors]
     for directory in settings.filters_path:
         for file in _filter_files(directory):

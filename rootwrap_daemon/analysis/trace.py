@@ -146,13 +146,9 @@ def _steps(one: Filter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step]:
 
 def _compare(wanted: tuple[_Wanted, ...], words: tuple[str, ...], first: int) -> Iterator[Step]:
     for index in range(max(len(wanted), len(words))):
-        text, takes = wanted[index] if index < len(wanted) else ("", _nothing)
+        text, takes = wanted[index] if index < len(wanted) else ("", lambda word: False)
         word = words[index] if index < len(words) else None
         yield Step(first + index, word, text, ok=word is not None and takes(word))
-
-
-def _nothing(word: str) -> bool:
-    return False
 
 
 def _by_patterns(

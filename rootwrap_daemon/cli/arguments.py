@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rootwrap_daemon import DEFAULT_SOCKET
 from rootwrap_daemon.analysis import audit_log, load
 from rootwrap_daemon.analysis.load import Source
-from rootwrap_daemon.errors import ConfigurationError, Unreadable, Usage
+from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.openstack import SOCKET_VARIABLE
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.settings import Settings
@@ -39,10 +39,7 @@ class Instance:
 
     def settings(self) -> Settings:
         """Return what its configuration says. Raises ConfigurationError or Unreadable."""
-        found = load.configuration(self.config_file)
-        if found.settings is None:
-            raise ConfigurationError("\n".join(map(str, found.errors)))
-        return found.settings
+        return load.configuration(self.config_file).required()
 
     def logs(self) -> list[audit_log.Source]:
         """Its audit log, with the rotated files. Raises as `settings`."""
@@ -88,6 +85,11 @@ def instance(name: str | None) -> Instance:
     if not found:
         raise Unreadable(f"no instance is installed in {CONFIG_DIR}: name a configuration or filter files")
     raise Usage(f"say which one with --instance: {', '.join(one.name for one in found)}")
+
+
+def add_list(parser: argparse.ArgumentParser, option: str, metavar: str, text: str) -> None:
+    """Add an option that may be given more than once: a list, empty without."""
+    parser.add_argument(option, metavar=metavar, action="append", default=[], help=text)
 
 
 def add_instance(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup") -> None:

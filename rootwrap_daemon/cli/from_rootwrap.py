@@ -4,13 +4,13 @@ Promises: what is taken over is valid; whatever is not is named, with what to do
 """
 
 import configparser
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon import config
+from rootwrap_daemon.cli import arguments
 from rootwrap_daemon.config_options import LOG_OPTS, OPTS
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.filters.finding import Severity
@@ -73,11 +73,8 @@ def judge(text: str, own_filters: str, say: Callable[[str], None]) -> int:
     `own_filters` may not be there yet. Raises ConfigurationError.
     """
     # What the daemon would log is said here.
-    logging.getLogger("rootwrap_daemon").addHandler(logging.NullHandler())
-    found = config.look_at(text, "the new configuration")
-    if found.settings is None:
-        raise ConfigurationError("\n".join(map(str, found.errors)))
-    policy = load(found.settings, generation=1)
+    arguments.quiet()
+    policy = load(config.look_at(text, "the new configuration").required(), generation=1)
     for finding in policy.findings:
         if finding.location.file == own_filters and not os.path.exists(own_filters):
             continue

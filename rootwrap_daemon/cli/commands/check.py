@@ -69,27 +69,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="count warnings as errors, and errors that on_finding = skip leaves out, too",
     )
-    parser.add_argument(
-        "--select",
-        metavar="RULE",
-        action="append",
-        default=[],
-        help="only these rules: RW301, or RW3 for all of them",
-    )
-    parser.add_argument("--ignore", metavar="RULE", action="append", default=[], help="not these rules")
+    arguments.add_list(parser, "--select", "RULE", "only these rules: RW301, or RW3 for all of them")
+    arguments.add_list(parser, "--ignore", "RULE", "not these rules")
     parser.add_argument(
         "--fix", action="store_true", help="correct what can be corrected without changing a verdict"
     )
     parser.add_argument(
         "--diff", action="store_true", help="with --fix: show the changes, and change nothing"
     )
-    parser.add_argument(
-        "--audit-log",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help=f"report filters that never appear in this audit log: {arguments.LOGS}; may be repeated",
-    )
+    what = f"report filters that never appear in this audit log: {arguments.LOGS}; may be repeated"
+    arguments.add_list(parser, "--audit-log", "FILE", what)
     parser.add_argument(
         "--baseline", metavar="FILE", help="report only findings that this file does not list"
     )

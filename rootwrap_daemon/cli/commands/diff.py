@@ -42,20 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", nargs="?", help=f"{what}; default: what the instance uses")
     arguments.add_instance(parser)
     parser.add_argument("new", metavar="NEW", help="the same, after the change")
-    parser.add_argument(
-        "--audit-log",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help=f"compare the verdicts on what was asked in this log: {arguments.LOGS}; may be repeated",
-    )
-    parser.add_argument(
-        "--tests",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="compare the verdicts on the commands of these policy tests; may be repeated",
-    )
+    what = f"compare the verdicts on what was asked in this log: {arguments.LOGS}; may be repeated"
+    arguments.add_list(parser, "--audit-log", "FILE", what)
+    what = "compare the verdicts on the commands of these policy tests; may be repeated"
+    arguments.add_list(parser, "--tests", "FILE", what)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

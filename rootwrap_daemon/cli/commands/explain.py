@@ -25,13 +25,8 @@ _MOST = 5
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     arguments.add_policy(parser)
-    parser.add_argument(
-        "--env",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        help="a variable that comes with the request; may be repeated",
-    )
+    what = "a variable that comes with the request; may be repeated"
+    arguments.add_list(parser, "--env", "NAME=VALUE", what)
     parser.add_argument("--user", metavar="NAME", help="who asks; by default whoever a filter is for")
     parser.add_argument("--run-as", metavar="NAME", help="the user that the request names, as `user=` does")
     parser.add_argument("--stdin", action="store_true", help="the request comes with input")

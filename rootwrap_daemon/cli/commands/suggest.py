@@ -38,22 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     arguments.add_policy(parser)
     parser.add_argument("audit", metavar="AUDIT", nargs="*", help=f"audit logs: {arguments.LOGS}")
-    parser.add_argument(
-        "--tests",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="policy tests: what they expect to be allowed is to be covered, what they deny is not;"
-        " may be repeated",
-    )
+    what = "policy tests: what they expect to be allowed is to be covered, what they deny is not"
+    arguments.add_list(parser, "--tests", "FILE", f"{what}; may be repeated")
     parser.add_argument("--all", action="store_true", help="replace narrow filters too")
-    parser.add_argument(
-        "--filter",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="only for what this filter allowed, e.g. a CommandFilter to be replaced; may be repeated",
-    )
+    what = "only for what this filter allowed, e.g. a CommandFilter to be replaced; may be repeated"
+    arguments.add_list(parser, "--filter", "NAME", what)
     parser.add_argument("--user", metavar="NAME", help="of sudo's log, only what this user has called")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
