@@ -182,6 +182,45 @@ def test_no_word_takes_more_steps_whatever_comes_together(first: Part) -> None:
             check(sequence, word)
 
 
+#: Steps for each character and for any word, counted by hand: one to look at a character, two at the end. One
+#: more way doubles both; a loop looks once more than it takes, and its rest is tried at each end that it can
+#: have.
+COUNTED = {
+    "": (0, 2),
+    "a": (0, 3),
+    "ab": (0, 4),
+    "a{3}": (0, 6),
+    "a|b": (0, 6),
+    "ab|cd": (0, 8),
+    "(|a)b": (0, 8),
+    "(ab)?c": (0, 10),
+    "a*": (3, 3),
+    "a+": (3, 3),
+    "a*b": (2, 4),
+    "a*a": (4, 4),
+    "[ab]*b": (4, 4),
+    "a*?b": (2, 4),
+    "a*b*": (7, 4),
+    "a*b*c": (5, 5),
+    "a?a": (0, 8),
+    "[ab]{0,3}b": (0, 16),
+    "[ab]{1,3}b": (0, 13),
+    "[ab]{0,3}[ab]{0,3}c": (8, 20),
+    "a{1,3}a{1,3}": (9, 13),
+    "a{0,15}a": (0, 64),
+    "a{0,16}a": (4, 4),
+    "a*(b|c)d*": (10, 10),
+    "(a*|b)c": (4, 8),
+    "[^/]+/[^/]+": (5, 5),
+    "(x[ab]*)?b": (8, 10),
+}
+
+
+@pytest.mark.parametrize("text", COUNTED)
+def test_what_is_counted(text: str) -> None:
+    assert bound(text) == COUNTED[text]
+
+
 @given(sequences, words)
 def test_the_same_verdict(sequence: tuple[Part, ...], word: str) -> None:
     found = compile_pattern(written(sequence))
