@@ -20,7 +20,7 @@ class _ByWord:
     """The filters of one command, found by a word that each of them must have at some place."""
 
     def __init__(self, filters: list[Filter]) -> None:
-        self._all = filters
+        self.all = filters
         literals = [one.literals for one in filters]
         # The place that tells the most filters apart.
         variety: dict[int, set[str]] = {}
@@ -40,7 +40,7 @@ class _ByWord:
     def of(self, argv: tuple[str, ...]) -> list[Filter]:
         """Those that can match these words at all, in their order."""
         if not self._at:
-            return self._all
+            return self.all
         found = list(self._others)
         for place, words in self._at.items():
             if place < len(argv):
@@ -99,6 +99,11 @@ class RuleSet:
                 else:
                     reason = refused
                     refused_matches.append(match)
+            known = self._index.get(request.argv[0])
+            if known is None and request.argv[0].partition("=")[0] not in self._variables:
+                reason = Reason.PROGRAM
+            elif known is not None and not any(one.is_for(request) for one in known.all):
+                reason = Reason.USER
         except OutOfTime:
             reason = Reason.TIME
         yield Denied(reason, tuple(refused_matches))

@@ -161,6 +161,8 @@ class Reason(enum.Enum):
     """Why no filter allows a request."""
 
     WORDS = "no filter allows these words"
+    PROGRAM = "no filter allows these words: none is for this program"
+    USER = "no filter allows these words: none for this program is for who asks, or runs as who is named"
     ENVIRONMENT = "the filter does not allow a variable of this request"
     STDIN = "the filter allows no input"
     TIME = "the patterns took too long on these words"

@@ -16,6 +16,7 @@ import pytest
 from rootwrap_daemon.client import PIPE, Client, Decision
 from rootwrap_daemon.client.aio import AsyncClient
 from rootwrap_daemon.errors import BadRequest, Denied
+from rootwrap_daemon.filters.values import Reason
 from rootwrap_daemon.protocol.codec import HEADER, encode
 from rootwrap_daemon.protocol.messages import Result, Run
 from tests.real_daemon import HELLO, OVERFLOW, Daemon, NewDaemon, daemons, frame, raw
@@ -84,7 +85,7 @@ def test_users_that_no_filter_has(daemon: Daemon, user: str) -> None:
             client.run(SHOW, user=user)
         assert client.allows(SHOW, user=user) == Decision(False, "")
     denied = [one for one in daemon.audit() if one["event"] == "denied"][-1]
-    assert (denied["user"], denied["detail"]) == (user, "no filter allows these words")
+    assert (denied["user"], denied["detail"]) == (user, Reason.USER.value)
 
 
 NOT_NAMES = ["", "0", "#0", "root\0", "root|games", "+0", b"root", 0, True, ["root"], "a" * 5000]

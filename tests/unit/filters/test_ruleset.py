@@ -57,8 +57,32 @@ def test_a_match_says_where_its_filter_stands() -> None:
 def test_denied_comes_last_and_always() -> None:
     found = list(rules(CAT).matches(Request(("cat",))))
     assert [type(one) for one in found] == [Match, Denied]
-    assert list(rules(CAT).matches(Request(("ls",)))) == [Denied(Reason.WORDS)]
-    assert list(RuleSet([]).matches(Request(("",)))) == [Denied(Reason.WORDS)]
+    assert list(rules(CAT).matches(Request(("ls",)))) == [Denied(Reason.PROGRAM)]
+    assert list(RuleSet([]).matches(Request(("",)))) == [Denied(Reason.PROGRAM)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (Request(("ls", "-x")), Reason.WORDS),
+        (Request(("ls", "-l"), user="nobody"), Reason.USER),
+        (Request(("id",)), Reason.USER),
+        (Request(("id", "-x"), asker=frozenset({"games"})), Reason.WORDS),
+        (Request(("/usr/bin/rm",)), Reason.PROGRAM),
+        (Request(("A=1", "ls")), Reason.PROGRAM),
+        (Request(("FOO=1", "ls")), Reason.WORDS),
+        (Request(("env", "FOO=2", "true")), Reason.WORDS),
+    ],
+)
+def test_what_does_not_match(request_: Request, reason: Reason) -> None:
+    """The record says whether it is the program, whoever asks, or the words."""
+    lines = (
+        "ls: RegExpFilter, ls, root, ls, -l",
+        "id: ArgvFilter, id, root, -u",
+        "e: EnvFilter, env, root, FOO=1, true",
+    )
+    found = rules(*lines, "[id]", "users = games")
+    assert list(found.matches(request_)) == [Denied(reason)]
 
 
 def test_only_filters_of_the_command_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -742,7 +766,7 @@ def test_the_next_filter_may_allow_the_variable() -> None:
 @pytest.mark.parametrize(
     ("argv", "env", "reason"),
     [
-        pytest.param(("cat",), {}, Reason.WORDS, id="no filter of the command"),
+        pytest.param(("cat",), {}, Reason.PROGRAM, id="no filter of the command"),
         pytest.param(("evil", "b"), {}, Reason.WORDS, id="no filter of the words"),
         pytest.param(("evil", "b"), {"X": "1"}, Reason.WORDS, id="words before environment"),
         pytest.param(("evil", "a"), {"X": "1"}, Reason.ENVIRONMENT, id="environment"),
