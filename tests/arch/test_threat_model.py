@@ -27,7 +27,7 @@ def test_a_promise_has_its_test(promise: str) -> None:
 
 
 def test_what_shows_the_promises_can_be_run() -> None:
-    """The table of SECURITY.rst names files, targets of make and variables that there are."""
+    """The list of SECURITY.rst names files, targets of make and variables that there are."""
     text = (
         (ROOT / "SECURITY.rst").read_text().partition("What to believe")[2].partition("For administrators")[0]
     )
