@@ -75,14 +75,11 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
     size, count = struct.unpack_from(f"{order}HH", head, 54 if wide else 42)
     if count > _HEADERS:
         raise ValueError("too many ELF headers")
-    form = f"{order}I4xQQ8xQ" if wide else f"{order}IIII4xI"
-    # Kind, place in the file, address, and size.
-    headers = []
-    for number in range(count):
-        kind, place, address, *rest = struct.unpack_from(
-            form, os.pread(descriptor, size, start + number * size)
-        )
-        headers.append((kind, place, address, rest[-1]))
+    # Kind, place in the file, address, and size in the file.
+    form = struct.Struct(f"{order}I4xQQ8xQ" if wide else f"{order}III4xI")
+    headers = [
+        form.unpack_from(os.pread(descriptor, size, start + number * size)) for number in range(count)
+    ]
     loaders = [Loader(_text(descriptor, place)) for kind, place, _, _ in headers if kind == _PT_INTERP][:1]
     entry = struct.Struct(f"{order}{'qQ' if wide else 'iI'}")
     entries: list[tuple[int, int]] = []

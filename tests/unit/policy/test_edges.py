@@ -20,6 +20,7 @@ from rootwrap_daemon.policy import (
     executables,
     getopt,
     host,
+    interpreters,
     late,
     named,
     places,
@@ -236,9 +237,10 @@ def test_hard_links_of_anybody(monkeypatch: pytest.MonkeyPatch, text: str | None
 
 def test_programs_are_judged_again_for_a_new_policy() -> None:
     executables.find_executable("true", EXEC_DIRS, OWNERS)
-    assert executables._found
+    kept = (interpreters._of, executables._check_loader)
+    assert executables._found and all(one.cache_info().currsize for one in kept)
     executables.forget()
-    assert not executables._found
+    assert not executables._found and not any(one.cache_info().currsize for one in kept)
 
 
 @pytest.mark.parametrize(

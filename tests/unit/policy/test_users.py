@@ -111,3 +111,20 @@ def test_a_filter_is_for_nobody_whose_number_is_his_for_a_while(monkeypatch: pyt
         users.asker("agent")
     assert users.asker("61201") == (False, 61201)
     assert users.asker("bob") == (False, 4711)
+
+
+def test_each_name_that_may_come_is_looked_for() -> None:
+    """One that is not there yet hides none behind it."""
+    names = frozenset({("allowed_groups", "no-such-name"), ("allowed_users", "4711")})
+    assert late.find(names, frozenset(), 4711, frozenset()) == ("allowed_users", "4711")
+
+
+def test_who_may_ask_where_some_are_not_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        users, "unmapped", lambda: [("allowed_users", 0, 61001), ("allowed_groups", 1, 61002)]
+    )
+    found = allowed(tmp_path, allowed_users="61002", allowed_groups="61001")
+    assert (found.uids, found.gids) == ({61002}, {61001})
+    for given in ({"allowed_users": "61001"}, {"allowed_groups": "61002"}):
+        with pytest.raises(ConfigurationError, match=f"{next(iter(given))}: .* does not map"):
+            allowed(tmp_path, **given)
