@@ -77,9 +77,7 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
         raise ValueError("too many ELF headers")
     # Kind, place in the file, address, and size in the file.
     form = struct.Struct(f"{order}I4xQQ8xQ" if wide else f"{order}III4xI")
-    headers = [
-        form.unpack_from(os.pread(descriptor, size, start + number * size)) for number in range(count)
-    ]
+    headers = [form.unpack_from(os.pread(descriptor, size, start + number * size)) for number in range(count)]
     loaders = [Loader(_text(descriptor, place)) for kind, place, _, _ in headers if kind == _PT_INTERP][:1]
     entry = struct.Struct(f"{order}{'qQ' if wide else 'iI'}")
     entries: list[tuple[int, int]] = []

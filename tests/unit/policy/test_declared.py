@@ -217,3 +217,22 @@ def test_a_file_that_others_can_change(tree: Path, line: str, said: str) -> None
     assert [one.what for one in found] == [f"others can change {tree}/plain/theirs, and {said}"] * bool(said)
     file(tree / "plain/theirs").chmod(0o644)
     assert not load(tree, f"x: ArgvFilter, {line}")
+
+
+@pytest.mark.parametrize(
+    ("words", "user", "told"),
+    [
+        ("nsenter, root, -m, -t, {pid=/usr/bin/sleep}, id", "nobody", True),
+        ("nsenter, root, -m, -t, {pid=/usr/bin/sleep}, id", "root", False),
+        ("nsenter, root, -m, -t, {pid=/usr/bin/sleep}, id", None, False),
+        ("nsenter, root, -n, -t, {pid=/usr/bin/sleep}, id", "nobody", False),
+        ("gdb, root, {pid=/usr/bin/sleep}", "nobody", True),
+        ("renice, root, {pid=/usr/bin/sleep}", "nobody", False),
+    ],
+)
+def test_a_command_that_goes_into_a_process(tree: Path, words: str, user: str | None, told: bool) -> None:
+    options = ["[x]", f"target_user = {user}"] if user else []
+    found = [one.what for one in load(tree, f"x: ArgvFilter, {words}", *options)]
+    program = words.partition(",")[0]
+    what = f"{program} would enter a process of nobody, who decides what it finds there"
+    assert found == [what] * told

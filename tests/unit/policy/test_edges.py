@@ -194,6 +194,8 @@ def test_a_link_below_a_sticky_directory(base: Path) -> None:
     file(base.parent / "file")
     with pytest.raises(UntrustedPath, match="others can make links in"):
         host.resolve_owned(str(path), OWNERS)
+    with pytest.raises(UntrustedPath, match="others can make links in"):
+        host.resolve(str(path), OWNERS)
     assert host.resolve_owned(str(path), OWNERS, below_sticky=True).path == f"{base.parent}/file"
 
 
@@ -298,6 +300,8 @@ def test_programs_that_go_into_directories() -> None:
         (["", "exec", "x", "true"], []),
         (["netns", "", "x", "true"], []),
         (["link", "exec", "x", "true"], []),
+        (["netns", "add", "x", "true"], []),
+        (["netns", "add", "netns", "exec", "x", "true"], ["true"]),
     ],
 )
 def test_the_program_behind_ip(words: list[str], program: list[str]) -> None:
@@ -475,3 +479,16 @@ def test_a_word_as_it_is_written_stays_below_its_base(word: str) -> None:
     assert places.as_written("/proc/sys", "/proc/sys/net/x") == "/proc/sys/net/x"
     with pytest.raises(UntrustedPath):
         places.as_written("/proc/sys", word)
+
+
+def test_a_device_that_everybody_may_write_is_no_file_of_theirs() -> None:
+    assert nosymfollow(["t: RegExpFilter, true, root, true, .*"], "true", "/dev/null") == ()
+
+
+def test_another_file_system_below_a_place(tmp_path: Path) -> None:
+    """As if / was one: /proc is mounted on every host."""
+    with pytest.raises(UntrustedPath, match=r"another file system is mounted below /$"):
+        places.look_below("/", "/proc/self/status")
+    file(directory(tmp_path / "sub") / "x")
+    places.look_below(str(tmp_path), f"{tmp_path}/sub/x")
+    places.look_below(str(tmp_path), f"{tmp_path}/sub/missing/x")

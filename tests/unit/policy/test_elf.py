@@ -116,7 +116,7 @@ def test_a_binary_that_ends_early(tmp_path: Path, form: tuple[bool, str]) -> Non
 
 def test_the_first_loader_counts(tmp_path: Path) -> None:
     assert of(built(tmp_path / "x", interpreters=("/one", "/two"))) == (["/one"], [])
-    with pytest.raises(ValueError, match="the loader 'ld.so' is not an absolute path"):
+    with pytest.raises(ValueError, match=r"the loader .ld\.so. is not an absolute path"):
         elf.of(str(built(tmp_path / "x", interpreters=("ld.so",))))
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters.finding import Severity
-from rootwrap_daemon.policy.read import files
+from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy.read import files, users
 from rootwrap_daemon.settings import MAX_FILE
 from tests.unit.policy.things import OWNERS, STRANGER, directory, file, link
 
@@ -298,3 +299,46 @@ def test_whose_a_directory_may_be_is_told(tmp_path: Path) -> None:
     directory(tmp_path / "d", owner=STRANGER)
     ((_, text),) = findings(files.load([f"{tmp_path}/d"], OWNERS, None))
     assert f"belongs to user {STRANGER}: give it to root or one of trusted_owners" in text
+
+
+def test_who_is_not_mapped_gets_no_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command may run as whoever it is; whose a process is cannot be told of it."""
+    monkeypatch.setattr(host, "in_user_namespace", lambda: True)
+    monkeypatch.setattr(host, "overflow_uid", os.geteuid)
+    for line, options, told in (
+        (f"CommandFilter, sleep, {ME}", "", False),
+        (f"KillFilter, {ME}, sleep, -9", "", True),
+        (f"KillFilter, {ME}, sleep, -9", f"target_user = {ME}", True),
+    ):
+        file(tmp_path / "x.filters", f"[Filters]\nx: {line}\n[x]\n{options}\n")
+        loaded = files.load([str(tmp_path)], OWNERS, None)
+        assert (len(loaded.filters) == 0) is told, findings(loaded)
+        assert any("does not map" in text for _, text in findings(loaded)) is told, findings(loaded)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("home", "option", "told"),
+    [
+        ("own", "no_new_privs = no", True),
+        ("own", "group = root", True),
+        ("own", "ambient = CAP_CHOWN", True),
+        ("own", "", False),
+        ("ours", "no_new_privs = no", False),
+        ("missing", "no_new_privs = no", False),
+        ("own/../ours", "no_new_privs = no", True),
+    ],
+)
+def test_a_home_that_others_fill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, option: str, told: bool
+) -> None:
+    directory(tmp_path / "own", owner=STRANGER)
+    directory(tmp_path / "ours")
+    other = host.Identity("other", STRANGER, STRANGER, (STRANGER,), f"{tmp_path}/{home}")
+    monkeypatch.setattr(users, "identity", lambda name, group=None: other)
+    file(tmp_path / "x.filters", f"[Filters]\nx: CommandFilter, ls, other\n[x]\n{option}\n")
+    loaded = files.load([str(tmp_path)], OWNERS, None)
+    what = f"others can change {tmp_path}/{home}, and the command has more rights than other"
+    told_of = [(one.code, one.severity, one.what) for one in loaded.findings if one.code != "misnamed"]
+    assert told_of == [("home", Severity.WARNING, what)] * told
+    assert len(loaded.filters) == 1

@@ -46,6 +46,25 @@ def test_scripts(tmp_path: Path, line: str, names: list[str]) -> None:
     assert of(file(tmp_path / "x", f"{line}\nexit\n", 0o755)) == tuple(names)
 
 
+def test_the_first_line_of_a_script_of_any_length(tmp_path: Path) -> None:
+    """The kernel reads 256 bytes: the line must end there, or the file."""
+    for text, names in (
+        ("#!/bin/sh", ("/bin/sh",)),
+        ("#!/bin/sh\n" + "x" * 300, ("/bin/sh",)),
+        ("#!/bin/sh\n" + "x" * 246, ("/bin/sh",)),
+        (f"#!/{'x' * 252}\n", (f"/{'x' * 252}",)),
+        (f"#!/{'x' * 252}", (f"/{'x' * 252}",)),
+        (f"#!/{'x' * 253}", None),
+        (f"#!/{'x' * 253}\n", None),
+    ):
+        path = file(tmp_path / "x", text, 0o755)
+        if names is None:
+            with pytest.raises(ValueError, match="its first line is cut off"):
+                of(path)
+        else:
+            assert of(path) == names
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -130,3 +130,27 @@ def test_where_a_file_system_did_not_answer_nothing_is_remembered(monkeypatch: p
         judged("sh", ("/nonexistent", "/usr/bin"), anew=False)
     (known,) = executables._found.values()
     assert not host.is_as_before(known.looked, {})
+
+
+def test_each_difference_is_one(tmp_path: Path) -> None:
+    path = str(tmp_path / "x")
+    Path(path).touch()
+    status = os.lstat(path)
+    before, changed = status[:7], status.st_ctime_ns
+    for looked, known, same in (
+        ((path, before, changed), {}, True),
+        ((path, before, None), {}, True),
+        ((path, status[:6], None), {}, True),
+        ((path, (*status[:6], 1), changed), {}, False),
+        ((path, (status[0] + 1, *status[1:6]), None), {}, False),
+        ((path, before, changed + 1), {}, False),
+        ((path, None, None), {}, False),
+        ((f"{path}/y", None, None), {}, False),
+        ((f"{path}y", None, None), {}, True),
+        ((f"{path}y", before, changed), {}, False),
+        # What was looked at a moment ago is not looked at again.
+        ((f"{path}y", before, changed), {f"{path}y": status}, True),
+    ):
+        assert host.is_as_before([looked], known) is same, looked
+        assert host.is_as_before([("/", os.lstat("/")[:6], None), looked], known) is same, looked
+    assert host.is_as_before([], {}) is True

@@ -1,0 +1,197 @@
+"""policy/behaviour.py and policy/getopt.py: what programs do with the words that they are given."""
+
+from collections.abc import Callable
+
+import pytest
+
+from rootwrap_daemon.policy import behaviour, getopt
+
+
+@pytest.mark.parametrize(
+    ("says", "words", "answer"),
+    [
+        (behaviour.copies_links, "/usr/bin/mv", True),
+        (behaviour.copies_links, "mv -n x", True),
+        (behaviour.copies_links, "cp -va x", True),
+        (behaviour.copies_links, "/bin/cp x a", False),
+        (behaviour.copies_links, "ls -a", False),
+        (behaviour.copies_links, "tar", False),
+        (behaviour.copies_links, "tar cf x", False),
+        (behaviour.copies_links, "tar xf", True),
+        (behaviour.copies_links, "tar x", True),
+        (behaviour.copies_links, "tar f x", False),
+        (behaviour.copies_links, "tar v -x", True),
+        (behaviour.copies_links, "tar -v x", False),
+        (behaviour.copies_links, "cp a", False),
+        (behaviour.gives_links, "chown -vR", True),
+        (behaviour.gives_links, "chmod -R", False),
+        (behaviour.enters, "gdb", True),
+        (behaviour.enters, "nsenter -n", False),
+        (behaviour.enters, "nsenter -nm", True),
+        (behaviour.enters, "mount -N 1 x", True),
+        (behaviour.enters, "mount -tN x", False),
+        (behaviour.changes_tree, "chroot", True),
+        (behaviour.changes_tree, "unshare --roo=/x", True),
+        (behaviour.changes_tree, "unshare -p", False),
+        (behaviour.changes_numbers, "unshare -p", True),
+        (behaviour.changes_numbers, "chroot", False),
+        (behaviour.goes_into, "/bin/rm -r", True),
+        (behaviour.goes_into, "rm -f", False),
+        (behaviour.goes_into, "made-up", True),
+        (behaviour.goes_into, "find", True),
+    ],
+)
+def test_what_a_program_does(says: Callable[[str, list[str]], bool], words: str, answer: bool) -> None:
+    program, *rest = words.split()
+    assert says(program, rest) is answer
+
+
+def test_letters_without_a_dash_are_options() -> None:
+    for program, words, read in (
+        ("tar", ["xf", "a"], ["-", "-x", "-f", "a"]),
+        ("bsdtar", ["x"], ["-", "-x"]),
+        ("tar", ["-xf", "a"], ["-xf", "a"]),
+        ("tar", [], []),
+        ("cp", ["xf", "a"], ["xf", "a"]),
+    ):
+        assert list(behaviour._unbundled(program, words)) == read
+
+
+@pytest.mark.parametrize(
+    ("words", "theirs", "named", "answer"),
+    [
+        ("sed T", "T", "", False),
+        ("sed T", "", "T", True),
+        ("bash T", "T", "", True),
+        ("bash T", "", "T", False),
+        ("bash x T", "T", "T", False),
+        ("bash -o T", "T", "", False),
+        ("bash -o x T", "T", "", True),
+        ("bash -xo T x", "T", "", False),
+        ("bash -O T", "T", "", False),
+        ("bash -c T", "T", "T", False),
+        ("bash", "T", "T", False),
+        ("python3.11 T", "T", "", True),
+        ("/usr/bin/strings @T", "@T", "", True),
+        ("strings T", "T", "", False),
+        ("cat @T", "@T", "", False),
+        ("sha1sum -c T", "T", "", True),
+        ("sha1sum -c x", "", "", False),
+        ("sha1sum T", "T", "", False),
+        ("/sbin/sysctl --loa T", "T", "", True),
+        ("nft -f T", "T", "", True),
+        ("nft -fT", "-fT", "", True),
+        ("nft -f x T", "T", "", False),
+        ("nft T -f x", "T", "", False),
+        ("nft -fx T", "T", "", False),
+        ("nft -f T", "", "T", False),
+        ("nft -f", "T", "", False),
+        ("cat -f T", "T", "T", False),
+        ("split --filter T", "", "T", True),
+        ("split --filter=T", "", "--filter=T", True),
+        ("split --filter T", "T", "", False),
+        ("tar -T T", "T", "", True),
+        ("tar cTf T x", "T", "", True),
+        # Which of the words behind the letters is whose is not read.
+        ("tar cTf x T", "T", "", True),
+        ("tar cf T x", "T", "", False),
+        ("tar c -T T", "T", "", True),
+        ("tar -cf T x", "T", "", False),
+        ("tar -f x", "", "", False),
+    ],
+)
+def test_a_program_that_does_what_a_file_says(words: str, theirs: str, named: str, answer: bool) -> None:
+    program, *rest = words.split()
+    found = behaviour.obeys(program, rest, frozenset(theirs.split()), frozenset(named.split()))
+    assert found is answer
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["tar", "-I", "xz -d", "x"], ["xz"]),
+        (["/bin/tar", "-Ixz -d", "x"], ["xz"]),
+        (["tar", "--to-command=sh -c x"], ["sh"]),
+        (["tar", "--to-comm", "x", "y"], ["x"]),
+        (["tar", "x", "-I"], [""]),
+        (["tar", "-f", "x"], []),
+        (["cat", "-I", "x"], []),
+    ],
+)
+def test_commands_of_options(words: list[str], found: list[str]) -> None:
+    assert list(behaviour.commands(words[0], words[1:])) == found
+
+
+def test_words_that_tell() -> None:
+    chown = {"-R", "-h", "--recursive", "--no-dereference", "--reference"}
+    assert behaviour.telling_words("chown") == chown | {"root", "root:", "root:root", "0", "0:0"}
+    assert behaviour.telling_words("readlink") >= {"-f", "--canonicalize"}
+    assert behaviour.telling_words("sysctl") == {"-p", "--load"}
+    assert behaviour.telling_words("cat") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("words", "opens_paths", "why"),
+    [
+        ("realpath", True, "realpath resolves links itself, or changes mounts"),
+        ("/bin/readlink -nf", True, "readlink resolves links itself, or changes mounts"),
+        ("readlink x", False, None),
+        ("ip netns add", True, "ip netns changes mounts, which would be seen in a namespace of their own"),
+        ("ip ne x", False, "ip netns changes mounts, which would be seen in a namespace of their own"),
+        ("ip n x", False, None),
+        ("cat netns add", False, None),
+        ("ip link add", False, None),
+        ("cat", False, None),
+        ("privsep-helper", False, None),
+        ("made-up", True, None),
+        ("made-up", False, "nothing is known of how made-up uses paths"),
+    ],
+)
+def test_why_a_program_gets_no_path(words: str, opens_paths: bool, why: str | None) -> None:
+    program, *rest = words.split()
+    assert behaviour.problem(program, rest, opens_paths=opens_paths) == why
+    # Where a path leads nowhere else, who resolves links is told nothing new by it.
+    whole = None if program == "realpath" else behaviour.problem(program, [], opens_paths=opens_paths)
+    assert behaviour.unknown(program, rest, opens_paths=opens_paths) == whole
+
+
+def test_a_script_of_roots_uses_paths_as_it_likes() -> None:
+    assert behaviour.unknown("/usr/bin/python3.11", ["x"], opens_paths=False) is None
+    assert behaviour.unknown("python3", ["-c", "x"], opens_paths=False) is not None
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("-a", [("-a", None)]),
+        ("-ab", [("-a", "b"), ("-b", None)]),
+        ("-xb", [("-b", None)]),
+        ("-vb", []),
+        ("-a=b", [("-a", "=b")]),
+        ("--long", [("--long", None)]),
+        ("--lo=x=y", [("--long", "x=y")]),
+        ("--l=", [("--long", ""), ("--less", "")]),
+        ("--lon", []),
+        ("--longer", []),
+        ("-single", [("-single", None)]),
+        ("-si", [("-single", None)]),
+        ("-", []),
+        ("--", []),
+        ("--=a", []),
+        ("", []),
+        ("a", []),
+        ("--ab", []),
+    ],
+)
+def test_options_of_a_word(word: str, found: list[tuple[str, str | None]]) -> None:
+    options = getopt.options("-a -b --long --less -single ; -v --lon")
+    assert sorted(options.found(word), key=str) == sorted(found, key=str)
+    assert options.words == {"-a", "-b", "--long", "--less", "-single"}
+
+
+def test_rows_of_a_table() -> None:
+    text = "\na b | x\n    y | z\nc | |\n"
+    assert list(getopt.rows(text)) == [(["a", "b"], [" x y ", " z"]), (["c"], [" ", ""])]
+    made = getopt.table("a b | -x --long ; -y --other\nc |\n")
+    assert made["a"] == made["b"] == getopt.options("-x --long ; -y --other")
+    assert made["c"] == getopt.Options(frozenset(), frozenset(), frozenset())
