@@ -1,35 +1,42 @@
-"""policy/behaviour.py and policy/getopt.py: what programs do with the words that they are given."""
+"""policy/behaviour.py, links.py and getopt.py: what programs do with the words that they are given."""
 
 from collections.abc import Callable
 
 import pytest
 
 from rootwrap_daemon.policy import behaviour, getopt
+from rootwrap_daemon.policy.read import links
 
 
 @pytest.mark.parametrize(
     ("says", "words", "answer"),
     [
-        (behaviour.copies_links, "/usr/bin/mv", True),
-        (behaviour.copies_links, "mv -n x", True),
-        (behaviour.copies_links, "cp -va x", True),
-        (behaviour.copies_links, "/bin/cp x a", False),
-        (behaviour.copies_links, "ls -a", False),
-        (behaviour.copies_links, "tar", False),
-        (behaviour.copies_links, "tar cf x", False),
-        (behaviour.copies_links, "tar xf", True),
-        (behaviour.copies_links, "tar x", True),
-        (behaviour.copies_links, "tar f x", False),
-        (behaviour.copies_links, "tar v -x", True),
-        (behaviour.copies_links, "tar -v x", False),
-        (behaviour.copies_links, "cp a", False),
-        (behaviour.gives_links, "chown -vR", True),
-        (behaviour.gives_links, "chmod -R", False),
+        (links.copies_links, "/usr/bin/mv", True),
+        (links.copies_links, "mv -n x", True),
+        (links.copies_links, "cp -va x", True),
+        (links.copies_links, "/bin/cp x a", False),
+        (links.copies_links, "ls -a", False),
+        (links.copies_links, "tar", False),
+        (links.copies_links, "tar cf x", False),
+        (links.copies_links, "tar xf", True),
+        (links.copies_links, "tar x", True),
+        (links.copies_links, "tar f x", False),
+        (links.copies_links, "tar v -x", True),
+        (links.copies_links, "tar -v x", False),
+        (links.copies_links, "cp a", False),
+        (links.gives_links, "chown -vR", True),
+        (links.gives_links, "chmod -R", False),
         (behaviour.enters, "gdb", True),
         (behaviour.enters, "nsenter -n", False),
         (behaviour.enters, "nsenter -nm", True),
         (behaviour.enters, "mount -N 1 x", True),
         (behaviour.enters, "mount -tN x", False),
+        (behaviour.enters, "made-up", True),
+        (behaviour.enters, "/usr/bin/renice 5", False),
+        (behaviour.finds, "find -name x", False),
+        (behaviour.finds, "/usr/bin/find -execdir x", True),
+        (behaviour.finds, "cat -execdir x", False),
+        (behaviour.finds, f"/x/{min(behaviour.FINDS)}", True),
         (behaviour.changes_tree, "chroot", True),
         (behaviour.changes_tree, "unshare --roo=/x", True),
         (behaviour.changes_tree, "unshare -p", False),
@@ -109,25 +116,25 @@ def test_a_program_that_does_what_a_file_says(words: str, theirs: str, named: st
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["tar", "-I", "xz -d", "x"], ["xz"]),
-        (["/bin/tar", "-Ixz -d", "x"], ["xz"]),
-        (["tar", "--to-command=sh -c x"], ["sh"]),
-        (["tar", "--to-comm", "x", "y"], ["x"]),
-        (["tar", "x", "-I"], [""]),
+        (["tar", "-I", "xz -d", "x"], [["xz", "-d"]]),
+        (["/bin/tar", "-Ixz -d", "x"], [["xz", "-d"]]),
+        (["tar", "--to-command=sh -c x"], [["sh", "-c", "x"]]),
+        (["tar", "--to-comm", "x", "y"], [["x"]]),
+        (["tar", "x", "-I"], [[""]]),
         (["tar", "-f", "x"], []),
         (["cat", "-I", "x"], []),
     ],
 )
-def test_commands_of_options(words: list[str], found: list[str]) -> None:
+def test_commands_of_options(words: list[str], found: list[list[str]]) -> None:
     assert list(behaviour.commands(words[0], words[1:])) == found
 
 
 def test_words_that_tell() -> None:
     chown = {"-R", "-h", "--recursive", "--no-dereference", "--reference"}
-    assert behaviour.telling_words("chown") == chown | {"root", "root:", "root:root", "0", "0:0"}
-    assert behaviour.telling_words("readlink") >= {"-f", "--canonicalize"}
-    assert behaviour.telling_words("sysctl") == {"-p", "--load"}
-    assert behaviour.telling_words("cat") == frozenset()
+    assert links.telling_words("chown") == chown | {"root", "root:", "root:root", "0", "0:0"}
+    assert links.telling_words("readlink") >= {"-f", "--canonicalize"}
+    assert links.telling_words("sysctl") == {"-p", "--load"}
+    assert links.telling_words("cat") == frozenset()
 
 
 @pytest.mark.parametrize(
