@@ -94,7 +94,11 @@ class Systemd:
         assert process.poll() is None, self.daemon.log
 
 
-@pytest.fixture(params=["path", "abstract"])
+#: Where it hears what it is told.
+each_address = pytest.mark.parametrize("manager", ["path", "abstract"], indirect=True)
+
+
+@pytest.fixture
 def manager(request: pytest.FixtureRequest, new_daemon: NewDaemon) -> Iterator[Systemd]:
     daemon = new_daemon(start=False)
     with (
@@ -103,11 +107,13 @@ def manager(request: pytest.FixtureRequest, new_daemon: NewDaemon) -> Iterator[S
     ):
         listening.bind(daemon.socket)
         listening.listen()
-        abstract = f"\0rootwrap-test-{os.getpid()}-{daemon.directory.name}"
-        notified.bind(abstract if request.param == "abstract" else str(daemon.directory / "notify"))
+        is_abstract = getattr(request, "param", "path") == "abstract"
+        where = f"\0rootwrap-test-{os.getpid()}-" if is_abstract else f"{daemon.directory}/"
+        notified.bind(f"{where}{daemon.directory.name}")
         yield Systemd(daemon, listening, notified)
 
 
+@each_address
 def test_serves_what_waits_and_leaves_the_socket(manager: Systemd) -> None:
     inode = os.stat(manager.daemon.socket).st_ino
     with manager.daemon.client() as client:
@@ -140,6 +146,7 @@ def test_commands_get_nothing_of_it(manager: Systemd) -> None:
     assert "socket:" not in descriptors
 
 
+@each_address
 def test_reload_is_told_and_a_failed_one_says_so(manager: Systemd) -> None:
     manager.start()
     manager.daemon.configure("[Filters]\nu: CommandFilter, uname, root\n")
@@ -160,6 +167,7 @@ def test_reload_is_told_and_a_failed_one_says_so(manager: Systemd) -> None:
         assert client.run(["uname"]).returncode == 0
 
 
+@each_address
 def test_signs_of_life_end_with_the_main_thread(manager: Systemd) -> None:
     manager.start(WATCHDOG_USEC="400000")
     wait_for(lambda: sum("WATCHDOG" in one for one in manager.hear()) >= 3)
@@ -205,10 +213,11 @@ def test_words_for_another_process_are_not_taken(manager: Systemd) -> None:
 
 def refused(manager: Systemd, handed: socket.socket | None = None, **environ: str) -> str:
     """Its words, as it does not start."""
+    before = len(manager.daemon.log) if (manager.daemon.directory / "log").exists() else 0
     process = manager.run(environ, handed)
     assert process.wait(60) == 78
     assert not manager.heard(READY="1")
-    return manager.daemon.log
+    return manager.daemon.log[before:]
 
 
 def test_anything_else_is_refused(manager: Systemd) -> None:

@@ -1,5 +1,7 @@
 """What the unit takes from commands: told beforehand, and given back by a drop-in. In a real systemd."""
 
+import re
+
 import pytest
 
 from rootwrap_daemon.lint.knowledge import confinement
@@ -36,11 +38,15 @@ SWITCHES = {
 }
 
 
-def taken_by_systemd(machine: Machine, service: str) -> set[str]:
-    """What systemd says that it takes."""
-    kept = machine.show(service, "CapabilityBoundingSet").upper().split()
+def what_systemd_says(machine: Machine, service: str) -> tuple[set[str], list[str]]:
+    """What it says that it takes, and the texts of the unit and its drop-ins."""
+    names = "FragmentPath DropInPaths CapabilityBoundingSet SystemCallFilter RestrictNamespaces".split()
+    names += [key for key, _ in SWITCHES.values()]
+    lines = machine.systemctl("show", service, *(f"--property={name}" for name in names)).splitlines()
+    shown = {name: value for name, _, value in (line.partition("=") for line in lines)}
+    kept = shown["CapabilityBoundingSet"].upper().split()
     # An inverted list: what is refused.
-    refused = machine.show(service, "SystemCallFilter")
+    refused = shown["SystemCallFilter"]
     assert refused.startswith("~")
     calls = refused.removeprefix("~").split()
     found = {
@@ -49,14 +55,15 @@ def taken_by_systemd(machine: Machine, service: str) -> set[str]:
         for one in need.takings
         if (one.startswith("CAP_") and one not in kept) or CALLS.get(one) in calls
     }
-    found |= {name for name, (key, value) in SWITCHES.items() if machine.show(service, key) == value}
-    namespaces = machine.show(service, "RestrictNamespaces")
-    return found if namespaces == "no" or "user" in namespaces.split() else found | {"userns"}
-
-
-def unit_texts(machine: Machine, service: str) -> list[str]:
-    paths = [machine.show(service, "FragmentPath"), *machine.show(service, "DropInPaths").split()]
-    return [machine.run("cat", path).stdout for path in paths]
+    found |= {name for name, (key, value) in SWITCHES.items() if shown[key] == value}
+    if (namespaces := shown["RestrictNamespaces"]) != "no" and "user" not in namespaces.split():
+        found.add("userns")
+    paths = [shown["FragmentPath"], *shown["DropInPaths"].split()]
+    # With a line in front of each that has its name.
+    text = machine.run("tail", "-v", "-n", "+1", *paths).stdout
+    texts = re.split(r"^==> .* <==\n", text, flags=re.MULTILINE)[1:]
+    assert len(texts) == len(paths)
+    return found, texts
 
 
 @pytest.mark.parametrize("more", [(), ("--network-agent",)])
@@ -64,15 +71,19 @@ def test_units_are_read_as_systemd_reads_them(
     machine: Machine, install: Install, more: tuple[str, ...]
 ) -> None:
     service = install("netagent", FILTERS, *more)
-    before = set(confinement.taken(unit_texts(machine, service)))
-    assert before == taken_by_systemd(machine, service)
+    before, texts = what_systemd_says(machine, service)
+    assert before == set(confinement.taken(texts))
+    every = [word for name in confinement.NEEDS for word in ("--with", name)]
+    machine.ctl("install", "--instance", "netagent", "--user", "netagent", *every, *more)
+    drop_ins, away = f"/etc/systemd/system/{service}.d", "/run/give-back"
+    machine.run("sh", "-c", f"mkdir -p {away} && mv {drop_ins}/60-*.conf {away}")
     for name, need in confinement.NEEDS.items():
-        machine.ctl("install", "--instance", "netagent", "--user", "netagent", "--with", name, *more)
-        machine.systemctl("daemon-reload")
-        after = taken_by_systemd(machine, service)
+        one = f"60-{name}.conf"
+        machine.run("sh", "-c", f"cp {away}/{one} {drop_ins}/{one} && systemctl daemon-reload")
+        after, texts = what_systemd_says(machine, service)
         assert after == before - need.takings, name
-        assert after == set(confinement.taken(unit_texts(machine, service))), name
-        machine.run("rm", f"/etc/systemd/system/{service}.d/60-{name}.conf")
+        assert after == set(confinement.taken(texts)), name
+        machine.run("rm", f"{drop_ins}/{one}")
 
 
 def test_what_is_taken_is_told_and_can_be_had_back(machine: Machine, install: Install) -> None:
