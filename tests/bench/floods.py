@@ -19,8 +19,7 @@ from typing import Final
 
 from rootwrap_daemon.protocol.messages import Check
 from tests.real_daemon import HELLO, Daemon, daemons
-from tests.security.test_hostile_descriptors import AGENT
-from tests.security.test_turns import ARRIVALS, FLOODS, agents, flood, many
+from tests.security.test_turns import AGENT, ARRIVALS, FLOODS, agents, flood, many
 from tests.wire import Wire
 
 SECONDS: Final = float(os.environ.get("FLOOD", "5"))

@@ -32,8 +32,8 @@ from tests.real_daemon import (
     wait_for,
 )
 
-#: A plain user who is no attacker of another test: the kernel bounds the descriptors that all processes of a
-#: user have under way, and such attackers, who are `nobody`, use all of that user's up.
+#: A plain user who is in no other test: the kernel bounds the descriptors that all processes of a user have
+#: under way, on the whole host.
 PLAIN = pwd.getpwnam("bin").pw_uid
 #: An agent that starts its daemon by the words it is given, and says what came of it.
 AGENT = """\

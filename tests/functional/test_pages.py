@@ -319,8 +319,8 @@ def own_directory() -> Iterator[Path]:
 def test_a_daemon_of_ones_own(user: str, own_directory: Path) -> None:
     """Configuration, filters and code of the page, and what the text says of a plain user.
 
-    That user is nobody else's: the kernel bounds the descriptors that all processes of a user have under way,
-    and attackers of other tests, who are `nobody`, use all of that user's up.
+    That user is in few other tests: the kernel bounds the descriptors that all processes of a user have under
+    way, on the whole host.
     """
     plain = pwd.getpwnam("bin")
     conf, filters, code = (block.text.replace("/opt/agent", str(own_directory)) for block in OWN_DAEMON)

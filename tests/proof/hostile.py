@@ -40,8 +40,8 @@ from rootwrap_daemon.protocol.messages import STDERR, STDIN, STDOUT, Cancel, Run
 from tests.processes import wait_for
 from tests.proof.fuzz import mutated
 from tests.real_daemon import HELLO, Daemon, NewDaemon, daemons
-from tests.security.test_hostile_descriptors import AGENT, HOSTILE
-from tests.security.test_turns import FLOODS, agents
+from tests.security.test_hostile_descriptors import HOSTILE
+from tests.security.test_turns import AGENT, FLOODS, agents
 
 SECONDS: Final = float(os.environ.get("HOSTILE_SECONDS", "600"))
 ROUNDS: Final = int(os.environ.get("HOSTILE_ROUNDS", "20"))
