@@ -161,7 +161,7 @@ def _searched(
     # With `.` among the words / is one of the directories, but many words only have a slash.
     is_root = is_find and any(not word.strip("/.") or "/.." in word for word in words)
     found = {path for path in directories if path != "/" or is_root}
-    is_here = is_find and not directories and (not words or words[0][:1] in ("-", "(", "!"))
+    is_here = is_find and not directories and words[0][:1] in ("-", "(", "!")
     found |= {cwd} if cwd != "/" or is_here else set()
     mixed = partial(places.is_mixed, owners=around.owners, seen=around.seen, follow=not is_find)
     return [path for path in found if places.walk(path, around.owners, around.seen).place or mixed(path)]
