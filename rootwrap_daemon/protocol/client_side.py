@@ -81,14 +81,12 @@ class ClientDecoder(Decoder[M]):
 class ClientExchange(Exchange[messages.Request, messages.Answer]):
     """The client's side of one connection.
 
-    `max_frame`: bytes, the largest answer that this client takes (it says so in its Hello). `hello`: what the
-    daemon said of itself, None until it did.
+    `max_frame`: bytes, the largest answer that this client takes (it says so in its Hello).
     """
 
     def __init__(self, max_frame: int = messages.MAX_ANSWER_FRAME) -> None:
         self._answers = ClientDecoder(messages.ANSWERS, max_frame)
         super().__init__(CLIENT_SAYS, DAEMON_SAYS, self._answers)
-        self.hello: messages.Hello | None = None
 
     def room(self) -> memoryview | None:
         """Return the buffer for the rest of a large answer, then call `filled`; None where `feed` will do."""
@@ -97,10 +95,3 @@ class ClientExchange(Exchange[messages.Request, messages.Answer]):
     def filled(self, count: int) -> None:
         """So many bytes were read to `room`."""
         self._answers.filled(count)
-
-    def next_message(self) -> messages.Answer | None:
-        """The next answer, None if more bytes are needed. Raises RemoteProtocolError."""
-        message = super().next_message()
-        if isinstance(message, messages.Hello):
-            self.hello = message
-        return message

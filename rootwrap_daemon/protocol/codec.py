@@ -148,6 +148,7 @@ class Decoder(Generic[M]):
     `limit` is the largest body accepted, in bytes; it may be changed between messages.
     """
 
+    #: How a body of more than SMALL bytes is decoded.
     read = staticmethod(decode)
 
     def __init__(self, kinds: Mapping[int, type[M]], limit: int) -> None:
@@ -196,7 +197,7 @@ class Decoder(Generic[M]):
         if have < end:
             return None
         if length <= SMALL:
-            message = self.read(buffer[HEADER.size : end], self._kinds)
+            message = decode(buffer[HEADER.size : end], self._kinds)
         else:
             # Released before the buffer is cut, which an exported view would forbid.
             with memoryview(buffer) as whole, whole[HEADER.size : end] as body:

@@ -92,7 +92,8 @@ class Exchange(Generic[S, H]):
         self._says = says
         self._hears = hears
         self._decoder = decoder
-        self._greeted = False
+        #: What the daemon said of itself, None until it did.
+        self.hello: messages.Hello | None = None
         # How many of each may still come that crossed the answer of the last command.
         self._late_cancels = self._late_signals = 0
 
@@ -145,11 +146,11 @@ class Exchange(Generic[S, H]):
         before = self.state
         after = table.get((before, kind))
         if table is DAEMON_SAYS:
-            if kind is messages.Hello:
-                if self._greeted:
+            if isinstance(message, messages.Hello):
+                if self.hello is not None:
                     after = None
-                self._greeted = True
-            elif not self._greeted and kind is not messages.Failure:
+                self.hello = message
+            elif self.hello is None and kind is not messages.Failure:
                 after = None
             elif after is State.READY:
                 self._late_cancels, self._late_signals = _LATE.get(before, (0, 0))
