@@ -77,8 +77,8 @@ class Placer:
         self.put_directory(os.path.dirname(path), instance)
         self._say(f"make  {real}/")
         self.record.add(path, instance)
+        self._save()
         if not self._dry:
-            self._write_record()
             os.mkdir(real)
             os.chmod(real, 0o755)  # noqa: S103 - everybody may read what is allowed
 
@@ -193,10 +193,8 @@ class Placer:
             ) from error
 
     def _save(self) -> None:
-        if not self._dry:
-            self._write_record()
-
-    def _write_record(self) -> None:
+        if self._dry:
+            return
         path = self.real(RECORD)
         directory = os.path.dirname(path)
         if self.record.users:

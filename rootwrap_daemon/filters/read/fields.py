@@ -54,7 +54,8 @@ def warn_of_argv0(program: str, first: tuple[Field, ...], warn: Warn) -> None:
         warn(Fault("literal", what, "take it out: argv[0] has no field in this kind", first[0].location))
 
 
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
+#: A number would be read as a uid.
+USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
 
 
 def run_as_of(part: Field) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ def run_as_of(part: Field) -> tuple[str, ...]:
         raise Fault("comment", "a comment after a definition", "put it on a line of its own", part.location)
     names = tuple(part.text.split("|"))
     for name in names:
-        if not _USER.fullmatch(name):
+        if not USER.fullmatch(name):
             remedy = "write a name: numbers are ambiguous"
             raise Fault("field", f"{name!r} is not the name of a user", remedy, part.location)
         if names.count(name) > 1:

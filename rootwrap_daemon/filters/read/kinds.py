@@ -10,8 +10,10 @@ from typing import Final
 from rootwrap_daemon.filters import chains, kinds
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
+from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.filters.kinds import AnyFilter
 from rootwrap_daemon.filters.paths import basename, is_normal_path
+from rootwrap_daemon.filters.patterns import Pattern
 from rootwrap_daemon.filters.plan import ProcessOf
 from rootwrap_daemon.filters.read.argv import read as read_argv
 from rootwrap_daemon.filters.read.fault import Fault
@@ -30,20 +32,32 @@ from rootwrap_daemon.filters.read.ini import Entry, Field
 from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable
 
+#: The fields that every kind has: name, place, program, users, options.
+_Common = tuple[str, Location, str, tuple[str, ...], Options]
+
+
+def _common(entry: Entry, options: Options, program: Field, run_as: Field) -> _Common:
+    """Raises Fault."""
+    return entry.name, entry.location, program_of(program), run_as_of(run_as), options
+
 
 def _command(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
     program, run_as = expect(entry, "name: CommandFilter, program, run_as", 2, 2)
-    return kinds.CommandFilter(entry.name, entry.location, program_of(program), run_as_of(run_as), options)
+    return kinds.CommandFilter(*_common(entry, options, program, run_as))
 
 
-def _reg_exp(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
-    form = "name: RegExpFilter, program, run_as, pattern of argv[0], pattern, ..."
+def _with_patterns(entry: Entry, options: Options) -> tuple[_Common, tuple[Pattern, ...]]:
+    """Raises Fault."""
+    form = f"name: {entry.fields[0].text}, program, run_as, pattern of argv[0], pattern, ..."
     program, run_as, *_ = expect(entry, form, 3)
     patterns = patterns_of(entry.fields[3:])
     check_first(patterns[0], program_of(program), entry.fields[3])
-    return kinds.RegExpFilter(
-        entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns
-    )
+    return _common(entry, options, program, run_as), patterns
+
+
+def _reg_exp(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
+    common, patterns = _with_patterns(entry, options)
+    return kinds.RegExpFilter(*common, patterns)
 
 
 def _path(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
@@ -51,9 +65,7 @@ def _path(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
     program, run_as, *arguments = expect(entry, form, 3)
     warn_of_argv0(program_of(program), tuple(arguments[:1]), warn)
     words = tuple(_base(part) if part.text.startswith("/") else part.text for part in arguments)
-    return kinds.PathFilter(
-        entry.name, entry.location, program_of(program), run_as_of(run_as), options, words
-    )
+    return kinds.PathFilter(*_common(entry, options, program, run_as), words)
 
 
 def _base(part: Field) -> str:
@@ -78,9 +90,7 @@ def _kill(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
         if number is None:
             raise Fault("signal", f"{part.text!r} is not a signal", "write -9 or -HUP", part.location)
         numbers[part.text] = number
-    return kinds.KillFilter(
-        entry.name, entry.location, program_of(program), run_as_of(run_as), options, numbers
-    )
+    return kinds.KillFilter(*_common(entry, options, program, run_as), numbers)
 
 
 def _read_file(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
@@ -125,23 +135,15 @@ def _env(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
     if not variables or inner is None:
         raise Fault("fields", "no variable, or no program after them", f"write `{form}`", entry.location)
     patterns = patterns_of(tuple(rest))
-    return kinds.EnvFilter(
-        entry.name,
-        entry.location,
-        program,
-        run_as_of(run_as),
-        options,
-        tuple(variables.items()),
-        inner,
-        patterns,
-    )
+    common = (entry.name, entry.location, program, run_as_of(run_as), options)
+    return kinds.EnvFilter(*common, tuple(variables.items()), inner, patterns)
 
 
 def _chaining(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
     program, run_as, *_ = expect(entry, "name: ChainingFilter, program, run_as", 2)
     remedy = "use a ChainingRegExpFilter"
     warn(Fault("never", "a ChainingFilter never allows anything", remedy, entry.location))
-    return chains.ChainingFilter(entry.name, entry.location, program_of(program), run_as_of(run_as), options)
+    return chains.ChainingFilter(*_common(entry, options, program, run_as))
 
 
 def _ip_netns_exec(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
@@ -153,13 +155,8 @@ def _ip_netns_exec(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
 
 
 def _chaining_reg_exp(entry: Entry, options: Options, warn: Warn) -> AnyFilter:
-    form = "name: ChainingRegExpFilter, program, run_as, pattern of argv[0], pattern, ..."
-    program, run_as, *_ = expect(entry, form, 3)
-    patterns = patterns_of(entry.fields[3:])
-    check_first(patterns[0], program_of(program), entry.fields[3])
-    return chains.ChainingRegExpFilter(
-        entry.name, entry.location, program_of(program), run_as_of(run_as), options, patterns
-    )
+    common, patterns = _with_patterns(entry, options)
+    return chains.ChainingRegExpFilter(*common, patterns)
 
 
 #: Kind as written in a filter file -> what makes a filter of its definition. Each raises Fault.

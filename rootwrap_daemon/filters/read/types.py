@@ -1,13 +1,11 @@
 """Read the types of an ArgvFilter's words, `{name}` and `{name=parameter}`."""
 
-import re
 from typing import Final
 
 from rootwrap_daemon.filters.argv_types import ALONE, WITH_PARAMETER, Choice, Matcher, Typed
 from rootwrap_daemon.filters.read.fault import Fault, one_of
+from rootwrap_daemon.filters.read.fields import USER
 
-# As a filter's own user. A number would be read as a uid.
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", re.ASCII)
 #: What to write instead of a parameter that a type cannot have.
 _REMEDIES: Final = {
     "int": "write {int=LOW-HIGH}, as in {int=1-4094}",
@@ -38,7 +36,7 @@ def typed(name: str, parameter: str | None) -> Matcher:
 
 def _one_user(parameter: str) -> Matcher:
     names = parameter.split("|")
-    if not all(map(_USER.fullmatch, names)):
+    if not all(map(USER.fullmatch, names)):
         raise Fault(
             "pattern", f"{parameter!r} does not name users", "write {user=nova} or {user=nova|cinder}"
         )
