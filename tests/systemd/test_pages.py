@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(300)
 HERE = {
     "useradd --system netagent": "the machine has this user",
     "rm -r /opt/rootwrap-daemon": "other tests need it",
-    "/tmp/new/bin/": "of a package that is not here",
+    "/opt/rootwrap-daemon.new/bin/": "of a package that is not here",
     "install -D": "of what `make native` makes",
     "make ": "needs a compiler",
 }

@@ -63,6 +63,13 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     return parser
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_root_executes_nothing_of_a_directory_of_everybody(page: Path) -> None:
+    """Whoever is there first chooses what /tmp/NAME is, and so what root starts from it."""
+    lines = [line for block in blocks(page) for line in block.text.splitlines()]
+    assert [line for line in lines if re.search(r"(^|venv |&& |; )/(var/)?tmp/", line.strip())] == []
+
+
 def test_there_is_something_to_look_at() -> None:
     assert len(commands()) > 15
     assert len(in_pages(r"^\s*\[Filters\]")) > 3
