@@ -136,8 +136,10 @@ du find mv rsync tar |
 #: Programs that execute or obey what they find in a directory.
 FINDS: Final = frozenset(
     """
-    ansible-playbook bundle bzr cargo cmake composer docker-compose git gmake go gradle hg make mvn ninja npm
-    npx pip pnpm puppet rake run-parts scons svn terraform tox vagrant yarn
+    ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild
+    docker-compose dpkg-buildpackage drush git gmake go gradle grunt gulp hg invoke just make meson mvn ninja
+    nox npm npx packer pip pip3 pnpm puppet pytest rails rake rpmbuild run-parts scons svn terraform tox
+    vagrant webpack yarn
     """.split()
 )
 #: Words of find(1) behind which a program stands.
@@ -181,7 +183,11 @@ def enters(program: str, words: Sequence[str]) -> bool:
 def finds(program: str, words: Sequence[str]) -> bool:
     """True if a program executes or obeys what it finds in the directories that it is given, or stands in."""
     name = program.rpartition("/")[2]
-    return name in FINDS or (name == "find" and not OF_FIND.isdisjoint(words))
+    if name in OPENS:
+        return name == "find" and not OF_FIND.isdisjoint(words)
+    # A shell, or a wrapper that is not known, has the name of such a program somewhere among its words.
+    said = (name, *(one for word in words for one in re.split(r"[\s;&|()'\"]+", word)))
+    return any(one.rpartition("/")[2] in FINDS for one in said if one[:1] != "/" or "bin/" in one)
 
 
 def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str]) -> bool:

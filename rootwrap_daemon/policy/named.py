@@ -73,10 +73,11 @@ def directories_in(
     relative = {text for word in words for text in _relative(word)}
     paths: list[str] = []
     for word in words:
-        own = [word[at:] for at, char in enumerate(word) if char == "/" and _first(word[at:]) in names]
+        pairs = ({word[at:], _END.split(word[at:], 1)[0]} for at, char in enumerate(word) if char == "/")
+        own = [pair for pair in pairs if any(_first(one) in names for one in pair)]
         if len(own) > MOST_PATHS:
             raise UntrustedPath("too many paths in a word")
-        paths += own
+        paths += [one for pair in own for one in pair]
     paths += [f"{cwd.rstrip('/')}/{text}" for text in relative if cwd != "/" or _first(text) in names]
     found: dict[str, str | None] = {}
     looked_at: set[str] = set()

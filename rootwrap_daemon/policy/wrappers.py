@@ -104,9 +104,9 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         if name == "ip":
             rest = _behind_exec(rest)
         elif wrapper := _WRAPPERS.get(name):
-            own = itertools.takewhile("--".__ne__, rest)
-            if any(True for word in own for _ in wrapper.texts.found(word)):
-                yield _SHELL, []
+            own = (*itertools.takewhile("--".__ne__, rest), "")
+            for word, after in itertools.pairwise(own):
+                yield from ((_SHELL, ["-c", value or after]) for _, value in wrapper.texts.found(word))
             rest = _behind(wrapper, rest)
             if name == "env":
                 rest = list(itertools.dropwhile(_ASSIGNMENT.match, rest))

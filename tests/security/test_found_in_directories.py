@@ -43,6 +43,12 @@ DENIED = [
     ("make", "cwd = MIXED"),
     ("make -f Makefile", "cwd = DEEP"),
     ("env -C MIXED make", ""),
+    ("sh -c run-parts~MIXED", ""),
+    ("bash -ec cd~MIXED;make", ""),
+    ("flock ARCHIVE -c make~-C~MIXED", ""),
+    ("env -S run-parts~MIXED", ""),
+    ("start-stop-daemon --start --chdir MIXED --exec /usr/bin/make", ""),
+    ("script -qc /usr/bin/make~-C~MIXED /dev/null", ""),
     ("git -C REPOSITORY commit --allow-empty -m x", ""),
     ("git commit --allow-empty -m x", "cwd = REPOSITORY"),
     ("tar -C MIXED --to-command=./x -xf ARCHIVE", ""),
@@ -57,6 +63,8 @@ ALLOWED = [
     ("find GOOD -name x -execdir ./x ;", "", b"OWNED"),
     ("run-parts GOOD", "", b"OWNED"),
     ("tar -C GOOD --to-command=GOOD/x -xf ARCHIVE", "", b"OWNED"),
+    ("sh -c run-parts~GOOD", "", b"OWNED"),
+    ("sh -c ls~MIXED", "", b"x"),
     ("find DEEP -name x", "", b"/x"),
     ("find DEEP -name x -exec cat {} ;", "", b"echo OWNED"),
     ("find AGENT -name x -exec sed -n s/a/b/ {} ;", "", b""),
@@ -159,7 +167,7 @@ def test_what_is_roots_alone_is_executed(scene: Scene) -> None:
     scene.start(rows)
     with scene.daemon.client() as client:
         for words, _ in rows:
-            done = client.run(scene.filled(words).split(" "), timeout=20)
+            done = client.run([word.replace("~", " ") for word in scene.filled(words).split(" ")], timeout=20)
             assert done.returncode == 0 and said[words] in done.stdout + done.stderr, (words, done)
 
 
