@@ -134,15 +134,17 @@ def read_trace(path: Path) -> Told:
     for line in path.read_text().splitlines():
         match = _LINE.fullmatch(line)
         assert match, line
-        task, when, text = told.seen(int(match[1])), float(match[2]), match[3]
+        number = int(match[1])
+        task, when, text = told.seen(number), float(match[2]), match[3]
         if text.startswith("+++"):
             told.ended.add(task)
             continue
         if text.endswith("<unfinished ...>"):
-            begun[task] = when, text.removesuffix("<unfinished ...>")
+            # By the system's number: that it is another process may be told only before the rest of the call.
+            begun[number] = when, text.removesuffix("<unfinished ...>")
             continue
         if resumed := re.match(r"<\.\.\. (\w+) resumed>", text):
-            when, first = begun.pop(task)
+            when, first = begun.pop(number)
             text = first + text[resumed.end() :]
         call, _, code = text.rpartition(" = ")
         name = call.partition("(")[0]
@@ -406,5 +408,16 @@ def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     told = read_trace(trace)
     assert [len(told.executions[child]) for child in told.children(1)] == [1] * 4
     trace.write_text((created + executed_then_ended.partition("2 1.2")[0]) * 2)
+    told = read_trace(trace)
+    assert [len(told.executions[child]) for child in told.children(1)] == [1] * 2
+    # It may have begun a call before its creation is told, and ends it after that.
+    begun = f'2 2.1 execve("{shell}", ["{shell}"], 0x1 <unfinished ...>\n'
+    trace.write_text(
+        created
+        + executed_then_ended.partition("2 1.2")[0]
+        + begun
+        + created
+        + "2 2.2 <... execve resumed>) = 0\n"
+    )
     told = read_trace(trace)
     assert [len(told.executions[child]) for child in told.children(1)] == [1] * 2
