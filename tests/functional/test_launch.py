@@ -21,6 +21,7 @@ import pytest
 from rootwrap_daemon.client import Busy, Client, DaemonUnavailable, OutcomeUnknown, Unauthorized
 from rootwrap_daemon.client.aio import AsyncClient
 from rootwrap_daemon.client.threads import now
+from tests.processes import PATIENCE
 from tests.real_daemon import (
     ROOT,
     START,
@@ -322,7 +323,7 @@ def test_out_of_descriptors_is_busy(client: Client) -> None:
     held = []
     with pytest.raises(Busy):
         for _ in range(20):
-            held.append(now(launcher.connect(client._waits, time.monotonic() + 10)))
+            held.append(now(launcher.connect(client._waits, time.monotonic() + PATIENCE)))
     resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE, before)
     for one in held:
         os.close(one)

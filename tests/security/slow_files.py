@@ -102,5 +102,5 @@ def slow_files(directory: Path) -> Iterator[SlowFiles]:
     finally:
         files.answer()
         _libc.umount2(os.fsencode(directory), _DETACH)
-        thread.join(5)
+        thread.join(60)
         os.close(device)
