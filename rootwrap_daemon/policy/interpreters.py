@@ -55,12 +55,12 @@ def _of_script(line: str) -> tuple[str, ...]:
         raise ValueError(f"the interpreter {program!a} is not an absolute path")
     argument = rest[0] if rest else ""
     name = program.rpartition("/")[2]
-    if name != "env" and argument and wrappers.is_wrapper(name):
-        # It executes what the argument names, in ways of its own.
+    if name == "env":
+        return (program, *_of_env(argument))
+    if wrappers.is_wrapper(name):
+        # It executes what the argument names, or the script once more, in ways of its own.
         raise ValueError(f"the interpreter {line!a} is not understood")
-    if name != "env":
-        return (program, *_paths_in(argument))
-    return (program, *_of_env(argument))
+    return (program, *_paths_in(argument))
 
 
 def _paths_in(argument: str) -> list[elf.Named]:

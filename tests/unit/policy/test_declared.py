@@ -237,3 +237,33 @@ def test_a_command_that_goes_into_a_process(tree: Path, words: str, user: str | 
     program = words.partition(",")[0]
     how = "would" if program == "nsenter" else "may"
     assert found == [f"{program} {how} enter a process of nobody, who decides what it finds there"] * told
+
+
+@pytest.mark.parametrize(
+    ("line", "cwd", "where"),
+    [
+        ("ArgvFilter, run-parts, root, {tree}/open", "", "open"),
+        ("ArgvFilter, run-parts, root, {tree}/mixed", "", "mixed"),
+        ("ArgvFilter, run-parts, root, {tree}/plain", "", ""),
+        ("ArgvFilter, run-parts, root, [{tree}/plain], {tree}/open", "", "open"),
+        ("ArgvFilter, run-parts, root, /", "", ""),
+        ("ArgvFilter, run-parts, root, {path={tree}/open}", "", "open"),
+        # Which of them a request means is looked at then.
+        ("ArgvFilter, run-parts, root, {path={tree}/mixed}", "", ""),
+        ("RegExpFilter, run-parts, root, run-parts, {tree}/mixed", "", ""),
+        ("ArgvFilter, make, root", "", ""),
+        ("ArgvFilter, make, root", "open", "open"),
+        ("ArgvFilter, make, root", "mixed", "mixed"),
+        ("ArgvFilter, make, root", "plain", ""),
+        ("CommandFilter, make, root", "mixed", "mixed"),
+        ("ArgvFilter, cat, root", "mixed", ""),
+        ("ArgvFilter, find, root, {tree}/mixed, -exec, cat", "", ""),
+    ],
+)
+def test_a_command_that_executes_what_it_finds(tree: Path, line: str, cwd: str, where: str) -> None:
+    file(directory(tree / "mixed") / "theirs", mode=0o666)
+    options = ["[x]", f"cwd = {tree}/{cwd}"] if cwd else []
+    found = [one.what for one in load(tree, f"x: {line}", *options) if "executes what it finds" in one.what]
+    program = line.split(", ")[1]
+    what = f"{program} executes what it finds, and others can change what is in {tree}/{where}"
+    assert found == [what] * bool(where)

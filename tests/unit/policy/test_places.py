@@ -1,5 +1,6 @@
 """policy/places.py: where a path enters a place of others, and what a word beneath a base names."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy import host, places
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
 from tests.unit.policy.things import OWNERS, STRANGER, directory, file, link
 
@@ -317,7 +318,7 @@ def test_a_disk_by_another_name(tmp_path: Path) -> None:
     script = """
 import os, subprocess
 from pathlib import Path
-from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy import host, places
 from rootwrap_daemon.policy.host import Seen, base_owners
 subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", "/dev"], check=True)
 os.mkdir("/dev/mapper")
@@ -410,7 +411,7 @@ def test_what_only_others_see_is_theirs(tree: Path, served: bool) -> None:
     """An agent's FUSE mount over its own directory hides from root what comes back with the next umount."""
     script = f"""
 import ctypes, os
-from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy import host, places
 from rootwrap_daemon.policy.host import Seen, UntrustedPath, base_owners
 try:
     device = os.open("/dev/fuse", os.O_RDWR)
@@ -442,8 +443,9 @@ def test_a_place_that_only_its_user_can_reach(tree: Path) -> None:
     home = directory(tree / "home", 0o700, owner=STRANGER)
     directory(home / "shared", 0o777)
     script = f"""
+import errno
 import os
-from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy import host, places
 from rootwrap_daemon.policy.host import Seen
 print(places.walk({str(home / "shared/x")!r}, frozenset((0, {STRANGER})), Seen()).place)
 """
@@ -460,7 +462,7 @@ def test_what_is_private_outside_of_a_user_namespace() -> None:
         os.chmod(above, 0o755)
         private = directory(Path(above) / "private", 0o700, owner=STRANGER)
         script = f"""
-from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy import host, places
 from rootwrap_daemon.policy.host import Seen, base_owners
 print(places.walk({str(private / "x")!r}, base_owners(), Seen()).place)
 """
@@ -499,3 +501,37 @@ def test_one_answer_in_a_sticky_directory_where_not_everybody_may_look(mode: int
         os.chmod(top, mode)
         assert walk(f"{sticky}/missing").place == sticky
         assert (walk(f"{sticky}/there").place is None) == differs
+
+
+@pytest.mark.parametrize(
+    ("number", "mode", "is_unmapped", "is_place"),
+    [
+        (errno.EACCES, 0o700, True, False),
+        (errno.EACCES, 0o700, False, True),
+        (errno.EACCES, 0o710, True, True),
+        (errno.EACCES, 0o701, True, True),
+        (errno.ENOTCONN, 0o700, True, True),
+        (errno.ENOTCONN, 0o700, False, True),
+    ],
+)
+def test_a_directory_that_lets_this_process_no_further(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    mode: int,
+    is_unmapped: bool,
+    is_place: bool,
+) -> None:
+    """Nobody gets into that of a user outside this namespace; of any other, others may say what is there."""
+    closed = directory(tmp_path / "closed", mode)
+    look = Seen.look
+
+    def looked(seen: Seen, path: str) -> os.stat_result:
+        if path == f"{closed}/x":
+            raise OSError(number, os.strerror(number), path)
+        return look(seen, path)
+
+    monkeypatch.setattr(Seen, "look", looked)
+    monkeypatch.setattr(host, "unmapped_uid", lambda: os.geteuid() if is_unmapped else None)
+    found = walk(f"{closed}/x/y")
+    assert found == places.Walked(f"{closed}/x/y", str(closed) if is_place else None, None)
