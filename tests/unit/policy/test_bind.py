@@ -698,12 +698,11 @@ def test_the_tree_itself_is_a_path_of_ours(tools: Path) -> None:
         "env -S cat BASE/x",
     ],
 )
-def test_a_wrapper_does_not_hide_the_program(tools: Path, words: str) -> None:
+def test_a_wrapper_does_not_hide_the_program(tools: Path, exec_dirs: tuple[str, ...], words: str) -> None:
     asked = words.replace("BASE", f"{tools}/base").split()
     patterns = ", ".join(word.replace("{", r"\{").replace(";", r"\;") for word in asked)
-    refused(
-        Denied, "resolves links|nothing is known", [f"x: RegExpFilter, {asked[0]}, root, {patterns}"], *asked
-    )
+    lines = [f"x: RegExpFilter, {asked[0]}, root, {patterns}"]
+    refused(Denied, "resolves links|nothing is known", lines, *asked, exec_dirs=exec_dirs)
 
 
 def test_a_wrapper_before_a_program_that_opens(tools: Path) -> None:
