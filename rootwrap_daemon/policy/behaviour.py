@@ -54,11 +54,9 @@ umount | -N --namespace ; -t -O
 """)
 #: Programs that do no more with a process than to end it, to show it or to change how it is scheduled.
 #: So do those of one file with many names, but by a word that is looked at by itself.
-_STAYS_OUT: Final = OPENS | frozenset(
-    """
-    busybox busybox.static chrt choom coreutils echo fuser id kill lsof pidof pidstat pmap printf ps pwdx
-    renice ss toolbox toybox true
-    """.split()
+_STAYS_OUT: Final = OPENS.union(
+    "busybox busybox.static chrt choom coreutils echo fuser id kill lsof pidof pidstat pmap printf".split(),
+    "ps pwdx renice ss toolbox toybox true".split(),
 )
 #: Options with which a program executes another one in another tree; none: it always does.
 _CHANGES_TREE: Final = table("""
@@ -81,6 +79,7 @@ bsdtar tar | -T -F --files-from --info-script --new-volume-script ; -f -C -T -F 
 chgrp chmod chown | --reference
 curl | -K --config ; -K -o -H -d -X -u
 date | -f --file ; -d -f -r -s
+depmod modprobe | -C -b -d --basedir --config --dirname
 dig | -f ; -f -k -b
 dnsmasq | -C -7 -6 --conf-file --conf-dir --conf-script --dhcp-luascript --dhcp-script ; -C -7 -6
 du sort wc | --files0-from
@@ -135,12 +134,10 @@ du find mv rsync tar |
 """)
 #: Programs that execute or obey what they find in a directory.
 FINDS: Final = frozenset(
-    """
-    ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild
-    docker-compose dpkg-buildpackage drush git gmake go gradle grunt gulp hg invoke just make meson mvn ninja
-    nox npm npx packer pip pip3 pnpm puppet pytest rails rake rpmbuild run-parts scons svn terraform tox
-    vagrant webpack yarn
-    """.split()
+    "ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild".split()
+    + "docker-compose dpkg-buildpackage drush git gmake go gradle grunt gulp hg invoke just make".split()
+    + "meson mvn ninja nox npm npx packer pip pip3 pnpm puppet pytest rails rake rpmbuild".split()
+    + "run-parts scons svn terraform tox vagrant webpack yarn".split()
 )
 #: Words of find(1) behind which a program stands.
 OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
@@ -172,10 +169,7 @@ CHANGING: Final = frozenset((*ENTERS, *_CHANGES_TREE, *_CHANGES_NUMBERS))
 
 
 def enters(program: str, words: Sequence[str]) -> bool:
-    """True unless it is known that a program stays out of the process that it is given.
-
-    Whoever may change that process decides what is done in it. Debuggers and profilers have many names.
-    """
+    """True unless it is known that a program stays out of the process that it is given."""
     name = program.rpartition("/")[2]
     return is_in(ENTERS, name, words) or not (name in ENTERS or name in _STAYS_OUT)
 
@@ -228,11 +222,16 @@ def _is_given(wanted: Mapping[str, Options], name: str, words: Sequence[str], va
     )
 
 
+def values(program: str, words: Sequence[str], wanted: Mapping[str, Options] = OBEYS) -> Iterator[str]:
+    """The values of the options that a table has of a program."""
+    if (known := wanted.get(program.rpartition("/")[2])) is not None:
+        for word, behind in itertools.pairwise((*words, "")):
+            yield from (value or behind for _, value in known.found(word))
+
+
 def commands(program: str, words: Sequence[str]) -> Iterator[list[str]]:
     """The commands that a program is told to execute by its options, each with its words."""
-    if (known := _COMMANDS.get(program.rpartition("/")[2])) is not None:
-        for word, behind in itertools.pairwise((*words, "")):
-            yield from ((value or behind).split() or [""] for _, value in known.found(word))
+    return (value.split() or [""] for value in values(program, words, _COMMANDS))
 
 
 def goes_into(program: str, words: Sequence[str]) -> bool:
