@@ -10,9 +10,9 @@ import pytest
 from rootwrap_daemon.filters.finding import Location, Severity
 from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.values import Options
-from rootwrap_daemon.policy import host
+from rootwrap_daemon.policy import bind, host
 from rootwrap_daemon.policy.read import files
-from tests.unit.policy.things import OWNERS, directory, file
+from tests.unit.policy.things import OWNERS, STRANGER, directory, file
 
 A, B = "CAP_CHOWN", "CAP_KILL"
 
@@ -50,6 +50,34 @@ def test_whose_capabilities_they_are(
         with pytest.raises(Fault) as caught:
             files._check_capabilities(options, identity)
         assert (caught.value.code, caught.value.what) == ("unusable", what)
+
+
+@pytest.mark.parametrize(
+    ("uid", "options", "silent", "own", "trusted"),
+    [
+        (0, Options(), False, False, False),
+        (1, Options(), True, True, True),
+        (0, Options(no_new_privs=True), True, False, False),
+        (1, Options(no_new_privs=False), False, False, False),
+        (1, Options(no_new_privs=True), True, True, True),
+        (1, Options(group="x"), True, True, False),
+        (1, Options(ambient=frozenset()), True, False, False),
+        (0, Options(group="x"), False, False, False),
+    ],
+)
+def test_whose_rights_a_command_has(
+    uid: int, options: Options, silent: bool, own: bool, trusted: bool
+) -> None:
+    identity = host.Identity("x", uid, uid, (), "/")
+    assert bind._no_new_privs(identity, options) is silent
+    assert bind.has_own_rights(identity, options) is own
+    assert bind.trusted_by(identity, options, frozenset({7})) == ({7, uid} if trusted else {7})
+
+
+def test_numbers_of_capabilities() -> None:
+    assert bind._numbers(None) is None
+    assert bind._numbers(frozenset()) == frozenset()
+    assert bind._numbers(frozenset(("CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN"))) == frozenset((0, 5, 21))
 
 
 @pytest.mark.parametrize(
@@ -170,3 +198,17 @@ def test_where_a_file_is_not_utf_8(tmp_path: Path, data: bytes, line: int, colum
     loaded = files.load([str(tmp_path / "d")], OWNERS, None)
     (found,) = loaded.findings
     assert found.location == Location(str(path), line, column) and found.what == "not UTF-8"
+
+
+@pytest.mark.root
+def test_whose_home_is_looked_at(tmp_path: Path) -> None:
+    """Not that of root, nor of somebody whose changes count as root's."""
+    home = str(directory(tmp_path / "home", owner=STRANGER))
+    for uid, trusted, told in (
+        (0, OWNERS, False),
+        (0, frozenset({4711}), False),
+        (4711, OWNERS | {4711}, False),
+        (4711, OWNERS, True),
+    ):
+        found = files._check_home(host.Identity("x", uid, uid, (), home), trusted)
+        assert [one.code for one in found] == ["home"] * told

@@ -495,3 +495,12 @@ print(os.getpid())
     found, parent_pid = (set(map(int, line.split())) for line in done.stdout.splitlines())
     assert parent_pid <= found
     assert {1, os.getpid(), os.getppid()} <= found
+
+
+def test_nothing_is_asked_of_the_parent_of_pid_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc may hide it from who is not root: proc(5), hidepid."""
+    monkeypatch.setattr(host, "_parent", {7: 5, 5: 1, os.getppid(): 5}.__getitem__)
+    assert host.is_descendant(7) is False and host.is_descendant(1) is False
+    assert host.ancestors() == {os.getpid(), os.getppid(), 5, 1}
+    monkeypatch.setattr(host, "_parent", {7: 5, 5: os.getpid()}.__getitem__)
+    assert host.is_descendant(7) is True and host.is_descendant(5) is True

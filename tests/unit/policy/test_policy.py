@@ -1,6 +1,9 @@
 """policy.load: settings and filter files become a policy, or one error that says all that is wrong."""
 
+import errno
+import grp
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -11,11 +14,12 @@ import pytest
 
 from rootwrap_daemon.daemon.request import Peer
 from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.filters.values import CAPABILITIES
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.read.policy import load
+from rootwrap_daemon.policy.read.policy import load, other_paths
 from rootwrap_daemon.settings import Settings
 from tests.unit.policy.test_files import LS, ME
-from tests.unit.policy.things import OWNERS, directory, file, policy, settings
+from tests.unit.policy.things import OWNERS, directory, file, link, policy, program, settings
 
 
 @pytest.fixture
@@ -179,3 +183,54 @@ def test_a_warning_does_not_stop(tmp_path: Path, made: Settings, caplog: pytest.
     assert len(loaded.findings) == 2
     logged = [record.levelno for record in caplog.records if "trusted_owners" not in record.getMessage()]
     assert logged == [logging.WARNING] * 2
+
+
+def test_a_policy_of_all_that_settings_say(tmp_path: Path, made: Settings) -> None:
+    group = grp.getgrgid(os.getegid()).gr_name
+    loaded = load(replace(made, status_group=group, capabilities=("CAP_KILL", "CAP_CHOWN")), 1)
+    assert loaded.status_gid == os.getegid()
+    assert loaded.no_places == "the daemon has no CAP_SYS_ADMIN"
+    assert loaded.loaded > 1e9
+    assert load(made, 1).status_gid is None
+    with pytest.raises(
+        ConfigurationError, match=r"capabilities: there is no 'CAP_X': write e\.g\. CAP_NET_ADMIN"
+    ):
+        load(replace(made, capabilities=("CAP_KILL", "CAP_X")), 1)
+
+
+def test_what_a_process_has_is_asked_of_a_daemon_alone(tmp_path: Path, made: Settings) -> None:
+    file(tmp_path / "filters/k.filters", f"[Filters]\nk: KillFilter, {ME}, sleep, -9\n")
+    every = frozenset(range(len(CAPABILITIES)))
+    for has, told in ((None, False), (every, False), (every - {5}, True), (frozenset(), True)):
+        loaded = load(made, 1, capabilities=has)
+        assert any("started without" in one.what for one in loaded.findings) is told
+
+
+def test_directories_of_programs(tmp_path: Path, made: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    file(tmp_path / "a-file")
+    caplog.set_level(logging.INFO)
+    given = (f"{tmp_path}/bin//", f"{tmp_path}/a-file", f"{tmp_path}/missing", "/", f"{tmp_path}/bin")
+    loaded = load(replace(made, exec_dirs=given), 1)
+    assert loaded.exec_dirs == (f"{tmp_path}/bin", "/", f"{tmp_path}/bin")
+    assert f"exec_dirs: {tmp_path}/missing is left out: {os.strerror(errno.ENOENT)}" in caplog.text
+    assert "a-file" not in caplog.text
+
+
+def test_other_paths_of_a_program(tmp_path: Path) -> None:
+    top = directory(tmp_path / "top")
+    for name in ("bin", "sbin", "other", "open"):
+        directory(top / name)
+    program(top / "bin/tool")
+    link(top / "sbin/tool", "../bin/tool")
+    program(top / "other/tool")
+    link(top / "open/tool", "../bin/tool")
+    link(top / "bin/alias", "tool")
+    (top / "open").chmod(0o777)
+    directories = [f"{top}/{name}" for name in ("open", "missing", "sbin", "bin", "other")]
+    assert other_paths(f"{top}/bin/tool", directories, OWNERS) == {f"{top}/sbin/tool"}
+    assert other_paths(f"{top}/sbin/tool", directories, OWNERS) == {f"{top}/bin/tool"}
+    assert other_paths(f"{top}/sbin/tool", [], OWNERS) == {f"{top}/bin/tool"}
+    # By another name a program may be another one.
+    assert other_paths(f"{top}/bin/alias", directories, OWNERS) == frozenset()
+    for nothing in ("missing/tool", "open/tool"):
+        assert other_paths(f"{top}/{nothing}", directories, OWNERS) == frozenset()

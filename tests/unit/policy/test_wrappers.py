@@ -106,3 +106,24 @@ def test_programs_without_end_are_refused(words: tuple[str, ...]) -> None:
             wrappers.of_plan(ExecPlan(Program(program), arguments, "root"))
     few = wrappers.of_plan(ExecPlan(Program(program), (*rest[: 8 * len(words) - 1], "true"), "root"))
     assert 8 <= len(few) <= 10
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("busybox nsenter -m x", ["nsenter"]),
+        ("/bin/toybox x chroot nsenter y chroot", ["chroot", "nsenter"]),
+        ("nice unshare x", ["unshare"]),
+        ("find x -exec /sbin/chroot", ["/sbin/chroot"]),
+        ("cat nsenter x", []),
+        ("/usr/bin/made-up chroot", []),
+    ],
+)
+def test_words_that_may_be_programs(words: str, found: list[str]) -> None:
+    program, *rest = words.split()
+    first, *others = wrappers.candidates(ExecPlan(Program(program), tuple(rest), "root"))
+    assert first == (program, rest)
+    assert [name for name, _ in others] == found
+    assert all(its == rest[rest.index(name) + 1 :] for name, its in others)
+    inner = ExecPlan(Program("made-up"), (Program("chroot"), "nsenter"), "root")
+    assert [name for name, _ in wrappers.candidates(inner)] == ["made-up", "chroot", "nsenter"]
