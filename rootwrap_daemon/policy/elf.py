@@ -84,7 +84,7 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
     for kind, place, _, length in headers:
         if kind == _PT_DYNAMIC:
             data = os.pread(descriptor, min(length, _ENTRIES * entry.size), place)
-            entries = list(entry.iter_unpack(data[: len(data) // entry.size * entry.size]))
+            entries = list(entry.iter_unpack(data))
     table = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
     texts = next(
         (

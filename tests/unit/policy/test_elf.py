@@ -109,6 +109,11 @@ def test_a_binary_that_ends_early(tmp_path: Path, form: tuple[bool, str]) -> Non
             continue
         # The dynamic section itself was cut.
         assert found == (["/ld.so"], []), size
+    # In the middle of an entry.
+    whole = built(tmp_path / "x", (RUNPATH, "/opt/lib"), form=form).read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: 64 + 24 + 3 * 56 + 20 if form[0] else 52 + 24 + 3 * 32 + 12])
+    with pytest.raises(ValueError, match="its ELF header is cut off"):
+        elf.of(str(tmp_path / "cut"))
     far = built(tmp_path / "far", start=2**64 - 1)
     with pytest.raises(ValueError, match="its ELF header is cut off"):
         elf.of(str(far))
