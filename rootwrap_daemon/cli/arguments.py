@@ -92,6 +92,14 @@ def add_list(parser: argparse.ArgumentParser, option: str, metavar: str, text: s
     parser.add_argument(option, metavar=metavar, action="append", default=[], help=text)
 
 
+def assignment(text: str, form: str, before: str = "") -> tuple[str, str]:
+    """Name and value of `NAME=VALUE`. `form`: how it is to be written, `before`: its option. Raises Usage."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise Usage(f"{before}{text}: write {form}")
+    return name, value
+
+
 def add_instance(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup") -> None:
     """--instance."""
     parser.add_argument(

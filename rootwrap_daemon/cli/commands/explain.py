@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     argv = tuple(args.argv[1:] if args.argv[:1] == ["--"] else args.argv)
     if not argv:
         raise Usage("give the command and its words, after the options")
-    env = tuple(_variable(text) for text in args.env)
+    env = tuple(arguments.assignment(text, "NAME=VALUE", "--env ") for text in args.env)
     source = arguments.policy(args)
     takes = _taken(args)
     notes = [*source.notes, arguments.drop_privileges(source)]
@@ -64,10 +64,3 @@ def _taken(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
         return {}
     name = unit.instance_of(args.config_file or arguments.instance(args.instance).config_file)
     return unit.taken(name) if name else {}
-
-
-def _variable(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise Usage(f"--env {text}: write NAME=VALUE")
-    return name, value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.analysis import told
-from rootwrap_daemon.cli import data_files
+from rootwrap_daemon.cli import arguments, data_files
 from rootwrap_daemon.cli.tables import table
 from rootwrap_daemon.errors import ConfigurationError, Usage
 from rootwrap_daemon.filters.finding import Severity
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         rows = [(one.name, " ".join(one.values) or "-", one.purpose) for one in map(read, names())]
         print(*table(("recipe", "values", "for"), rows), sep="\n")
         return 0
-    found = read(args.name).filled(dict(map(_pair, args.values)))
+    found = read(args.name).filled(dict(arguments.assignment(text, "NAME=TEXT") for text in args.values))
     if args.output is None:
         sys.stdout.write(found.text)
         return 0
@@ -112,13 +112,6 @@ def read(name: str) -> Recipe:
     if name not in (known := names()):
         raise Usage(f"there is no recipe {name}{did_you_mean(name, known)}")
     return Recipe(*(name, *(data_files.text(f"{_FOLDER}/{name}.{end}") for end in ("filters", "yaml"))))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise Usage(f"{text}: write NAME=TEXT")
-    return name, value
 
 
 def _write(path: str, text: str) -> None:

@@ -1,6 +1,7 @@
 """Take away what `install` put for an instance, and nothing that was changed since."""
 
 import argparse
+import contextlib
 import os
 import shutil
 from typing import Final
@@ -37,17 +38,11 @@ def run(args: argparse.Namespace) -> int:
         # Which commands ran: nobody will ask any more.
         shutil.rmtree(placer.real(f"{_RUN}/{instance}"), ignore_errors=True)
         if not placer.record.users:
-            _remove_if_empty(placer.real(_RUN))
+            # Somebody else may have something in there.
+            with contextlib.suppress(OSError):
+                os.rmdir(placer.real(_RUN))
         if placer.real("/") == "/":
             print("\nWhat to do next:\n* systemctl daemon-reload")
             if not placer.record.users:
                 print("* groupdel rootwrap-daemon, if systemd-sysusers made it")
     return 0
-
-
-def _remove_if_empty(path: str) -> None:
-    try:
-        os.rmdir(path)
-    except OSError:
-        # Somebody else has something in there, or it is gone.
-        pass
