@@ -535,3 +535,20 @@ def test_a_directory_that_lets_this_process_no_further(
     monkeypatch.setattr(host, "unmapped_uid", lambda: os.geteuid() if is_unmapped else None)
     found = walk(f"{closed}/x/y")
     assert found == places.Walked(f"{closed}/x/y", str(closed) if is_place else None, None)
+
+
+@pytest.mark.parametrize(("links", "found"), [(1, True), (40, True), (41, False)])
+def test_as_many_links_are_followed_as_by_the_kernel(tmp_path: Path, links: int, found: bool) -> None:
+    top = directory(tmp_path / "top")
+    file(top / "l0")
+    for number in range(links):
+        link(top / f"l{number + 1}", f"l{number}")
+    last = f"{top}/l{links}"
+    assert os.path.exists(last) is found
+    walked = walk(last)
+    assert (walked.status is not None, walked.place) == (found, None)
+    if found:
+        assert walked.path == walk(last, limit=str(top)).path == f"{top}/l0"
+    else:
+        with pytest.raises(UntrustedPath, match="too many links"):
+            walk(last, limit=str(top))

@@ -42,6 +42,7 @@ from rootwrap_daemon.policy.bound import NotBound
         ("ip -all netns exec losetup -f", "ip losetup"),
         ("ip -al n e sh", "ip sh"),
         ("env - A=1 mount x", "env mount"),
+        ("nice A=1 mount x", "nice A=1"),
         ("unshare --propagation slave losetup x", "unshare losetup"),
         ("sg disk -c id", "sg sh"),
         ("find /x -name y -exec losetup {} ; -exec rm {} ;", "find losetup rm"),
