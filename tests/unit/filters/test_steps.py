@@ -316,3 +316,9 @@ def test_steps_are_taken_from_what_a_request_has() -> None:
 def test_a_match_of_many_steps_is_timed() -> None:
     # By its steps it would take ten seconds.
     assert not Pattern(".*x", steps=10**9).matches("a", Clock(5.0))
+
+
+def test_where_a_repetition_takes_nothing_costs_one_step() -> None:
+    """Behind `a*` each place is one where `b+` may be tried, and takes nothing at once."""
+    assert bound("a*b+") == (5, 4)
+    assert bound("a*b*") == (7, 4)

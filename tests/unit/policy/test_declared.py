@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters.finding import Finding, Severity
+from rootwrap_daemon.filters.read.patterns import compile_pattern
 from rootwrap_daemon.policy.behaviour import RESOLVES
-from rootwrap_daemon.policy.read import files
+from rootwrap_daemon.policy.read import declared, files
 from tests.unit.policy.things import OWNERS, directory, file, link
 
 
@@ -267,3 +268,20 @@ def test_a_command_that_executes_what_it_finds(tree: Path, line: str, cwd: str, 
     program = line.split(", ")[1]
     what = f"{program} executes what it finds, and others can change what is in {tree}/{where}"
     assert found == [what] * bool(where)
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("/a/b", "/a/b"),
+        ("/a/b.*", "/a"),
+        (r"^/a/b\.c/d.*", "/a/b.c"),
+        (r"--file=/a/[a-z]+", "--file=/a"),
+        ("/a/x.*|/b/y", ""),
+        ("(/a/x)", ""),
+        ("[a-z]+", ""),
+        ("x.*", ""),
+    ],
+)
+def test_the_beginning_of_a_pattern(text: str, beginning: str) -> None:
+    assert declared._beginning(compile_pattern(text)) == beginning

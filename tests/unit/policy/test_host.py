@@ -1,9 +1,11 @@
 """policy/host.py: what a path names and who could change that, programs, users, processes."""
 
 import errno
+import io
 import os
 import pwd
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rootwrap_daemon.policy import executables, host
+from rootwrap_daemon.policy import executables, host, places
 from rootwrap_daemon.policy.host import UntrustedPath
 from rootwrap_daemon.policy.read import owned, users
 from tests.unit.policy.conftest import StartSleeper
@@ -504,3 +506,29 @@ def test_nothing_is_asked_of_the_parent_of_pid_1(monkeypatch: pytest.MonkeyPatch
     assert host.ancestors() == {os.getpid(), os.getppid(), 5, 1}
     monkeypatch.setattr(host, "_parent", {7: 5, 5: os.getpid()}.__getitem__)
     assert host.is_descendant(7) is True and host.is_descendant(5) is True
+
+
+def test_a_process_that_says_nothing_of_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "open", lambda path, mode: io.BytesIO(b"Name:\tUid:\n"), raising=False)
+    with pytest.raises(ProcessLookupError):
+        host.process_user(7)
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "fixed", "sticky"),
+    [
+        (0o755, 0, True, False),
+        (0o755, 7, False, False),
+        (0o775, 0, False, False),
+        (0o757, 0, False, False),
+        (0o1777, 0, False, True),
+        (0o1777, 7, False, False),
+        (0o1755, 0, True, True),
+        (0o6711, 0, True, False),
+        (0o000, 0, True, False),
+    ],
+)
+def test_who_can_change_a_directory(mode: int, uid: int, fixed: bool, sticky: bool) -> None:
+    status = os.stat_result((stat.S_IFDIR | mode, 1, 1, 2, uid, 0, 0, 0, 0, 0))
+    assert places.is_fixed(status, frozenset({0})) is fixed
+    assert places.is_sticky(status, frozenset({0})) is sticky

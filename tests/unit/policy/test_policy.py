@@ -234,3 +234,17 @@ def test_other_paths_of_a_program(tmp_path: Path) -> None:
     assert other_paths(f"{top}/bin/alias", directories, OWNERS) == frozenset()
     for nothing in ("missing/tool", "open/tool"):
         assert other_paths(f"{top}/{nothing}", directories, OWNERS) == frozenset()
+
+
+def test_a_policy_that_admits_root_alone_says_so(tmp_path: Path) -> None:
+    note = "; nobody but root may ask: allowed_users or allowed_groups must name the agent's user"
+    nobody = frozenset[int]()
+    root = replace(policy(tmp_path), allowed_uids=frozenset({0}), allowed_gids=nobody)
+    assert root.nobody == note
+    for one in (
+        replace(root, allowed_uids=frozenset({0, 7})),
+        replace(root, allowed_uids=nobody),
+        replace(root, allowed_gids=frozenset({0})),
+        replace(root, late=frozenset({("allowed_users", "x")})),
+    ):
+        assert one.nobody == ""

@@ -128,3 +128,20 @@ def test_who_may_ask_where_some_are_not_mapped(tmp_path: Path, monkeypatch: pyte
     for given in ({"allowed_users": "61001"}, {"allowed_groups": "61002"}):
         with pytest.raises(ConfigurationError, match=f"{next(iter(given))}: .* does not map"):
             allowed(tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    ("number", "stays"), [(61183, True), (61184, False), (65519, False), (65520, True), (4711, True)]
+)
+def test_numbers_that_services_have_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, stays: bool
+) -> None:
+    """DynamicUser= of systemd.exec(5)."""
+    monkeypatch.setattr(host, "user_number", {"agent": number}.__getitem__)
+    found = allowed(tmp_path, allowed_users="agent")
+    assert (number in found.uids, not found.late) == (stays, stays)
+    if stays:
+        assert users.asker("agent") == (False, number)
+    else:
+        with pytest.raises(Fault, match="only while its service runs"):
+            users.asker("agent")
