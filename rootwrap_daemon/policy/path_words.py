@@ -155,13 +155,13 @@ def _searched(
     program: str, words: Sequence[str], directories: Collection[str], cwd: str, around: Around
 ) -> list[str]:
     """The directories in which a program executes or obeys what it finds, and others can change something."""
-    if not behaviour.finds(program, words):
+    if not (finds := behaviour.finds(program, words)):
         values = {value for value in behaviour.values(program, words) if "/" in value}
         skip = (*places.KERNEL_TREES, "/dev")
         obeyed = named.directories_in(values, "/", around.owners, around.seen, skip)
         # What is obeyed in a place has a refusal of its own.
         directories, cwd = [path for path, place in obeyed.items() if place is None], "/"
-    is_find = places.last(program) == "find"
+    is_find = finds and places.last(program) == "find"
     # With `.` among the words / is one of the directories, but many words only have a slash.
     is_root = is_find and any(not word.strip("/.") or "/.." in word for word in words)
     found = {path for path in directories if path != "/" or is_root}

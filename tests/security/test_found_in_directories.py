@@ -69,6 +69,7 @@ ALLOWED = [
     ("sh -c run-parts~GOOD", "", b"OWNED"),
     ("sh -c ls~MIXED", "", b"x"),
     ("find DEEP -name x", "", b"/x"),
+    ("find -L AGENT -name x", "", b"/x"),
     ("find DEEP -name x -exec cat {} ;", "", b"echo OWNED"),
     ("find AGENT -name x -exec sed -n s/a/b/ {} ;", "", b""),
     ("find DEEP -name x -exec chmod 0755 {} ;", "", b""),
