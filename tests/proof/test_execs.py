@@ -96,12 +96,16 @@ class Told:
         """The number here of the process that has this one of the system's now."""
         return pid + self.again[pid] * _NUMBERS
 
-    def new(self, pid: int) -> int:
-        """The same for a process whose creation is told now; what it did may have been told before."""
+    def new(self, pid: int, since: float) -> int:
+        """The same for a process whose creation, begun at this time, is told now."""
         number = self.known(pid)
         # Not only where its end was told: of what is killed strace does not tell each.
         if number in self.parents or number in self.threads:
             self.again[pid] += 1
+            # vfork(2) returns after the execve(2) of the child, which was told as one of its forerunner.
+            told = self.executions.pop(number, [])
+            self.executions[number] = [one for one in told if one.time < since]
+            self.executions[self.known(pid)] = [one for one in told if one.time >= since]
         return self.known(pid)
 
     def seen(self, pid: int) -> int:
@@ -158,7 +162,7 @@ def read_trace(path: Path) -> Told:
             plain = tuple(bytes.fromhex("".join(_BYTE.findall(word))) for word, _ in words)
             told.executions[task].append(Execution(when, plain))
         else:
-            child = told.new(int(code))
+            child = told.new(int(code), when)
             (told.threads if "CLONE_THREAD" in call else told.parents)[child] = task
     return told
 
@@ -403,22 +407,24 @@ def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     """Also where strace tells what it did, and its end, before its creation."""
     shell = "".join(f"\\x{byte:02x}" for byte in b"/bin/sh")
     trace = tmp_path / "trace"
-    executed_then_ended = f'2 1.1 execve("{shell}", ["{shell}"], 0x1) = 0\n2 1.2 +++ exited with 0 +++\n'
-    created = "1 1.0 vfork() = 2\n"
-    trace.write_text((created + executed_then_ended) * 2 + (executed_then_ended + created) * 2)
-    told = read_trace(trace)
-    assert [len(told.executions[child]) for child in told.children(1)] == [1] * 4
-    trace.write_text((created + executed_then_ended.partition("2 1.2")[0]) * 2)
-    told = read_trace(trace)
-    assert [len(told.executions[child]) for child in told.children(1)] == [1] * 2
+    begun, resumed = "1 {0}.0 vfork( <unfinished ...>\n", "1 {0}.5 <... vfork resumed>) = 2\n"
+    created = "1 {0}.0 vfork() = 2\n"
+    executed = f'2 {{0}}.1 execve("{shell}", ["{shell}"], 0x1) = 0\n'
+    again = executed.replace(".1", ".7")
+    ended = "2 {0}.8 +++ exited with 0 +++\n"
+    half = f'2 {{0}}.1 execve("{shell}", ["{shell}"], 0x1 <unfinished ...>\n'
+    other_half = "2 {0}.6 <... execve resumed>) = 0\n"
+
+    def executions(*lives: str) -> list[int]:
+        trace.write_text("".join(life.format(second) for second, life in enumerate(lives, 1)))
+        told = read_trace(trace)
+        return [len(told.executions[child]) for child in told.children(1)]
+
+    early = begun + executed + ended + resumed
+    assert executions(created + executed + ended, created + executed + ended, early, early) == [1] * 4
+    # Of what is killed the end may not be told.
+    assert executions(created + executed, created + executed) == [1, 1]
+    assert executions(created + executed, begun + executed + resumed + again) == [1, 2]
+    assert executions(created + executed, early, begun + executed + resumed + again) == [1, 1, 2]
     # It may have begun a call before its creation is told, and ends it after that.
-    begun = f'2 2.1 execve("{shell}", ["{shell}"], 0x1 <unfinished ...>\n'
-    trace.write_text(
-        created
-        + executed_then_ended.partition("2 1.2")[0]
-        + begun
-        + created
-        + "2 2.2 <... execve resumed>) = 0\n"
-    )
-    told = read_trace(trace)
-    assert [len(told.executions[child]) for child in told.children(1)] == [1] * 2
+    assert executions(created + executed, begun + half + resumed + other_half) == [1, 1]
