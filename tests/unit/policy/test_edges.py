@@ -23,6 +23,7 @@ from rootwrap_daemon.policy import (
     interpreters,
     late,
     named,
+    path_words,
     places,
     processes,
     wrappers,
@@ -492,3 +493,13 @@ def test_another_file_system_below_a_place(tmp_path: Path) -> None:
     file(directory(tmp_path / "sub") / "x")
     places.look_below(str(tmp_path), f"{tmp_path}/sub/x")
     places.look_below(str(tmp_path), f"{tmp_path}/sub/missing/x")
+
+
+def test_a_dangerous_variable_of_a_filter(base: Path) -> None:
+    around = path_words.Around(EXEC_DIRS, OWNERS, Host().identities, None, Seen())
+    for name in ("LD_PRELOAD", "FILE"):
+        assert path_words._of_variables(((name, f"{base.parent}/x"),), "/", around) == {}
+    assert path_words._of_variables((("FILE", f"{base}/a"),), "/", around) == {f"{base}/a": str(base)}
+    with pytest.raises(NotBound, match=f"the variable LD_PRELOAD leads into {base}, where") as caught:
+        path_words._of_variables((("FILE", "/usr"), ("LD_PRELOAD", f"/usr:{base}/a")), "/", around)
+    assert caught.value.error is Denied

@@ -342,3 +342,17 @@ def test_a_home_that_others_fill(
     told_of = [(one.code, one.severity, one.what) for one in loaded.findings if one.code != "misnamed"]
     assert told_of == [("home", Severity.WARNING, what)] * told
     assert len(loaded.filters) == 1
+
+
+def test_whose_processes_are_not_mapped_are_not_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "in_user_namespace", lambda: True)
+    monkeypatch.setattr(host, "overflow_uid", lambda: pwd.getpwnam("nobody").pw_uid)
+    monkeypatch.setattr(host, "overflow_gid", lambda: 4711)
+    for user, told in (("nobody", True), (ME, False)):
+        file(
+            tmp_path / "x.filters", f"[Filters]\nx: KillFilter, {ME}, sleep, -9\n[x]\ntarget_user = {user}\n"
+        )
+        loaded = files.load([str(tmp_path)], OWNERS, None)
+        assert any("target_user: nobody is whoever" in text for _, text in findings(loaded)) is told

@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.errors import Denied, EnvironmentDenied, Error, ExecutableNotFound, ProcessGone
-from rootwrap_daemon.filters.values import Reason, Request
+from rootwrap_daemon.errors import (
+    Denied,
+    EnvironmentDenied,
+    Error,
+    ExecutableNotFound,
+    InternalError,
+    ProcessGone,
+)
+from rootwrap_daemon.filters.values import Match, Reason, Request, Shown
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.bound import BoundExec
+from rootwrap_daemon.policy import policy as module
+from rootwrap_daemon.policy.bound import Bound, BoundExec, NotBound
 from rootwrap_daemon.policy.policy import Allowed, Refused, judge
 from tests.unit.policy.things import directory, file, policy, program
 
@@ -281,3 +289,18 @@ def test_nobody_learns_what_is_there(
         answers.add((judged.error, judged.message, judged.filter))
     assert len(answers) == 1
     assert not [path for path in asked if path.startswith(str(private))]
+
+
+def test_where_the_host_does_not_answer_every_filter_hides_its_words(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [TOOL, "s: CommandFilter, {tools}/tool, root", "[s]", "secret = 1"]
+
+    def unanswered(match: Match, policy: object, **more: object) -> Bound:
+        raise NotBound(InternalError, f"no answer for {match.name}")
+
+    monkeypatch.setattr(module, "bind", unanswered)
+    found = judged(tools, lines, "tool x")
+    assert isinstance(found, Refused)
+    assert (found.error, found.filter, found.detail) == (InternalError, "t", "no answer for t")
+    assert found.shown == Shown(True, frozenset({1}))
