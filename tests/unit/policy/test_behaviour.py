@@ -202,3 +202,7 @@ def test_rows_of_a_table() -> None:
     made = getopt.table("a b | -x --long ; -y --other\nc |\n")
     assert made["a"] == made["b"] == getopt.options("-x --long ; -y --other")
     assert made["c"] == getopt.Options(frozenset(), frozenset(), frozenset())
+
+
+def test_a_whole_option_is_no_cluster() -> None:
+    assert list(getopt.options("-s -e -single").found("-single")) == [("-single", None)]

@@ -532,3 +532,18 @@ def test_who_can_change_a_directory(mode: int, uid: int, fixed: bool, sticky: bo
     status = os.stat_result((stat.S_IFDIR | mode, 1, 1, 2, uid, 0, 0, 0, 0, 0))
     assert places.is_fixed(status, frozenset({0})) is fixed
     assert places.is_sticky(status, frozenset({0})) is sticky
+
+
+def test_a_directory_is_no_program(tmp_path: Path) -> None:
+    for path in (tmp_path, directory(tmp_path / "x")):
+        assert executables._executable(host.Resolved(str(path), path.stat())) is None
+    assert executables._executable(host.Resolved("/x", None)) is None
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_whom_a_user_namespace_does_not_have(monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
+    monkeypatch.setattr(host, "in_user_namespace", lambda: inside)
+    monkeypatch.setattr(host, "overflow_uid", lambda: 4711)
+    assert host.unmapped_uid.__wrapped__() == (4711 if inside else None)
+    assert host.base_owners(7) == ({0, 7, 4711} if inside else {0, 7})
+    assert os.geteuid() in host.base_owners()

@@ -248,3 +248,12 @@ def test_a_policy_that_admits_root_alone_says_so(tmp_path: Path) -> None:
         replace(root, late=frozenset({("allowed_users", "x")})),
     ):
         assert one.nobody == ""
+
+
+def test_a_group_that_is_not_mapped_sees_no_status(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "in_user_namespace", lambda: True)
+    monkeypatch.setattr(host, "overflow_gid", lambda: 4712)
+    monkeypatch.setattr(host, "overflow_uid", lambda: 4713)
+    with pytest.raises(ConfigurationError, match="status_group: 4712 is whoever"):
+        load(replace(made, status_group="4712"), 1)
+    assert load(replace(made, status_group="4713"), 1).status_gid == 4713

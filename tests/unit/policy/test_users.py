@@ -145,3 +145,9 @@ def test_numbers_that_services_have_for_a_while(
     else:
         with pytest.raises(Fault, match="only while its service runs"):
             users.asker("agent")
+
+
+def test_each_name_that_is_not_here_is_kept(tmp_path: Path) -> None:
+    found = allowed(tmp_path, allowed_users="no-such-name, 4711, no-other-name")
+    assert found.late == {("allowed_users", "no-such-name"), ("allowed_users", "no-other-name")}
+    assert sorted(found.uids) == [4711]
