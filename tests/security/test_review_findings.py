@@ -335,6 +335,15 @@ class TestBlockedHub:
             while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read()):
                 eventlet.sleep(0.01)
             call.kill()
+            # It may have been abandoned while its start was not over: a thread of this program ends it then.
+            def state():
+                try:
+                    with open(f"/proc/{int(open(sys.argv[2]).read())}/stat") as file:
+                        return file.read().rpartition(")")[2].split()[0]
+                except OSError:
+                    return "Z"
+            while state() != "Z":
+                eventlet.sleep(0.01)
             """
         pid_file = Path(os.environ.get("TMPDIR", "/tmp")) / f"review-{os.getpid()}-{way}"
         try:
