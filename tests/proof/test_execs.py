@@ -303,14 +303,15 @@ def executed(told: Told, pid: int) -> tuple[list[Execution], Counter[str]]:
     first: list[Execution] = []
     others: Counter[str] = Counter()
     for child in told.children(pid):
-        executions = told.executions.get(child, [])
+        executions, has_shim = told.executions.get(child, []), False
         while executions and executions[0].program in SHIMS:
             others[f"shim {executions.pop(0).program}"] += 1
+            has_shim = True
         if executions:
             first.append(executions[0])
             others["exec by a command"] += len(executions) - 1
         else:
-            others["only a shim" if child in told.executions else "nothing"] += 1
+            others["only a shim" if has_shim else "nothing"] += 1
     return first, others
 
 
