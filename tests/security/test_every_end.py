@@ -130,10 +130,9 @@ def test_answers_that_are_not_read_hold_no_deadline(new_daemon: NewDaemon) -> No
         looks: list[int] = []
         while len(looks) < 10 or len(set(looks[-10:])) > 1:
             time.sleep(0.1)
-            looks.append(checks(daemon))
-            if states_of(daemon.pid) != {"S"}:
-                # One of its threads has not had its turn.
-                looks.clear()
+            # Unless one of its threads has not had its turn.
+            is_idle = states_of(daemon.pid) == {"S"}
+            looks = [*looks, checks(daemon)] if is_idle else []
         fit = looks[-1]
         assert 10 < fit < 1000
         for less in range(5):

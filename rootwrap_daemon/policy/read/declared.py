@@ -14,7 +14,7 @@ from typing import Final
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingRegExpFilter
-from rootwrap_daemon.filters.kinds import EnvFilter, PathFilter, ReadFileFilter, RegExpFilter
+from rootwrap_daemon.filters.kinds import EnvFilter, KillFilter, PathFilter, ReadFileFilter, RegExpFilter
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.plan import Beneath
@@ -140,7 +140,8 @@ def _check_obeyed(path: str, program: str, words: list[str]) -> None:
 
 def _check_entered(one: Filter, program: str, words: list[str], owners: frozenset[int]) -> None:
     """Raise Fault if the command would go into a process of somebody who is not trusted."""
-    user = one.options.target_user
+    # A KillFilter names whom it may end, and goes into nobody.
+    user = None if isinstance(one, KillFilter) else one.options.target_user
     is_known = behaviour.is_in(behaviour.ENTERS, program, words)
     # Which program behind another one gets the process is looked at in each request.
     if user is None or not (
