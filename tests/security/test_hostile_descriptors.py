@@ -36,9 +36,9 @@ from rootwrap_daemon.protocol.messages import (
     Started,
     Status,
 )
-from tests.real_daemon import FILTERS, Daemon, NewDaemon, frame, is_alive, settle, wait_for
+from tests.real_daemon import FILTERS, Daemon, NewDaemon, frame, is_alive, links_of, settle, wait_for
 from tests.security.slow_files import SlowFiles, slow_files
-from tests.wire import Wire
+from tests.wire import Wire, lies_unread
 
 pytestmark = pytest.mark.root
 
@@ -440,12 +440,17 @@ def test_close_that_waits_is_of_that_user_alone(daemon: Daemon) -> None:
     daemon.configure(max_connections_per_user="5")
     daemon.restart()
     before = settle(daemon)
+    sent: set[str] = set()
     with contextlib.ExitStack() as held:
         for _ in range(20):
             last = held.enter_context(lingering())
+            sent.add(f"socket:[{os.fstat(last).st_ino}]")
             agent = held.enter_context(Agent(daemon))
             agent.say(HELLO + frame([2, [b"true"], []]), [last])
             let_go(last)
+        # A command that is started between the receipt of one and its close(2) has it, too.
+        wait_for(lambda: not lies_unread(daemon.socket))
+        wait_for(lambda: sent.isdisjoint(links_of(daemon.pid).values()))
         calls_go_on(daemon)
         assert daemon.threads() <= 13
     wait_for(lambda: settle(daemon) == before)

@@ -88,9 +88,7 @@ def end(lines: Iterable[str], grace: float, kill: Callable[[str], None] | None) 
     intended: list[tuple[tuple[str, str], int]] = []
     for line in lines:
         match line.strip("\0 ").split():
-            case []:
-                pass
-            case [_, _, _, "leave", *_] | ["?", _, _, _, "leave", *_]:
+            case [] | [_, _, _, "leave", *_] | ["?", _, _, _, "leave", *_]:
                 pass
             case ["?", stdout, stderr, ticks, "end", *group] if ticks.isdecimal():
                 intended.append(((stdout, stderr), int(ticks)))

@@ -8,6 +8,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -73,11 +74,9 @@ class Stdio:
 def let_go(descriptors: Iterable[int]) -> None:
     """Close them, which may take as long as their client likes."""
     for descriptor in descriptors:
-        try:
+        # It is closed in any case (close(2)); what its file system has to say concerns its client.
+        with suppress(OSError):
             os.close(descriptor)
-        except OSError:
-            # It is closed all the same (close(2)); what its file system has to say concerns its client.
-            pass
 
 
 def is_pipe(descriptor: int) -> bool:

@@ -208,10 +208,15 @@ class Connection:
         self.turn.give()
         try:
             data, ancillary, result, _ = self.sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            came = ancillary or result & _TRUNCATED
+            why_not = self._keep_descriptors(ancillary, bool(result & _TRUNCATED)) if came else None
         finally:
             self.turn.take()
-        if ancillary or result & _TRUNCATED:
-            self._keep_descriptors(ancillary, truncated=bool(result & _TRUNCATED))
+        if isinstance(why_not, Busy):
+            self.answer(messages.Failure("", Busy.code, why_not.message))
+            raise Closed
+        if why_not is not None:
+            raise why_not
         if not data:
             raise Closed
         self._exchange.feed(data)
@@ -231,8 +236,8 @@ class Connection:
         self._exchange.feed(self.sock.recv(len(data), socket.MSG_DONTWAIT))
         return True
 
-    def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], *, truncated: bool) -> None:
-        """Own what came, so that it is closed in any case. Raises RemoteProtocolError."""
+    def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], truncated: bool) -> Error | None:
+        """Own what came, so that it is closed in any case. Returns why it is closed already, if it is."""
         # They lie at the start of a write; where that is not the start of a message, they are nobody's.
         misplaced = self._exchange.partial or bool(self._descriptors)
         for level, kind, data in ancillary:
@@ -242,18 +247,16 @@ class Connection:
         foreign = not all(map(is_pipe, self._descriptors))
         # There was room for more in the message, so there was none in the process.
         full = truncated and len(self._descriptors) < messages.MAX_DESCRIPTORS
-        if misplaced or truncated or foreign:
-            # At once, before a word is said: whatever another session starts meanwhile has them too, and
-            # closes them, which takes as long as their file system likes.
-            with self.turn.given():
-                let_go(self.take_descriptors())
+        if not (misplaced or truncated or foreign):
+            return None
+        # At once, before a turn or a word: whatever another session starts meanwhile has them too, and closes
+        # them, which takes as long as their file system likes.
+        let_go(self.take_descriptors())
         if full:
-            self.answer(messages.Failure("", Busy.code, "the daemon has no descriptor left"))
-            raise Closed
+            return Busy("the daemon has no descriptor left")
         if misplaced or truncated:
-            raise RemoteProtocolError("more descriptors than may be, or not where they may be")
-        if foreign:
-            raise RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
+            return RemoteProtocolError("more descriptors than may be, or not where they may be")
+        return RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
 
     def listen(self, on_signal: Callable[[int], None]) -> Wish:
         """Return what the client says while its command runs, without waiting.
