@@ -5,6 +5,7 @@ Promises: rather too many are found than one too few.
 
 import bisect
 import functools
+import itertools
 import os
 import re
 import stat
@@ -71,14 +72,16 @@ def directories_in(
         return {}
     names = names_in_root()
     relative = {text for word in words for text in _relative(word)}
-    paths: list[str] = []
+    paths = [f"{cwd.rstrip('/')}/{text}" for text in relative if cwd != "/" or _first(text) in names]
     for word in words:
-        pairs = ({word[at:], _END.split(word[at:], 1)[0]} for at, char in enumerate(word) if char == "/")
-        own = [pair for pair in pairs if any(_first(one) in names for one in pair)]
-        if len(own) > MOST_PATHS:
+        # No path is longer (PATH_MAX), and each slash of a long word begins one.
+        begun = (word[at : at + 4096] for at, char in enumerate(word) if char == "/")
+        pairs = ({path, _END.split(path, 1)[0]} for path in begun)
+        known = (pair for pair in pairs if any(_first(one) in names for one in pair))
+        own = list(itertools.islice(known, MOST_PATHS + 1))
+        if len(own) > MOST_PATHS or len(paths) > _MOST_LOOKS:
             raise UntrustedPath("too many paths in a word")
         paths += [one for pair in own for one in pair]
-    paths += [f"{cwd.rstrip('/')}/{text}" for text in relative if cwd != "/" or _first(text) in names]
     found: dict[str, str | None] = {}
     looked_at: set[str] = set()
     for count, path in enumerate(paths):

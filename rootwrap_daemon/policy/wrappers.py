@@ -91,37 +91,34 @@ def is_wrapper(program: str) -> bool:
 
 
 def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """The program and those that it executes, in their order, each with its words; `sh` for a text."""
-    rest = list(words)
-    while True:
-        yield program, rest
-        name = program.rpartition("/")[2]
-        if name == "find":
-            for index, word in enumerate(rest[:-1], 1):
-                if word in behaviour.OF_FIND:
-                    yield from programs(rest[index], rest[index + 1 :])
-            return
-        if name == "ip":
-            rest = _behind_exec(rest)
+    """The program and those that it executes, each once and with its words; `sh` for a text."""
+    every = [program, *words]
+    # Where programs stand, the first of them last. What one find(1) within another has, that has, too.
+    pending, seen, of_find = [0], {len(every)}, False
+    while pending:
+        if (at := pending.pop()) in seen:
+            continue
+        seen.add(at)
+        rest = every[at + 1 :]
+        yield every[at], rest
+        name = every[at].rpartition("/")[2]
+        if name == "find" and not of_find:
+            of_find = True
+            pending += (i for i in range(len(every) - 1, at + 1, -1) if every[i - 1] in behaviour.OF_FIND)
+        elif name == "ip":
+            pending.append(len(every) - len(_behind_exec(rest)))
         elif wrapper := _WRAPPERS.get(name):
-            own = (*itertools.takewhile("--".__ne__, rest), "")
-            for word, after in itertools.pairwise(own):
+            for word, after in itertools.pairwise((*itertools.takewhile("--".__ne__, rest), "")):
                 yield from ((_SHELL, ["-c", value or after]) for _, value in wrapper.texts.found(word))
             rest = _behind(wrapper, rest)
             if name == "env":
                 rest = list(itertools.dropwhile(_ASSIGNMENT.match, rest))
-        else:
-            return
-        if not rest:
-            return
-        program, *rest = rest
+            pending.append(len(every) - len(rest))
 
 
 def _behind(wrapper: _Wrapper, words: list[str]) -> list[str]:
     """The words from the program on."""
-    left = wrapper.operands
-    index = 0
-    options_end = False
+    left, index, options_end = wrapper.operands, 0, False
     while index < len(words):
         word = words[index]
         if word == "--" and not options_end:

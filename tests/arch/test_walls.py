@@ -41,8 +41,6 @@ WAITS_UNDER_LOCK: Final = {
     ("daemon/record/log.py", "take_lost", "acquire"),
     # No session takes this lock: one reload at a time.
     ("daemon/serve/main.py", "_load", "notify"),
-    # It does not wait: whoever finds it taken leaves the reload to who took it.
-    ("daemon/serve/main.py", "on_signal", "_waiting.acquire"),
 }
 #: Where the time of day is asked for: stamps alone. Whoever sets the clock moves no deadline.
 TIME_OF_DAY: Final = {

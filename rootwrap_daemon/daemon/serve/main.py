@@ -146,24 +146,25 @@ class _Reaction:
         self._instance = instance
         self._renewed = renewed
         self._manager = manager
-        self._reloading, self._waiting = threading.Lock(), threading.Lock()
+        self._reloading, self._waits = threading.Lock(), False
 
     def on_signal(self) -> bool:
         """True if the daemon shall stop."""
         numbers = self._signals.read()
         if not _STOPPING.isdisjoint(numbers):
             return True
-        if signal.SIGHUP in numbers and self._waiting.acquire(blocking=False):
+        if signal.SIGHUP in numbers and not self._waits:
+            self._waits = True
             try:
                 threading.Thread(target=self._load, daemon=True).start()
-            except RuntimeError as error:
-                self._waiting.release()
+            except (RuntimeError, MemoryError) as error:
+                self._waits = False
                 self._keep(str(error))
         return False
 
     def _load(self) -> None:
         with self._reloading:
-            self._waiting.release()
+            self._waits = False
             microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             self._manager.notify(RELOADING=1, MONOTONIC_USEC=microseconds, STATUS="Reloading")
             # Whatever comes of it, the manager must hear READY again.

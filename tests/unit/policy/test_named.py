@@ -1,5 +1,7 @@
 """policy/named.py: what a program may find by the words of a command, to the last name and the first."""
 
+import contextlib
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,14 @@ def test_the_most_paths_in_a_word(count: int, refused: bool) -> None:
             found_in({word})
     else:
         assert found_in({word}) == {"/": None}
+
+
+@pytest.mark.parametrize("word", ["/" * 130_000, "/etc/" * 26_000, "/etc/x" * 256 + "y" * 120_000])
+def test_a_long_word_is_not_copied_for_each_slash(word: str) -> None:
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(UntrustedPath):
+            found_in({word})
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

@@ -48,7 +48,7 @@ from rootwrap_daemon.policy.bound import NotBound
         ("find /x -name y -exec losetup {} ; -exec rm {} ;", "find losetup rm"),
         ("find /x -exec nice {} ;", "find nice {}"),
         ("find /x -exec timeout 5 env A=1 sed -f {} ; -exec rm {} ;", "find timeout env sed rm"),
-        ("find /x -execdir find . -exec cat {} ; ;", "find find cat cat"),
+        ("find /x -execdir find . -exec cat {} ; ;", "find find cat"),
         ("prlimit --nofile=4 --pid 5", "prlimit"),
         ("chroot --userspec=a /x cat", "chroot cat"),
         ("nice", "nice"),
@@ -86,6 +86,32 @@ def test_the_first_of_a_name_tells_what_each_would() -> None:
         some: list[Word] = list(source.choices(words, k=source.randrange(12)))
         plan = ExecPlan(Program("timeout"), tuple(some), "root")
         assert wrappers.elsewhere(plan) == plain(plan), some
+
+
+def test_each_program_is_found_once() -> None:
+    """One find(1) within another has what that has; or there are 2 ** n ways to n of them."""
+    found = [len(words) for _, words in wrappers.programs("find", ["-exec", "find"] * 18 + ["x"])]
+    assert found == sorted(found, reverse=True)
+    assert len(found) == len(set(found)) == 19
+    words = [
+        "/",
+        "-exec",
+        "nice",
+        "-n",
+        "1",
+        "find",
+        "-exec",
+        "cp",
+        "a",
+        ";",
+        "-exec",
+        "timeout",
+        "5",
+        "rm",
+        ";",
+    ]
+    names = [name for name, _ in wrappers.programs("find", words)]
+    assert names == ["find", "nice", "find", "cp", "timeout", "rm"]
 
 
 @pytest.mark.parametrize("word", ["x", "nsenter", "chroot", "mount"])
