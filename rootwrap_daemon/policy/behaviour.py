@@ -135,8 +135,8 @@ du find mv rsync tar |
 #: Programs that execute or obey what they find in a directory.
 FINDS: Final = frozenset(
     "ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild".split()
-    + "docker-compose dpkg-buildpackage drush git gmake go gradle grunt gulp hg invoke just make".split()
-    + "meson mvn ninja nox npm npx packer pip pip3 pnpm puppet pytest rails rake rpmbuild".split()
+    + "docker-compose dpkg-buildpackage drush git gmake go gradle grunt gulp hg invoke just ldconfig".split()
+    + "make meson mvn ninja nox npm npx packer pip pip3 pnpm puppet pytest rails rake rpmbuild".split()
     + "run-parts scons svn terraform tox vagrant webpack yarn".split()
 )
 #: Words of find(1) behind which a program stands.

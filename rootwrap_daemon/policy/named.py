@@ -68,8 +68,6 @@ def directories_in(
     `-C /srv`, `-xC/srv`, `--directory=/srv`, and relative ones beside `cwd` and each other, as in `-C /srv -C
     sub`, but none in `skip`. Raises UntrustedPath, Unsure.
     """
-    if not words:
-        return {}
     names = names_in_root()
     relative = {text for word in words for text in _relative(word)}
     paths = [f"{cwd.rstrip('/')}/{text}" for text in relative if cwd != "/" or _first(text) in names]

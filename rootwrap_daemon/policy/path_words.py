@@ -44,9 +44,12 @@ def paths(
         return {}, ()
     programs = wrappers.of_plan(plan)
     outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
+    rooted = (its for name, its in programs if places.last(name) == "chroot")
+    tree = next((word for its in rooted for word in its if word[:1] == "/"), "")
     for name, its in (*programs, *outer):
         if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
-            _check_program(name, cwd, plan, around)
+            for top in {"", tree}:
+                _check_program(name, cwd, plan, around, top)
     told = [command for one in programs if not plan.free for command in behaviour.commands(*one)]
     for name, *_ in told:
         _check_program(name, cwd, plan, around)
@@ -233,13 +236,13 @@ def _changed(walked: places.Walked, around: Around) -> str | None:
     return walked.place
 
 
-def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around) -> None:
-    """Raise NotBound if others can change what a program executes that is given this name of another."""
+def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around, top: str = "") -> None:
+    """Raise NotBound if others can change what a program executes below `top` that is given this name."""
     given = [value for variable, value in plan.env if variable == "PATH"]
     given += [word[5:] for word in map(wrappers.text_of, plan.arguments) if word.startswith("PATH=")]
     in_given = [os.path.join(cwd, one) for one in ":".join(given).split(":")]
-    directories = in_given if given else around.exec_dirs
-    path = os.path.join(cwd, name) if "/" in name else name
+    directories = [top + one for one in (in_given if given else around.exec_dirs)]
+    path = top + os.path.join(cwd, name) if "/" in name else name
     try:
         executables.check_by_path(path, directories, around.owners, around.seen)
     except (host.UntrustedPath, OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,7 @@ DENIED = [
     ("tar -C AGENT --to-command=./x -xf ARCHIVE", ""),
     ("tar -C MIXED --to-command=timeout~5~./x -xf ARCHIVE", ""),
     ("tar -C MIXED --to-command=sh~x -xf ARCHIVE", ""),
+    ("ldconfig -n MIXED", ""),
 ]
 #: What has nothing of others in it, and what is only looked at or changed.
 ALLOWED = [
@@ -74,6 +76,7 @@ ALLOWED = [
     ("find AGENT -name x -exec sed -n s/a/b/ {} ;", "", b""),
     ("find DEEP -name x -exec chmod 0755 {} ;", "", b""),
     ("tar -C MIXED -I gzip -cf /dev/null x", "", b""),
+    ("ldconfig -n GOOD", "", b""),
 ]
 
 
@@ -98,7 +101,7 @@ class Scene:
         for path in (mixed / "Makefile", deep / "Makefile"):
             path.write_text("all:\n\t@echo OWNED >&2\n")
         shutil.make_archive(str(archive).removesuffix(".tar"), "tar", good)
-        self.theirs = (
+        self.theirs: tuple[Path, ...] = (
             agent,
             agent / "x",
             mixed / "x",
@@ -189,3 +192,21 @@ def test_no_link_is_followed_where_others_made_it(scene: Scene) -> None:
             done = client.run(scene.filled(words).split(" "))
             assert b"nobody" not in done.stdout and b"link" in done.stderr
     assert secret.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "words", ["chroot MIXED /x", "nice chroot DEEP /sub/x", "chroot MIXED nice ./x", "chroot TREE tool"]
+)
+def test_a_program_in_another_tree_is_looked_at_there(scene: Scene, words: str) -> None:
+    tool = scene.daemon.directory / "tree/usr/bin/tool"
+    tool.parent.mkdir(parents=True)
+    shutil.copy(scene.names["MIXED"] / "x", tool)
+    scene.names["TREE"], scene.theirs = scene.daemon.directory / "tree", (*scene.theirs, tool)
+    scene.start([(words, "")])
+    with scene.daemon.client() as client:
+        # Nothing of others is there, and no shell: the script cannot be executed.
+        assert client.run(scene.filled(words).split(" ")).returncode in (126, 127)
+        scene.give()
+        with pytest.raises(Denied):
+            client.run(scene.filled(words).split(" "))
+    assert "is refused: " in scene.daemon.audit()[-1]["detail"]

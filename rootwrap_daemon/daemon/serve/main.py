@@ -131,10 +131,6 @@ class _Signals:
         # The start has blocked them.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handover.SIGNALS)
 
-    def read(self) -> bytes:
-        """The numbers of the signals that came."""
-        return os.read(self.descriptor, 4096)
-
 
 class _Reaction:
     """Act on them: _STOPPING stop; SIGHUP reloads in a thread, for all that come until its turn."""
@@ -150,7 +146,7 @@ class _Reaction:
 
     def on_signal(self) -> bool:
         """True if the daemon shall stop."""
-        numbers = self._signals.read()
+        numbers = os.read(self._signals.descriptor, 4096)
         if not _STOPPING.isdisjoint(numbers):
             return True
         if signal.SIGHUP in numbers and not self._waits:

@@ -1,7 +1,9 @@
 """A signal has a reload: one at a time, and one that waits for all that come meanwhile."""
 
+import os
 import signal
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +14,20 @@ from rootwrap_daemon.errors import ConfigurationError
 from tests.processes import wait_for
 
 
-def reaction(read: Any) -> tuple[Any, SimpleNamespace]:
-    """One that hears SIGHUP whenever it looks, and its instance; `read` takes the place of the reader."""
+def reaction(read: Any) -> tuple[Callable[[], bool], Any, SimpleNamespace]:
+    """What SIGHUP does to one, it, and its instance; `read` takes the place of the reader."""
     instance = SimpleNamespace(policy=SimpleNamespace(generation=1), reload=None)
-    signals: Any = SimpleNamespace(read=lambda: bytes((signal.SIGHUP,)))
+    reader, writer = os.pipe()
+    signals: Any = SimpleNamespace(descriptor=reader)
     manager: Any = SimpleNamespace(notify=lambda **what: None)
     given: Any = instance
-    return main._Reaction(signals, given, read, manager), instance
+    one = main._Reaction(signals, given, read, manager)
+
+    def hear() -> bool:
+        os.write(writer, bytes((signal.SIGHUP,)))
+        return one.on_signal()
+
+    return hear, one, instance
 
 
 def test_one_waits_for_all_that_come_meanwhile() -> None:
@@ -29,12 +38,12 @@ def test_one_waits_for_all_that_come_meanwhile() -> None:
         going.wait(60)
         raise ConfigurationError("no")
 
-    one, instance = reaction(read)
-    one.on_signal()
+    hear, one, instance = reaction(read)
+    hear()
     wait_for(lambda: len(begun) == 1)
     before = threading.active_count()
     for _ in range(50):
-        one.on_signal()
+        hear()
     assert threading.active_count() == before + 1
     going.set()
     wait_for(lambda: len(begun) == 2 and not one._waits)
@@ -54,10 +63,10 @@ def test_one_that_cannot_begin_leaves_the_next_its_turn(
     def fail(self: threading.Thread) -> None:
         raise error
 
-    one, instance = reaction(read)
+    hear, _, instance = reaction(read)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
-        one.on_signal()
+        hear()
     assert instance.reload is not None and not begun
-    one.on_signal()
+    hear()
     wait_for(lambda: begun == [1])
