@@ -35,14 +35,16 @@ void open_connection(const char *path, double patience) {
     }
 }
 
-static void send_frame(const struct bytes *body, const int *descriptors, size_t count) {
+/* 0, with errno, if it was not sent whole. */
+static int send_frame(const struct bytes *body, const int *descriptors, size_t count) {
     unsigned char head[4] = {(unsigned char)(body->size >> 24), (unsigned char)(body->size >> 16),
                              (unsigned char)(body->size >> 8), (unsigned char)body->size};
     struct bytes frame = {0};
     put(&frame, head, sizeof head);
     put(&frame, body->data, body->size);
     union { struct cmsghdr header; char room[CMSG_SPACE(3 * sizeof(int))]; } control = {0};
-    for (size_t sent = 0; sent < frame.size;) {
+    ssize_t size = 0;
+    for (size_t sent = 0; sent < frame.size && size >= 0;) {
         struct iovec part = {frame.data + sent, frame.size - sent};
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
         if (count && !sent) {
@@ -54,13 +56,12 @@ static void send_frame(const struct bytes *body, const int *descriptors, size_t 
             header->cmsg_len = CMSG_LEN(count * sizeof(int));
             memcpy(CMSG_DATA(header), descriptors, count * sizeof(int));
         }
-        ssize_t size = sendmsg(daemon_side.socket, &message, MSG_NOSIGNAL);
-        if (size < 0 && errno == EINTR) continue;
-        /* What the daemon said before it closed is still to be read. */
-        if (size < 0) break;
+        do size = sendmsg(daemon_side.socket, &message, MSG_NOSIGNAL);
+        while (size < 0 && errno == EINTR);
         sent += (size_t)size;
     }
     free(frame.data);
+    return size >= 0;
 }
 
 void send_number(int type, int64_t number) {
@@ -103,7 +104,10 @@ void send_request(const struct options *options, const int *descriptors, size_t 
         else put_nil(&body);
     }
     if (options->user) put_text(&body, options->user);
-    send_frame(&body, descriptors, count);
+    /* unix(7): the kernel passes no descriptor; the daemon has heard nothing, and says nothing. Else it took no
+       more, and what it said before is still to be read. */
+    if (!send_frame(&body, descriptors, count) && errno == ETOOMANYREFS)
+        fail(EXIT_UNKNOWN, "%.200s: too many descriptors of this user are under way", options->argv[0]);
     free(body.data);
 }
 

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import pty
+import pwd
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,23 @@ signals = TERM, KILL
 
 [deaf]
 signals = none
+"""
+
+#: Fill what a user may have under way (unix(7)), then become this program; root has no bound.
+FULL = """
+import errno, os, resource, socket, sys
+uid, *argv = sys.argv[1:]
+if os.getuid() == 0:
+    os.setgroups([]), os.setgid(int(uid)), os.setuid(int(uid))
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+ours, theirs = socket.socketpair()
+try:
+    while True:
+        socket.send_fds(ours, [b"x"], [0] * 10)
+except OSError as error:
+    assert error.errno == errno.ETOOMANYREFS, error
+os.set_inheritable(theirs.fileno(), True)
+os.execv(argv[0], argv)
 """
 
 
@@ -562,6 +581,26 @@ class TestADaemonThatDoesNotAnswer:
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(13)
             process.kill()
+
+    def test_more_descriptors_than_a_user_may_have_under_way(self, tmp_path: Path) -> None:
+        """The kernel passes none of them: it says so at once, and nothing ran."""
+        user = pwd.getpwnam("games").pw_uid
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+            os.chmod(directory, 0o711)
+            path = f"{directory}/socket"
+            listener.bind(path)
+            os.chmod(path, 0o666)
+            listener.listen(8)
+            argv = [sys.executable, "-c", FULL, str(user), *PROGRAM, "--socket", path, "true"]
+            pipe = subprocess.PIPE
+            with subprocess.Popen(argv, stderr=pipe, cwd="/", text=True) as process:
+                peer, _ = listener.accept()
+                with peer:
+                    peer.sendall(frame([0, 1, 1 << 20, 0]))
+                    assert process.wait(60) == 75
+                    assert process.stderr
+                    said = process.stderr.read()
+        assert said == "rootwrap-exec: true: too many descriptors of this user are under way\n"
 
     def test_a_bound(self, path: str) -> None:
         done = subprocess.run(

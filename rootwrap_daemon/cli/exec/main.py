@@ -234,7 +234,10 @@ class Conversation:
                     self._written = self._runs and self._greeted
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ETOOMANYREFS:
+                # unix(7): the kernel passes none, and the daemon has heard nothing.
+                raise self._refused(["", "busy", "too many descriptors of this user are under way"]) from None
             # The daemon takes no more. Its reason may be there to be read.
             self._broken = True
             self._deadline = time.monotonic() + SLACK
@@ -275,9 +278,7 @@ class Conversation:
                 kind, *fields = message
                 if kind == wire.RESULT:
                     return fields
-                if kind != wire.FAILURE:
-                    raise self._wrong()
-                raise self._refused(fields)
+                raise self._refused(fields) if kind == wire.FAILURE else self._wrong()
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             streams.register(poll)
@@ -294,8 +295,7 @@ class Conversation:
                 raise self._lost("the daemon did not answer in time")
             for descriptor, _ in ready:
                 if descriptor == signals:
-                    data = os.read(descriptor, 64)
-                    for caught in data:
+                    for caught in (data := os.read(descriptor, 64)):
                         self._pass_on(caught)
                     # It was killed; why, SIGCHLD says.
                     signals = signals if data else None
