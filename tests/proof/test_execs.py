@@ -299,7 +299,10 @@ def recorded(daemon: Daemon) -> dict[str, tuple[float, tuple[bytes, ...]]]:
 
 
 def executed(told: Told, pid: int) -> tuple[list[Execution], Counter[str]]:
-    """What the daemon's children executed first, but for a shim; and how often what else was, by its name."""
+    """What the daemon's children executed first, but for a shim; and how often what else was, by its name.
+
+    By time: a vfork(2) may return later than one that began after it.
+    """
     first: list[Execution] = []
     others: Counter[str] = Counter()
     for child in told.children(pid):
@@ -312,7 +315,7 @@ def executed(told: Told, pid: int) -> tuple[list[Execution], Counter[str]]:
             others["exec by a command"] += len(executions) - 1
         else:
             others["only a shim" if has_shim else "nothing"] += 1
-    return first, others
+    return sorted(first, key=lambda one: one.time), others
 
 
 def rest(words: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -402,6 +405,23 @@ def test_an_execution_more_would_be_noticed(tmp_path: Path) -> None:
     assert [one.words for one in first] == [(b"/bin/sh",)]
     assert told.process(3) == 1
     assert not matches((b"true",), first[0])
+
+
+def test_executions_are_in_the_order_of_their_times(tmp_path: Path) -> None:
+    """Those of the same words are paired with their records by it."""
+    trace = tmp_path / "trace"
+    execve = '{0} {1} execve("\\x61", ["\\x61"], 0x1) = 0\n'
+    trace.write_text(
+        "1 1.0 vfork( <unfinished ...>\n"
+        + execve.format(2, 1.1)
+        + "3 1.2 vfork( <unfinished ...>\n"
+        + execve.format(4, 1.3)
+        + "3 1.4 <... vfork resumed>) = 4\n"
+        + "1 1.5 <... vfork resumed>) = 2\n"
+    )
+    told = read_trace(trace)
+    told.threads[3] = 1
+    assert [one.time for one in executed(told, 1)[0]] == [1.1, 1.3]
 
 
 def test_a_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
