@@ -62,9 +62,11 @@ class RuleSet:
                 index.setdefault(command, []).append(one)
         #: All that `users` options name.
         self.users = frozenset[str]().union(*(one.options.users for one in self.filters))
-        #: Names of programs that have a filter with secret words.
+        #: Names of programs that have a filter with secret words, or with words that no record shows.
         self._secretive = frozenset(
-            basename(name) for name, found in index.items() if any(f.has_secrets for f in found)
+            basename(name)
+            for name, found in index.items()
+            if any(f.has_secrets or not f.options.audit_argv for f in found)
         )
         self._index = {command: _ByWord(found) for command, found in index.items()}
         #: Variables that a command may begin with where the word `env` is left out.
@@ -73,7 +75,7 @@ class RuleSet:
     def shown(self, argv: tuple[str, ...]) -> Shown:
         """Return the words that a record may show of a request that no filter allows: a typo shows no secret.
 
-        All behind the name of a program some filter of which has secret words are hidden.
+        All behind the name of a program some filter of which has secret words, or shows none, are hidden.
         """
         if "env" in self._secretive and argv[0].partition("=")[0] in self._variables:
             return Shown(secret=frozenset(range(len(argv))))

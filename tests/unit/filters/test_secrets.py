@@ -70,3 +70,7 @@ def test_a_denial_hides_the_words_of_a_filter_whose_option_says_so() -> None:
     line = "c: RegExpFilter, tool, root, tool, [a-z]+"
     assert rules(line, "[c]", "secret = 1").shown(("tool", "X")).secret == {1}
     assert rules(line).shown(("tool", "X")).secret == set()
+    # Those of one whose words no record shows, as well.
+    denied = rules(line, "[c]", "audit = no-argv")
+    assert denied.shown(("tool", "X")).secret == denied.shown(("/opt/tool", "X")).secret == {1}
+    assert denied.shown(("nice", "tool", "X")).secret == {2}
