@@ -97,7 +97,7 @@ nmap | -iL --resume --datadir --script ; -i
 openssl | -config -engine -provider
 parallel xargs | -a --arg-file --arg-file-sep ; -a -d -E -I -L -n -P -s
 psql | -f --file ; -f -d -U -h -p
-rsync | --config --files-from --password-file ; -e -f -B -T -M
+rsync | --config --files-from --password-file --read-batch ; -e -f -B -T -M
 scp sftp ssh | -F -o -S ; -F -o -S -i -l -p -b -c
 sed | -f --file ; -e -f -i -l
 wget | -i --input-file --config -e --execute ; -i -e -O -o -a
@@ -111,6 +111,7 @@ sysctl | -p --load
 """)
 #: Options whose value is a command, or a script.
 _COMMANDS: Final = table("""
+install | --strip-program
 rsync | -e --rsh --rsync-path ; -e -f -B -T -M
 sed | -e --expression ; -e -f -i -l
 sort | --compress-program
@@ -124,14 +125,19 @@ ash bash dash ksh sh zsh | -c
 lua node perl php python ruby | -E -c -e -m -p -r
 sed | -e -f --expression --file
 """)
-#: Options with which a program goes into directories; none: it always does.
-_GOES_INTO: Final = table("""
-chgrp chmod chown dir ls | -R --recursive
-diff egrep fgrep grep | -R -r --recursive --dereference-recursive
-cp | -a -R -r --archive --recursive ; -S -t
-gzip rm zstd | -R -r --recursive
-du find mv rsync tar |
+#: Options with which a program goes into directories and may be led out of them: it follows links there, or
+#: has whole paths for what it has found, where a link can be by then; none: it always does.
+_LED: Final = table("""
+bsdtar tar | -h --dereference
+chattr chcon chmod dir getfacl ls lsattr setfacl | -R --recursive
+chgrp chown du | -L --dereference
+cp scp zip | -R -a -r --archive --recurse-paths --recursive
+diff egrep fgrep grep gzip zstd | -R -d -r --dereference-recursive --directories --recursive
+find | -L -follow
+rsync |
 """)
+#: Options with which others go into directories.
+_GOES_INTO: Final = table("chgrp chown rm | -R -r --recursive\ndu find mv tar |")
 #: Programs that execute or obey what they find in a directory.
 FINDS: Final = frozenset(
     "ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild".split()
@@ -164,7 +170,9 @@ changes_tree: Final = partial(is_in, _CHANGES_TREE)
 #: True if it sees other processes by their numbers.
 changes_numbers: Final = partial(is_in, _CHANGES_NUMBERS)
 
-#: All programs of which one of these three may be true.
+#: True if links in the directories that it goes into may lead it elsewhere.
+is_led: Final = partial(is_in, _LED)
+#: All programs of which one of the first three may be true.
 CHANGING: Final = frozenset((*ENTERS, *_CHANGES_TREE, *_CHANGES_NUMBERS))
 
 
@@ -236,7 +244,8 @@ def commands(program: str, words: Sequence[str]) -> Iterator[list[str]]:
 
 def goes_into(program: str, words: Sequence[str]) -> bool:
     """True if a program goes into the directories that it is given, as far as is known of it."""
-    return program.rpartition("/")[2] not in OPENS or is_in(_GOES_INTO, program, words)
+    tables = _GOES_INTO, _LED
+    return program.rpartition("/")[2] not in OPENS or any(is_in(one, program, words) for one in tables)
 
 
 def _mounts(words: Sequence[str]) -> bool:

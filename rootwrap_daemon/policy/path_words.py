@@ -7,10 +7,10 @@ command is one of whose use of paths something is known, and runs where no link 
 import os
 import stat
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, ProcessOf, Program, Word
 from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.filters.variables import is_dangerous_variable
@@ -44,7 +44,7 @@ def paths(
         return {}, ()
     programs = wrappers.of_plan(plan)
     outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
-    rooted = (its for name, its in programs if places.last(name) == "chroot")
+    rooted = (its for name, its in programs if basename(name) == "chroot")
     tree = next((word for its in rooted for word in its if word[:1] == "/"), "")
     for name, its in (*programs, *outer):
         if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
@@ -54,7 +54,7 @@ def paths(
     for name, *_ in told:
         _check_program(name, cwd, plan, around)
     elsewhere = wrappers.elsewhere(plan)
-    words: dict[int, str] = {}
+    owners, words = around.owners, dict[int, str]()
     below: dict[str, str] = {}
     chained = any(isinstance(word, Program) for word in plan.arguments)
     skip = places.KERNEL_TREES if chained else ()
@@ -70,7 +70,7 @@ def paths(
                     raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
                 words[index], place = _named(word, chained, around)
                 if place is None and isinstance(word, Beneath):
-                    place = _changed(places.walk(words[index], around.owners, around.seen), around)
+                    place = places.changed(places.walk(words[index], owners, around.seen), owners)
                 if place is not None:
                     below[words[index]] = place
                     theirs.add(wrappers.text_of(word))
@@ -80,13 +80,13 @@ def paths(
             # Whatever depends on a path that the client chose is denied, with one text.
             raise not_bound(error, _refusal(word, error)) from error
     try:
-        directories = named.directories_in(texts, cwd, around.owners, around.seen, skip)
+        directories = named.directories_in(texts, cwd, owners, around.seen, skip)
         below |= {path: place for path, place in directories.items() if place is not None}
         for one in programs if not plan.free else ():
             for path in _searched(*one, directories, cwd, around):
-                if (name := places.last(one[0])) != "find":
+                if (name := basename(one[0])) != "find" and not behaviour.is_led(*one):
                     raise host.UntrustedPath(f"{name} executes what others can change in {path}")
-                # No link below it is followed then, and what find(1) puts in the place of {} is theirs.
+                # No link below it is followed then, and what is found, as find(1) has it for {}, is theirs.
                 below.setdefault(path, path)
                 theirs |= {word for word in one[1] if "{}" in word or word[:1] not in "/-"}
                 direct |= {"{}", *(word for word in one[1] if "{}" in word)}
@@ -120,7 +120,7 @@ def paths(
     below |= (of_variables := _of_variables(plan.env, cwd, around))
     # No record shows the value of a variable.
     shown = {path: "a variable" if path in of_variables else f"the word {path!a}" for path in below}
-    if not below or any(places.last(program) in behaviour.ANYTHING for program, _ in programs):
+    if not below or any(basename(program) in behaviour.ANYTHING for program, _ in programs):
         return words, ()
     in_places = {path: place for path, place in below.items() if place}
     for number, (program, its) in enumerate(programs, 1):
@@ -129,7 +129,7 @@ def paths(
         why_not = behaviour.problem if in_places else behaviour.unknown
         problem = why_not(program, its, opens_paths=opens_paths)
         if problem is None and behaviour.obeys(program, its, theirs, direct):
-            problem = f"{places.last(program)} does what a file says"
+            problem = f"{basename(program)} does what a file says"
         if problem is not None:
             path, place = next(iter((in_places or below).items()))
             what = f"{problem}, and others can change what is in {place or path}: {shown[path]}"
@@ -157,21 +157,21 @@ def paths(
 def _searched(
     program: str, words: Sequence[str], directories: Collection[str], cwd: str, around: Around
 ) -> list[str]:
-    """The directories in which a program executes or obeys what it finds, and others can change something."""
-    if not (finds := behaviour.finds(program, words)):
+    """The directories in which others can change what a program executes, obeys or follows there."""
+    if not (finds := behaviour.finds(program, words)) and not behaviour.is_led(program, words):
         values = {value for value in behaviour.values(program, words) if "/" in value}
         skip = (*places.KERNEL_TREES, "/dev")
         obeyed = named.directories_in(values, "/", around.owners, around.seen, skip)
         # What is obeyed in a place has a refusal of its own.
         directories, cwd = [path for path, place in obeyed.items() if place is None], "/"
-    is_find = finds and places.last(program) == "find"
+    is_find = finds and basename(program) == "find"
     # With `.` among the words / is one of the directories, but many words only have a slash.
     is_root = is_find and any(not word.strip("/.") or "/.." in word for word in words)
     found = {path for path in directories if path != "/" or is_root}
     is_here = is_find and not directories and words[0][:1] in ("-", "(", "!")
     found |= {cwd} if cwd != "/" or is_here else set()
-    mixed = partial(places.is_mixed, owners=around.owners, seen=around.seen, follow=not is_find)
-    return [path for path in found if places.walk(path, around.owners, around.seen).place or mixed(path)]
+    of = around.owners, around.seen
+    return [path for path in found if places.walk(path, *of).place or places.is_mixed(path, *of)]
 
 
 def _named(word: Beneath | FixedPath, chained: bool, around: Around) -> tuple[str, str | None]:
@@ -211,29 +211,18 @@ def _places(
     """The paths in a word that lead to what others can change, each with its place."""
     found = {}
     names = named.names_in_root()
-    looked_at = 0
-    for path in named.paths_in(word, cwd, directories):
-        if not named.may_exist(path, names):
-            continue
-        looked_at += 1
-        if looked_at > named.MOST_PATHS:
+    known = (path for path in named.paths_in(word, cwd, directories) if named.may_exist(path, names))
+    for count, path in enumerate(known, 1):
+        if count > named.MOST_PATHS:
             raise host.UntrustedPath("too many paths in it")
         if chained and places.is_in(path, places.KERNEL_TREES):
             # The inner command may see others of these trees; in them no name is somebody's to change.
             places.check_process(path)
             continue
         walked = places.walk(path, around.owners, around.seen)
-        if (place := _changed(walked, around)) is not None:
+        if (place := places.changed(walked, around.owners)) is not None:
             found[walked.path] = place
     return found
-
-
-def _changed(walked: places.Walked, around: Around) -> str | None:
-    """The place of a path, empty for a file that others can change where they can move nothing."""
-    status = walked.status
-    if walked.place is None and status is not None and stat.S_ISREG(status.st_mode):
-        return None if places.is_fixed(status, around.owners) else ""
-    return walked.place
 
 
 def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around, top: str = "") -> None:

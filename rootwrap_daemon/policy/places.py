@@ -243,25 +243,33 @@ def beneath(base: str, word: str, owners: frozenset[int], seen: host.Seen) -> tu
     return (walked.path if above.place else f"{above.path}/{tail[-1]}"), walked.place
 
 
+def changed(walked: Walked, owners: frozenset[int]) -> str | None:
+    """The place of a path, empty for a file that others can change where they can move nothing."""
+    status = walked.status
+    if walked.place is None and status is not None and stat.S_ISREG(status.st_mode):
+        return None if is_fixed(status, owners) else ""
+    return walked.place
+
+
 #: Names that are looked at for what others can change in a directory.
 _MOST_NAMES: Final = 10_000
 
 
-def is_mixed(top: str, owners: frozenset[int], seen: host.Seen, *, follow: bool) -> bool:
-    """True if others can change something in a directory, however deep, or it has too many names to tell.
-
-    `follow`: look where links lead, too. Raises UntrustedPath, Unsure, OSError.
+def is_mixed(top: str, owners: frozenset[int], seen: host.Seen) -> bool:
+    """True if others can change something in a directory, however deep and behind links, or nobody can tell:
+    it has too many names, or some that `seen.looker` may not look at. Raises Unsure, OSError.
     """
     pending, known, count = [top], {top}, 0
     for directory in pending:
         for name in os.listdir(directory):
-            walked = walk(path := f"{directory.rstrip('/')}/{name}", owners, seen)
-            status, count = walked.status, count + 1
-            is_theirs = status and stat.S_ISREG(status.st_mode) and not is_fixed(status, owners)
-            if walked.place is not None or is_theirs or count > _MOST_NAMES:
+            try:
+                walked = walk(f"{directory.rstrip('/')}/{name}", owners, seen)
+            except host.UntrustedPath:
                 return True
-            is_new = walked.path not in known and (follow or walked.path == path)
-            if status and stat.S_ISDIR(status.st_mode) and is_new:
+            status, count = walked.status, count + 1
+            if changed(walked, owners) is not None or count > _MOST_NAMES:
+                return True
+            if status and stat.S_ISDIR(status.st_mode) and walked.path not in known:
                 known.add(walked.path)
                 pending.append(walked.path)
     return False
@@ -269,9 +277,8 @@ def is_mixed(top: str, owners: frozenset[int], seen: host.Seen, *, follow: bool)
 
 def as_written(base: str, word: str) -> str:
     """`word` without `.` and `//`, if it is beneath `base` as text. Raises UntrustedPath."""
-    parts = _parts(word)
-    text = "/" + "/".join(parts)
-    if ".." in parts or not is_beneath(text, base):
+    text = "/" + "/".join(_parts(word))
+    if ".." in text.split("/") or not is_beneath(text, base):
         raise host.UntrustedPath("not beneath its base")
     return text
 
@@ -310,11 +317,6 @@ def _climbs(parts: Iterable[str]) -> bool:
 
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
-
-
-def last(path: str) -> str:
-    """The last component of a path."""
-    return path.rpartition("/")[2]
 
 
 def look_below(place: str, path: str, looker: host.Identity | None = None) -> None:

@@ -61,6 +61,11 @@ DENIED = [
     ("tar -C MIXED --to-command=timeout~5~./x -xf ARCHIVE", ""),
     ("tar -C MIXED --to-command=sh~x -xf ARCHIVE", ""),
     ("ldconfig -n MIXED", ""),
+    ("install -s --strip-program=MIXED/x MIXED/x GOOD/made", ""),
+    ("install -s --strip-program DEEP/sub/x ARCHIVE GOOD/made", ""),
+    ("install -s --strip-program sub/x ARCHIVE GOOD/made", "cwd = DEEP"),
+    ("rsync -a --read-batch=MIXED/x DEEP", ""),
+    ("rsync -a --read-batch DEEP/sub/x DEEP", ""),
 ]
 #: What has nothing of others in it, and what is only looked at or changed.
 ALLOWED = [
@@ -163,7 +168,7 @@ def test_nothing_of_others_is_executed(scene: Scene, before: bool) -> None:
     assert [name for name, _ in ends] == [None if one else f"x{n}" for n, one in enumerate(refused)]
     assert any(refused) is before
     # It is theirs that refuses it, and nothing else that may be wrong with the words.
-    wanted = ("others can change", "others can make such a name")
+    wanted = ("others can change", "others can make such a name", f"belongs to user {AGENT}")
     assert all(any(one in detail for one in wanted) for name, detail in ends if name), ends
 
 
@@ -192,6 +197,36 @@ def test_no_link_is_followed_where_others_made_it(scene: Scene) -> None:
             done = client.run(scene.filled(words).split(" "))
             assert b"nobody" not in done.stdout and b"link" in done.stderr
     assert secret.stat().st_mode & 0o777 == 0o600
+
+
+#: What goes on to the links that it finds: all that each would say of what is behind DEEP/sub/link.
+LED = [
+    "diff -r DEEP LINKED",
+    "grep -R e DEEP",
+    "grep -d recurse e DEEP/sub DEEP",
+    "tar -chf - DEEP",
+    "cat DEEP/sub/link",
+]
+
+
+def test_no_link_leads_a_program_out_of_a_directory(scene: Scene) -> None:
+    """A directory of root's that has one of the agent's below it, as one of the agent's."""
+    secret = scene.daemon.directory / "secret"
+    secret.write_text("nobody else's\n")
+    secret.chmod(0o600)
+    (scene.names["DEEP"] / "sub/link").symlink_to(secret)
+    (scene.names["LINKED"] / "sub").mkdir()
+    (scene.names["LINKED"] / "sub/link").write_text("")
+    scene.give()
+    led = [*LED, "cp -rL DEEP GOOD", "find -L DEEP -type f", "find DEEP -type f"]
+    scene.start([(words, "") for words in led])
+    with scene.daemon.client() as client:
+        found = {words: client.run(scene.filled(words).split(" "), timeout=20) for words in led}
+    assert [words for words, done in found.items() if b"nobody" in done.stdout] == []
+    assert not (scene.names["GOOD"] / "deep/sub/link").exists()
+    assert b"sub/link" not in found["find -L DEEP -type f"].stdout
+    # What nothing leads elsewhere is not kept from anything.
+    assert found["find DEEP -type f"].returncode == 0 and b"sub/x" in found["find DEEP -type f"].stdout
 
 
 @pytest.mark.parametrize(

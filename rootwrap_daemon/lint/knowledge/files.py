@@ -45,24 +45,6 @@ cpio | -R --owner --no-preserve-owner ; -D -F -I -O -C -E -H -M
 """)
 #: Keep the modes of an archive out of what is made.
 NO_MODES: Final = table("tar bsdtar | --no-same-permissions")
-
-#: Options with which these follow links in the directories that they go into.
-FOLLOWS: Final = table("""
-grep egrep fgrep | -R --dereference-recursive ; -e -f -m -A -B -C -d -D
-tar bsdtar | -h --dereference ; -f -C -T -X -b -g -I -K -L -N
-find | -L -follow
-du | -L --dereference ; -B -d -t -X
-ls | -L --dereference ; -I -T -w
-cp | -L --dereference ; -S -t
-rsync | -L -k --copy-links --copy-dirlinks --copy-unsafe-links ; -e -f -B -T -M
-chown chgrp | -L
-chmod | -L --dereference
-""")
-#: Options without which these go into no directory.
-RECURSE: Final = table("""
-ls chown chgrp chmod | -R --recursive
-cp | -r -R -a --recursive --archive ; -S -t
-""")
 #: Programs whose operands are files: a name without a slash is one in `/`.
 TAKES_FILES: Final = frozenset(
     "cat chgrp chmod chown cp ln ls mkdir mv rm rmdir shred tac tee touch truncate unlink".split()

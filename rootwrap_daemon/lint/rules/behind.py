@@ -31,6 +31,7 @@ _TEXTS: Final = {
     "psql": options("-c -f --command --file ; -c -f -d -h -p -U -v -o -L"),
     "su": options("-c --command --session-command ; -c -g -G -s -w"),
     "split": options("--filter"),
+    "install": options("--strip-program"),
     "sort": options("--compress-program"),
     "tar": options(
         "-I -F --use-compress-program --to-command --checkpoint-action --info-script ; -f -C -I -F"
@@ -40,7 +41,7 @@ _TEXTS: Final = {
     **dict.fromkeys(("sg", "script"), options("-c --command ; -c -a -I -O -B -E -o -T")),
 }
 #: Of these no plain word is a program text.
-_NO_SCRIPT: Final = frozenset("su sg script make psql split sort tar rsync tcpdump".split())
+_NO_SCRIPT: Final = frozenset("install su sg script make psql split sort tar rsync tcpdump".split())
 #: Options behind which a user stands.
 _USERS: Final = {
     "sudo": options("-u --user"),

@@ -1,4 +1,4 @@
-"""RW350-RW354: what a program does with files that no path in its words shows.
+"""RW350-RW353: what a program does with files that no path in its words shows.
 
 Promises: words are read as getopt_long(3) does, by the tables in knowledge/files.py and, for RW352, by those
 that the daemon has in policy/behaviour.py; a pattern counts as every option of them that it matches.
@@ -286,38 +286,6 @@ def _is_theirs(subject: Subject, word: Word, value: str | None) -> bool:
             except (looks.UntrustedPath, looks.Unsure):
                 return True
     return False
-
-
-@rule("RW354", Severity.WARNING)
-def follows_links(subject: Subject) -> Iterator[Problem]:
-    """A program that goes into a directory and follows the links there.
-
-    Whoever may write in one of the directories below has a link there to what root alone may read. A place of
-    others that a word names is kept from that; what the program finds on its way is not.
-
-    Found::
-
-        search: ArgvFilter, grep, root, -R, root, /srv/data
-
-    Found::
-
-        pack: ArgvFilter, tar, root, -chf, -, /srv/data
-
-    Fine::
-
-        search: ArgvFilter, grep, root, -r, root, /srv/data
-
-    Fine::
-
-        pack: ArgvFilter, tar, root, -cf, -, /srv/data
-    """
-    for line in subject.lines:
-        part = line.program_field
-        for program, words in commands(line) if line.filter is not None and part is not None else ():
-            recurses = program not in files.RECURSE or _has(words, files.RECURSE[program])
-            if part is not None and recurses and _has(words, files.FOLLOWS.get(program)):
-                yield _at(part, f"{program} follows links wherever it gets to", "take the option out")
-                break
 
 
 @rule("RW353", Severity.WARNING)

@@ -242,25 +242,3 @@ def test_modes_and_devices(line: str, told: bool) -> None:
     read = read_filters(f"[Filters]\nx: {line}\n", "x.filters")
     assert len(read.filters) == 1, read.findings
     assert ("RW350" in {one.rule for one in judge(Subject((read,)))}) == told
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("grep, root, -Rn, root, /srv/data", True),
-        ("tar, root, -cf, -, --deref, /srv/data", True),
-        ("find, root, -L, /srv/data, -name, x", True),
-        ("cp, root, -rL, /srv/data, /srv/copy", True),
-        ("chown, root, -R, -L, nobody, /srv/data", True),
-        ("rsync, root, -a, --copy-links, /srv/data/, /srv/copy/", True),
-        ("cp, root, -L, /srv/data/x, /srv/copy", False),
-        ("chown, root, -R, nobody, /srv/data", False),
-        ("grep, root, -r, root, /srv/data", False),
-        ("find, root, /srv/data, -name, x", False),
-        ("ls, root, -l, /srv/data", False),
-    ],
-)
-def test_links_on_the_way(line: str, told: bool) -> None:
-    read = read_filters(f"[Filters]\nx: ArgvFilter, {line}\n", "x.filters")
-    assert len(read.filters) == 1, read.findings
-    assert ("RW354" in {one.rule for one in judge(Subject((read,)))}) == told

@@ -15,8 +15,8 @@ from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, Host, directory, file, link, program
 
 
-def is_mixed(top: Path, *, follow: bool) -> bool:
-    return places.is_mixed(str(top), OWNERS, Seen(), follow=follow)
+def is_mixed(top: Path) -> bool:
+    return places.is_mixed(str(top), OWNERS, Seen())
 
 
 @pytest.fixture
@@ -32,33 +32,36 @@ def top(tmp_path: Path) -> Path:
     return tmp_path / "top"
 
 
-@pytest.mark.parametrize("follow", [True, False])
-def test_a_directory_in_which_others_can_change_something(top: Path, follow: bool) -> None:
-    assert is_mixed(top, follow=follow) is False
+def test_a_directory_in_which_others_can_change_something(top: Path) -> None:
+    assert is_mixed(top) is False
     for path in (top / "x", top / "a/b/x"):
         file(path, mode=0o666)
-        assert is_mixed(top, follow=follow) is True
+        assert is_mixed(top) is True
         path.unlink()
         directory(path, 0o777)
-        assert is_mixed(top, follow=follow) is True
+        assert is_mixed(top) is True
         path.rmdir()
         link(path, top.parent / "beside/sub/theirs")
-        assert is_mixed(top, follow=follow) is True
+        assert is_mixed(top) is True
         path.unlink()
-    assert is_mixed(top, follow=follow) is False
+    assert is_mixed(top) is False
 
 
-def test_links_to_directories_are_followed_by_who_follows_them(top: Path) -> None:
+def test_links_to_directories_are_followed(top: Path) -> None:
     link(top / "a/beside", top.parent / "beside")
-    assert is_mixed(top, follow=False) is False
-    assert is_mixed(top, follow=True) is True
+    assert is_mixed(top) is True
+
+
+def test_a_name_that_cannot_be_looked_at(top: Path) -> None:
+    link(top / "a/b/process", "/proc/self/cwd")
+    assert is_mixed(top) is True
 
 
 def test_too_many_names_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for count, mixed in ((10_000, False), (10_001, True)):
         with monkeypatch.context() as patch:
             patch.setattr(os, "listdir", lambda path, count=count: [f"missing{one}" for one in range(count)])
-            assert is_mixed(tmp_path, follow=True) is mixed
+            assert is_mixed(tmp_path) is mixed
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,9 @@ def test_too_many_names_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("find -exec y", "", "/z", "/z"),
         ("find x -exec y", "", "/z", "/z"),
         ("run-parts -exec", "", "/", ""),
+        ("chmod -R /x", "/ /x", "/", "/x"),
+        ("chmod /x", "/x", "/", ""),
+        ("find -L /x", "/ /x", "/z", "/x /z"),
     ],
 )
 def test_the_directories_that_are_searched(
@@ -90,8 +96,8 @@ def test_the_directories_that_are_searched(
 ) -> None:
     asked = []
 
-    def mixed(path: str, *, owners: frozenset[int], seen: Seen, follow: bool) -> bool:
-        asked.append((owners, seen, follow))
+    def mixed(path: str, owners: frozenset[int], seen: Seen) -> bool:
+        asked.append((owners, seen))
         return True
 
     monkeypatch.setattr(places, "is_mixed", mixed)
@@ -99,11 +105,11 @@ def test_the_directories_that_are_searched(
     name, *rest = words.split()
     made = path_words._searched(name, rest, directories.split(), cwd, around)
     assert sorted(made) == found.split()
-    assert asked == [(OWNERS, around.seen, not name.endswith("find"))] * len(made)
+    assert asked == [(OWNERS, around.seen)] * len(made)
 
 
 def test_a_place_is_searched_whatever_is_in_it(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "is_mixed", lambda path, **options: False)
+    monkeypatch.setattr(places, "is_mixed", lambda *of: False)
     around = path_words.Around(EXEC_DIRS, OWNERS, {}, None, Seen())
     paths = [str(top), str(directory(top / "open", 0o777))]
     assert path_words._searched("run-parts", [], paths, "/", around) == [f"{top}/open"]
@@ -141,6 +147,28 @@ def nosymfollow(tools: Path, *words: str) -> tuple[str, ...]:
         ("find {open} -execdir ./tool ;", "find executes ./tool, where others can make such a name"),
         ("find {open} -exec /bin/cat ;", None),
         ("find {top} -execdir ./tool ;", None),
+        ("chmod -R a+r {mixed}", None),
+        ("chmod -R a+r {top}", None),
+        ("ls -lR {mixed} {top}", None),
+        ("cp -r {top} {mixed}", None),
+        ("cp -a {mixed} {top}", None),
+        ("diff -ur {top} {mixed}", None),
+        ("grep -rn x {mixed}", None),
+        ("grep --directories=recurse x {mixed}", None),
+        ("rsync -a {mixed} {top}", None),
+        ("gzip -r {mixed}", None),
+        ("chattr -R +d {mixed}", None),
+        ("tar -chf - {mixed}", None),
+        ("tar chf - {mixed}", None),
+        ("find -L {mixed} -name x", None),
+        ("chown -RL 1 {mixed}", None),
+        ("du --dereference {mixed}", None),
+        ("timeout 5 chmod -R a+r {mixed}", None),
+        (
+            "zip -r x {mixed}",
+            "nothing is known of how zip uses paths, and others can change what is in {mixed}",
+        ),
+        ("zip -r x {top}", None),
         ("tar -I {top}/tool", None),
         ("tar -I {top}/tool {top}/x", None),
     ],
