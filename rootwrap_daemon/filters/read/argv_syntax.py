@@ -26,7 +26,10 @@ _ESCAPED: Final = frozenset(_SYNTAX + "\\ #;")
 #: Only at the end of a field; anywhere else dots belong to the word.
 _REPEAT = re.compile(r"\.\.\.(?=[ \t\n]*(?:[,\]]|\Z))")
 #: What a shell would read, but for the `?` of a URL's query.
-_SIGN = re.compile(r"\*|\?(?!.*=)|\A~(?=/|\Z)|\$(?=[A-Za-z_{(])", re.DOTALL)
+_SIGN = re.compile(
+    r"\*|\?(?!.*=)|\A~(?=/|\Z)|\$(?=[A-Za-z_{(])|\A\d?>>?(?=[/&]|\Z)|\A<(?=/|[\w -]+>\Z|\Z)|\A&&?\Z",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -366,8 +366,8 @@ def bad_signal(subject: Subject) -> Iterator[Problem]:
 def literal(subject: Subject) -> Iterator[Problem]:
     """A word that is compared as it stands, and looks as if it were not.
 
-    A `*` is no pattern in an ArgvFilter, quotes belong to the word, and argv[0] has no field of its own in an
-    ArgvFilter or a PathFilter: the filter allows nothing that its author wanted.
+    A `*` is no pattern in an ArgvFilter, no shell reads `>` or `$`, quotes belong to the word, and argv[0] is
+    no field of an ArgvFilter or a PathFilter: the filter allows nothing that its author wanted.
 
     Found::
 

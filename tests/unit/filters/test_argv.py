@@ -342,6 +342,11 @@ def test_where_ip_would_read_the_id_of_a_process(kind: str) -> None:
         ("x: ArgvFilter, systemctl, root, restart, nginx-?.service", 42),
         ("x: ArgvFilter, ls, root, ~/x", 26),
         ("x: ArgvFilter, ls, root, [$HOME]", 27),
+        ("x: ArgvFilter, systemctl, root, restart, <unit>", 42),
+        *(
+            (f"x: ArgvFilter, cat, root, /x, {sign}", 31)
+            for sign in "> >> 2> >/y >&2 2>&1 < </y && &".split()
+        ),
         ("x: PathFilter, cat, root, cat, /etc/x", 27),
         ("x: ArgvFilter, systemctl, root, restart, *.service", 42),
         ("x: ArgvFilter, ls, root, [.*]", 27),
@@ -364,6 +369,7 @@ def test_a_word_that_looks_as_if_it_were_not_compared(line: str, column: int) ->
         "x: ArgvFilter, ip, root, link, ip",
         "x: ArgvFilter, systemctl, root, restart, {=*.service}",
         "x: ArgvFilter, cp, root, /srv/cp, a~, 5$, https://h/?a=b",
+        "x: ArgvFilter, test, root, 1, >=, <=, ->, <a, a>b, a&b, 22>, {=>}",
         'x: ArgvFilter, ls, root, "',
         "x: RegExpFilter, ls, root, ls, .*",
         "x: PathFilter, cat, root, concat",
