@@ -49,7 +49,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Users may run a command as one of `run_as` (users) and `group`."""
+    """Users may run a command as one of `run_as` (users), none for the user who asks, and `group`."""
 
     file: str
     line: int
@@ -228,7 +228,7 @@ def _commands(raw: _Raw, text: str, context: Rule, aliases: Aliases, depth: int)
             users, _, groups = match[1].partition(":")
             run_as = _expanded(raw, "Runas", users, aliases) if users.strip() else ()
             group = _expanded(raw, "Runas", groups, aliases)[0] if groups.strip() else None
-            context = replace(context, run_as=run_as or ("root",), group=group)
+            context = replace(context, run_as=run_as, group=group)
             rest = rest[match.end() :]
         while match := _OPTION.match(rest):
             lost.append(f"{match[1]}={match[2]}")

@@ -199,6 +199,10 @@ def _translate(one: Translated) -> None:
 
 
 def _run_as(one: Translated) -> str | None:
+    if not one.rule.run_as:
+        # `(:group)` and `()`: sudoers(5).
+        one.notes.append("it runs as the user who asks, whom no one filter names for all")
+        return None
     found: dict[str, None] = {}
     for name in one.rule.run_as:
         if name == "!ALL":

@@ -144,9 +144,14 @@ def _compare(name: str, text: str, sudoers: Sudoers) -> None:
     )
     if done.returncode:
         raise Unreadable(f"{name}: sudo does not read it: {done.stderr.strip().splitlines()[-1:]}")
+    try:
+        specs = json.loads(done.stdout).get("User_Specs", ())
+    except ValueError:
+        # So says sudo 1.9.13 of CWD= and CHROOT=.
+        raise Unreadable(f"{name}: sudo cannot say how it reads this: write it in a simpler way") from None
     theirs = [
         (bool(one.get("negated")), _bare(one["command"]))
-        for spec in json.loads(done.stdout).get("User_Specs", ())
+        for spec in specs
         for commands in spec["Cmnd_Specs"]
         for one in commands["Commands"]
         if "command" in one

@@ -231,6 +231,15 @@ def test_sudo_reads_the_same(tmp_path: Path, service: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(shutil.which("cvtsudoers") is None, reason="sudo's cvtsudoers is not installed")
+def test_sudo_that_does_not_say_how_it_reads(tmp_path: Path) -> None:
+    """Some of its versions write JSON for an option of a rule that is none."""
+    (tmp_path / "sudoers").write_text("a ALL = CWD=/tmp /bin/ls -l\n")
+    done = CTL.run("from-sudoers", str(tmp_path / "sudoers"), "--user", "a")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0 or "sudo cannot say how it reads this" in done.stderr
+
+
 def test_a_program_in_the_root_directory() -> None:
     rules = rules_of("a ALL=/x b*\n", "a")
     assert allows(rules, "/x b1")
@@ -258,6 +267,10 @@ def test_a_part_that_no_pattern_can_have_is_not_left_out(words: str) -> None:
         ("(postgres, !%dba)", None),
         ("(postgres, %dba)", "postgres"),
         ("(%dba)", None),
+        ("(:daemon)", None),
+        ("( : daemon)", None),
+        ("()", None),
+        ("", "root"),
     ],
 )
 def test_targets(target: str, run_as: str | None) -> None:
