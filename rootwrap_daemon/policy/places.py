@@ -9,8 +9,9 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from rootwrap_daemon.policy import host
@@ -251,23 +252,23 @@ def changed(walked: Walked, owners: frozenset[int]) -> str | None:
     return walked.place
 
 
-#: Names that are looked at for what others can change in a directory.
-_MOST_NAMES: Final = 10_000
+#: One for each name that is looked at for what others can change in the directories of a program.
+names: Final = partial(iter, range(10_000))
 
 
-def is_mixed(top: str, owners: frozenset[int], seen: host.Seen) -> bool:
+def is_mixed(top: str, owners: frozenset[int], seen: host.Seen, left: Iterator[int]) -> bool:
     """True if others can change something in a directory, however deep and behind links, or nobody can tell:
-    it has too many names, or some that `seen.looker` may not look at. Raises Unsure, OSError.
+    it has more names than are `left`, or some that `seen.looker` may not look at. Raises Unsure, OSError.
     """
-    pending, known, count = [top], {top}, 0
+    pending, known = [top], {top}
     for directory in pending:
         for name in os.listdir(directory):
             try:
                 walked = walk(f"{directory.rstrip('/')}/{name}", owners, seen)
             except host.UntrustedPath:
                 return True
-            status, count = walked.status, count + 1
-            if changed(walked, owners) is not None or count > _MOST_NAMES:
+            status = walked.status
+            if changed(walked, owners) is not None or next(left, None) is None:
                 return True
             if status and stat.S_ISDIR(status.st_mode) and walked.path not in known:
                 known.add(walked.path)

@@ -169,7 +169,9 @@ def _check_found(
     for path in (one.options.cwd or "/", *bases, *(word for word in whole if word.startswith("/"))):
         with contextlib.suppress(host.UntrustedPath, host.Unsure, OSError):
             place = places.walk(path, owners, seen).place
-            is_mixed = path not in bases and path != "/" and places.is_mixed(path, owners, seen)
+            is_mixed = (
+                path not in bases and path != "/" and places.is_mixed(path, owners, seen, places.names())
+            )
             if place or is_mixed:
                 what = f"{program} executes what it finds, and others can change what is in {place or path}"
                 remedy = "give all that is in it to root, or run the command as its owner"

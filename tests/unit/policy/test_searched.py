@@ -1,6 +1,7 @@
 """What a program finds in a directory, where others can change something in it: path_words.py, places.py."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, Host, directory, file, link, program
 
 
-def is_mixed(top: Path) -> bool:
-    return places.is_mixed(str(top), OWNERS, Seen())
+def is_mixed(top: Path, left: Iterator[int] | None = None) -> bool:
+    return places.is_mixed(str(top), OWNERS, Seen(), left or places.names())
 
 
 @pytest.fixture
@@ -62,6 +63,9 @@ def test_too_many_names_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with monkeypatch.context() as patch:
             patch.setattr(os, "listdir", lambda path, count=count: [f"missing{one}" for one in range(count)])
             assert is_mixed(tmp_path) is mixed
+    monkeypatch.setattr(os, "listdir", lambda path: [f"missing{one}" for one in range(5_001)])
+    # So many in all of the directories of a command.
+    assert [is_mixed(tmp_path, left) for left in [places.names()] * 2] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +100,8 @@ def test_the_directories_that_are_searched(
 ) -> None:
     asked = []
 
-    def mixed(path: str, owners: frozenset[int], seen: Seen) -> bool:
-        asked.append((owners, seen))
+    def mixed(path: str, owners: frozenset[int], seen: Seen, left: Iterator[int]) -> bool:
+        asked.append((owners, seen, left))
         return True
 
     monkeypatch.setattr(places, "is_mixed", mixed)
@@ -105,7 +109,8 @@ def test_the_directories_that_are_searched(
     name, *rest = words.split()
     made = path_words._searched(name, rest, directories.split(), cwd, around)
     assert sorted(made) == found.split()
-    assert asked == [(OWNERS, around.seen)] * len(made)
+    assert [one[:2] for one in asked] == [(OWNERS, around.seen)] * len(made)
+    assert len({id(left) for *_, left in asked}) <= 1
 
 
 def test_a_place_is_searched_whatever_is_in_it(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
