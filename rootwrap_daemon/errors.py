@@ -200,23 +200,10 @@ class SelfCheckError(ConfigurationError):
     """The daemon's own code, interpreter or surroundings are not safe to run with privilege."""
 
 
-#: Wire code -> the class that a client raises for it. The codes not listed here never travel.
+#: Wire code -> the class that a client raises for it: each with a code, but for those that never travel.
 BY_CODE: dict[str, type[Error]] = {
     cls.code: cls
-    for cls in (
-        Denied,
-        EnvironmentDenied,
-        ProcessGone,
-        ExecutableNotFound,
-        BadRequest,
-        TooLarge,
-        CommandTimeout,
-        OutputLimit,
-        Busy,
-        Stopping,
-        DaemonUnavailable,
-        OutcomeUnknown,
-        Unauthorized,
-        InternalError,
-    )
+    for cls in tuple(globals().values())
+    if isinstance(cls, type) and issubclass(cls, Error) and "code" in cls.__dict__
+    if cls not in (Error, CommandFailed)
 }

@@ -13,14 +13,7 @@ MAX_FILE: Final = 4 * 1024 * 1024
 
 #: What a daemon takes from its configuration once, when it starts; a reload does not change it.
 AT_START: Final = (
-    "socket_path",
-    "socket_mode",
-    "socket_group",
-    "capabilities",
-    "audit_file",
-    "audit",
-    "state_dir",
-    "cgroups",
+    *"socket_path socket_mode socket_group capabilities audit_file audit state_dir cgroups".split(),
     "rlimit_nofile",
 )
 

@@ -6,7 +6,6 @@ language is in doc/source/reference/argv.rst; what reads it is filters/read/argv
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from rootwrap_daemon.filters.argv_types import Typed
 from rootwrap_daemon.filters.base import Filter
@@ -91,10 +90,6 @@ class Pattern:
                 return None
             places.append(here)
         return places if here in self.ends else None
-
-
-#: The pattern of a definition without words.
-NO_WORDS: Final = Pattern((After({}),), frozenset((0,)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def _is_text(word: str) -> bool:
 
 
 _is_name = _spelled("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_PLAIN: Final[dict[str, Callable[[str], bool]]] = {
+PLAIN: Final[dict[str, Callable[[str], bool]]] = {
     "any": lambda word: _is_text(word) and not word.startswith("-"),
     "cidr": _is_cidr,
     "ifname": lambda word: _IFNAME.fullmatch(word) is not None,
@@ -131,14 +131,11 @@ def _is_plain_path(path: str) -> bool:
     return is_normal_path(path) and path.isprintable() and not set(path) & set("*?[](){}|^$\\+")
 
 
-_WITH_PARAMETER: Final[dict[str, Callable[[str], tuple[_Takes, _Make | None]]]] = {
+WITH_PARAMETER: Final[dict[str, Callable[[str], tuple[_Takes, _Make | None]]]] = {
     "int": _int_between,
     "path": _path_beneath,
     "pid": _process_of,
 }
-#: Names of types, by whether they can stand alone or have a parameter.
-ALONE: Final = frozenset(_PLAIN)
-WITH_PARAMETER: Final = frozenset(_WITH_PARAMETER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +153,10 @@ class Typed:
     def __post_init__(self) -> None:
         """Raises ValueError for a type that there is not, and a parameter that it cannot have."""
         make = None
-        if self.parameter is None and self.name in _PLAIN:
-            takes = _PLAIN[self.name]
-        elif self.parameter is not None and self.name in _WITH_PARAMETER:
-            takes, make = _WITH_PARAMETER[self.name](self.parameter)
+        if self.parameter is None and self.name in PLAIN:
+            takes = PLAIN[self.name]
+        elif self.parameter is not None and self.name in WITH_PARAMETER:
+            takes, make = WITH_PARAMETER[self.name](self.parameter)
         else:
             raise ValueError(f"there is no such type: {self.name}")
         object.__setattr__(self, "takes", takes)

@@ -16,11 +16,8 @@ _DT_LOADED: Final = frozenset((0x6FFFFEFB, 0x6FFFFEFC, 0x7FFFFFFD, 0x7FFFFFFF))
 #: Headers, entries of the dynamic section, bytes of a text, and files: more than any program has.
 _HEADERS, _ENTRIES, _TEXT, _FILES = 128, 4096, 4096, 256
 #: Where libraries are that no path names.
-_SYSTEM: Final = (
-    *"/lib64 /usr/lib64 /lib /usr/lib".split(),
-    *glob.glob("/usr/lib/*-linux-*"),
-    "/usr/local/lib",
-)
+_MULTIARCH: Final = glob.glob("/usr/lib/*-linux-*")
+SYSTEM: Final = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", *_MULTIARCH, "/usr/local/lib")
 
 
 class Loader(str):
@@ -86,21 +83,11 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
             data = os.pread(descriptor, min(length, _ENTRIES * entry.size), place)
             entries = list(entry.iter_unpack(data))
     table = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
-    texts = next(
-        (
-            place + table - at
-            for kind, place, at, length in headers
-            if kind == _PT_LOAD and at <= table < at + length
-        ),
-        0,
-    )
+    loads = [(place - at, at, at + length) for kind, place, at, length in headers if kind == _PT_LOAD]
+    texts = next((shift + table for shift, low, high in loads if low <= table < high), 0)
     origin = os.path.dirname(path)
-    directories: list[str] = []
-    for tag, value in entries:
-        if tag in (_DT_RPATH, _DT_RUNPATH):
-            directories += (
-                _expanded(one, origin) for one in _text(descriptor, texts + value).split(":") if one
-            )
+    paths = [_text(descriptor, texts + value) for tag, value in entries if tag in (_DT_RPATH, _DT_RUNPATH)]
+    directories = [_expanded(one, origin) for path in paths for one in path.split(":") if one]
     libraries, named = [], {Named(one) for one in directories}
     loaded = [
         name
@@ -112,7 +99,7 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
         own = (_expanded(name, origin),) if "/" in name else [f"{one}/{name}" for one in directories]
         if found := next(filter(os.path.exists, own), None):
             named.add(Named(found))
-        elif not (found := next(filter(os.path.exists, (f"{one}/{name}" for one in _SYSTEM)), None)):
+        elif not (found := next(filter(os.path.exists, (f"{one}/{name}" for one in SYSTEM)), None)):
             continue
         libraries.append(found)
     for loader in loaders:

@@ -28,11 +28,8 @@ class Unsure(Exception):
 
 
 #: What no answer about a path is: errno(3). The same question may be answered later, or by another kernel.
-_UNSURE: Final = frozenset(
-    (
-        *(errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT, errno.ENOSYS),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO),
-    )
+_UNSURE: Final = {errno.EAGAIN, errno.EINTR, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT, errno.ENOSYS}.union(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO)
 )
 
 

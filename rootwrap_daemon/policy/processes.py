@@ -178,16 +178,12 @@ def _related(descriptor: int, request: int) -> int:
 
 
 def _owner_of_mounts(pid: int) -> tuple[int, int]:
-    descriptor = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        owner = _related(descriptor, _NS_GET_USERNS)
-    finally:
-        os.close(descriptor)
-    try:
-        status = os.fstat(owner)
+    with (
+        open(f"/proc/{pid}/ns/mnt", "rb", buffering=0) as mounts,
+        open(_related(mounts.fileno(), _NS_GET_USERNS), "rb", buffering=0) as owner,
+    ):
+        status = os.fstat(owner.fileno())
         return status.st_dev, status.st_ino
-    finally:
-        os.close(owner)
 
 
 def _is_below(pid: int, own: tuple[int, int]) -> bool:

@@ -39,39 +39,27 @@ CLIENT_SAYS: Final[_Table[messages.Request]] = {
     (State.READY, messages.Start): State.STARTING,
     (State.READY, messages.Check): State.CHECKING,
     (State.READY, messages.Status): State.ASKING,
-    (State.RUNNING, messages.Cancel): State.RUNNING,
-    (State.STARTING, messages.Cancel): State.STARTING,
-    (State.STARTED, messages.Cancel): State.STARTED,
-    (State.STARTED, messages.Signal): State.STARTED,
-    # These can cross the answer that ends what they are about.
-    (State.READY, messages.Cancel): State.READY,
-    (State.READY, messages.Signal): State.READY,
+    # When READY, these have crossed the answer that ends what they are about.
+    **{
+        (state, messages.Cancel): state
+        for state in (State.READY, State.RUNNING, State.STARTING, State.STARTED)
+    },
+    **{(state, messages.Signal): state for state in (State.READY, State.STARTED)},
 }
 
+#: The daemon owes its first answer.
+_ASKED: Final = (State.RUNNING, State.STARTING, State.CHECKING, State.ASKING)
 #: What the daemon may say. Its hello may come at any time, once, before its first other answer but a Failure.
 DAEMON_SAYS: Final[_Table[messages.Answer]] = {
-    (State.NEW, messages.Hello): State.NEW,
-    (State.READY, messages.Hello): State.READY,
-    (State.RUNNING, messages.Hello): State.RUNNING,
-    (State.STARTING, messages.Hello): State.STARTING,
-    (State.CHECKING, messages.Hello): State.CHECKING,
-    (State.ASKING, messages.Hello): State.ASKING,
-    (State.RUNNING, messages.Result): State.READY,
-    (State.RUNNING, messages.Failure): State.READY,
+    **{(state, messages.Hello): state for state in (State.NEW, State.READY, *_ASKED)},
+    **{(state, messages.Failure): State.READY for state in (*_ASKED, State.STARTED)},
     (State.STARTING, messages.Started): State.STARTED,
-    # Nothing to start: the daemon did it itself.
-    (State.STARTING, messages.Result): State.READY,
-    (State.STARTING, messages.Failure): State.READY,
-    (State.STARTED, messages.Result): State.READY,
-    (State.STARTED, messages.Failure): State.READY,
+    # STARTING, there was nothing to start: the daemon did it itself.
+    **{(state, messages.Result): State.READY for state in (State.RUNNING, State.STARTING, State.STARTED)},
     (State.CHECKING, messages.Verdict): State.READY,
-    (State.CHECKING, messages.Failure): State.READY,
     (State.ASKING, messages.Report): State.READY,
-    (State.ASKING, messages.Failure): State.READY,
     # Unasked, a Failure is the last word: unauthorized, busy, stopping, or what was wrong.
-    (State.NEW, messages.Failure): State.ENDED,
-    (State.READY, messages.Failure): State.ENDED,
-    (State.BROKEN, messages.Failure): State.ENDED,
+    **{(state, messages.Failure): State.ENDED for state in (State.NEW, State.READY, State.BROKEN)},
 }
 
 

@@ -97,16 +97,8 @@ def _message(event: str, record: dict[str, object]) -> str:
     words = " ".join(map(_word, argv)) if isinstance(argv, list) else ""
     shown = words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
     notes = ", ".join(
-        f"{label} {_word(record[name])}"
-        for name, label in (
-            ("uid", "user"),
-            ("filter", "filter"),
-            ("code", "code"),
-            ("returncode", "returncode"),
-            ("milliseconds", "milliseconds"),
-            ("count", "count"),
-            ("id", "id"),
-        )
+        f"{'user' if name == 'uid' else name} {_word(record[name])}"
+        for name in "uid filter code returncode milliseconds count id".split()
         if record.get(name) is not None
     )
     return f"{event}: {shown} ({notes})" if shown else f"{event} ({notes})"

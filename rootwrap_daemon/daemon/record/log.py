@@ -28,15 +28,8 @@ _MOST: Final = 2000
 #: Seconds that the end of the daemon waits for them.
 _PATIENCE: Final = 0.5
 #: What formats of oslo.log may name beside what a record has; empty here, where there is no context.
-_NO_CONTEXT: Final = (
-    "color",
-    "global_request_id",
-    "instance",
-    "project_name",
-    "request_id",
-    "resource",
-    "user_identity",
-    "user_name",
+_NO_CONTEXT: Final = tuple(
+    "color global_request_id instance project_name request_id resource user_identity user_name".split()
 )
 _NAME: Final = "rootwrap-daemon"
 
@@ -110,9 +103,7 @@ class _StandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
-        if self._with_priority:
-            text = prefixed(text, record.levelno)
-        write(text)
+        write(prefixed(text, record.levelno) if self._with_priority else text)
 
 
 def write(text: str) -> None:
@@ -304,8 +295,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _uncaught_in_a_thread(found: threading.ExceptHookArgs) -> None:
     if found.exc_value is not None:
-        exc_info = (found.exc_type, found.exc_value, found.exc_traceback)
-        LOG.error("uncaught in a thread", exc_info=exc_info)
+        LOG.error("uncaught in a thread", exc_info=found.exc_value)
 
 
 def _unraisable(found: "sys.UnraisableHookArgs") -> None:

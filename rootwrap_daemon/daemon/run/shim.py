@@ -19,20 +19,11 @@ _NATIVE: Final = (os.path.join(os.path.dirname(__file__), "become"), "/usr/libex
 #: What the native shim's exit code is where it failed; the program may use it too.
 FAILED: Final = 126
 #: The word whose work failed, as the audit record has it; X is the exec of the program itself.
-_STEPS: Final = {
-    "S": "shim",
-    "C": "control group",
-    "M": "place",
-    "L": "limits",
-    "K": "umask",
-    "B": "bounding set",
-    "G": "groups",
-    "H": "group",
-    "U": "user",
-    "A": "ambient capabilities",
-    "I": "inheritable capabilities",
-    "N": "no_new_privs",
-}
+_STEPS: Final = dict(
+    one.split("=")
+    for one in "S=shim,C=control group,M=place,L=limits,K=umask,B=bounding set,G=groups,H=group,U=user,"
+    "A=ambient capabilities,I=inheritable capabilities,N=no_new_privs".split(",")
+)
 #: The letter and the errno, as the C code has them.
 _SAID: Final = struct.Struct("=ii")
 

@@ -29,9 +29,7 @@ _NOT_EXECUTABLE: Final = frozenset(
 #: refuse two signals of glibc's own; by machine, 64 bits.
 _KEYCTL, _RT_SIGACTION = {
     "x86_64": (250, 13),
-    "aarch64": (219, 134),
-    "riscv64": (219, 134),
-    "loongarch64": (219, 134),
+    **dict.fromkeys(("aarch64", "riscv64", "loongarch64"), (219, 134)),
     "ppc64le": (271, 173),
     "s390x": (280, 174),
 }.get(os.uname().machine, (None, None))

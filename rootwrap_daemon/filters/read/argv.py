@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from rootwrap_daemon.filters.argv import NO_WORDS, ArgvFilter
+from rootwrap_daemon.filters.argv import After, ArgvFilter, Pattern
 from rootwrap_daemon.filters.argv_types import Choice, Typed
 from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.filters.paths import basename
@@ -32,7 +32,7 @@ def read(entry: Entry, options: Options, warn: Warn) -> ArgvFilter:
     warn_of_argv0(program, entry.fields[3:4], warn)
     head = text.split(",", 3)
     if len(head) == 3:
-        pattern = NO_WORDS
+        pattern = Pattern((After({}),), frozenset((0,)))
     else:
         parser = Parser(text, locations, len(text) - len(head[3]), warn)
         pattern = parser.pattern()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from rootwrap_daemon.filters.argv_types import ALONE, Choice, Matcher, Typed
+from rootwrap_daemon.filters.argv_types import PLAIN, Choice, Matcher, Typed
 from rootwrap_daemon.filters.read.fault import Fault, one_of
 from rootwrap_daemon.filters.read.fields import Warn, signal_number
 from rootwrap_daemon.filters.read.ini import Entry, Field
@@ -103,7 +103,7 @@ def _env(fields: tuple[Field, ...]) -> dict[str, Any]:
         matcher = _type_of(match[2], match[3])
         if isinstance(matcher, Typed) and matcher.make is not None:
             # Nobody looks at the host for a variable: any path, any process would do.
-            remedy = f"write {{=/the/value}}, {{int=LOW-HIGH}} or one of {', '.join(sorted(ALONE))}"
+            remedy = f"write {{=/the/value}}, {{int=LOW-HIGH}} or one of {', '.join(sorted(PLAIN))}"
             raise Fault("option", f"{match[2]} is not a type for a variable", remedy)
         found[match[1]] = matcher
     return {"env": found}

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from rootwrap_daemon.filters.argv_types import ALONE, WITH_PARAMETER, Choice, Matcher, Typed
+from rootwrap_daemon.filters.argv_types import PLAIN, WITH_PARAMETER, Choice, Matcher, Typed
 from rootwrap_daemon.filters.read.fault import Fault, one_of
 from rootwrap_daemon.filters.read.fields import USER
 
@@ -16,7 +16,7 @@ _REMEDIES: Final = {
 
 def typed(name: str, parameter: str | None) -> Matcher:
     """The matcher for `{name}` or `{name=parameter}`. Raises Fault, without a location."""
-    if parameter is None and name in ALONE:
+    if parameter is None and name in PLAIN:
         return Typed(name)
     if parameter is not None and name == "user":
         return _one_user(parameter)
@@ -27,9 +27,9 @@ def typed(name: str, parameter: str | None) -> Matcher:
             raise Fault("pattern", str(error), _REMEDIES[name]) from None
     if name in WITH_PARAMETER or name == "user":
         raise Fault("pattern", f"{name} needs a parameter", f"write {{{name}=...}}")
-    if name in ALONE:
+    if name in PLAIN:
         raise Fault("pattern", f"{name} takes no parameter", f"write {{{name}}}")
-    types = sorted({*ALONE, *WITH_PARAMETER, "user"})
+    types = sorted({*PLAIN, *WITH_PARAMETER, "user"})
     remedy = one_of(name, (*types, "or {=word} for a word"))
     raise Fault("pattern", f"there is no type {name!r}", remedy)
 

@@ -79,7 +79,7 @@ def built(
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of the libraries that no path names."""
     found = directory(tmp_path / "system")
-    monkeypatch.setattr(elf, "_SYSTEM", (str(found),))
+    monkeypatch.setattr(elf, "SYSTEM", (str(found),))
     return found
 
 
