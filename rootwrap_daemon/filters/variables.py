@@ -47,6 +47,14 @@ def is_dangerous_variable(name: str) -> bool:
     return danger_of(name) is not None
 
 
+_ASSIGNED = re.compile(r"(?:^-E|\b)([A-Za-z_]\w*)=", re.ASCII)
+
+
+def of_code(word: str) -> list[str]:
+    """Return what follows `NAME=` of dangerous variables, behind an option or in a shell's text, too."""
+    return [word[one.end() :] for one in _ASSIGNED.finditer(word) if is_dangerous_variable(one[1])]
+
+
 def may_hold(name: str, value: str) -> bool:
     """False for a value that a caller may never give this variable, whatever a filter says of its type."""
     if name in _NAMES_OF_FILES or name.startswith("LC_"):

@@ -5,36 +5,35 @@ Promises: a program stands in OPENS only if the tests have seen it at work below
 links to use the name that it finds nor has another process use one.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import partial
 from typing import Final
 
-from rootwrap_daemon.policy.getopt import Options, table
+from rootwrap_daemon.policy.getopt import Options, behind, options, rows, table
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 #: Observed: links below the place lead them nowhere.
-OPENS: Final = frozenset(
-    """
+OPENS: Final = _names("""
     [ cat chattr chgrp chmod chown cksum cmp comm cp cut dd df diff dir dnsmasq du egrep fallocate fgrep file
     find fold grep gzip head install link ln ls lsattr md5sum mkdir mkfifo mknod mktemp mv nl od paste patch
     readlink rm rmdir rsync sed sha1sum sha224sum sha256sum sha384sum sha512sum shred shuf sort split stat
     strings sum sync tac tail tar tee test touch truncate uniq unlink wc xz zstd env flock ionice ip nice
     nohup prlimit setpriv setsid stdbuf taskset timeout
-    """.split()
-)
+""")
 #: Observed, or written in their manual pages: they read links and use the name that they find, or change
 #: mounts, which would be seen in their own namespace alone.
-RESOLVES: Final = frozenset(
-    """
-    fusermount fusermount3 losetup mount mountpoint namei pivot_root realpath swapoff swapon switch_root
-    umount
-    """.split()
-)
+RESOLVES: Final = _names("""
+fusermount fusermount3 losetup mount mountpoint namei pivot_root realpath swapoff swapon switch_root umount
+""")
 #: Programs whose inner command sees another tree: what a path means there cannot be said here.
-OTHER_TREE: Final = frozenset(
-    "bwrap chroot docker lxc-attach machinectl nsenter podman systemd-nspawn unshare".split()
-)
+OTHER_TREE: Final = _names("bwrap chroot docker lxc-attach machinectl nsenter podman systemd-nspawn unshare")
 #: Whatever they are given, they do as the one who gives it says: there is nothing to protect.
 ANYTHING: Final = frozenset(("privsep-helper",))
 
@@ -73,9 +72,11 @@ unshare | -p --pid ; -R -w -S -G -l
 #: Options whose value is a file that a program obeys: it runs, or reads as options, what is in it, or takes
 #: names, modes or owners of files from it. The rule RW352 reads this table, too.
 OBEYS: Final = table("""
+apt apt-cache apt-get aptitude | -c -o --config-file --option ; -c -o -t
 awk gawk mawk | -f --file --include --load ; -f -F -v -i -l
 bridge ip tc | -batch --batch
 bsdtar tar | -T -F --files-from --info-script --new-volume-script ; -f -C -T -F -X -b -g -I -K -L -N --file
+c cc clang cpp g gcc gfortran | -B -fplugin -fpass-plugin -specs --specs -wrapper ; -o -I -L -l
 chgrp chmod chown | --reference
 curl | -K --config ; -K -o -H -d -X -u
 date | -f --file ; -d -f -r -s
@@ -86,6 +87,7 @@ du sort wc | --files0-from
 file | -f -m --files-from --magic-file ; -f -m -F -P -e
 find | -files0-from
 fping | -f --file ; -f -c -i -t
+gdb | -x -ix --command --init-command
 haproxy | -f ; -f -C -D -p -L
 ip6tables-restore iptables-restore | -M --modprobe
 ipset | -f -file ; -f
@@ -109,6 +111,13 @@ OBEYS_OPERANDS: Final = table("""
 b2sum cksum md5sum sha1sum sha224sum sha256sum sha384sum sha512sum sum | -c --check
 sysctl | -p --load
 """)
+#: Options and verbs with which all operands are code, or say what is executed; none: they always are.
+_CODE: Final = table("""
+apk apt apt-get aptitude dnf rpm yum zypper | add install reinstall upgrade -i -U -F --install --upgrade
+crontab insmod kexec logrotate mount.fuse wg-quick |
+dpkg | -i -R --install --recursive --unpack
+systemctl | enable link reenable
+""")
 #: Options whose value is a command, or a script.
 _COMMANDS: Final = table("""
 install | --strip-program
@@ -119,12 +128,26 @@ split | --filter
 tar | -I --use-compress-program --to-command --checkpoint-action --rmt-command --rsh-command
     ; -f -C -T -F -X -b -g -I -H -K -L -N -V
 """)
-#: Programs whose first operand is a script, or a file of one, but with an option that has it instead.
-_SCRIPTS: Final = table("""
-ash bash dash ksh sh zsh | -c
-lua node perl php python ruby | -E -c -e -m -p -r
-sed | -e -f --expression --file
+#: Programs whose first operand is a script, or a file of one | options with which it is none | with a value.
+_SCRIPTS: Final = {
+    name: (options(instead), options(valued))
+    for names, (instead, valued) in rows("""
+ash bash dash ksh sh zsh | -c | -o -O --init-file --rcfile
+java | | -cp -p -classpath --class-path --module-path --upgrade-module-path --add-modules
+lua | | -e -l
+node | -e -p --eval --print | -r -C --require --import --loader --experimental-loader --conditions
+perl | -e -E | -I
+php | -r -B -R -F -E | -d -c -f -z -S -t
+python | -c -m | -W -X
+ruby | -e | -C -E -I -r
+sed | -e -f --expression --file | -l --line-length
 """)
+    for name in names
+}
+#: The option with which python(1) takes nothing from where its script is, or it stands.
+_ISOLATED: Final = options("-I -P ; -W -X")
+#: A type of mount(8) for which it executes what its first operand says, up to `#`.
+_FUSE: Final = re.compile(r"(?:-\w*t|.*[=,])?fuse")
 #: Options with which a program goes into directories and may be led out of them: it follows links there, or
 #: has whole paths for what it has found, where a link can be by then; none: it always does.
 _LED: Final = table("""
@@ -139,12 +162,12 @@ rsync |
 #: Options with which others go into directories.
 _GOES_INTO: Final = table("chgrp chown rm | -R -r --recursive\ndu find mv tar |")
 #: Programs that execute or obey what they find in a directory.
-FINDS: Final = frozenset(
-    "ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild".split()
-    + "docker-compose dpkg-buildpackage drush git gmake go gradle grunt gulp hg invoke just ldconfig".split()
-    + "make meson mvn ninja nox npm npx packer pip pip3 pnpm puppet pytest rails rake rpmbuild".split()
-    + "run-parts scons svn terraform tox vagrant webpack yarn".split()
-)
+FINDS: Final = _names("""
+ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild drush git go
+gmake docker-compose dpkg-buildpackage gradle grunt gulp hg invoke just ldconfig make meson mvn ninja nox npm
+npx packer pip pip3 pnpm puppet pytest rails rake rpmbuild run-parts scons svn terraform tox vagrant webpack
+yarn
+""")
 #: Words of find(1) behind which a program stands.
 OF_FIND: Final = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
 #: Programs that take the letters of options without a dash for their first word.
@@ -159,10 +182,16 @@ def _unbundled(program: str, words: Sequence[str]) -> Sequence[str]:
 
 def is_in(wanted: Mapping[str, Options], program: str, words: Sequence[str]) -> bool:
     """True if a program of a table has one of its options there, or the table has none for it."""
-    name = program.rpartition("/")[2]
+    name = plain(program)
     if (found := wanted.get(name)) is None or not found.words:
         return found is not None
     return any(True for word in _unbundled(name, words) for _ in found.found(word))
+
+
+@functools.lru_cache(maxsize=1024)
+def plain(program: str) -> str:
+    """The name of a program without directory, version, target, `++`: `python3.11`, `X-linux-gnu-g++-9`."""
+    return re.sub(r"^\w+-linux-gnu\w*-|[-.+\d]+$", "", program.rpartition("/")[2])
 
 
 #: True if the command that it executes sees another tree of files.
@@ -198,27 +227,49 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
     `theirs`: which words name such a file, from wherever; `named`: those that have its path in them.
     """
     name = program.rpartition("/")[2]
-    if _has_script(name, words):
-        # Behind `-o`, and letters before it, shells have the name of an option.
-        pairs = itertools.pairwise(("", *words))
-        own = (word for before, word in pairs if word[:1] != "-" and not re.fullmatch("-[a-z]*[oO]", before))
-        return next(own, "") in (named if name == "sed" else theirs)
+    if (script := _split(name, words)[1]) is not None:
+        return script in (named if name == "sed" else theirs)
     if name == "strings" and any(word.startswith("@") for word in theirs):
         return True
-    if theirs and is_in(OBEYS_OPERANDS, name, words):
+    if theirs and _obeys_operands(name, words):
         return True
     return _is_given(OBEYS, name, words, theirs) or _is_given(_COMMANDS, name, words, named)
 
 
-def _has_script(program: str, words: Sequence[str]) -> bool:
-    """True if the first operand is a script, or a file of one."""
-    plain = program.rpartition("/")[2].rstrip("0123456789.")
-    return plain in _SCRIPTS and not is_in(_SCRIPTS, plain, words)
+def _obeys_operands(program: str, words: Sequence[str]) -> bool:
+    is_fuse = plain(program) == "mount" and any(map(_FUSE.match, words))
+    return is_fuse or is_in(OBEYS_OPERANDS, program, words) or is_in(_CODE, program, words)
+
+
+def sources(program: str, words: Sequence[str]) -> Iterator[str]:
+    """The files and directories out of which a program takes what it does, as its words name them.
+
+    Each may be several, apart at colons. `/..` behind a file: the directory that it is really in.
+    """
+    before, script = _split(program, words)
+    yield from (*before, *values(program, words))
+    if _obeys_operands(program, words):
+        yield from (word for word in words if word[:1] != "-")
+    if (name := plain(program)) in ("lua", "php"):
+        yield "."
+    elif name == "python" and not any(True for word in before for _ in _ISOLATED.found(word)):
+        yield "." if script is None else f"{script}/.."
+
+
+def _split(program: str, words: Sequence[str]) -> tuple[Sequence[str], str | None]:
+    """The words of an interpreter before its first operand, and that if it is a script, or a file of one."""
+    if (known := _SCRIPTS.get(plain(program))) is None:
+        return (), None
+    # A shell takes options back by `+`.
+    rest = behind([f"-{word[1:]}" if word[:1] == "+" else word for word in words], known[1])
+    before = words[: len(words) - len(rest)]
+    is_other = not rest or any(True for word in before for _ in known[0].found(word))
+    return before, None if is_other else rest[0]
 
 
 def _is_given(wanted: Mapping[str, Options], name: str, words: Sequence[str], values: Set[str]) -> bool:
     """True if an option has one of `values`."""
-    if (known := wanted.get(name)) is None or not values:
+    if (known := wanted.get(plain(name))) is None or not values:
         return False
     if len(unbundled := _unbundled(name, words)) > len(words):
         # The values of the letters follow one after the other.
@@ -232,14 +283,17 @@ def _is_given(wanted: Mapping[str, Options], name: str, words: Sequence[str], va
 
 def values(program: str, words: Sequence[str], wanted: Mapping[str, Options] = OBEYS) -> Iterator[str]:
     """The values of the options that a table has of a program."""
-    if (known := wanted.get(program.rpartition("/")[2])) is not None:
+    if (known := wanted.get(plain(program))) is not None:
         for word, behind in itertools.pairwise((*words, "")):
-            yield from (value or behind for _, value in known.found(word))
+            yield from (behind if value is None else value for _, value in known.found(word))
 
 
 def commands(program: str, words: Sequence[str]) -> Iterator[list[str]]:
     """The commands that a program is told to execute by its options, each with its words."""
-    return (value.split() or [""] for value in values(program, words, _COMMANDS))
+    yield from (value.split() or [""] for value in values(program, words, _COMMANDS))
+    if plain(program) == "mount" and any(map(_FUSE.match, words)):
+        # What stands before `#`, or behind the dot of the type; other words are looked up, and no more.
+        yield from ([it] for word in words for it in (word.partition("#")[0], word.partition(".")[2]) if it)
 
 
 def goes_into(program: str, words: Sequence[str]) -> bool:
@@ -273,5 +327,5 @@ def problem(program: str, words: Sequence[str], *, opens_paths: bool) -> str | N
 
 def unknown(program: str, words: Sequence[str], *, opens_paths: bool) -> str | None:
     """As `problem`, of a file whose path leads nowhere else: a script of root's has it as it likes."""
-    is_known = program.rpartition("/")[2] in RESOLVES or _has_script(program, words)
+    is_known = program.rpartition("/")[2] in RESOLVES or _split(program, words)[1] is not None
     return None if is_known else problem(program, (), opens_paths=opens_paths)

@@ -4,7 +4,7 @@ Promises: an option that a program would read is found; one that is found need n
 (a letter in the value of another).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -40,6 +40,24 @@ class Options:
                     yield f"-{letter}", word[at:] or None
                 if letter in self.valued or not letter.isalnum():
                     return
+
+
+def behind(words: Sequence[str], valued: Options, left: int = 0) -> list[str]:
+    """The words from the first operand on, or that behind `left` others; `valued`: options with a value."""
+    index, options_end = 0, False
+    while index < len(words):
+        word = words[index]
+        if word == "--" and not options_end:
+            options_end = True
+        elif word.startswith("-") and not options_end:
+            # A value in the same word is no word of its own.
+            index += any(value is None for _, value in valued.found(word))
+        elif left:
+            left -= 1
+        else:
+            return list(words[index:])
+        index += 1
+    return []
 
 
 def options(text: str) -> Options:

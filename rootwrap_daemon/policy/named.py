@@ -9,16 +9,16 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from typing import Final
 
-from rootwrap_daemon.policy import places
+from rootwrap_daemon.policy import elf, places
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
 
 # A path begins a word, or stands behind a character that no path component usually has (`of=/x`, `-o,dir=/x`,
 # `file:/x`), or behind an option of one letter (`-C/x`).
 _BEGINNING = re.compile(r"(?<![\w./-])/|(?<=^-)/|(?<=^-\w)/", re.ASCII)
-_END = re.compile(r"[\s,:;=|'\")\]}]")
+_END = re.compile(r"[\s,:;=|'\")\]}#]")
 
 
 def has_path(word: str) -> bool:
@@ -96,6 +96,35 @@ def directories_in(
             if walked.place is None:
                 paths += [f"{walked.path.rstrip('/')}/{text}" for text in relative]
     return found
+
+
+def check_code(
+    does: str, texts: Set[str], here: Set[str], owners: frozenset[int], seen: Seen, exec_dirs: Iterable[str]
+) -> None:
+    """Raise UntrustedPath if others can change a file that texts name, or something in a directory.
+
+    A colon parts several. `here`: where relative ones begin. `does`: for the error. Raises Unsure, OSError.
+    """
+    # What the daemon puts in PATH and HOME, and where libraries are, is as good as the program itself.
+    known, left = {"/", "/root", *elf.SYSTEM, *exec_dirs}, places.names()
+    parts = {one for text in texts for one in _END.split(text) if one}
+    parts |= {one or "." for text in texts if text for one in text.split(":")}
+    names, skip = names_in_root(), (*places.KERNEL_TREES, "/dev")
+    for path in (path for one in parts for path in paths_in(one, "/", here)):
+        if not may_exist(path, names) or places.is_in(path, skip):
+            continue
+        walked = places.walk(path.removesuffix("/.."), owners, seen)
+        if path.endswith("/.."):
+            walked = places.walk(os.path.dirname(walked.path), owners, seen)
+        found, place, status = walked.path, walked.place, walked.status
+        if status and place is None and known.isdisjoint((path, found)):
+            known.add(found)
+            if stat.S_ISDIR(status.st_mode):
+                place = found if places.is_mixed(found, owners, seen, left) else None
+            elif stat.S_ISREG(status.st_mode) and not places.is_fixed(status, owners):
+                raise UntrustedPath(f"{does}, and others can change {found}")
+        if place is not None:
+            raise UntrustedPath(f"{does}, and others can change what is in {place}")
 
 
 #: Paths of one request that are looked at for directories.

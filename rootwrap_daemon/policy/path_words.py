@@ -13,7 +13,7 @@ from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, ProcessOf, Program, Word
 from rootwrap_daemon.filters.values import Options
-from rootwrap_daemon.filters.variables import is_dangerous_variable
+from rootwrap_daemon.filters.variables import is_dangerous_variable, of_code
 from rootwrap_daemon.policy import behaviour, executables, host, named, places, wrappers
 from rootwrap_daemon.policy.bound import NotBound, not_bound
 
@@ -90,6 +90,13 @@ def paths(
                 below.setdefault(path, path)
                 theirs |= {word for word in one[1] if "{}" in word or word[:1] not in "/-"}
                 direct |= {"{}", *(word for word in one[1] if "{}" in word)}
+        sources = {value for word in texts if "=" in word for value in of_code(word)}
+        # A wrapper may go into a directory first, as env(1) does.
+        here = {cwd, *(directories if len(programs) > 1 else ())}
+        sources.update(*(behaviour.sources(*one) for one in programs if not plan.free))
+        named.check_code(
+            "it does what a file says", sources, here, around.owners, around.seen, around.exec_dirs
+        )
         inner = [one for name, *its in told for one in wrappers.executed(name, its)]
         for program, its in inner:
             led = {word for word in its if _places(word, cwd, directories, chained, around)}
@@ -109,8 +116,6 @@ def paths(
             if index >= elsewhere and named.has_path(word):
                 raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
             if led_to := _places(word, cwd, directories, chained, around):
-                if is_dangerous_variable(word.partition("=")[0]):
-                    raise host.UntrustedPath("it names what is in a directory of others")
                 theirs.add(word)
                 if _places(word, cwd, (), chained, around):
                     direct.add(word)
@@ -159,11 +164,7 @@ def _searched(
 ) -> list[str]:
     """The directories in which others can change what a program executes, obeys or follows there."""
     if not (finds := behaviour.finds(program, words)) and not behaviour.is_led(program, words):
-        values = {value for value in behaviour.values(program, words) if "/" in value}
-        skip = (*places.KERNEL_TREES, "/dev")
-        obeyed = named.directories_in(values, "/", around.owners, around.seen, skip)
-        # What is obeyed in a place has a refusal of its own.
-        directories, cwd = [path for path, place in obeyed.items() if place is None], "/"
+        return []
     is_find = finds and basename(program) == "find"
     # With `.` among the words / is one of the directories, but many words only have a slash.
     is_root = is_find and any(not word.strip("/.") or "/.." in word for word in words)
@@ -193,15 +194,12 @@ def _of_variables(env: tuple[tuple[str, str], ...], cwd: str, around: Around) ->
     found: dict[str, str] = {}
     for name, value in env:
         try:
-            below = _places(value, cwd, frozenset(), False, around)
+            if is_dangerous_variable(name):
+                named.check_code(name, {value}, {cwd}, around.owners, around.seen, around.exec_dirs)
+            found |= _places(value, cwd, frozenset(), False, around)
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             # Without the error, which may have the value.
             raise not_bound(error, f"the variable {name} is refused, for a path in it") from error
-        if below and is_dangerous_variable(name):
-            path, place = next(iter(below.items()))
-            what = f"the variable {name} leads into {place or path}, where others can change what it is"
-            raise NotBound(Denied, what)
-        found |= below
     return found
 
 

@@ -7,22 +7,20 @@ which nothing is known.
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.plan import ExecPlan, ProcessOf, Program, Word
 from rootwrap_daemon.policy import behaviour
 from rootwrap_daemon.policy.bound import NotBound
-from rootwrap_daemon.policy.getopt import Options, options, rows
+from rootwrap_daemon.policy.getopt import Options, behind, options, rows
 
 #: A shell, in the place of a text that a wrapper has one execute.
 _SHELL: Final = "sh"
 _ASSIGNMENT: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*=")
 
 
-@dataclass(frozen=True, slots=True)
-class _Wrapper:
+class _Wrapper(NamedTuple):
     """A program that executes another one.
 
     `operands`: words before that. `valued`: options whose value is the next word. `texts`: options with a
@@ -110,28 +108,10 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         elif wrapper := _WRAPPERS.get(name):
             for word, after in itertools.pairwise((*itertools.takewhile("--".__ne__, rest), "")):
                 yield from ((_SHELL, ["-c", value or after]) for _, value in wrapper.texts.found(word))
-            rest = _behind(wrapper, rest)
+            rest = behind(rest, wrapper.valued, wrapper.operands)
             if name == "env":
                 rest = list(itertools.dropwhile(_ASSIGNMENT.match, rest))
             pending.append(len(every) - len(rest))
-
-
-def _behind(wrapper: _Wrapper, words: list[str]) -> list[str]:
-    """The words from the program on."""
-    left, index, options_end = wrapper.operands, 0, False
-    while index < len(words):
-        word = words[index]
-        if word == "--" and not options_end:
-            options_end = True
-        elif word.startswith("-") and not options_end:
-            # A value in the same word is no word of its own.
-            index += any(value is None for _, value in wrapper.valued.found(word))
-        elif left:
-            left -= 1
-        else:
-            return words[index:]
-        index += 1
-    return []
 
 
 def _behind_exec(words: list[str]) -> list[str]:
@@ -199,6 +179,6 @@ def elsewhere(plan: ExecPlan, changes: Callable[[str, list[str]], bool] = behavi
     for program, words in candidates(plan):
         if changes(program, words):
             wrapper = _WRAPPERS.get(program.rpartition("/")[2])
-            inner = _behind(wrapper, words) if wrapper else words
+            inner = behind(words, wrapper.valued, wrapper.operands) if wrapper else words
             return none - len(inner) + 1 if inner else none
     return none

@@ -66,6 +66,47 @@ DENIED = [
     ("install -s --strip-program sub/x ARCHIVE GOOD/made", "cwd = DEEP"),
     ("rsync -a --read-batch=MIXED/x DEEP", ""),
     ("rsync -a --read-batch DEEP/sub/x DEEP", ""),
+    # What a variable, or an option, says that code is in.
+    ("env PYTHONPATH=MIXED id", ""),
+    ("env A=1 LD_LIBRARY_PATH=/lib:DEEP id", ""),
+    ("env CLASSPATH=none:sub:GOOD id", "cwd = DEEP"),
+    ("sh -c NODE_PATH='MIXED'~id", ""),
+    ("systemd-run --setenv=RUBYLIB=MIXED id", ""),
+    ("id -u", "set_env = PYTHONPATH=MIXED"),
+    ("id -g", "set_env = PERL5LIB=/usr/share/none:DEEP"),
+    ("id -G", "set_env = GIT_EXEC_PATH=LINKED"),
+    ("id -n", "set_env = PATH=/usr/bin:MIXED"),
+    ("perl -I MIXED -e 1", "opens_paths = yes"),
+    ("perl -wIDEEP -e 1", "opens_paths = yes"),
+    ("perl -I GOOD MIXED/x", "opens_paths = yes"),
+    ("perl -I GOOD DEEP/sub/x -e", "opens_paths = yes"),
+    ("ruby -I MIXED -e 1", "opens_paths = yes"),
+    ("node --require MIXED/x -e 1", "opens_paths = yes"),
+    ("java -cp MIXED Main", "opens_paths = yes"),
+    ("java -cp x:none Main", "cwd = MIXED\nopens_paths = yes"),
+    ("java -javaagent:MIXED/x -version", "opens_paths = yes"),
+    ("gcc -B MIXED --version", "opens_paths = yes"),
+    ("gcc -BDEEP/ --version", "opens_paths = yes"),
+    ("gcc -fplugin=MIXED/x --version", "opens_paths = yes"),
+    ("dpkg -R -i MIXED", "opens_paths = yes"),
+    ("dpkg --recursive --unpack DEEP", "opens_paths = yes"),
+    ("apt-get -o Dir=MIXED check", "opens_paths = yes"),
+    ("apt-get -c MIXED/x check", "opens_paths = yes"),
+    ("mount -t fuse MIXED/x /mnt", ""),
+    ("mount -tfuse MIXED/x#a /mnt", ""),
+    ("mount -t fuse.MIXED/x a /mnt", ""),
+    ("mount.fuse MIXED/x /mnt", "opens_paths = yes"),
+    ("python3 -m x", "cwd = MIXED"),
+    ("python3 -c pass", "cwd = DEEP"),
+    ("env -C MIXED python3 -c pass", ""),
+    ("env -C DEEP PYTHONPATH=sub id", ""),
+    ("nice python3 -", "cwd = MIXED"),
+    ("python3 -W ignore MIXED/own", "opens_paths = yes"),
+    ("python3 GOOD/to_own", "opens_paths = yes"),
+    ("python3 -W ignore MIXED/x", "opens_paths = yes"),
+    ("sh +x MIXED/x", "opens_paths = yes"),
+    ("sh MIXED/x -c", "opens_paths = yes"),
+    ("gdb -batch -x MIXED/x", "opens_paths = yes"),
 ]
 #: What has nothing of others in it, and what is only looked at or changed.
 ALLOWED = [
@@ -82,6 +123,15 @@ ALLOWED = [
     ("find DEEP -name x -exec chmod 0755 {} ;", "", b""),
     ("tar -C MIXED -I gzip -cf /dev/null x", "", b""),
     ("ldconfig -n GOOD", "", b""),
+    ("env PYTHONPATH=GOOD PATH=/usr/sbin:/usr/bin id", "", b"uid=0"),
+    ("env PROJECT=MIXED id", "", b"uid=0"),
+    ("id", "set_env = PERL5LIB=GOOD, HOME=/root, LABEL=MIXED", b"uid=0"),
+    ("perl -I GOOD -e 1", "", b""),
+    ("perl GOOD/perl MIXED/x", "opens_paths = yes", b""),
+    ("gcc -B GOOD --version", "opens_paths = yes", b"gcc"),
+    ("python3 -I MIXED/own", "opens_paths = yes", b"OWN"),
+    ("python3 -B GOOD/own -c MIXED/x", "opens_paths = yes", b"OWN"),
+    ("python3 -c print('OWN')", "cwd = GOOD", b"OWN"),
 ]
 
 
@@ -103,6 +153,10 @@ class Scene:
         for path in (agent / "x", mixed / "x", deep / "sub/x", good / "x", hook):
             path.write_text("#!/bin/sh\n# a\necho OWNED >&2\n")
             path.chmod(0o755)
+        (mixed / "own").write_text("print('OWN')\n")
+        shutil.copy(mixed / "own", good)
+        (good / "perl").write_text("1;\n")
+        (good / "to_own").symlink_to(mixed / "own")
         for path in (mixed / "Makefile", deep / "Makefile"):
             path.write_text("all:\n\t@echo OWNED >&2\n")
         shutil.make_archive(str(archive).removesuffix(".tar"), "tar", good)
@@ -168,7 +222,7 @@ def test_nothing_of_others_is_executed(scene: Scene, before: bool) -> None:
     assert [name for name, _ in ends] == [None if one else f"x{n}" for n, one in enumerate(refused)]
     assert any(refused) is before
     # It is theirs that refuses it, and nothing else that may be wrong with the words.
-    wanted = ("others can change", "others can make such a name", f"belongs to user {AGENT}")
+    wanted = ("others can change", "others can make such a name", "for a path in it", "belongs to user")
     assert all(any(one in detail for one in wanted) for name, detail in ends if name), ends
 
 

@@ -14,7 +14,7 @@ from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.words import Word, commands
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy import places
-from rootwrap_daemon.policy.behaviour import BUNDLED, OBEYS, OBEYS_OPERANDS
+from rootwrap_daemon.policy.behaviour import BUNDLED, OBEYS, OBEYS_OPERANDS, plain
 from rootwrap_daemon.policy.getopt import Options, options
 
 
@@ -256,8 +256,8 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
 
 def _obeyed(subject: Subject, program: str, words: list[Word]) -> tuple[Word, str] | None:
     """The word with an option behind which a file stands that others say something in, and that option."""
-    operands = program in OBEYS_OPERANDS
-    if (wanted := (OBEYS_OPERANDS if operands else OBEYS).get(program)) is None:
+    operands = plain(program) in OBEYS_OPERANDS
+    if (wanted := (OBEYS_OPERANDS if operands else OBEYS).get(plain(program))) is None:
         return None
     if bundle := _bundle(program, words):
         letters = tuple(f"-{letter}" for text in bundle for letter in text)

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final
 
 from rootwrap_daemon.filters.argv import ArgvFilter
@@ -19,7 +19,7 @@ from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.plan import Beneath
 from rootwrap_daemon.filters.read.fault import Fault
-from rootwrap_daemon.filters.variables import is_dangerous_variable
+from rootwrap_daemon.filters.variables import is_dangerous_variable, of_code
 from rootwrap_daemon.policy import behaviour, host, named, places, wrappers
 from rootwrap_daemon.policy.read import links
 
@@ -46,7 +46,7 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
     if one.options.opens_paths and resolves:
         raise Fault("unusable", f"opens_paths = yes, and {program} resolves links itself", "take it out")
     _check_entered(one, program, words, owners)
-    _check_found(one, program, words, bases, owners)
+    _check_found(one, program, bases, owners)
     if bases and behaviour.changes_tree(program, words):
         what = f"{program} gives its command another tree: what a path means there cannot be said"
         raise Fault("unusable", what, "write a filter for the command alone, or whole words without a path")
@@ -105,11 +105,25 @@ def _check_variables(one: Filter, owners: frozenset[int], seen: host.Seen) -> No
     """Raise Fault for a variable of the filter's own that would let others say what a program runs."""
     given = one.variables if isinstance(one, EnvFilter) else ()
     for name, value in (*one.options.set_env, *given):
-        for path in named.paths_in(value, "/") if is_dangerous_variable(name) else ():
-            with contextlib.suppress(host.UntrustedPath, host.Unsure):
-                if place := places.walk(path, owners, seen).place:
-                    what = f"{name} names what others can change in {place}: each request would be denied"
-                    raise Fault("unusable", what, "name a directory of root's")
+        if is_dangerous_variable(name):
+            _check_code(f"{name} says where code is", {value}, one, owners, seen)
+
+
+_REMEDY: Final = "give all that is in it to root, or run the command as its owner"
+#: What the daemon puts in PATH, if nobody says otherwise.
+_PATH: Final = "/usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin".split()
+
+
+def _check_code(does: str, texts: Set[str], one: Filter, owners: frozenset[int], seen: host.Seen) -> None:
+    """Raise Fault as named.check_code does; not for what cannot be looked at now."""
+    cwd = one.options.cwd or "/"
+    try:
+        here = {cwd, *named.directories_in(_whole(one), cwd, owners, seen)}
+        named.check_code(does, texts, here, owners, seen, _PATH)
+    except host.UntrustedPath as error:
+        raise Fault("unusable", str(error), _REMEDY) from None
+    except (host.Unsure, OSError, ValueError):
+        return
 
 
 def _is_one_of(owners: frozenset[int], word: str) -> bool:
@@ -158,24 +172,39 @@ def _check_entered(one: Filter, program: str, words: list[str], owners: frozense
         raise Fault("unusable", what, "name a process of root's, or enter the network namespace alone (-n)")
 
 
-def _check_found(
-    one: Filter, program: str, words: list[str], bases: list[str], owners: frozenset[int]
-) -> None:
+def _check_found(one: Filter, program: str, bases: list[str], owners: frozenset[int]) -> None:
     """Raise Fault if the command would execute what it finds, where others can change something."""
-    if program == "find" or not behaviour.finds(program, words):
-        return
-    seen = host.Seen()
-    whole = words if isinstance(one, ArgvFilter) else []
-    for path in (one.options.cwd or "/", *bases, *(word for word in whole if word.startswith("/"))):
-        with contextlib.suppress(host.UntrustedPath, host.Unsure, OSError):
-            place = places.walk(path, owners, seen).place
-            is_mixed = (
-                path not in bases and path != "/" and places.is_mixed(path, owners, seen, places.names())
-            )
-            if place or is_mixed:
-                what = f"{program} executes what it finds, and others can change what is in {place or path}"
-                remedy = "give all that is in it to root, or run the command as its owner"
-                raise Fault("unusable", what, remedy)
+    seen, whole = host.Seen(), _whole(one)
+    every = [(program, whole), *wrappers.programs(program, whole)]
+    if any(basename(name) != "find" and behaviour.finds(name, its) for name, its in every):
+        for path in bases:
+            with contextlib.suppress(host.UntrustedPath, host.Unsure):
+                if place := places.walk(path, owners, seen).place:
+                    what = f"{program} executes what it finds, and others can change what is in {place}"
+                    raise Fault("unusable", what, _REMEDY)
+        _check_code(f"{program} executes what it finds", {".", *whole}, one, owners, seen)
+    sources = {value for word in whole for value in of_code(word)}
+    _check_code(
+        f"{program} does what a file says",
+        sources.union(*(behaviour.sources(*each) for each in every)),
+        one,
+        owners,
+        seen,
+    )
+
+
+def _whole(one: Filter) -> list[str]:
+    """The words that are written out, and a mark in the place of each other one."""
+    if isinstance(one, ArgvFilter):
+        return [word for after in one.pattern.after for word in (*after.words, *("\0" * bool(after.typed)))]
+    if isinstance(one, PathFilter):
+        return ["\0" if word == "pass" or word.startswith("/") else word for word in one.arguments]
+    patterns: tuple[Pattern, ...] = ()
+    if isinstance(one, RegExpFilter | ChainingRegExpFilter):
+        patterns = one.patterns[1:]
+    elif isinstance(one, EnvFilter):
+        patterns = one.patterns
+    return ["\0" if one.literal is None else one.literal for one in patterns]
 
 
 def has_place(one: Filter, owners: frozenset[int]) -> bool:

@@ -162,7 +162,7 @@ def test_options_of_a_pattern(tree: Path, line: str, told: bool) -> None:
 
 def test_a_variable_that_would_be_denied(tree: Path) -> None:
     (found,) = load(tree, "x: ArgvFilter, ls, root", "[x]", "set_env = LD_LIBRARY_PATH=/usr/lib:{tree}/open")
-    assert "each request would be denied" in found.what
+    assert found.what == f"LD_LIBRARY_PATH says where code is, and others can change what is in {tree}/open"
     assert load(tree, "x: EnvFilter, env, root, PYTHONPATH={tree}/open, ls")
     assert not load(tree, "x: ArgvFilter, ls, root", "[x]", "set_env = LD_LIBRARY_PATH={tree}/plain")
 
@@ -205,7 +205,7 @@ def test_a_file_that_is_about_its_reader(tree: Path, path: str, told: bool) -> N
     [
         ("timeout, root, 5, {tree}/plain/theirs", "timeout executes it"),
         ("nice, root, sh, {tree}/plain/theirs, x", "sh does what it says"),
-        ("sed, root, -n, --file={tree}/plain/theirs, /etc/hostname", "sed does what it says"),
+        ("sed, root, -n, --file={tree}/plain/theirs, /etc/hostname", "sed does what a file says"),
         ("my-tool, root, {tree}/plain/theirs", "nothing is known of how my-tool uses paths"),
         ("sed, root, -n, -e, p, {tree}/plain/theirs", ""),
         ("timeout, root, 5, cat, {tree}/plain/theirs", ""),
@@ -215,7 +215,11 @@ def test_a_file_that_is_about_its_reader(tree: Path, path: str, told: bool) -> N
 def test_a_file_that_others_can_change(tree: Path, line: str, said: str) -> None:
     file(tree / "plain/theirs").chmod(0o666)
     found = load(tree, f"x: ArgvFilter, {line}")
-    assert [one.what for one in found] == [f"others can change {tree}/plain/theirs, and {said}"] * bool(said)
+    both = (
+        f"others can change {tree}/plain/theirs, and {said}",
+        f"{said}, and others can change {tree}/plain/theirs",
+    )
+    assert len(found) == bool(said) and all(one.what in both for one in found)
     file(tree / "plain/theirs").chmod(0o644)
     assert not load(tree, f"x: ArgvFilter, {line}")
 
@@ -251,7 +255,14 @@ def test_a_command_that_goes_into_a_process(tree: Path, words: str, user: str | 
         ("ArgvFilter, run-parts, root, {path={tree}/open}", "", "open"),
         # Which of them a request means is looked at then.
         ("ArgvFilter, run-parts, root, {path={tree}/mixed}", "", ""),
-        ("RegExpFilter, run-parts, root, run-parts, {tree}/mixed", "", ""),
+        ("RegExpFilter, run-parts, root, run-parts, {tree}/mix[a-z]+", "", ""),
+        ("RegExpFilter, run-parts, root, run-parts, {tree}/mixed", "", "mixed"),
+        ("RegExpFilter, run-parts, root, run-parts, --[a-z]+, --lsbsysinit={tree}/mixed", "", "mixed"),
+        ("ChainingRegExpFilter, make, root, make, -C{tree}/mixed", "", "mixed"),
+        ("EnvFilter, env, root, A=1, make, --directory={tree}/mixed", "", "mixed"),
+        ("PathFilter, make, root, --directory={tree}/mixed, pass", "", "mixed"),
+        ("ArgvFilter, timeout, root, {int}, make, -C, {tree}/mixed", "", "mixed"),
+        ("RegExpFilter, timeout, root, timeout, [0-9]+, make, -C, {tree}/mixed", "", "mixed"),
         ("ArgvFilter, make, root", "", ""),
         ("ArgvFilter, make, root", "open", "open"),
         ("ArgvFilter, make, root", "mixed", "mixed"),
@@ -265,7 +276,7 @@ def test_a_command_that_executes_what_it_finds(tree: Path, line: str, cwd: str, 
     file(directory(tree / "mixed") / "theirs", mode=0o666)
     options = ["[x]", f"cwd = {tree}/{cwd}"] if cwd else []
     found = [one.what for one in load(tree, f"x: {line}", *options) if "executes what it finds" in one.what]
-    program = line.split(", ")[1]
+    program = "make" if "EnvFilter" in line else line.split(", ")[1]
     what = f"{program} executes what it finds, and others can change what is in {tree}/{where}"
     assert found == [what] * bool(where)
 

@@ -92,7 +92,7 @@ def test_a_file_to_obey_is_known_by_each_kind_of_word(base: Path) -> None:
         # It is the script.
         ("RegExpFilter, sed, root, sed, .*, .*", [f"{base}/a"]),
     ):
-        with pytest.raises(NotBound, match=r"sed does what a file says, .*: the word '") as caught:
+        with pytest.raises(NotBound, match="does what a file says, and others can change ") as caught:
             nosymfollow([f"s: {line}"], "sed", *words, f"{base.parent}/plain")
         assert caught.value.error is Denied
 
@@ -149,7 +149,7 @@ def test_what_is_mounted_below_a_place(base: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_word_that_sets_a_dangerous_variable(base: Path) -> None:
     for word in (f"LD_PRELOAD={base}/a", f"PATH={base}"):
-        with pytest.raises(NotBound, match="it names what is in a directory of others") as caught:
+        with pytest.raises(NotBound, match="it does what a file says, and others can change ") as caught:
             nosymfollow([CAT], "cat", word)
         assert caught.value.error is Denied
     assert nosymfollow([CAT], "cat", f"FILE={base}/a") == (str(base),)
@@ -410,7 +410,7 @@ def test_scripts_of_scripts_are_followed_as_far_as_the_kernel_does(tmp_path: Pat
 
 def test_a_path_behind_one_whose_first_name_nothing_has(base: Path) -> None:
     assert nosymfollow([CAT], "cat", f"/no-such-name,{base}/a") == (str(base),)
-    with pytest.raises(NotBound, match="sed does what a file says"):
+    with pytest.raises(NotBound, match="it does what a file says"):
         nosymfollow([SED], "sed", f"-f/no-such-name,{base}/a", "x")
 
 
@@ -500,6 +500,6 @@ def test_a_dangerous_variable_of_a_filter(base: Path) -> None:
     for name in ("LD_PRELOAD", "FILE"):
         assert path_words._of_variables(((name, f"{base.parent}/x"),), "/", around) == {}
     assert path_words._of_variables((("FILE", f"{base}/a"),), "/", around) == {f"{base}/a": str(base)}
-    with pytest.raises(NotBound, match=f"the variable LD_PRELOAD leads into {base}, where") as caught:
+    with pytest.raises(NotBound, match="the variable LD_PRELOAD is refused, for a path in it") as caught:
         path_words._of_variables((("FILE", "/usr"), ("LD_PRELOAD", f"/usr:{base}/a")), "/", around)
     assert caught.value.error is Denied

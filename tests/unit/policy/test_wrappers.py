@@ -5,7 +5,7 @@ import random
 import pytest
 
 from rootwrap_daemon.filters.plan import ExecPlan, Program, Word
-from rootwrap_daemon.policy import behaviour, wrappers
+from rootwrap_daemon.policy import behaviour, getopt, wrappers
 from rootwrap_daemon.policy.bound import NotBound
 
 
@@ -74,7 +74,7 @@ def plain(plan: ExecPlan) -> int:
     for program, its in ((plan.program.name, words), *((one, words[at:]) for at, one in enumerate(words, 1))):
         if behaviour.changes_tree(program, its):
             wrapper = wrappers._WRAPPERS.get(program.rpartition("/")[2])
-            inner = wrappers._behind(wrapper, its) if wrapper else its
+            inner = getopt.behind(its, wrapper.valued, wrapper.operands) if wrapper else its
             return len(words) - len(inner) + 1 if inner else len(words)
     return len(words)
 
