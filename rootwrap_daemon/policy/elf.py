@@ -82,9 +82,9 @@ def _parse(descriptor: int, path: str) -> tuple[list[Loader], set[Named], list[s
         if kind == _PT_DYNAMIC:
             data = os.pread(descriptor, min(length, _ENTRIES * entry.size), place)
             entries = list(entry.iter_unpack(data))
-    table = next((value for tag, value in entries if tag == _DT_STRTAB), 0)
+    tables = [value for tag, value in entries if tag == _DT_STRTAB]
     loads = [(place - at, at, at + length) for kind, place, at, length in headers if kind == _PT_LOAD]
-    texts = next((shift + table for shift, low, high in loads if low <= table < high), 0)
+    texts = next((shift + table for table in tables for shift, low, high in loads if low <= table < high), 0)
     origin = os.path.dirname(path)
     paths = [_text(descriptor, texts + value) for tag, value in entries if tag in (_DT_RPATH, _DT_RUNPATH)]
     directories = [_expanded(one, origin) for path in paths for one in path.split(":") if one]

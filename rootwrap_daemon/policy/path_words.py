@@ -227,11 +227,15 @@ def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around, top: str
     """Raise NotBound if others can change what a program executes below `top` that is given this name."""
     given = [value for variable, value in plan.env if variable == "PATH"]
     given += [word[5:] for word in map(wrappers.text_of, plan.arguments) if word.startswith("PATH=")]
-    in_given = [os.path.join(cwd, one) for one in ":".join(given).split(":")]
-    directories = [top + one for one in (in_given if given else around.exec_dirs)]
-    path = top + os.path.join(cwd, name) if "/" in name else name
+    directories = (
+        [os.path.join(cwd, one) for one in ":".join(given).split(":")] if given else around.exec_dirs
+    )
+    path = os.path.join(cwd, name) if "/" in name else name
     try:
-        executables.check_by_path(path, directories, around.owners, around.seen)
+        if top and any("/../" in one for one in (path, *directories)):
+            raise host.UntrustedPath(f"`..` leads elsewhere in {top}")
+        below = [top + one for one in directories]
+        executables.check_by_path(top + path if "/" in path else path, below, around.owners, around.seen)
     except (host.UntrustedPath, OSError, ValueError) as error:
         raise not_bound(error, f"the program {name!a} is refused: {error}") from error
 

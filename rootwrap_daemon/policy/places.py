@@ -223,10 +223,8 @@ def beneath(base: str, word: str, owners: frozenset[int], seen: host.Seen) -> tu
         # By the name that the filter gives, which tools of devices know.
         directory, _, name = base.rpartition("/")
         return f"{walk(directory or '/', owners, seen).path.rstrip('/')}/{name}", None
-    if not tail:
-        return found.path + "/" * follow, None
     top, limit = found.path, found.path
-    if tree := next((tree for tree in _LINK_TREES if is_beneath(top, tree)), None):
+    if tail and (tree := next((tree for tree in _LINK_TREES if is_beneath(top, tree)), None)):
         # /dev/mapper/NAME, /sys/class/net/NAME: what the entry stands for, and what is in that.
         entry = walk(f"{top}/{tail[0]}", owners, seen, tree)
         if entry.place is None and not is_beneath(entry.path, top):
@@ -241,7 +239,7 @@ def beneath(base: str, word: str, owners: frozenset[int], seen: host.Seen) -> tu
         # No link was followed.
         return path, walked.place
     above = walk("/".join((top, *tail[:-1])), owners, seen, limit)
-    return (walked.path if above.place else f"{above.path}/{tail[-1]}"), walked.place
+    return f"{above.path}/{tail[-1]}", walked.place
 
 
 def changed(walked: Walked, owners: frozenset[int]) -> str | None:

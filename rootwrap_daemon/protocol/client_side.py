@@ -11,7 +11,7 @@ from typing import Final
 import msgpack
 
 from rootwrap_daemon.protocol import messages
-from rootwrap_daemon.protocol.codec import HEADER, LARGE, SMALL, Decoder, M, decode
+from rootwrap_daemon.protocol.codec import HEADER, LARGE, Decoder, M, decode
 from rootwrap_daemon.protocol.exchange import CLIENT_SAYS, DAEMON_SAYS, Exchange
 from rootwrap_daemon.protocol.messages import Result
 
@@ -45,9 +45,7 @@ def _large_result(body: "bytes | bytearray | memoryview", kinds: Mapping[int, ty
         begin = at + 1 + _LENGTH_BYTES[view[at]]
         at = begin + int.from_bytes(view[at + 1 : begin], "big")
         output.append(view[begin:at])
-    cause = msgpack.unpackb(view[at : at + SMALL], raw=False, max_map_len=0, max_array_len=0, max_ext_len=0)
-    if len(view) - at > SMALL:
-        return None
+    cause = msgpack.unpackb(view[at:], raw=False, max_map_len=0, max_array_len=0, max_ext_len=0)
     return kinds[Result.TYPE](*(request_id, returncode, *map(bytes, output), cause))
 
 

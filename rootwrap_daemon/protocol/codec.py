@@ -104,7 +104,7 @@ def _message(unpacker: msgpack.Unpacker, size: int, kinds: Mapping[int, type[M]]
     # What a later version has added may be left out.
     names = names[:count] if kind.GROWN and count == len(names) - 1 else names
     # Hello may grow, so that two versions can still tell each other apart.
-    if count != len(names) and not (kind is Hello and len(names) < count <= _MOST_HELLO):
+    if not len(names) <= count <= (_MOST_HELLO if kind is Hello else len(names)):
         raise RemoteProtocolError(f"{kind.__name__} with {count} fields instead of {len(names)}")
     values = [_READERS.get(name, _value)(unpacker) for name in names]
     for _ in range(count - len(names)):

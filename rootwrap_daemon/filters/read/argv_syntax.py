@@ -110,7 +110,7 @@ class Parser:
 
     def pattern(self) -> Pattern:
         """Raises Fault."""
-        whole = _sequence(self.places, [_Piece((0,), (0,), empty=False), self._fields("")])
+        whole = _sequence(self.places, [_Piece((), (0,), empty=False), self._fields("")])
         after = tuple(_after(self.places, sorted(place.follow)) for place in self.places)
         return Pattern(after, frozenset(whole.last))
 

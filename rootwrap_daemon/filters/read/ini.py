@@ -118,9 +118,8 @@ class _Parser:
             return
         column = raw.index(stripped) + 1
         here = Location(self.file, number, column)
-        if self._continues(raw):
-            if self.draft is not None:
-                self.draft.lines.append((number, column, stripped))
+        if draft := self._continued(raw):
+            draft.lines.append((number, column, stripped))
             return
         self._finish()
         if stripped.startswith("["):
@@ -136,9 +135,10 @@ class _Parser:
             return
         self.draft = _Draft(name, here, column - 1, [(number, column + offset, value)])
 
-    def _continues(self, raw: str) -> bool:
-        """True if this line goes on with the definition above."""
-        return self.draft is not None and len(raw) - len(raw.lstrip()) > self.draft.indent
+    def _continued(self, raw: str) -> _Draft | None:
+        """The definition above, if this line goes on with it."""
+        indent = len(raw) - len(raw.lstrip())
+        return self.draft if self.draft is not None and indent > self.draft.indent else None
 
     def _about(self, name: str | None = None) -> tuple[str, ...]:
         """The filter that a line here is about: for an option, the one that its section is named after."""
@@ -153,8 +153,8 @@ class _Parser:
         """A character that others may take for a break or a blank: nothing that it could hide is used."""
         about: tuple[str, ...] = ()
         if stripped[:1] not in ("#", ";"):
-            if self._continues(raw) and self.draft is not None:
-                about = self._about(self.draft.name)
+            if draft := self._continued(raw):
+                about = self._about(draft.name)
             else:
                 self._finish()
                 if stripped.startswith("["):
@@ -198,24 +198,22 @@ class _Parser:
 
     def _fields(self, draft: _Draft) -> Iterator[Field]:
         open_field: list[tuple[Location, str]] = []
-        for index, (number, column, text) in enumerate(draft.lines):
+        for number, column, text in draft.lines:
             for part_index, part in enumerate(text.split(",")):
                 if part_index:
                     yield self._join(open_field, draft)
                     open_field = []
                 stripped = part.strip()
-                if stripped or not index or part_index:
-                    offset = part.index(stripped) if stripped else 0
-                    open_field.append((Location(self.file, number, column + offset), stripped))
+                open_field.append((Location(self.file, number, column + part.index(stripped)), stripped))
                 column += len(part) + 1
         yield self._join(open_field, draft)
 
     def _join(self, parts: list[tuple[Location, str]], draft: _Draft) -> Field:
-        full = [part for part in parts if part[1]] or parts
+        full = [part for part in parts if part[1]] or parts[:1]
         if len(full) > 1:
             remedy = "put a comma before or after the break"
             self._error(full[1][0], "line", "a line break inside a field", remedy, *self._about(draft.name))
-        return Field("\n".join(text for _, text in full), full[0][0]) if full else Field("", draft.location)
+        return Field("\n".join(text for _, text in full), full[0][0])
 
 
 def _definition(line: str) -> tuple[str, str, int]:

@@ -104,6 +104,9 @@ def test_other_sections() -> None:
         pytest.param("a: X,\n  y\n    , z", [(2, 1), (2, 4), (3, 3), (4, 7)], id="continued"),
         pytest.param("a:\n  X,y", [(2, 1), (3, 3), (3, 5)], id="begun below"),
         pytest.param("a: X,\n\n# c\n\ty", [(2, 1), (2, 4), (5, 2)], id="over a comment"),
+        pytest.param(
+            "a: X,\n  y, ,z,\n ,u", [(2, 1), (2, 4), (3, 3), (3, 5), (3, 7), (3, 9), (4, 3)], id="empty"
+        ),
         pytest.param("ä: ß, y", [(2, 1), (2, 4), (2, 7)], id="characters, not bytes"),
     ],
 )

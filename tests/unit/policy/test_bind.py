@@ -465,6 +465,62 @@ def test_as_many_descriptors_as_the_daemon_can_hold(tools: Path, start_sleeper: 
     assert our_descriptors() <= before
 
 
+@pytest.mark.parametrize(
+    ("fields", "other"),
+    [
+        ("unshare, root, --pid, cat, PID", True),
+        ("unshare, root, --pid, cat, x, PID", True),
+        ("nice, root, unshare, --pid, cat, PID", True),
+        ("unshare, root, --mount, cat, PID", False),
+        # It is the option of what goes there, which has the numbers of here.
+        ("nsenter, root, -p, -t, PID, cat, x", False),
+        ("nsenter, root, -p, -t, PID, cat, PID", True),
+    ],
+)
+def test_a_number_of_another_process(start_sleeper: StartSleeper, fields: str, other: bool) -> None:
+    pid = str(start_sleeper())
+    words = [word for word in fields.split(", ") if word != "root"]
+    argv = [pid if word == "PID" else word for word in words]
+    line = f"x: ArgvFilter, {fields.replace('PID', '{pid=sleep}')}"
+    before = our_descriptors()
+    if other:
+        refused(Denied, f"^{pid} is the number of another process", [line], *argv)
+    else:
+        with bound(BoundExec, [line], *argv) as found:
+            assert found.argv[1:] == tuple(argv[1:])
+    assert our_descriptors() <= before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("fields", "enters"),
+    [
+        ("timeout, root, 5, ps, PID", False),
+        ("timeout, root, 5, gdb, PID", True),
+        ("timeout, root, 5, gdb, x, PID", True),
+        # What has the number executes it no more.
+        ("timeout, root, PID, gdb", False),
+        ("timeout, root, 5, --new, gdb, ps, PID", True),
+        ("nsenter, root, -t, PID, -n, ps", False),
+        ("nsenter, root, -t, PID, -m, ps", True),
+        ("nice, root, --new, 5, nsenter, -m, -t, PID", True),
+    ],
+)
+def test_a_process_of_somebody_else_is_not_entered(
+    start_sleeper: StartSleeper, fields: str, enters: bool
+) -> None:
+    pid = str(start_sleeper(user=STRANGER))
+    words = [word for word in fields.split(", ") if word != "root"]
+    argv = [pid if word == "PID" else word for word in words]
+    line = f"x: ArgvFilter, {fields.replace('PID', '{pid=sleep}')}"
+    lines = [line, "[x]", "target_user = nobody"]
+    refused(Denied, "is not that of a trusted owner", [line], *argv)
+    if enters:
+        refused(Denied, "would enter it", lines, *argv)
+    else:
+        bind(lines, *argv).close()
+
+
 def test_a_missing_program_is_seen_before_a_refused_path(tools: Path) -> None:
     lines = [f"x: PathFilter, {tools}/missing, root, {tools}/base"]
     refused(ExecutableNotFound, "no program", lines, "missing", "/etc/passwd")
@@ -674,6 +730,85 @@ def test_an_exception_inside_closes_too(tools: Path) -> None:
 def test_paths_of_another_tree(tools: Path, filters: str, words: str) -> None:
     text, asked = (one.replace("TOOLS", str(tools)) for one in (filters, words))
     refused(Denied, "another tree", [f"x: ArgvFilter, {text}"], *asked.split())
+
+
+def test_a_program_that_stands_first_where_others_can_change_it(tools: Path) -> None:
+    """A filter's own is found behind it, and given by its path; a word names the first."""
+    program(directory(tools / "theirs", 0o777) / "tool")
+    exec_dirs = (f"{tools}/theirs", *EXEC_DIRS, str(tools))
+    lines = ["t: CommandFilter, tool, root", NICE]
+    with bind(lines, "nice", "tool", "x", "y", exec_dirs=exec_dirs) as found:
+        assert isinstance(found, BoundExec)
+        assert found.argv[1:] == (f"{tools}/tool", "x", "y")
+    for words in (["nice", "tool"], ["nice", "nice", "tool", "x"], ["find", "/usr", "-exec", "tool", "x"]):
+        line = f"x: ArgvFilter, {words[0]}, root, {', '.join(words[1:])}"
+        refused(Denied, f"the program '.*' is refused: {tools}/theirs", [line], *words, exec_dirs=exec_dirs)
+        # What may be any word may be any program.
+        line = f"x: CommandFilter, {words[0]}, root"
+        bind([line], *words, exec_dirs=exec_dirs).close()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("env PATH=TOOLS/theirs nice cat", "TOOLS/theirs"),
+        ("env PATH=TOOLS:TOOLS/theirs nice cat", None),
+        # Where it starts.
+        ("env PATH=theirs nice cat", "TOOLS/theirs"),
+        ("env PATH=none: nice writable", "TOOLS/writable"),
+        ("env A=TOOLS/theirs nice cat", None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["EnvFilter", "RegExpFilter"])
+def test_a_program_in_a_path_that_is_given(tools: Path, words: str, found: str | None, kind: str) -> None:
+    directory(tools / "theirs", 0o777)
+    program(tools / "nice")
+    asked = words.replace("TOOLS", str(tools)).split()
+    fields = ", ".join(asked[1:] if kind == "EnvFilter" else asked)
+    lines = [f"x: {kind}, env, root, {fields}", "[x]", f"cwd = {tools}"]
+    exec_dirs = (*EXEC_DIRS, str(tools))
+    if found:
+        what = f"the program '.*' is refused: {found.replace('TOOLS', str(tools))} can be written"
+        refused(Denied, what, lines, *asked, exec_dirs=exec_dirs)
+    elif "A=" in words:
+        bind(lines, *asked, exec_dirs=exec_dirs).close()
+    else:
+        # The variable has what others can change, though it is not what is found.
+        refused(Denied, "the variable|it names what is in", lines, *asked, exec_dirs=exec_dirs)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("chroot TREE /theirs/tool", "TREE/theirs/tool"),
+        # It has no parent there.
+        ("chroot TREE ../theirs/tool", "`..` leads elsewhere in TREE"),
+        ("chroot TREE /ours/../theirs/tool", "`..` leads elsewhere in TREE"),
+        ("env PATH=/ours:/../theirs chroot TREE tool", "`..` leads elsewhere in TREE"),
+        ("env PATH=/../theirs/ chroot TREE tool", "`..` leads elsewhere in TREE"),
+        ("env PATH=/theirs chroot TREE tool", "TREE/theirs"),
+        ("chroot TREE made-up", "TREE/usr/bin"),
+        ("chroot TREE nice /theirs/tool", "TREE"),
+        ("nice chroot TREE /theirs/tool", "TREE"),
+        ("nice chroot --skip-chdir TREE /theirs/tool", "TREE"),
+        ("chroot TREE /ours/tool", None),
+        # It is there in our own tree, or nowhere.
+        ("chroot TREE /ours/made-up", None),
+        ("nice /theirs/tool", None),
+    ],
+)
+def test_a_program_of_another_tree(tools: Path, words: str, what: str | None) -> None:
+    tree = directory(tools / "tree")
+    for name in ("theirs", "ours"):
+        program(directory(tree / name) / "tool", mode=0o777 if name == "theirs" else 0o755)
+    (tree / "usr").mkdir()
+    program(directory(tree / "usr/bin") / "made-up", mode=0o777)
+    asked = words.replace("TREE", str(tree)).split()
+    line = f"x: ArgvFilter, {asked[0]}, root, {', '.join(asked[1:])}"
+    if what:
+        refused(Denied, f"^the program '.*' is refused: {what.replace('TREE', str(tree))}", [line], *asked)
+    else:
+        bind([line], *asked).close()
 
 
 def test_the_tree_itself_is_a_path_of_ours(tools: Path) -> None:

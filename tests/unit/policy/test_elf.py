@@ -33,30 +33,31 @@ def built(
     """
     wide, order = form
     head, per_header, per_entry = (64, 56, 16) if wide else (52, 32, 8)
-    # The table of texts begins where one part of the memory ends and another one begins.
+    # The table of texts begins where one part of the memory ends and another begins, not so in the file.
     kinds = [*[0] * headers, *[INTERP] * len(interpreters), DYNAMIC, LOAD, LOAD]
     at_headers = head + 24
     at_dynamic = at_headers + per_header * len(kinds)
     count = before + len(dynamic) + 1 + strtab
-    at_texts = at_dynamic + per_entry * count
-    texts, entries, interps = b"", [(0x6FFF0000, 7)] * before, []
+    at_end = at_dynamic + per_entry * count
+    at_texts = at_end + 8
+    moved = ADDRESS + 0x3000
+    texts, entries, interps = b"", [(0x6FFF0000, moved)] * before, []
     for tag, text in dynamic:
         entries.append((tag, len(texts)))
         texts += os.fsencode(text) + b"\0"
     for text in interpreters:
         interps.append(at_texts + len(texts))
         texts += text.encode() + b"\0"
-    moved = ADDRESS + 0x3000
     if strtab:
-        entries.append((STRTAB, moved + at_texts))
+        entries.append((STRTAB, moved + at_end))
     entries.append((0, 0))
     size = at_texts + len(texts)
     rows = [
-        *[(0, 1, 2, 3)] * headers,
+        *[(0, 1, ADDRESS, ADDRESS)] * headers,
         *((INTERP, place, ADDRESS + place, 1) for place in interps),
         (DYNAMIC, at_dynamic, moved + at_dynamic, per_entry * count),
-        (LOAD, 0, moved, at_texts),
-        (LOAD, at_texts, moved + at_texts, size - at_texts),
+        (LOAD, 0, moved, at_end),
+        (LOAD, at_texts, moved + at_end, size - at_texts),
     ]
     data = b"\x7fELF" + bytes((1 + wide, 1 if order == "<" else 2)) + bytes(10)
     data += struct.pack(f"{order}HHI", 2, 62, 1)
@@ -71,7 +72,7 @@ def built(
         else:
             data += struct.pack(f"{order}IIIIIIII", kind, place, address, 0xBAD, length, length + 5, 4, 8)
     data += b"".join(struct.pack(f"{order}{'qQ' if wide else 'iI'}", *entry) for entry in entries)
-    path.write_bytes(data + texts)
+    path.write_bytes(data + b"\xff" * 8 + texts)
     return path
 
 

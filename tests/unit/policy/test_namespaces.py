@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.policy import processes
+from rootwrap_daemon.filters.values import Options
+from rootwrap_daemon.policy import executables, processes
+from rootwrap_daemon.policy.executables import find_executable
+from tests.processes import wait_for
+from tests.unit.policy.things import EXEC_DIRS, OWNERS
 
 pytestmark = pytest.mark.root
 
@@ -42,6 +46,44 @@ def test_mounts_of_its_own() -> None:
         assert processes.is_foreign(pid, mounts=False) is False
 
 
+@pytest.mark.parametrize(
+    ("any_namespace", "commanded", "refused"),
+    [(False, True, True), (True, True, False), (False, False, False), (True, False, False)],
+)
+def test_a_filter_says_whether_any_namespace_is_meant(
+    any_namespace: bool, commanded: bool, refused: bool
+) -> None:
+    options = Options(any_namespace=any_namespace)
+    wanted = processes.Wanted(find_executable("sleep", EXEC_DIRS, OWNERS), options, OWNERS, commanded)
+    with started("unshare", "--mount", *_SLEEP) as pid:
+        wait_for(lambda: executables.runs_program(pid, wanted.program, OWNERS))
+        if refused:
+            with pytest.raises(processes.NotMeant, match="is in another namespace"):
+                processes.open_process(pid, wanted, frozenset())
+        else:
+            os.close(processes.open_process(pid, wanted, frozenset()))
+
+
+@pytest.mark.parametrize("may_look", [True, False])
+def test_a_service_with_mounts_of_its_own(monkeypatch: pytest.MonkeyPatch, may_look: bool) -> None:
+    """As the daemon may be: what has those of pid 1 is of this system, as far as that can be told."""
+    real = processes._namespace
+    theirs = real("self", "mnt")
+
+    def namespace(pid: int | str, kind: str) -> tuple[int, int]:
+        if kind == "mnt" and pid in ("self", 1):
+            if pid == 1 and not may_look:
+                raise PermissionError
+            return theirs if pid == 1 else (0, 0)
+        return real(pid, kind)
+
+    with started(*_SLEEP) as pid, started("unshare", "--mount", *_SLEEP) as other:
+        monkeypatch.setattr(processes, "_namespace", namespace)
+        assert processes.is_foreign(pid, mounts=True) is not may_look
+        assert processes.is_foreign(pid, mounts=False) is False
+        assert processes.is_foreign(other, mounts=True) is True
+
+
 def test_a_user_namespace_below() -> None:
     with started("unshare", "--user", "--map-root-user", "--mount", *_SLEEP) as pid:
         own = processes._namespace("self", "user")
@@ -51,6 +93,21 @@ def test_a_user_namespace_below() -> None:
         with started("nsenter", f"--mount=/proc/{pid}/ns/mnt", *_SLEEP) as other:
             assert processes._namespace(other, "user") == own
             assert processes.is_foreign(other, mounts=False) is True
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_user_namespace_above(monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
+    """Whoever is in one has no more rights than a process of its parent, which any other user of it has."""
+    real = processes._namespace
+    other = (0, 0)
+    monkeypatch.setattr(
+        processes,
+        "_namespace",
+        lambda pid, kind: other if (pid, kind) == ("self", "user") else real(pid, kind),
+    )
+    monkeypatch.setattr(processes, "in_user_namespace", lambda: inside)
+    with started(*_SLEEP) as pid:
+        assert processes.is_foreign(pid, mounts=True) is not inside
 
 
 def test_a_user_namespace_two_below() -> None:

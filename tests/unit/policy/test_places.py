@@ -294,6 +294,8 @@ def test_names_of_the_system() -> None:
     null = next(path for path in ("/dev/null",) if os.path.exists(path))
     assert beneath(null, null) == (null, None)
     assert beneath("/dev", null) == (null, None)
+    assert beneath("/dev", "/dev/") == ("/dev/", None)
+    assert beneath("/", "/") == ("//", None)
     assert beneath("/sys/class/net", "/sys/class/net/lo") == ("/sys/class/net/lo", None)
     assert beneath("/sys/class/net", "/sys/class/net/lo/mtu") == ("/sys/class/net/lo/mtu", None)
     for base, word in (
@@ -310,6 +312,25 @@ def test_names_of_the_system() -> None:
         )
         assert beneath(directory_of_run, f"/var{directory_of_run}/x")[0] == f"{directory_of_run}/x"
         assert beneath(f"/var{directory_of_run}", f"/var{directory_of_run}/x")[0] == f"{directory_of_run}/x"
+
+
+def test_links_of_a_tree_of_the_system(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of /sys: an entry stands for what it leads to, in all of the tree."""
+    monkeypatch.setattr(places, "_LINK_TREES", (str(tree),))
+    base = f"{tree}/base"
+    link(tree / "base/device", "../devices/one")
+    file(directory(directory(tree / "devices") / "one") / "size")
+    link(tree / "devices/one/out", "../two")
+    directory(tree / "theirs", 0o777)
+    link(tree / "base/theirs", "../theirs")
+    for word in ("device", "device/size", "out_up", "device/missing"):
+        assert beneath(base, f"{base}/{word}") == (f"{base}/{word}", None)
+    # One that stays below the base is like any other.
+    assert beneath(base, f"{base}/in_dir/b") == (f"{base}/sub/b", None)
+    assert beneath(base, f"{base}/to_open/x") == (f"{base}/open/x", f"{base}/open")
+    for word in ("theirs", "theirs/x", "device/out", "device/out/x", "out", "out_dir/passwd"):
+        with pytest.raises(UntrustedPath, match="leads out of"):
+            beneath(base, f"{base}/{word}")
 
 
 @pytest.mark.root

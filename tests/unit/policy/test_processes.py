@@ -46,6 +46,9 @@ def test_a_program_of_many_names(tmp_path: Path) -> None:
         (["busybox", "tool"], {"tool"}),
         (["tool", "../script"], {"tool"}),
         (["other", "tool"], {"other"}),
+        # It does nothing without one.
+        (["busybox"], set()),
+        (["busybox".rjust(4096, "/"), "tool"], {"busybox"}),
     ):
         with subprocess.Popen(
             words, executable=shell, cwd=tmp_path / "words", stdin=subprocess.PIPE
@@ -59,6 +62,38 @@ def test_a_program_of_many_names(tmp_path: Path) -> None:
                     found.add(name)
             process.kill()
         assert found == called, words
+
+
+def test_a_file_of_several_names(tmp_path: Path) -> None:
+    """A process says by which of them it runs; by that of the file it may be a link to it, too."""
+    real = file(tmp_path / "real", mode=0o755)
+    shutil.copyfile(shutil.which("sleep") or "sleep", real)
+    link(tmp_path / "named", "real")
+
+    def called(first: str) -> set[str]:
+        with subprocess.Popen([first, "1000"], executable=real) as process:
+            wait_for(lambda: bool(Path(f"/proc/{process.pid}/cmdline").read_bytes()))
+            found = find_executable(str(real), EXEC_DIRS, OWNERS)
+            names = [one for one in ("real", "named", "other") if (tmp_path / one).exists()]
+            meant = {
+                one
+                for one in names
+                if processes.is_called(process.pid, replace(found, path=f"{tmp_path}/{one}"))
+            }
+            process.kill()
+        return meant
+
+    # What no other program shares may call itself what it likes.
+    assert called("anything") == {"real", "named"}
+    os.link(real, tmp_path / "other")
+    assert called("anything") == set()
+    assert called("real") == {"real", "named"}
+    assert called("named") == {"named"}
+    assert called("/x/other") == {"other"}
+    assert called("-other: serving") == {"other"}
+    # No path is longer: what follows is not looked at.
+    assert called("real".rjust(4096, "/")) == {"real", "named"}
+    assert called("real".rjust(4097, "/")) == set()
 
 
 @pytest.mark.parametrize(("entered", "commanded"), [(True, False), (True, True), (False, True)])

@@ -38,6 +38,7 @@ LARGE = 64 * 1024
 @pytest.mark.parametrize(
     ("name", "value"),
     {
+        "VERSION": 1,
         "MAX_VARIABLES": 64,
         "MAX_INPUT_BYTES": 2**24,
         "MAX_OUTPUT_BYTES": 2**30,
