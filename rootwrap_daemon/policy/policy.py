@@ -73,8 +73,6 @@ class Policy:
 
     def names_of(self, peer: Credentials) -> frozenset[str]:
         """The words of `users` options that mean a peer with these credentials."""
-        if not self.users:
-            return frozenset()
         groups = (peer.gid, *peer.groups)
         return frozenset(
             [
@@ -148,7 +146,7 @@ def judge(policy: Policy, request: values.Request) -> Allowed | Refused:
             shown = values.shown_to_all(matched) if matched else policy.ruleset.shown(request.argv)
             return Refused(error, message, detail, name, shown)
         try:
-            shown = values.shown_to_all((*matched, match)) if matched else match.shown
+            shown = values.shown_to_all((*matched, match))
             return Allowed(match.name, match.options, bind(match, policy, seen=seen), shown)
         except NotBound as error:
             matched.append(match)

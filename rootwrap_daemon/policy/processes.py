@@ -188,7 +188,7 @@ def _owner_of_mounts(pid: int) -> tuple[int, int]:
 
 def _is_below(pid: int, own: tuple[int, int]) -> bool:
     """True if a process is in a user namespace that was made below this one."""
-    descriptor = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
     try:
         while True:
             parent = _related(descriptor, _NS_GET_PARENT)

@@ -28,6 +28,15 @@ NASTY = (
 )
 
 
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [("path", None), ("pid", None), ("name", "x"), ("new", None), ("new", "x"), ("any", "")],
+)
+def test_a_type_that_there_is_not(name: str, parameter: str | None) -> None:
+    with pytest.raises(ValueError, match=f"there is no such type: {name}"):
+        Typed(name, parameter)
+
+
 def _takes(name: str, parameter: str | None = None) -> Callable[[str], bool]:
     return typed(name, parameter).takes
 

@@ -5,9 +5,10 @@ import signal
 import pytest
 
 from rootwrap_daemon.filters.finding import Severity
+from rootwrap_daemon.filters.patterns import Clock
 from rootwrap_daemon.filters.plan import Beneath, ExecPlan, Plan, Program, ReadPlan, SignalPlan, Word
 from rootwrap_daemon.filters.read.kinds import KINDS
-from rootwrap_daemon.filters.values import Match
+from rootwrap_daemon.filters.values import Match, Request
 from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES, is_dangerous_variable
 from tests.unit.filters.lines import errors, match, plan, read, rules
 
@@ -502,3 +503,39 @@ def test_which_words_may_be_anything(line: str, argv: str, free: int) -> None:
     assert isinstance(found, Match)
     assert isinstance(found.plan, ExecPlan)
     assert found.plan.free == free
+
+
+@pytest.mark.parametrize(
+    ("line", "taken", "others"),
+    [
+        ("RegExpFilter, tool, root, tool, a", "tool a", ("tool", "tool b", "tool a a")),
+        (
+            "PathFilter, tool, root, pass, b, /x",
+            "tool a b /x/y",
+            ("tool a", "tool a c /x/y", "tool a b /x/y z"),
+        ),
+        (
+            "KillFilter, root, tool, -9",
+            "kill -9 5",
+            ("kill -8 5", "kill 5", "kill -9", "kill -9 5 6", "kill"),
+        ),
+        ("ReadFileFilter, /x", "cat /x", ("cat /y", "cat", "cat /x /x")),
+        (
+            "EnvFilter, env, root, A=, tool, a",
+            "env A=1 tool a",
+            ("env A=1 other a", "env A=1", "env", "env tool a"),
+        ),
+        (
+            "EnvFilter, env, root, A=1, tool",
+            "env A=1 tool a",
+            ("env A=2 tool a", "env B=1 tool a", "env A tool a"),
+        ),
+        ("ArgvFilter, tool, root, a", "tool a", ("tool", "tool b", "tool a a")),
+    ],
+)
+def test_a_kind_judges_all_words_by_itself(line: str, taken: str, others: tuple[str, ...]) -> None:
+    """Filters are looked for by one of their words; what they allow does not depend on it."""
+    (one,) = rules(f"x: {line}").filters
+    assert one.match(Request(tuple(taken.split())), Clock()) is not None
+    for words in others:
+        assert one.match(Request(tuple(words.split())), Clock()) is None, words

@@ -526,6 +526,21 @@ def test_a_missing_program_is_seen_before_a_refused_path(tools: Path) -> None:
     refused(ExecutableNotFound, "no program", lines, "missing", "/etc/passwd")
 
 
+def test_a_file_of_others_behind_one_of_the_kernels(tools: Path) -> None:
+    """In a directory of root's it leads nowhere else: its content alone is theirs."""
+    file(tools / "plain/shared", mode=0o666)
+    lines = [NICE, f"x: RegExpFilter, {tools}/tool, root, tool, .*"]
+    what = "nothing is known of how tool uses paths, and others can change what is in"
+    for word in (
+        f"{tools}/plain/shared",
+        f"/sys/kernel,{tools}/plain/shared",
+        f"/no/such,{tools}/plain/shared",
+    ):
+        refused(Denied, what, lines, "tool", word)
+        refused(Denied, what, lines, "nice", "tool", word)
+    bind(lines, "nice", "tool", "/sys/kernel,/etc/hostname").close()
+
+
 # Files
 
 

@@ -137,6 +137,7 @@ def test_whose_command_it_is(tree: Path) -> None:
         ("chown, root, --no-d, {=root:root|nobody}, {path={tree}/open}", True),
         ("chown, root, -R, nobody, {path={tree}/open}", False),
         ("chown, root, root, {path={tree}/open}", False),
+        ("chown, root, -R, root, {path={tree}/plain}", False),
     ],
 )
 def test_links_of_others_in_a_directory_of_ours(tree: Path, line: str, told: bool) -> None:

@@ -198,6 +198,20 @@ def test_a_library_that_cannot_be_read(tmp_path: Path, system: Path) -> None:
         elf.of(str(built(tmp_path / "x", (NEEDED, "damaged.so"))))
 
 
+def test_nothing_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is a pipe by now would be opened when somebody writes."""
+    real, asked = os.open, []
+
+    def opened(path: str, flags: int) -> int:
+        asked.append(flags)
+        return real(path, flags)
+
+    path = str(built(tmp_path / "x"))
+    monkeypatch.setattr(os, "open", opened)
+    elf.of(path)
+    assert [flags & (os.O_NONBLOCK | os.O_ACCMODE) for flags in asked] == [os.O_NONBLOCK]
+
+
 def test_the_most_libraries(tmp_path: Path, system: Path) -> None:
     names = [f"lib{number}.so" for number in range(257)]
     for name in names:

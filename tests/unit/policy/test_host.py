@@ -329,6 +329,17 @@ def test_find_executable(tmp_path: Path, programs: tuple[str, str], name: str, f
     assert executables.find_executable(str(path), (), OWNERS) == expected
 
 
+@pytest.mark.parametrize(("mode", "found"), [(0o744, True), (0o654, True), (0o645, True), (0o644, False)])
+def test_who_may_execute_a_program(tmp_path: Path, mode: int, found: bool) -> None:
+    """Anybody: whether the user of a command is among them, the kernel says."""
+    path = str(program(tmp_path / "tool", mode=mode))
+    if found:
+        assert executables.find_executable(path, (), OWNERS).path == path
+    else:
+        with pytest.raises(FileNotFoundError):
+            executables.find_executable(path, (), OWNERS)
+
+
 @pytest.mark.parametrize(
     ("name", "raises"),
     [

@@ -113,6 +113,21 @@ def test_refused(tools: Path, lines: list[str], argv: str, error: type[Error], n
     assert found.detail
 
 
+def test_words_that_no_filter_allows_show_no_secret_of_their_program(tools: Path) -> None:
+    lines = ["t: ArgvFilter, {tools}/tool, root, x", "[t]", "audit = no-argv"]
+    assert judged(tools, lines, "tool S3cret").shown == Shown(secret=frozenset({1}))
+    # One that is allowed, and was by another before, shows what both do.
+    more = [
+        "s: CommandFilter, {tools}/tool, root",
+        "m: CommandFilter, /nonexistent/tool, root",
+        "[m]",
+        "secret = 2",
+    ]
+    assert judged(tools, [*more, "[s]", "timeout = 7"], "tool a b").shown == Shown()
+    more[0], more[1] = more[1], more[0]
+    assert judged(tools, more, "tool a b").shown == Shown(secret=frozenset({2}))
+
+
 def test_environment_denied(tools: Path) -> None:
     for lines in ([TOOL], [TOOL, "s: CommandFilter, {tools}/tool, root", "[t]", "env = B"]):
         found = judged(tools, lines, "tool", A="1")

@@ -253,6 +253,40 @@ def test_no_link_leads_out(tree: Path, word: str) -> None:
         beneath(f"{tree}/base", f"{tree}/base/{word}")
 
 
+def test_no_parent_of_a_link_leads_out(tree: Path) -> None:
+    """As text it stays below: only where the link leads is its parent known."""
+    base = f"{tree}/base"
+    link(tree / "base/sub/up", "..")
+    link(tree / "base/sly", "sub/up/../base-evil/x")
+    for word in ("sly", "sub/up/../base-evil/x", "sub/up/../base/a"):
+        with pytest.raises(UntrustedPath, match=r"`\.\.` leads out of"):
+            beneath(base, f"{base}/{word}")
+    # Whoever may not look into a directory of the base is told nothing of what is outside.
+    directory(tree / "base/private", 0o700)
+    assert beneath(base, f"{base}/private/../a") == (f"{base}/a", None)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT, errno.EACCES])
+def test_a_link_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """It was there a moment ago."""
+
+    def readlink(path: str) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    with pytest.raises(host.Unsure, match=f"base/in.: .*{os.strerror(number)}"):
+        walk(f"{tree}/base/in")
+
+
+def test_mounts_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(path: str, mode: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(places, "open", opened, raising=False)
+    with pytest.raises(host.Unsure, match="/proc/thread-self/mountinfo: "):
+        places.mounts()
+
+
 @pytest.mark.parametrize("word", ["", "/", "/x", "/out", "/sub/b", "/no/such/"])
 def test_a_place_is_not_looked_into(tree: Path, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base = f"{tree}/base"
