@@ -789,7 +789,7 @@ def test_a_program_in_a_path_that_is_given(tools: Path, words: str, found: str |
         bind(lines, *asked, exec_dirs=exec_dirs).close()
     else:
         # The variable has what others can change, though it is not what is found.
-        refused(Denied, "the variable|it names what is in", lines, *asked, exec_dirs=exec_dirs)
+        refused(Denied, "^the (variable|words?) ", lines, *asked, exec_dirs=exec_dirs)
 
 
 @pytest.mark.parametrize(
