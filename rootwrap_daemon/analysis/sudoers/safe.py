@@ -1,17 +1,21 @@
-"""Take back the filters of a translation that have no safe form: what `check` calls an error.
+"""Take back the filters of a translation that have no safe form: what `check` calls an error, or warns of.
 
 Promises: nothing is taken back without a comment that says why, what instead, and what it would have been.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from rootwrap_daemon.analysis.sudoers import write
 from rootwrap_daemon.analysis.sudoers.write import Translated
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.lint.check import judge
-from rootwrap_daemon.lint.finding import Severity
+from rootwrap_daemon.lint.finding import Finding, Severity
 from rootwrap_daemon.lint.knowledge import programs
 from rootwrap_daemon.lint.subject import Subject, read_filters
+
+#: Warnings of what is not in the words, input and variables: a note says what to write.
+_OF_OPTIONS: Final = frozenset(("RW314", "RW323"))
 
 
 def withhold(done: Iterable[Translated]) -> None:
@@ -37,6 +41,11 @@ def _why_not(one: Translated) -> str:
         one.notes.append(f"no input, because {errors[0].problem.what}: < /dev/null where it is called")
         one.options.append("stdin = no")
         return ""
-    return "; ".join(
-        f"{finding.rule}: {finding.problem.what}; {finding.problem.instead}" for finding in errors
-    )
+    warnings = [finding for finding in findings if finding.severity is Severity.WARNING]
+    if noted := [finding for finding in warnings if finding.rule in _OF_OPTIONS]:
+        one.notes += (f"check warns: {_said(finding)}" for finding in noted)
+    return "; ".join(map(_said, errors or [finding for finding in warnings if finding not in noted]))
+
+
+def _said(finding: Finding) -> str:
+    return f"{finding.rule}: {finding.problem.what}; {finding.problem.instead}"

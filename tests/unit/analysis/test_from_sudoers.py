@@ -10,6 +10,9 @@ from rootwrap_daemon.analysis.sudoers import read, safe, write
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.finding import Severity
+from rootwrap_daemon.lint.subject import Subject, read_filters
 from tests.prepared import CTL
 
 #: Service -> `user`, `sudoers`, commands that it `runs`, words that must be `denied`.
@@ -159,6 +162,45 @@ def test_what_has_no_safe_form_is_a_comment_alone(words: str) -> None:
     assert filter_file.read(shown, "x.filters").filters == ()
     assert "not written: " in shown
     assert f"#   it would be: {done[0].name}: {definition}\n" in shown
+
+
+def checked(text: str, user: str) -> tuple[list[str], str]:
+    """The rules by which `check` warns of what is written, and what that is."""
+    sudoers = read.read("sudoers", text)
+    done = write.translate(sudoers, [user])
+    safe.withhold(done)
+    written = write.text(done, write.lost_settings(sudoers, [user]))
+    found = judge(Subject((read_filters(written, "x.filters"),)))
+    return [one.rule for one in found if one.severity is not Severity.INFO], written
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "/usr/sbin/tcpdump -i *",
+        "/usr/sbin/tcpdump -c 10 -i *",
+        "/usr/sbin/tcpdump --interface * -c *",
+        "/usr/bin/tshark -i *",
+        "/usr/sbin/tcpdump -i [a-z]*",
+    ],
+)
+def test_a_guess_that_check_warns_of_is_a_comment(words: str) -> None:
+    """A device that the caller chooses may be any source of packets."""
+    rules, written = checked(f"x ALL = NOPASSWD: {words}", "x")
+    assert (
+        rules == []
+        and "#   not written: RW318: " in written
+        and "write the devices that are meant" in written
+    )
+    assert not [line for line in written.splitlines() if line.startswith(("tcpdump", "tshark"))]
+    rules, written = checked("x ALL = NOPASSWD: /usr/sbin/tcpdump -i eth[0-9]", "x")
+    assert rules == [] and "\ntcpdump: " in written
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_check_warns_of_nothing_that_no_note_says(service: str) -> None:
+    rules, written = checked(SERVICES[service]["sudoers"], SERVICES[service]["user"])
+    assert [rule for rule in rules if f"#   check warns: {rule}: " not in written] == []
 
 
 def test_what_to_write_instead_is_no_wider_than_the_rule() -> None:
