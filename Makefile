@@ -61,10 +61,10 @@ demo: .venv/stamp modes native
 
 # Each worker that takes part in a short run costs seconds of imports: two.
 check: lint modes native
-	umask 022; $(VENV_PYTHON) -m pytest -n 2 --dist loadgroup tests/unit tests/arch
+	umask 022; $(VENV_PYTHON) -m pytest -n 2 tests/unit tests/arch
 
 test: lint modes native
-	umask 022; $(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadgroup
+	umask 022; $(VENV_PYTHON) -m pytest -n $(JOBS)
 
 lint: .venv/stamp
 	$(VENV_PYTHON) -m ruff check
@@ -91,7 +91,7 @@ release-check: .venv/stamp .venv-docs/stamp
 	packaging/release_check build/release
 
 lowest: .venv-lowest/stamp
-	.venv-lowest/bin/python -m pytest -n 2 --dist loadgroup tests/unit tests/arch
+	.venv-lowest/bin/python -m pytest -n 2 tests/unit tests/arch
 
 sample: .venv/stamp
 	$(VENV_PYTHON) -c 'from oslo_config.generator import main; main()' --namespace rootwrap_daemon \

@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).parents[2]
 #: Packages that run with privilege.
 PACKAGES: Final = ("daemon", "filters", "policy", "protocol")
 TESTS: Final = ("tests/unit", "tests/functional", "tests/security", "tests/proof/test_injected.py")
-_WORKERS: Final = ("-n", "3", "--dist", "loadgroup")
+_WORKERS: Final = ("-n", "3")
 #: Percent of lines and of branches.
 LINES, BRANCHES = 97.0, 93.0
 DATA: Final = ROOT / "build" / "coverage"
