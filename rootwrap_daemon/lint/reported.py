@@ -35,6 +35,7 @@ RULE_OF: Final[dict[str, str]] = {
     "file": "RW205",
     "replaceable": "RW204",
     "foreign_links": "RW209",
+    "led": "RW212",
     "home": "RW211",
     "unusable": "RW208",
     "configuration": "RW207",

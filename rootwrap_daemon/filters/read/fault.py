@@ -44,6 +44,7 @@ Code = Literal[
     "unusable",
     "replaceable",
     "foreign_links",
+    "led",
 ]
 
 

@@ -262,3 +262,33 @@ def home_of_others(subject: Subject) -> Iterator[Problem]:
         group = shadow
     """
     return reported.of_host(subject, "RW211")
+
+
+@rule("RW212", Severity.WARNING)
+def led(subject: Subject) -> Iterator[Problem]:
+    """A program of which nothing is known, and a directory of root's in which others can change something.
+
+    If the program goes into the directory, what others made there may lead it anywhere: a link that it
+    follows, or a name in whose place they put a link meanwhile.
+
+    Found::
+
+        ==> private/x.filters <==
+        [Filters]
+        count: ArgvFilter, cloc, root, /scratch/mixed
+
+    Fine::
+
+        ==> private/x.filters <==
+        [Filters]
+        count: ArgvFilter, cloc, root, /scratch/private
+
+    Fine::
+
+        ==> private/x.filters <==
+        [Filters]
+        count: ArgvFilter, cloc, root, /scratch/mixed
+        [count]
+        opens_paths = yes
+    """
+    return reported.of_host(subject, "RW212")

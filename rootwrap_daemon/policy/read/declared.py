@@ -5,6 +5,7 @@ what is not there yet is judged at the request alone.
 """
 
 import contextlib
+import functools
 import itertools
 import re
 import stat
@@ -73,6 +74,7 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
         if walked.place is None:
             if walked.status is None or stat.S_ISDIR(walked.status.st_mode):
                 fixed = fixed or path
+                found += _led(one, (program, *hidden), walked.path, owners)
             elif stat.S_ISREG(walked.status.st_mode) and not places.is_fixed(walked.status, owners):
                 _check_obeyed(path, program, words)
                 whys = (
@@ -99,6 +101,27 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
         what = f"{program} can make links of others root's, which are followed then: {others}"
         found.append(Fault("foreign_links", what, "take -R and -h out, or name another owner"))
     return found
+
+
+def _led(one: Filter, programs: Iterable[str], path: str, owners: frozenset[int]) -> list[Fault]:
+    """A fault if a program of which nothing is known may be led out of this directory of trusted owners."""
+    opens_paths = one.options.opens_paths
+    why = next(
+        filter(None, (behaviour.problem(name, (), opens_paths=opens_paths) for name in programs)), None
+    )
+    if why is None or path == "/" or not _is_mixed(path, owners):
+        return []
+    what = f"{why}, and others can change something in {path}: a link there may lead it out"
+    return [Fault("led", what, "opens_paths = yes if it follows none there, or give all in it to root")]
+
+
+@functools.lru_cache
+def _is_mixed(path: str, owners: frozenset[int]) -> bool:
+    """As places.is_mixed, once for all filters: whoever loads them does nothing more."""
+    try:
+        return places.is_mixed(path, owners, host.Seen(), places.names())
+    except (host.Unsure, OSError):
+        return False
 
 
 def _check_variables(one: Filter, owners: frozenset[int], seen: host.Seen) -> None:

@@ -20,6 +20,9 @@ def scratch(directory: Path) -> None:
     for name, mode in (("private", 0o755), ("shared", 0o777), ("open", 0o777)):
         (directory / name).mkdir()
         (directory / name).chmod(mode)
+    (directory / "mixed").mkdir()
+    (directory / "mixed/theirs").mkdir()
+    (directory / "mixed/theirs").chmod(0o777)
     for name, mode in (("program", 0o755), ("writable", 0o777)):
         (directory / name).write_text("#!/bin/sh\n")
         (directory / name).chmod(mode)

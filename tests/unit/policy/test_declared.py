@@ -44,6 +44,19 @@ WORDS = [
 ]
 
 
+def test_a_directory_that_may_lead_a_program_of_which_nothing_is_known(tree: Path) -> None:
+    """In it is `open`, which is others'; nothing is in `plain`."""
+    for words in (f"{tree}", f"--in={tree}/", f"{{path={tree}}}", f"-C, {tree}, -v"):
+        line = f"x: ArgvFilter, my-tool, root, {words}"
+        (found,) = load(tree, line)
+        assert (found.code, found.severity, found.location.line) == ("led", Severity.WARNING, 2)
+        assert f"others can change something in {tree}" in found.what
+        assert not load(tree, line, "[x]", "opens_paths = yes")
+        assert not load(tree, line.replace("my-tool", "cat").replace(", -v", ""))
+        assert not load(tree, line.replace(str(tree), f"{tree}/plain"))
+    assert not load(tree, "x: ArgvFilter, my-tool, root, /")
+
+
 @pytest.mark.parametrize("line", WORDS)
 def test_a_place_and_a_program_of_which_nothing_is_known(tree: Path, line: str) -> None:
     line = f"x: {line.replace('PROGRAM', 'my-tool')}"
