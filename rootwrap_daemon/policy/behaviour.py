@@ -106,9 +106,10 @@ wget | -i --input-file --config -e --execute ; -i -e -O -o -a
 xz | --files --files0
 zstd | --filelist
 """)
-#: Options with which all operands are such files.
+#: Options with which all operands are such files, or directories of them (.rsync-filter).
 OBEYS_OPERANDS: Final = table("""
 b2sum cksum md5sum sha1sum sha224sum sha256sum sha384sum sha512sum sum | -c --check
+rsync | -F -f --filter ; -e -B -T -M
 sysctl | -p --load
 """)
 #: Options and verbs with which all operands are code, or say what is executed; none: they always are.

@@ -88,7 +88,7 @@ def paths(
                     raise host.UntrustedPath(f"{name} executes what others can change in {path}")
                 # No link below it is followed then, and what is found, as find(1) has it for {}, is theirs.
                 below.setdefault(path, path)
-                theirs |= {word for word in one[1] if "{}" in word or word[:1] not in "/-"}
+                theirs |= {path, *(word for word in one[1] if "{}" in word or word[:1] not in "/-")}
                 direct |= {"{}", *(word for word in one[1] if "{}" in word)}
         sources = {value for word in texts if "=" in word for value in of_code(word)}
         # A wrapper may go into a directory first, as env(1) does.

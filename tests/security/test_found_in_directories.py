@@ -66,6 +66,8 @@ DENIED = [
     ("install -s --strip-program sub/x ARCHIVE GOOD/made", "cwd = DEEP"),
     ("rsync -a --read-batch=MIXED/x DEEP", ""),
     ("rsync -a --read-batch DEEP/sub/x DEEP", ""),
+    ("rsync -aF AGENT GOOD", ""),
+    ("rsync -a DEEP GOOD --filter=dir-merge~x", ""),
     # What a variable, or an option, says that code is in.
     ("env PYTHONPATH=MIXED id", ""),
     ("env A=1 LD_LIBRARY_PATH=/lib:DEEP id", ""),
@@ -123,6 +125,8 @@ ALLOWED = [
     ("find DEEP -name x -exec chmod 0755 {} ;", "", b""),
     ("tar -C MIXED -I gzip -cf /dev/null x", "", b""),
     ("ldconfig -n GOOD", "", b""),
+    ("rsync -aF --list-only GOOD", "", b"x"),
+    ("rsync -a --list-only DEEP", "", b"x"),
     ("env PYTHONPATH=GOOD PATH=/usr/sbin:/usr/bin id", "", b"uid=0"),
     ("env PROJECT=MIXED id", "", b"uid=0"),
     ("id", "set_env = PERL5LIB=GOOD, HOME=/root, LABEL=MIXED", b"uid=0"),

@@ -256,19 +256,18 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
 
 def _obeyed(subject: Subject, program: str, words: list[Word]) -> tuple[Word, str] | None:
     """The word with an option behind which a file stands that others say something in, and that option."""
-    operands = plain(program) in OBEYS_OPERANDS
-    if (wanted := (OBEYS_OPERANDS if operands else OBEYS).get(plain(program))) is None:
-        return None
     if bundle := _bundle(program, words):
         letters = tuple(f"-{letter}" for text in bundle for letter in text)
         words[0] = Word(letters, "", words[0].part)
-    for number, word in enumerate(words):
-        for option, value in word.found(wanted):
-            after = [word] if value is not None else words[number + 1 : number + 2]
-            if operands or (bundle and number == 0):
-                after = words[number + 1 :]
-            if any(_is_theirs(subject, one, value) for one in after):
-                return word, option
+    for table in (OBEYS, OBEYS_OPERANDS):
+        wanted = table.get(plain(program), options(""))
+        for number, word in enumerate(words):
+            for option, value in word.found(wanted):
+                after = [word] if value is not None else words[number + 1 : number + 2]
+                if table is OBEYS_OPERANDS or (bundle and number == 0):
+                    after = words[number + 1 :]
+                if any(_is_theirs(subject, one, value) for one in after):
+                    return word, option
     return None
 
 

@@ -6,8 +6,10 @@ from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy import wrappers
 from rootwrap_daemon.policy.behaviour import OBEYS, OBEYS_OPERANDS, obeys
+from rootwrap_daemon.policy.getopt import Options
 
-TABLE = OBEYS | OBEYS_OPERANDS
+#: Of each program, and with its options: do their values count, or all operands?
+ROWS = [(program, table[program], table is OBEYS) for table in (OBEYS, OBEYS_OPERANDS) for program in table]
 
 
 def is_found(line: str) -> bool:
@@ -21,13 +23,13 @@ def is_refused(program: str, *words: str) -> bool:
     return obeys(f"/usr/bin/{program}", words, {word for word in words if "/" in word}, frozenset())
 
 
-@pytest.mark.parametrize("program", sorted(TABLE))
-def test_both_know_each_option(program: str) -> None:
-    assert TABLE[program].words
-    for option in sorted(TABLE[program].words):
+@pytest.mark.parametrize(("program", "wanted", "valued"), ROWS)
+def test_both_know_each_option(program: str, wanted: Options, valued: bool) -> None:
+    assert wanted.words
+    for option in sorted(wanted.words):
         assert is_found(f"ArgvFilter, {program}, root, {option}, {{path=/srv/x}}"), option
         assert is_refused(program, option, "/srv/x/a"), option
-        if program in OBEYS:
+        if valued:
             joined = option + ("=" if len(option) > 2 else "")
             assert is_found(f"RegExpFilter, {program}, root, {program}, {joined}/srv/x/[a-z]+"), option
             assert is_refused(program, f"{joined}/srv/x/a"), option
@@ -37,9 +39,11 @@ def test_both_know_each_option(program: str) -> None:
     "behind",
     ["timeout, root, 5", "nice, root", "env, root, A=1", "ip, root, netns, exec, {netns}", "setsid, root"],
 )
-@pytest.mark.parametrize("program", sorted(TABLE))
-def test_both_know_it_behind_another_program(program: str, behind: str) -> None:
-    option = min(TABLE[program].words)
+@pytest.mark.parametrize(("program", "wanted", "valued"), ROWS)
+def test_both_know_it_behind_another_program(
+    program: str, wanted: Options, valued: bool, behind: str
+) -> None:
+    option = min(wanted.words)
     assert is_found(f"ArgvFilter, {behind}, {program}, {option}, {{path=/srv/x}}")
     assert not is_found(f"ArgvFilter, {behind}, {program}, {{path=/srv/x}}")
     outer = [word.replace("{netns}", "x") for word in behind.split(", ") if word != "root"]
@@ -48,7 +52,7 @@ def test_both_know_it_behind_another_program(program: str, behind: str) -> None:
     assert any(obeys(name, its, {"/srv/x/a"}, frozenset()) for name, its in ran)
 
 
-@pytest.mark.parametrize("program", sorted(TABLE))
+@pytest.mark.parametrize("program", sorted({program for program, *_ in ROWS}))
 def test_neither_knows_it_without_an_option(program: str) -> None:
     assert not is_found(f"ArgvFilter, {program}, root, {{path=/srv/x}}")
     assert not is_refused(program, "/srv/x/a")
