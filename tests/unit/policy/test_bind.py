@@ -541,6 +541,57 @@ def test_a_file_of_others_behind_one_of_the_kernels(tools: Path) -> None:
     bind(lines, "nice", "tool", "/sys/kernel,/etc/hostname").close()
 
 
+@pytest.mark.parametrize("cwd", ["/", "{tools}"])
+def test_nothing_is_looked_at_where_any_words_are_allowed(tools: Path, cwd: str) -> None:
+    lines = ["x: CommandFilter, nice, root", "[x]", f"cwd = {cwd.format(tools=tools)}"]
+    with bound(BoundExec, lines, *["nice"] * 20, f"{tools}/base/a") as found:
+        assert (len(found.argv), found.nosymfollow) == (21, ())
+
+
+def test_a_program_without_words_finds_what_is_where_it_starts(tools: Path) -> None:
+    program(tools / "make")
+    for cwd in ("/", f"{tools}/plain"):
+        bind([f"x: ArgvFilter, {tools}/make, root", "[x]", f"cwd = {cwd}"], "make").close()
+    file(tools / "plain/Makefile", mode=0o666)
+    what = f"the words are refused: make executes what others can change in {tools}/plain"
+    refused(Denied, what, [f"x: ArgvFilter, {tools}/make, root", "[x]", f"cwd = {tools}/plain"], "make")
+    # Whatever it is told to do, its filter allows.
+    for line, *words in (
+        (f"x: CommandFilter, {tools}/make, root", "make", "all"),
+        (f"x: EnvFilter, env, root, A=, {tools}/make", "env", "A=1", "make", "all"),
+    ):
+        bind([line, "[x]", f"cwd = {tools}/plain"], *words).close()
+
+
+def test_a_file_of_others_beneath_a_base_of_roots(tools: Path) -> None:
+    file(tools / "plain/shared", mode=0o666)
+    file(tools / "plain/own")
+    lines = [f"x: PathFilter, {tools}/NAME, root, {tools}/plain"]
+    for name, shared in (("tool", False), ("cat", True)):
+        named = [line.replace("NAME", name) for line in lines]
+        with bound(BoundExec, named, name, f"{tools}/plain/own") as found:
+            assert found.nosymfollow == ()
+        if shared:
+            with bound(BoundExec, named, name, f"{tools}/plain/shared") as found:
+                assert found.nosymfollow == ()
+        else:
+            what = f"nothing is known of how tool uses paths, and others can change .* {tools}/plain/shared"
+            refused(Denied, what, named, name, f"{tools}/plain/shared")
+    sed = ["x: ArgvFilter, sed, root, --file, {path=PLAIN}".replace("PLAIN", f"{tools}/plain")]
+    bind(sed, "sed", "--file", f"{tools}/plain/own").close()
+    refused(Denied, "does what a file says", sed, "sed", "--file", f"{tools}/plain/shared")
+    sums = [f"x: ArgvFilter, md5sum, root, -c, {{path={tools}/plain}}"]
+    bind(sums, "md5sum", "-c", f"{tools}/plain/own").close()
+    refused(Denied, "does what a file says", sums, "md5sum", "-c", f"{tools}/plain/shared")
+
+
+def test_a_file_that_its_filter_names_in_a_tree_of_the_kernel(tools: Path) -> None:
+    """It may lead where no word of a client may."""
+    lines = ["x: ReadFileFilter, /proc/self/cwd/etc/hostname", NICE]
+    with bound(BoundExec, lines, "nice", "cat", "/proc/self/cwd/etc/hostname") as found:
+        assert found.argv[2] == "/proc/self/cwd/etc/hostname"
+
+
 # Files
 
 
