@@ -225,21 +225,29 @@ def free_source(subject: Subject) -> Iterator[Problem]:
         for program, words in commands(line) if line.filter is not None else ():
             if (wanted := _CAPTURES.get(program)) is None:
                 continue
-            for word, value in itertools.pairwise(words):
-                is_device = any(True for text in word.texts for _ in wanted.found(text))
-                if is_device and value.type and _is_any_source(value):
-                    what = f"{value.part.text} stands for any source of packets, which {program} shows"
+            for before, word in itertools.pairwise([Word((), "", line.entry.fields[0]), *words]):
+                is_device = any(True for text in before.texts for _ in wanted.found(text))
+                joined = [f"{one}{'=' * (len(one) > 2)}" for one in wanted.words]
+                if word.type and _is_any_source(word, ["", *joined] if is_device else joined):
+                    what = f"{word.part.text} stands for any source of packets, which {program} shows"
                     instead = "write the devices that are meant, as {=NAME|NAME}"
-                    yield Problem(value.part.location, what, instead, len(value.part.text))
+                    yield Problem(word.part.location, what, instead, len(word.part.text))
 
 
-def _is_any_source(word: Word) -> bool:
-    """True unless it is a pattern that admits no name which pcap takes and no device has."""
-    return word.type != "pattern" or any(regexes.admits(word.part.text, one) for one in _NO_DEVICES)
+def _is_any_source(word: Word, options: list[str]) -> bool:
+    """True if it is a pattern of one of these options with a name that pcap takes and no device has, or no
+    pattern where a device stands.
+    """
+    if word.type != "pattern":
+        return "" in options
+    return any(regexes.admits(word.part.text, f"{option}{one}") for option in options for one in _NO_DEVICES)
 
 
 #: Names that pcap takes, and that are no device's.
-_NO_DEVICES: Final = ("any", "bluetooth0", "dbus-system", "nflog", "nfqueue", "usbmon0")
+_NO_DEVICES: Final = tuple(
+    "any bluetooth-monitor bluetooth0 bluetooth1 dbus-session dbus-system nflog nflog:1 nfqueue nfqueue:1 "
+    "usbmon0 usbmon1 usbmon2 usbmon3 usbmon4 usbmon5 usbmon6 usbmon7 usbmon8 usbmon9".split()
+)
 
 
 @rule("RW331", Severity.ERROR)
