@@ -233,11 +233,8 @@ def beneath(base: str, word: str, owners: frozenset[int], seen: host.Seen) -> tu
             return "/".join((top, *tail)), walked.place
     path = "/".join((top, *tail))
     walked = walk(path, owners, seen, limit)
-    if follow:
-        return f"{walked.path}/", walked.place
-    if walked.path == path:
-        # No link was followed.
-        return path, walked.place
+    if follow or not tail:
+        return walked.path + "/" * follow, walked.place
     above = walk("/".join((top, *tail[:-1])), owners, seen, limit)
     return f"{above.path}/{tail[-1]}", walked.place
 

@@ -580,9 +580,20 @@ def test_a_file_of_others_beneath_a_base_of_roots(tools: Path) -> None:
     sed = ["x: ArgvFilter, sed, root, --file, {path=PLAIN}".replace("PLAIN", f"{tools}/plain")]
     bind(sed, "sed", "--file", f"{tools}/plain/own").close()
     refused(Denied, "does what a file says", sed, "sed", "--file", f"{tools}/plain/shared")
+    shell = [f"x: ArgvFilter, sh, root, {{path={tools}/plain}}", "[x]", "opens_paths = yes"]
+    bind(shell, "sh", f"{tools}/plain/own").close()
+    refused(Denied, "sh does what a file says", shell, "sh", f"{tools}/plain/shared")
     sums = [f"x: ArgvFilter, md5sum, root, -c, {{path={tools}/plain}}"]
     bind(sums, "md5sum", "-c", f"{tools}/plain/own").close()
     refused(Denied, "does what a file says", sums, "md5sum", "-c", f"{tools}/plain/shared")
+
+
+def test_a_file_that_its_filter_names_in_a_place_of_others(tools: Path) -> None:
+    """Nobody else can move it, and the command sees nothing beside it."""
+    file(directory(tools / "sticky", 0o1777) / "f")
+    lines = [f"x: ReadFileFilter, {tools}/sticky/f", NICE]
+    with bound(BoundExec, lines, "nice", "cat", f"{tools}/sticky/f") as found:
+        assert (found.argv[2], found.nosymfollow) == (f"{tools}/sticky/f", (f"{tools}/sticky",))
 
 
 def test_a_file_that_its_filter_names_in_a_tree_of_the_kernel(tools: Path) -> None:
