@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rootwrap_daemon.filters.read.ini import Field
-from rootwrap_daemon.lint.knowledge import regexes
+from rootwrap_daemon.lint.knowledge import programs, regexes
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.policy import wrappers
 from rootwrap_daemon.policy.getopt import Options
@@ -100,3 +100,19 @@ def commands(line: Line) -> Iterator[tuple[str, list[Word]]]:
     texts = _texts(words)
     for program, its in wrappers.programs(line.program, texts) if words else ():
         yield program.rpartition("/")[2], words[len(texts) - len(its) :]
+
+
+#: Types of words that no program is called by.
+_NO_PROGRAM: Final = frozenset("cidr int ip ipv4 ipv6 mac pid uuid".split())
+
+
+def executed(program: str, words: list[str], free: list[Word]) -> str | None:
+    """The first free word of a program that executes one of its words; which, is not known here.
+
+    `free`: the words of the filter, by the numbers of the marks.
+    """
+    known = programs.look_up(program)
+    if known is None or known.routes[0] != "runs" or wrappers.is_wrapper(known.name):
+        return None
+    marks = (word for word in words if word.startswith(FREE))
+    return next((mark for mark in marks if free[int(mark[1:])].type not in _NO_PROGRAM), None)

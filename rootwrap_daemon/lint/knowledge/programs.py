@@ -263,8 +263,10 @@ dumpcap tshark wireshark iftop nethogs top htop atop iotop glances | write escap
 ddrescue dcfldd pv mbuffer buffer | write read | any file | -
 rename mktemp mkfifo csplit rar unrar ar pax bsdtar star cabextract | write | any file | -
 openvt chvt dtach byobu abduco setarch linux32 catchsegv rlwrap unbuffer with-lock-ex chronic ts
-    torsocks proxychains faketime softlimit setlock envdir setuidgid | runs | the program to start is an
-    argument | -
+    torsocks proxychains faketime softlimit setlock envdir setuidgid eatmydata trickle proxychains4 proot pee
+    ifne hyperfine systemd-cat systemd-inhibit dbus-launch xvfb-run schedtool schroot runcon daemon tini
+    envuidgid supervise toybox dumb-init catatonit gosu su-exec lxc-execute mptcpize fd fdfind entr torify
+    | runs | the program to start is an argument | -
 taskset chrt cpulimit prlimit numactl renice | runs stop | their operand, any process | -
 update-alternatives update-grub grub-install grub2-mkconfig update-initramfs dracut mkinitcpio dkms depmod
     modinfo | kernel config | what boots, and files by options | -

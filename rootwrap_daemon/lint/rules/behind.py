@@ -11,7 +11,7 @@ from rootwrap_daemon.lint.finding import Problem, Severity
 from rootwrap_daemon.lint.knowledge import processes, programs, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
-from rootwrap_daemon.lint.words import FREE, Word, commands, judged, words_of
+from rootwrap_daemon.lint.words import FREE, Word, commands, executed, judged, words_of
 from rootwrap_daemon.policy import behaviour, places, wrappers
 from rootwrap_daemon.policy.getopt import options
 
@@ -122,6 +122,8 @@ def free_program(subject: Subject) -> Iterator[Problem]:
                 does = "goes into" if found[1] else "changes, or whose network it uses"
                 severity = Severity.ERROR if found[1] else Severity.WARNING
                 problem = found[0], f"any process, which {program} {does}", "write {pid=PROGRAM}"
+            elif (text := executed(program, its, words)) is not None:
+                problem, severity = (text, f"what {program} may execute", "write a word"), Severity.WARNING
             if problem is not None:
                 mark, what, instead = problem
                 part = words[int(mark.removeprefix(FREE))].part

@@ -151,6 +151,23 @@ def test_a_process_that_is_changed(words: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
+        "eatmydata, root, {name}",
+        "unbuffer, root, -p, {name}, x",
+        "doas, root, -n, {name}",
+        "start-stop-daemon, root, --start, --exec, {name}",
+        "timeout, root, 5, gosu, root, {name}",
+        "valgrind, root, {any}",
+    ],
+)
+def test_a_program_that_executes_one_of_its_words(words: str) -> None:
+    assert found(f"ArgvFilter, {words}") == {"RW315"}
+    assert found(f"ArgvFilter, {words.replace('{name}', 'id').replace('{any}', 'id')}") == set()
+    assert found(f"ArgvFilter, {words.replace('{name}', '{int}').replace('{any}', '{ip}')}") == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
         "strace, root, -e, {name}, ls",
         "perf, root, stat, -e, {name}, ls",
         "taskset, root, -p, {int}, {pid=/usr/bin/tail}",
