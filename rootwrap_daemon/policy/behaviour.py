@@ -91,6 +91,7 @@ gdb | -x -ix --command --init-command
 haproxy | -f ; -f -C -D -p -L
 ip6tables-restore iptables-restore | -M --modprobe
 ipset | -f -file ; -f
+ld-linux-aarch64.so ld-linux-x86-64.so ld-linux.so ld.so | --library-path --preload --audit
 lvcreate lvm lvs pvs vgs | --config --profile
 mysql mysqladmin mysqldump | --defaults-file --defaults-extra-file
 nft | -f --file -I --includepath ; -f -I

@@ -34,8 +34,8 @@ class _Wrapper(NamedTuple):
 
 #: Names | operands | options with a value | options with a text.
 _TABLE: Final = """
-catchsegv fakeroot-sysv fakeroot-tcp fstab-decode heaptrack i386 linux32 linux64 memusage nohup s6-fghack
-    s6-setsid setsid sotruss uname26 x86_64 | 0 | |
+busybox busybox.static catchsegv coreutils fakeroot-sysv fakeroot-tcp fstab-decode heaptrack i386 linux32
+    linux64 memusage nohup s6-fghack s6-setsid setsid sotruss toolbox toybox uname26 x86_64 | 0 | |
 chroot envdir s6-setuidgid setarch setuidgid taskset | 1 | |
 ld.so ld-linux.so.2 ld-linux-x86-64.so.2 ld-linux-aarch64.so.1 | 0
     | --library-path --preload --audit --argv0 --inhibit-rpath |
@@ -85,7 +85,7 @@ _OF_IP: Final = ("netns", "vrf")
 
 def is_wrapper(program: str) -> bool:
     """True if a program executes another one, which its words name."""
-    return program in _WRAPPERS or program in ("find", "ip")
+    return program in ("find", "ip") or (program in _WRAPPERS and program not in MULTI_CALL)
 
 
 def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

@@ -109,6 +109,9 @@ DENIED = [
     ("sh +x MIXED/x", "opens_paths = yes"),
     ("sh MIXED/x -c", "opens_paths = yes"),
     ("gdb -batch -x MIXED/x", "opens_paths = yes"),
+    ("/lib64/ld-linux-x86-64.so.2 --library-path MIXED /usr/bin/id", "opens_paths = yes"),
+    ("/lib64/ld-linux-x86-64.so.2 --preload=MIXED/x /usr/bin/id", "opens_paths = yes"),
+    ("busybox sh MIXED/x", "opens_paths = yes"),
 ]
 #: What has nothing of others in it, and what is only looked at or changed.
 ALLOWED = [

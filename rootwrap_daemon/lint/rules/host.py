@@ -269,7 +269,8 @@ def led(subject: Subject) -> Iterator[Problem]:
     """A program of which nothing is known, and a directory of root's in which others can change something.
 
     If the program goes into the directory, what others made there may lead it anywhere: a link that it
-    follows, or a name in whose place they put a link meanwhile.
+    follows, or a name in whose place they put a link meanwhile. A script of python takes modules from the
+    directory that it is in, whatever is known of it, but not with `-I`.
 
     Found::
 

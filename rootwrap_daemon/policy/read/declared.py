@@ -7,12 +7,14 @@ what is not there yet is judged at the request alone.
 import contextlib
 import functools
 import itertools
+import os
 import re
 import stat
 from collections.abc import Iterable, Set
 from typing import Final
 
 from rootwrap_daemon.filters.argv import ArgvFilter
+from rootwrap_daemon.filters.argv_types import Choice
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingRegExpFilter
 from rootwrap_daemon.filters.kinds import EnvFilter, KillFilter, PathFilter, ReadFileFilter, RegExpFilter
@@ -55,7 +57,7 @@ def check(one: Filter, owners: frozenset[int]) -> list[Fault]:
     wraps = wrappers.is_wrapper(program) and not isinstance(one, ChainingRegExpFilter)
     behind = [basename(word) for word in words] if wraps else []
     hidden = [name for name in behind if name in behaviour.RESOLVES | _INTERPRETERS]
-    found = []
+    found = _beside(one, owners)
     seen = host.Seen()
     _check_variables(one, owners, seen)
     others = fixed = ""
@@ -124,10 +126,34 @@ def _is_mixed(path: str, owners: frozenset[int]) -> bool:
         return False
 
 
+def _beside(one: Filter, owners: frozenset[int]) -> list[Fault]:
+    """A fault if the program is a script that others can have take something else from beside it."""
+    path = one.inner if isinstance(one, EnvFilter) else one.program
+    if isinstance(one, KillFilter | ReadFileFilter) or not path.startswith("/"):
+        return []
+    words: list[str] = []
+    try:
+        with open(path, "rb") as file:
+            head = file.readline(256)
+        # As the kernel: the interpreter, its one argument, and the script.
+        words = os.fsdecode(head[2:]).split() if head.startswith(b"#!") else []
+        every = list(wrappers.programs(words[0], [*words[1:], path])) if words else []
+        texts = {text for name, its in every for text in behaviour.sources(name, its)}
+        what = f"the interpreter of {path} takes code from beside it"
+        named.check_code(what, texts, {"/"}, owners, host.Seen(), _PATH)
+    except host.UntrustedPath as error:
+        return [Fault("led", str(error), f"write `#!{words[0]} -I` in it, or {_REMEDY}")]
+    except (host.Unsure, OSError, ValueError):
+        pass
+    return []
+
+
 def _check_variables(one: Filter, owners: frozenset[int], seen: host.Seen) -> None:
     """Raise Fault for a variable of the filter's own that would let others say what a program runs."""
     given = one.variables if isinstance(one, EnvFilter) else ()
-    for name, value in (*one.options.set_env, *given):
+    asked = one.options.env.items()
+    choices = [(name, word) for name, its in asked if isinstance(its, Choice) for word in its.words]
+    for name, value in (*one.options.set_env, *given, *choices):
         if is_dangerous_variable(name):
             _check_code(f"{name} says where code is", {value}, one, owners, seen)
 

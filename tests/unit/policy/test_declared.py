@@ -174,10 +174,40 @@ def test_options_of_a_pattern(tree: Path, line: str, told: bool) -> None:
     assert [one.code for one in found] == ["foreign_links"] * told
 
 
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ("#!/usr/bin/python3", True),
+        ("#! /usr/bin/env python3.11 ", True),
+        ("#!/usr/bin/env -S nice python3 -B", True),
+        ("#!/usr/bin/python3 -I", False),
+        ("#!/usr/bin/env -S python3 -I", False),
+        ("#!/bin/sh", False),
+        ("python3", False),
+    ],
+)
+def test_a_script_that_takes_modules_from_beside_it(tree: Path, head: str, told: bool) -> None:
+    file(directory(tree / "mixed") / "json.py", mode=0o666)
+    for line in (
+        "CommandFilter, PATH, root",
+        "EnvFilter, env, root, A=, PATH",
+        "RegExpFilter, PATH, root, x",
+    ):
+        for where in ("mixed", "plain"):
+            path = file(tree / where / "x", f"{head}\n", 0o755)
+            found = load(tree, f"x: {line.replace('PATH', str(path))}")
+            assert [one.code for one in found] == ["led"] * (told and where == "mixed")
+            assert all(f"of {path} takes code" in one.what and f"{tree}/mixed" in one.what for one in found)
+
+
 def test_a_variable_that_would_be_denied(tree: Path) -> None:
     (found,) = load(tree, "x: ArgvFilter, ls, root", "[x]", "set_env = LD_LIBRARY_PATH=/usr/lib:{tree}/open")
     assert found.what == f"LD_LIBRARY_PATH says where code is, and others can change what is in {tree}/open"
     assert load(tree, "x: EnvFilter, env, root, PYTHONPATH={tree}/open, ls")
+    assert load(tree, "x: ArgvFilter, ls, root", "[x]", "env = PYTHONPATH={={tree}/plain|{tree}/open}")
+    assert not load(
+        tree, "x: ArgvFilter, ls, root", "[x]", "env = PYTHONPATH={={tree}/plain}, A={={tree}/open}"
+    )
     assert not load(tree, "x: ArgvFilter, ls, root", "[x]", "set_env = LD_LIBRARY_PATH={tree}/plain")
 
 

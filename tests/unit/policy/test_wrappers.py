@@ -63,6 +63,15 @@ def test_programs(words: str, found: str) -> None:
     assert "sh" in texts or texts == found.split()
 
 
+def test_one_file_with_many_names_executes_what_its_first_word_says() -> None:
+    assert [name for name, _ in wrappers.programs("busybox", ["nice", "sh", "x"])] == [
+        "busybox",
+        "nice",
+        "sh",
+    ]
+    assert not wrappers.is_wrapper("busybox") and wrappers.is_wrapper("nice")
+
+
 def test_each_has_its_own_words() -> None:
     found = dict(wrappers.programs("timeout", ["5", "nice", "-n", "1", "cp", "-a", "x"]))
     assert found["cp"] == ["-a", "x"] and found["nice"] == ["-n", "1", "cp", "-a", "x"]
