@@ -7,6 +7,7 @@ import enum
 from dataclasses import dataclass
 
 from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.filters.read.ini import Field
 
 
 class Severity(enum.Enum):
@@ -49,6 +50,19 @@ class Problem:
     replacement: str | None = None
     edits: tuple[Edit, ...] = ()
     severity: Severity | None = None
+
+
+def at(
+    part: Field,
+    what: str,
+    instead: str,
+    severity: Severity | None = None,
+    replacement: str | None = None,
+    edits: tuple[Edit, ...] = (),
+) -> Problem:
+    """A problem of one field, over its first line."""
+    length = len(part.text.partition("\n")[0])
+    return Problem(part.location, what, instead, length, replacement, edits, severity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from rootwrap_daemon.lint.finding import Edit, Finding
 from rootwrap_daemon.lint.subject import is_config, read_filters
@@ -37,16 +38,11 @@ def _corrected(findings: Iterable[Finding], texts: Mapping[str, str]) -> Iterato
         if finding.problem.edits:
             by_file.setdefault(finding.location.file, []).append(finding)
     for file, fixable in by_file.items():
-        before = texts[file] if file in texts else _read(file)
+        # As bytes would be: no line end is changed on the way.
+        before = texts[file] if file in texts else Path(file).read_bytes().decode()
         after, count = corrected(before, fixable)
         if count and _same_filters(before, after, file):
             yield file, before, after, count
-
-
-def _read(file: str) -> str:
-    # As bytes would be: no line end is changed on the way.
-    with open(file, encoding="utf-8", newline="") as stream:
-        return stream.read()
 
 
 def corrected(text: str, findings: Iterable[Finding]) -> tuple[str, int]:

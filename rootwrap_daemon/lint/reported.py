@@ -72,11 +72,10 @@ def _problem(finding: Finding, severity: Severity, length: int) -> Problem:
 
 def _length(file: FilterText, location: Location) -> int:
     """The number of characters of the name or field at this place, 1 for anything else."""
-    for section in file.document.sections:
-        for entry in section.entries:
-            if entry.location == location:
-                return len(entry.name)
-            for part in entry.fields:
-                if part.location == location:
-                    return max(1, len(part.text.partition("\n")[0]))
+    for entry in file.document.entries():
+        if entry.location == location:
+            return len(entry.name)
+        for part in entry.fields:
+            if part.location == location:
+                return max(1, len(part.text.partition("\n")[0]))
     return 1

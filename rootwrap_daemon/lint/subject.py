@@ -137,18 +137,20 @@ class Subject:
         for file in self.files:
             yield from file.lines
 
+    @property
+    def patterns(self) -> Iterator[tuple[Line, Field]]:
+        """Every word of a kind whose words are patterns."""
+        for line in self.lines:
+            if line.kind in ("RegExpFilter", "ChainingRegExpFilter", "EnvFilter"):
+                yield from ((line, part) for part in line.words)
+
 
 def read_filters(text: str, name: str) -> FilterText:
     """A filter file's text, as the daemon reads it. Never raises for what is in it."""
     document = ini.parse(text, name)
     read = filter_file.read(text, name)
     known = {one.location: one for one in read.parsed}
-    lines = tuple(
-        Line(entry, known.get(entry.location))
-        for section in document.sections
-        if section.name == ini.FILTERS
-        for entry in section.entries
-    )
+    lines = tuple(Line(entry, known.get(entry.location)) for entry in document.entries(ini.FILTERS))
     return FilterText(name, text, document, read.findings, lines, read.parsed)
 
 

@@ -48,11 +48,7 @@ def start_of(name: str) -> Location:
 def read(file: Text) -> tuple[Suppression, ...]:
     """The suppressions of a file, in order."""
     rows = file.rows
-    extents = {
-        entry.location.line: entry.lines[-1][0]
-        for section in file.document.sections
-        for entry in section.entries
-    }
+    extents = {entry.location.line: entry.lines[-1][0] for entry in file.document.entries()}
     found = []
     for number, row in enumerate(rows, 1):
         directive = _DIRECTIVE.fullmatch(row)

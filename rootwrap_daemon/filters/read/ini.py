@@ -69,6 +69,12 @@ class Document:
     sections: tuple[Section, ...]
     findings: tuple[Finding, ...]
 
+    def entries(self, name: str | None = None) -> Iterator[Entry]:
+        """The entries of one section, or of all."""
+        for section in self.sections:
+            if name in (None, section.name):
+                yield from section.entries
+
 
 @dataclass(slots=True)
 class _Draft:

@@ -136,21 +136,18 @@ def taken(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     switches: dict[str, bool] = {}
     devices = ""
     for name, value in (pair for text in texts for pair in _directives(text)):
-        match name:
-            case "CapabilityBoundingSet":
-                capabilities.say(value)
-            case "SystemCallFilter":
-                calls.say(value)
-            case "RestrictNamespaces" if value in _YES:
-                namespaces = _Listed(allows=True)
-            case "RestrictNamespaces":
-                namespaces.say("" if value in ("no", "false", "off", "0") else value)
-            case "DevicePolicy":
-                devices = value
-            case _ if name in _SWITCHES:
-                switches[name] = value.lower() in _YES
-            case _:
-                pass
+        if name == "CapabilityBoundingSet":
+            capabilities.say(value)
+        elif name == "SystemCallFilter":
+            calls.say(value)
+        elif name == "RestrictNamespaces" and value in _YES:
+            namespaces = _Listed(allows=True)
+        elif name == "RestrictNamespaces":
+            namespaces.say("" if value in ("no", "false", "off", "0") else value)
+        elif name == "DevicePolicy":
+            devices = value
+        elif name in _SWITCHES:
+            switches[name] = value.lower() in _YES
     found: dict[str, list[str]] = {}
     for one in sorted(_KNOWN):
         if one.startswith("CAP_") and capabilities.takes(one):

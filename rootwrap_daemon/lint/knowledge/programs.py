@@ -27,21 +27,7 @@ ROUTES: Final = {
 }
 #: Routes that end in root on the host; the others give away a part.
 ROOT: Final = frozenset(
-    (
-        "code",
-        "runs",
-        "option",
-        "config",
-        "plugin",
-        "escape",
-        "proxy",
-        "kernel",
-        "write",
-        "own",
-        "account",
-        "mount",
-        "disk",
-    )
+    "code runs option config plugin escape proxy kernel write own account mount disk".split()
 )
 
 SHELLS: Final = frozenset("sh bash dash zsh ksh mksh ash fish csh tcsh rbash busybox".split())
@@ -318,14 +304,9 @@ def _read() -> dict[str, Program]:
         # Bars without blanks are those of a filter.
         names, routes, how, safer = (part.strip() for part in row.split(" | ", 3))
         for name in names.split():
-            found[name] = Program(
-                name, tuple(routes.split()), how, None if safer == "-" else _form(safer, name)
-            )
+            form = safer.replace("{cmd}", name).replace("{dir}", "{path=/var/lib/NAME}")
+            found[name] = Program(name, tuple(routes.split()), how, None if safer == "-" else form)
     return found
-
-
-def _form(safer: str, name: str) -> str:
-    return safer.replace("{cmd}", name).replace("{dir}", "{path=/var/lib/NAME}")
 
 
 PROGRAMS: Final = _read()
@@ -345,10 +326,7 @@ def base_name(program: str) -> str:
     name = "python" if program == "python3" else program
     if found := _VERSION.fullmatch(name):
         name = found[1]
-    for start, family in _FAMILY.items():
-        if name.startswith(start):
-            name = family
-    return name
+    return next((family for start, family in _FAMILY.items() if name.startswith(start)), name)
 
 
 def look_up(program: str) -> Program | None:

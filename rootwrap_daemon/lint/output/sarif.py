@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 from urllib.parse import quote
 
-from rootwrap_daemon.lint.finding import Edit, Finding, Severity
+from rootwrap_daemon.filters.finding import Location
+from rootwrap_daemon.lint.finding import Finding, Severity
 from rootwrap_daemon.lint.rules import RULES
 
 _LEVELS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
@@ -48,39 +49,28 @@ SCHEMA: Final = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/sche
 
 
 def _result(finding: Finding, index: int) -> dict[str, Any]:
-    place = finding.location
-    text = f"{finding.problem.what}. {finding.why} Instead: {finding.problem.instead}."
+    problem = finding.problem
+    text = f"{problem.what}. {finding.why} Instead: {problem.instead}."
+    file = {"artifactLocation": {"uri": _uri(problem.location.file)}}
     result: dict[str, Any] = {
         "ruleId": finding.rule,
         "ruleIndex": index,
         "level": _LEVELS[finding.severity],
         "message": {"text": text},
-        "locations": [
-            {
-                "physicalLocation": {
-                    "artifactLocation": {"uri": _uri(place.file)},
-                    "region": {
-                        "startLine": place.line,
-                        "startColumn": place.column,
-                        "endColumn": place.column + finding.problem.length,
-                    },
-                }
-            }
-        ],
+        "locations": [{"physicalLocation": {**file, "region": _region(problem.location, problem.length)}}],
     }
-    if finding.problem.edits:
-        change = {
-            "artifactLocation": {"uri": _uri(place.file)},
-            "replacements": [_replacement(edit) for edit in finding.problem.edits],
-        }
-        result["fixes"] = [{"description": {"text": finding.problem.instead}, "artifactChanges": [change]}]
+    if problem.edits:
+        replacements = [
+            {"deletedRegion": _region(edit.location, len(edit.old)), "insertedContent": {"text": edit.new}}
+            for edit in problem.edits
+        ]
+        change = {**file, "replacements": replacements}
+        result["fixes"] = [{"description": {"text": problem.instead}, "artifactChanges": [change]}]
     return result
 
 
-def _replacement(edit: Edit) -> dict[str, Any]:
-    place = edit.location
-    region = {"startLine": place.line, "startColumn": place.column, "endColumn": place.column + len(edit.old)}
-    return {"deletedRegion": region, "insertedContent": {"text": edit.new}}
+def _region(place: Location, length: int) -> dict[str, int]:
+    return {"startLine": place.line, "startColumn": place.column, "endColumn": place.column + length}
 
 
 def _uri(file: str) -> str:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
-from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import processes, programs, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
@@ -127,8 +127,7 @@ def free_program(subject: Subject) -> Iterator[Problem]:
             if problem is not None:
                 mark, what, instead = problem
                 part = words[int(mark.removeprefix(FREE))].part
-                what = f"{part.text} stands for {what}"
-                yield Problem(part.location, what, instead, len(part.text), severity=severity)
+                yield at(part, f"{part.text} stands for {what}", instead, severity)
                 break
 
 
@@ -233,7 +232,7 @@ def free_source(subject: Subject) -> Iterator[Problem]:
                 if word.type and _is_any_source(word, ["", *joined] if is_device else joined):
                     what = f"{word.part.text} stands for any source of packets, which {program} shows"
                     instead = "write the devices that are meant, as {=NAME|NAME}"
-                    yield Problem(word.part.location, what, instead, len(word.part.text))
+                    yield at(word.part, what, instead)
 
 
 def _is_any_source(word: Word, options: list[str]) -> bool:
@@ -290,14 +289,13 @@ def kill_by_words(subject: Subject) -> Iterator[Problem]:
             if part is not None and programs.base_name(program) in _KILLERS and by_words:
                 instead = "write a KillFilter with the program whose processes are meant"
                 replaced = f"{line.entry.name}: KillFilter, {'|'.join(line.users)}, /usr/sbin/NAME, -TERM"
-                what, size = "signals to any process", len(part.text.partition("\n")[0])
                 replacement = None if number else replaced
-                yield Problem(part.location, what, instead, size, replacement=replacement)
+                yield at(part, "signals to any process", instead, replacement=replacement)
                 break
             if (is_elsewhere or (leaves and not wrappers.is_wrapper(program))) and "pid" in types:
                 one = next(one for one in reversed(words) if one.type == "pid")
                 what = f"{one.part.text} is a process here, and its number means another one to {program}"
-                yield Problem(one.part.location, what, "write a KillFilter", len(one.part.text))
+                yield at(one.part, what, "write a KillFilter")
                 break
             is_elsewhere = is_elsewhere or leaves
 
@@ -333,7 +331,7 @@ def obeyed_directory(subject: Subject) -> Iterator[Problem]:
             base = one.part.text.strip("[] ").removeprefix("{path=").partition("}")[0].rstrip("/")
             if one.type == "path" and (base == "/etc" or places.is_in(base, _OBEYED)):
                 what = f"{line.program} may write below {base}, where root does what it finds"
-                yield Problem(one.part.location, what, "write the one file meant", len(one.part.text))
+                yield at(one.part, what, "write the one file meant")
 
 
 @rule("RW317", Severity.WARNING)
@@ -380,15 +378,11 @@ def free_package(subject: Subject) -> Iterator[Problem]:
                 continue
             free = [words[int(word[1:])] for word in its if word.startswith(FREE)]
             for one in (one for one in free if one.type and not _is_one_of_some(one)):
-                part = one.part
-                is_module = program.rpartition("/")[2] in ("insmod", "modprobe", "rmmod")
-                stands = (
-                    "any module of the kernel" if is_module else f"a package, whose scripts {program} runs"
-                )
+                what = f"{one.part.text} stands for a package, whose scripts {program} runs"
+                if program.rpartition("/")[2] in ("insmod", "modprobe", "rmmod"):
+                    what = f"{one.part.text} stands for any module of the kernel"
                 instead = "write the names of those that are meant, as {=NAME|NAME}"
-                what = f"{part.text} stands for {stands}"
-                severity = Severity.ERROR if one.type == "path" else Severity.WARNING
-                yield Problem(part.location, what, instead, len(part.text), severity=severity)
+                yield at(one.part, what, instead, Severity.ERROR if one.type == "path" else None)
                 break
 
 

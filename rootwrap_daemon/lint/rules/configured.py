@@ -4,12 +4,12 @@ Promises: a directory is judged as the daemon judges it at its start (policy/rea
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from rootwrap_daemon.filters.finding import Location
-from rootwrap_daemon.filters.read.ini import Entry
-from rootwrap_daemon.lint.finding import Edit, Problem, Severity
+from rootwrap_daemon.filters.read.ini import DEFAULT, Entry
+from rootwrap_daemon.lint.finding import Edit, Problem, Severity, at
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
 from rootwrap_daemon.lint.suppress import start_of
@@ -50,7 +50,7 @@ def relative_directory(subject: Subject) -> Iterator[Problem]:
         [DEFAULT]
         filters_path=/etc/nova/rootwrap.d,/usr/share/nova/rootwrap
     """
-    for entry in _options(subject):
+    for entry in _options(subject, _PATHS):
         for number, column, text in entry.lines:
             at = column
             for part in text.split(","):
@@ -63,7 +63,7 @@ def relative_directory(subject: Subject) -> Iterator[Problem]:
                     yield Problem(place, what, instead, len(part), severity=Severity.WARNING)
                 elif stripped and not stripped.startswith("/"):
                     what = f"{entry.name}: {stripped!r} is not an absolute path"
-                    yield Problem(place, what, "write it from / on", len(part), severity=Severity.ERROR)
+                    yield Problem(place, what, "write it from / on", len(part))
                 elif stripped != part:
                     what = (
                         f"{entry.name}: a blank beside a comma, which makes a relative path in oslo.rootwrap"
@@ -72,11 +72,9 @@ def relative_directory(subject: Subject) -> Iterator[Problem]:
                     yield Problem(place, what, "take the blank out", len(part), stripped, (edit,))
 
 
-def _options(subject: Subject) -> Iterator[Entry]:
+def _options(subject: Subject, names: Collection[str]) -> Iterator[Entry]:
     for config in subject.configs:
-        for section in config.document.sections:
-            if section.name == "DEFAULT":
-                yield from (entry for entry in section.entries if entry.key in _PATHS)
+        yield from (entry for entry in config.document.entries(DEFAULT) if entry.key in names)
 
 
 @rule("RW207", Severity.ERROR)
@@ -120,45 +118,36 @@ def bad_config(subject: Subject) -> Iterator[Problem]:
         for finding in config.findings:
             severity = Severity(finding.severity.value)
             yield Problem(finding.location, finding.what, finding.remedy, severity=severity)
-    yield from _late(subject)
-    yield from _directories(subject)
-    if subject.host is not None and subject.host.problem is not None:
-        file, what = subject.host.problem
+    host = subject.host
+    if host is not None and host.settings is not None:
+        yield from _late(subject)
+        yield from _directories(subject, host.owners)
+    if host is not None and host.problem is not None:
+        file, what = host.problem
         yield Problem(start_of(file), what.removeprefix(f"{file}: "), "correct that option")
 
 
 def _late(subject: Subject) -> Iterator[Problem]:
     """Names of users and groups who may ask, and whom this host does not know now."""
-    for config in subject.configs if subject.host is not None and subject.host.settings is not None else ():
-        for section in config.document.sections:
-            for entry in section.entries if section.name == "DEFAULT" else ():
-                for part in entry.fields if entry.key in _WHO else ():
-                    try:
-                        _WHO[entry.key](part.text)
-                    except KeyError:
-                        what = f"{entry.name}: there is no {part.text!r} here yet"
-                        instead = "make it, if it is not one that comes later: a directory's, or DynamicUser="
-                        severity = Severity.WARNING
-                        yield Problem(part.location, what, instead, len(part.text), severity=severity)
+    for entry in _options(subject, _WHO):
+        for part in entry.fields:
+            try:
+                _WHO[entry.key](part.text)
+            except KeyError:
+                what = f"{entry.name}: there is no {part.text!r} here yet"
+                instead = "make it, if it is not one that comes later: a directory's, or DynamicUser="
+                yield at(part, what, instead, Severity.WARNING)
 
 
-def _directories(subject: Subject) -> Iterator[Problem]:
+def _directories(subject: Subject, owners: frozenset[int]) -> Iterator[Problem]:
     """Paths that the configuration writes out, and whose directory a start would not take."""
-    host = subject.host
-    entries = [
-        entry
-        for config in subject.configs
-        for section in config.document.sections
-        for entry in section.entries
-        if section.name == "DEFAULT" and entry.key in _MADE
-    ]
-    for entry in entries if host is not None and host.settings is not None else ():
+    for entry in _options(subject, _MADE):
         path = entry.texts[0] if entry.texts else ""
-        if host is None or not path.startswith("/"):
+        if not path.startswith("/"):
             continue
-        severity = Severity.ERROR
+        severity = None
         try:
-            owned.directory_of(path, host.owners)
+            owned.directory_of(path, owners)
             continue
         except PermissionError:
             # Whoever looks may not; the daemon may.
@@ -168,10 +157,8 @@ def _directories(subject: Subject) -> Iterator[Problem]:
                 continue
             what = os.strerror(error.errno or 0)
             # A unit may make it at each start.
-            severity = Severity.WARNING if places.is_in(path, ("/run",)) else severity
+            severity = Severity.WARNING if places.is_in(path, ("/run",)) else None
         except (OSError, looks.UntrustedPath) as error:
             what = str(error)
-        part = entry.fields[0]
         what = f"{entry.name}: {os.path.dirname(path)}: {what}"
-        instead = "make the directory, and give it to root alone"
-        yield Problem(part.location, what, instead, len(part.text), severity=severity)
+        yield at(entry.fields[0], what, "make the directory, and give it to root alone", severity)

@@ -5,7 +5,7 @@ Promises: judges by words that are written out; what a type or a pattern allows 
 
 from collections.abc import Iterator
 
-from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import confinement
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
@@ -37,5 +37,4 @@ def confined(subject: Subject) -> Iterator[Problem]:
             continue
         words = None if line.is_open else [part.text.strip("[]") for part in line.words]
         if found := confinement.missing(line.program, words, subject.host.takes):
-            what = f"{line.program}: {found}"
-            yield Problem(line.program_field.location, what, found.remedy, len(line.program_field.text))
+            yield at(line.program_field, f"{line.program}: {found}", found.remedy)

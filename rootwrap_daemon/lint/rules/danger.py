@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.filters.chains import ChainingFilter
-from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.filters.variables import danger_of
 from rootwrap_daemon.lint import reported
-from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import assignments, programs
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
@@ -18,18 +17,6 @@ from rootwrap_daemon.policy.behaviour import FINDS, RESOLVES
 
 #: Programs that set the variables which their words assign.
 _SET_VARIABLES: Final = frozenset(("doas", "env", "sudo", "systemd-run"))
-
-
-def _at(part: Field, what: str, instead: str, **more: object) -> Problem:
-    severity, replacement = more.get("severity"), more.get("replacement")
-    return Problem(
-        part.location,
-        what,
-        instead,
-        len(part.text.partition("\n")[0]),
-        replacement=replacement if isinstance(replacement, str) else None,
-        severity=severity if isinstance(severity, Severity) else None,
-    )
 
 
 @rule("RW301", Severity.ERROR)
@@ -63,7 +50,7 @@ def any_arguments(subject: Subject) -> Iterator[Problem]:
         severity = Severity.ERROR if known.gives_root and "root" in line.users else Severity.WARNING
         what = f"any arguments for {line.program}, which {known.because}"
         instead, replacement = _instead(line, known)
-        yield _at(line.program_field, what, instead, severity=severity, replacement=replacement)
+        yield at(line.program_field, what, instead, severity, replacement)
 
 
 def _instead(line: Line, known: programs.Program) -> tuple[str, str | None]:
@@ -74,10 +61,8 @@ def _instead(line: Line, known: programs.Program) -> tuple[str, str | None]:
         return (f"{instead}; {programs.WHOSE_FILE}" if "config" in known.routes else instead), None
     if "," not in known.safer:
         return f"use an {known.safer}", None
-    return (
-        "write its words out; for example, with your own names and paths",
-        f"{line.entry.name}: {known.safer}",
-    )
+    instead = "write its words out; for example, with your own names and paths"
+    return instead, f"{line.entry.name}: {known.safer}"
 
 
 @rule("RW310", Severity.ERROR)
@@ -116,7 +101,7 @@ def everything_beneath(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         for part in line.words if line.kind == "PathFilter" else ():
             if part.text and not part.text.strip("/"):
-                yield _at(part, "the base directory / contains everything", "name the directory meant")
+                yield at(part, "the base directory / contains everything", "name the directory meant")
 
 
 @rule("RW312", Severity.ERROR)
@@ -150,7 +135,7 @@ def not_so(subject: Subject) -> Iterator[Problem]:
         if line.program in RESOLVES | FINDS:
             does = "resolves links" if line.program in RESOLVES else "executes what it finds in a directory"
             what = f"{line.entry.name}: {line.program} {does}"
-            yield _at(line.entry.fields[0], what, "take the option out")
+            yield at(line.entry.fields[0], what, "take the option out")
 
 
 _CONTEXT: Final = "--privsep_context"
@@ -179,12 +164,10 @@ def privsep(subject: Subject) -> Iterator[Problem]:
             contexts = [texts[place + 1] for place in range(len(texts) - 1) if texts[place] == _CONTEXT]
             names = ", ".join(contexts) if contexts else "any context"
             what = f"starts privsep-helper: equivalent to root for {names}"
-            yield _at(
-                line.program_field,
-                what,
-                "name context and configuration file as plain words,"
-                " and write `# rw: ignore RW320 REASON` above the line",
+            instead = (
+                "name context and configuration file as plain words, and write `# rw: ignore RW320 REASON`"
             )
+            yield at(line.program_field, what, f"{instead} above the line")
 
 
 @rule("RW321", Severity.INFO)
@@ -213,10 +196,10 @@ def env_values(subject: Subject) -> Iterator[Problem]:
         variables = [part for part in fixed if part not in line.words]
         if line.words:
             what = f"oslo.rootwrap allows any arguments for {line.program} here"
-            yield _at(line.words[0], what, "nothing for the daemon; for oslo.rootwrap, use a RegExpFilter")
+            yield at(line.words[0], what, "nothing for the daemon; for oslo.rootwrap, use a RegExpFilter")
         elif variables:
             what = f"oslo.rootwrap allows any value in the place of {variables[0].text}"
-            yield _at(variables[0], what, "nothing for the daemon, which wants that value")
+            yield at(variables[0], what, "nothing for the daemon, which wants that value")
 
 
 @rule("RW322", Severity.ERROR)
@@ -256,7 +239,7 @@ def dangerous_variable(subject: Subject) -> Iterator[Problem]:
         for part in line.words:
             if (name := assignments.dangerous(part.text)) is not None:
                 what = f"{part.text} admits {name}=, any value of which {danger_of(name)}"
-                yield _at(part, what, "write the name out, and for this one its value")
+                yield at(part, what, "write the name out, and for this one its value")
 
 
 @rule("RW330", Severity.WARNING)
@@ -283,9 +266,8 @@ def kill_interpreter(subject: Subject) -> Iterator[Problem]:
         if line.kind != "KillFilter" or part is None or name not in programs.INTERPRETERS:
             continue
         if line.filter is None or not (line.filter.options.target_user or line.filter.options.started_by_us):
-            what = f"signals to any process that runs {line.program}"
             instead = f"add a section [{line.entry.name}] with target_user = USER or started_by = self"
-            yield _at(part, what, instead)
+            yield at(part, f"signals to any process that runs {line.program}", instead)
 
 
 @rule("RW340", Severity.ERROR)
@@ -314,7 +296,7 @@ def chain_to_shell(subject: Subject) -> Iterator[Problem]:
             if known and set(leaf.users) & set(line.users) and not {"code", "runs"}.isdisjoint(known.routes):
                 what = f"this chain reaches {leaf.program} with any arguments, by {leaf.entry.name}"
                 where = f"{leaf.entry.location.file}:{leaf.entry.location.line}"
-                yield _at(line.entry.fields[0], what, f"restrict that filter ({where})")
+                yield at(line.entry.fields[0], what, f"restrict that filter ({where})")
 
 
 @rule("RW342", Severity.WARNING)
@@ -363,4 +345,4 @@ def otherwise(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         if line.filter is not None and line.kind in _OTHERWISE:
             what = f"unlike oslo.rootwrap, the daemon {_OTHERWISE[line.kind]}"
-            yield _at(line.entry.fields[0], what, "nothing, if no request counts on it")
+            yield at(line.entry.fields[0], what, "nothing, if no request counts on it")

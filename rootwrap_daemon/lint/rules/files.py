@@ -6,8 +6,7 @@ that the daemon has in policy/behaviour.py; a pattern counts as every option of 
 
 from collections.abc import Iterator
 
-from rootwrap_daemon.filters.read.ini import Field
-from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import files
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
@@ -30,10 +29,6 @@ def _bundle(program: str, words: list[Word]) -> list[str]:
     """The letters of options that the first word may be without a dash."""
     texts = words[0].texts if words and program in BUNDLED else ()
     return [text for text in texts if not text.startswith("-")]
-
-
-def _at(part: Field, what: str, instead: str) -> Problem:
-    return Problem(part.location, what, instead, len(part.text.partition("\n")[0]))
 
 
 @rule("RW350", Severity.ERROR)
@@ -93,7 +88,7 @@ def foreign_modes(subject: Subject) -> Iterator[Problem]:
         for program, words in commands(line) if line.filter is not None and part is not None else ():
             why, instead = _modes(line, program, words)
             if why and part is not None:
-                yield _at(part, f"{program} makes {why} root's", instead)
+                yield at(part, f"{program} makes {why} root's", instead)
                 break
 
 
@@ -124,10 +119,8 @@ def _modes(line: Line, program: str, words: list[Word]) -> tuple[str, str]:
     if program == "chmod" and free and (plain[0].type or any(map(_sets_id, plain[0].texts))):
         return "what others had copied there a set-user-id file", "write a mode of three digits"
     if program == "mknod" and any(word.type for word in plain) and _has_text(plain, ("b", "c", "u")):
-        return (
-            "the device of any disk, under a name of the caller's,",
-            "have root make the one device that is needed",
-        )
+        what = "the device of any disk, under a name of the caller's,"
+        return what, "have root make the one device that is needed"
     return "", ""
 
 
@@ -206,7 +199,7 @@ def below_the_root(subject: Subject) -> Iterator[Problem]:
             writes = program in ("patch", "unzip") or _unpacks(program, words)
             if writes and not (program == "patch" and _has_operand(words)):
                 instead = "name a directory, by an option or by `cwd`"
-                yield _at(part, f"{program} writes files below / by names that others choose", instead)
+                yield at(part, f"{program} writes files below / by names that others choose", instead)
                 break
 
 
@@ -250,7 +243,7 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
         for program, words in commands(line):
             if (found := _obeyed(subject, program, words)) is not None:
                 instead = "write the name of a file that root alone can change, or use a script of root's"
-                yield _at(found[0].part, f"{program} does what is in a file: {found[1]}", instead)
+                yield at(found[0].part, f"{program} does what is in a file: {found[1]}", instead)
                 break
 
 
@@ -319,4 +312,4 @@ def name_in_the_root(subject: Subject) -> Iterator[Problem]:
             for word in operands[program in files.FIRST_IS_NO_FILE :]:
                 if word.type in ("name", "netns", "ifname"):
                     instead = "write {path=DIRECTORY}, or say `cwd`"
-                    yield _at(word.part, f"{program} takes this for a file in /", instead)
+                    yield at(word.part, f"{program} takes this for a file in /", instead)

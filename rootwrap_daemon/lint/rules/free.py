@@ -9,7 +9,7 @@ from typing import Final
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.filters.variables import is_dangerous_variable
-from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import programs, stdin
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
@@ -48,8 +48,7 @@ def unknown_program(subject: Subject) -> Iterator[Problem]:
             continue
         if name not in programs.HARMLESS and programs.look_up(name) is None:
             instead = "write its words out in an ArgvFilter, and free ones by their type"
-            what = f"any arguments for {name}, of which nothing is known"
-            yield Problem(part.location, what, instead, len(part.text))
+            yield at(part, f"any arguments for {name}, of which nothing is known", instead)
 
 
 @rule("RW314", Severity.ERROR)
@@ -92,13 +91,10 @@ def commands_from_stdin(subject: Subject) -> Iterator[Problem]:
         inner = None if isinstance(one, ChainingFilter) else found[-1]
         for program, its in found:
             if (does := stdin.obeyed(program, its, last=(program, its) == inner)) is not None:
-                instead = (
-                    f"say `stdin = no` in a section [{line.entry.name}]; callers then bring none: < /dev/null"
-                )
+                where = f"a section [{line.entry.name}]"
+                instead = f"say `stdin = no` in {where}; callers then bring none: < /dev/null"
                 sure = does != stdin.UNKNOWN and "root" in line.users
-                severity = Severity.ERROR if sure else Severity.WARNING
-                what = f"{program} {does}"
-                yield Problem(part.location, what, instead, len(part.text), severity=severity)
+                yield at(part, f"{program} {does}", instead, None if sure else Severity.WARNING)
                 break
 
 
@@ -155,4 +151,4 @@ def free_variable(subject: Subject) -> Iterator[Problem]:
                     if part.text.endswith("=")
                     else f"give it a type or its value, as in {name}={{name}} or {name}={{=/the/value}}"
                 )
-                yield Problem(part.location, f"any value of {name}", instead, len(part.text))
+                yield at(part, f"any value of {name}", instead)

@@ -8,34 +8,28 @@ from collections.abc import Iterator
 
 from rootwrap_daemon.filters.kinds import ReadFileFilter
 from rootwrap_daemon.filters.read.fault import Fault
+from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.lint import reported
-from rootwrap_daemon.lint.finding import Problem, Severity
+from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.rules import rule
-from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.lint.subject import Subject
 from rootwrap_daemon.policy import executables
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy.read import declared, users
 
 
-def _program(line: Line) -> Problem | None:
-    """A place to say something about a line's program, None if the host does not look for it."""
-    part = line.program_field
-    if line.filter is None or part is None:
-        return None
-    return Problem(part.location, "", "", len(part.text))
-
-
-def _search(subject: Subject, line: Line) -> str | None:
-    """Why the daemon could not run the line's program, None if it could; empty if it is not there."""
-    if subject.host is None or line.program_field is None:
-        return None
-    try:
-        executables.find_executable(line.program_field.text, subject.host.exec_dirs, subject.host.owners)
-    except FileNotFoundError:
-        return ""
-    except looks.UntrustedPath as error:
-        return str(error)
-    return None
+def _unusable(subject: Subject) -> Iterator[tuple[Field, str]]:
+    """The programs of lines that the daemon could not run, each with the reason, empty if it is not there."""
+    for line in subject.lines if subject.host is not None else ():
+        part = line.program_field
+        if line.filter is None or part is None or subject.host is None:
+            continue
+        try:
+            executables.find_executable(part.text, subject.host.exec_dirs, subject.host.owners)
+        except FileNotFoundError:
+            yield part, ""
+        except looks.UntrustedPath as error:
+            yield part, str(error)
 
 
 @rule("RW201", Severity.WARNING)
@@ -52,12 +46,10 @@ def no_executable(subject: Subject) -> Iterator[Problem]:
 
         ls: RegExpFilter, ls, root, ls
     """
-    for line in subject.lines:
-        place = _program(line)
-        if place is not None and _search(subject, line) == "":
-            name = line.program_field.text if line.program_field else ""
+    for part, why in _unusable(subject):
+        if not why:
             instead = "install it, name its absolute path, or take the filter out"
-            yield Problem(place.location, f"no program {name} here", instead, place.length)
+            yield at(part, f"no program {part.text} here", instead)
 
 
 @rule("RW202", Severity.ERROR)
@@ -77,11 +69,9 @@ def untrusted_executable(subject: Subject) -> Iterator[Problem]:
 
         x: RegExpFilter, /scratch/program, root, /scratch/program
     """
-    for line in subject.lines:
-        place = _program(line)
-        why = _search(subject, line) if place is not None else None
-        if place is not None and why:
-            yield Problem(place.location, why, "give it and all above it to root, mode 0755", place.length)
+    for part, why in _unusable(subject):
+        if why:
+            yield at(part, why, "give it and all above it to root, mode 0755")
 
 
 @rule("RW203", Severity.ERROR)
@@ -149,7 +139,7 @@ def replaceable(subject: Subject) -> Iterator[Problem]:
                 looks.resolve_owned(one.program, owners)
             except looks.UntrustedPath as error:
                 instead = "give file and directories to root: until then each request for it is refused"
-                yield Problem(part.location, str(error), instead, len(part.text.partition("\n")[0]))
+                yield at(part, str(error), instead)
             except OSError:
                 # Not there yet: the daemon looks again at each request.
                 continue
@@ -157,9 +147,8 @@ def replaceable(subject: Subject) -> Iterator[Problem]:
             with contextlib.suppress(Fault):
                 # The loader tells of what cannot be used.
                 for fault in declared.check(one, owners):
-                    if fault.code != "replaceable":
-                        continue
-                    yield Problem(one.location, fault.what, fault.remedy, len(line.entry.name))
+                    if fault.code == "replaceable":
+                        yield Problem(one.location, fault.what, fault.remedy, len(line.entry.name))
 
 
 @rule("RW205", Severity.ERROR)

@@ -10,7 +10,7 @@ from typing import Final
 
 from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.lint import reported
-from rootwrap_daemon.lint.finding import Edit, Problem, Severity
+from rootwrap_daemon.lint.finding import Edit, Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import programs, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
@@ -31,16 +31,10 @@ _SHELL_SYNTAX: Final = ("\n", ";", "$", "`", "|", "&", "'", '"', ">", "<", "(", 
 
 def _patterns(subject: Subject) -> Iterator[tuple[Line, Field]]:
     """Every field that is a pattern of a word, but that of argv[0] and those that are plain words."""
-    for line in subject.lines:
-        if line.kind in ("RegExpFilter", "ChainingRegExpFilter", "EnvFilter"):
-            for part in line.words:
-                pattern = regexes.compiled(part.text)
-                if pattern is not None and pattern.literal is None:
-                    yield line, part
-
-
-def _problem(part: Field, what: str, instead: str, severity: Severity | None = None) -> Problem:
-    return Problem(part.location, what, instead, len(part.text.partition("\n")[0]), severity=severity)
+    for line, part in subject.patterns:
+        pattern = regexes.compiled(part.text)
+        if pattern is not None and pattern.literal is None:
+            yield line, part
 
 
 def _is_anything(text: str) -> bool:
@@ -108,9 +102,9 @@ def anything(subject: Subject) -> Iterator[Problem]:
             past = _is_past_options(line, part)
             severity = Severity.ERROR if _gives_root(line) and not past else None
             what = f"{part.text} admits any word, {'a keyword too' if past else _shown(line)}"
-            yield _problem(part, what, _narrower(line), severity)
+            yield at(part, what, _narrower(line), severity)
         elif (prefix := _NAMED.match(part.text)) and _is_anything(part.text[prefix.end() :]):
-            yield _problem(part, f"{part.text} admits anything behind {prefix[0]}", _narrower(line))
+            yield at(part, f"{part.text} admits anything behind {prefix[0]}", _narrower(line))
 
 
 def _line_of(subject: Subject, problem: Problem) -> Line:
@@ -161,7 +155,7 @@ def options(subject: Subject) -> Iterator[Problem]:
         word = regexes.witness(part.text, "-x", "--x", "-1", "-a", "-0", "-", shape="-.*")
         if word is not None:
             what = f"{part.text} admits {word!r}, which may be an option"
-            yield _problem(part, what, "begin the pattern with a character that is no dash")
+            yield at(part, what, "begin the pattern with a character that is no dash")
 
 
 @rule("RW304", Severity.WARNING)
@@ -196,7 +190,7 @@ def traversal(subject: Subject) -> Iterator[Problem]:
         severity = Severity.ERROR if _gives_root(line) and not _is_harmless_value(line, part) else None
         what = f"{part.text} admits {word!r}"
         instead = "take . or / out of what repeats, or use a PathFilter or {path=/base} of an ArgvFilter"
-        yield _problem(part, what, instead, severity)
+        yield at(part, what, instead, severity)
 
 
 @rule("RW305", Severity.WARNING)
@@ -217,10 +211,8 @@ def newline(subject: Subject) -> Iterator[Problem]:
     for _, part in _patterns(subject):
         word = regexes.witness(part.text, "\n", "a\n", "a\nb")
         if word is not None:
-            what = f"{part.text} admits a line break: {word!r}"
-            yield _problem(
-                part, what, r"name the characters that may stand there, or add \n to those that may not"
-            )
+            instead = r"name the characters that may stand there, or add \n to those that may not"
+            yield at(part, f"{part.text} admits a line break: {word!r}", instead)
 
 
 @rule("RW306", Severity.WARNING)
@@ -238,18 +230,12 @@ def half_anchored(subject: Subject) -> Iterator[Problem]:
 
         ip: RegExpFilter, ip, root, ip, netns, (add|del)
     """
-    for line in subject.lines:
-        if line.kind not in ("RegExpFilter", "ChainingRegExpFilter", "EnvFilter"):
-            continue
-        for part in line.words:
-            if regexes.compiled(part.text) is None or not regexes.has_open_bar(part.text):
-                continue
+    for _, part in subject.patterns:
+        if regexes.compiled(part.text) is not None and regexes.has_open_bar(part.text):
             mended = f"({part.text})"
             what = f"{part.text} is matched by its beginning alone in oslo.rootwrap"
             edit = Edit(part.location, part.text, mended)
-            yield Problem(
-                part.location, what, f"write {mended}", len(part.text), replacement=mended, edits=(edit,)
-            )
+            yield at(part, what, f"write {mended}", replacement=mended, edits=(edit,))
 
 
 @rule("RW307", Severity.ERROR)
@@ -267,15 +253,10 @@ def exponential(subject: Subject) -> Iterator[Problem]:
 
         find: RegExpFilter, find, root, find, /([^/\\0]+/)*[^/\\0]*, -maxdepth, 1
     """
-    for line in subject.lines:
-        if line.kind not in ("RegExpFilter", "ChainingRegExpFilter", "EnvFilter"):
-            continue
-        for part in line.words:
-            if regexes.is_exponential(part.text):
-                what = f"{part.text} takes exponential time on a word that almost matches"
-                yield _problem(
-                    part, what, "let only one repetition take each character: (a+b)* instead of (a+b?)*"
-                )
+    for _, part in subject.patterns:
+        if regexes.is_exponential(part.text):
+            what = f"{part.text} takes exponential time on a word that almost matches"
+            yield at(part, what, "let only one repetition take each character: (a+b)* instead of (a+b?)*")
 
 
 @rule("RW308", Severity.WARNING)
@@ -296,7 +277,7 @@ def accidental_range(subject: Subject) -> Iterator[Problem]:
         for low, high in _ranges(part.text):
             both = f"{chr(low)}-{chr(high)}"
             what = f"{both} in brackets is a range, which has {_examples(low, high)} in it too"
-            yield _problem(part, what, "write the dash last in the brackets")
+            yield at(part, what, "write the dash last in the brackets")
 
 
 def _ranges(text: str) -> Iterator[tuple[int, int]]:
@@ -333,6 +314,4 @@ def shell_text(subject: Subject) -> Iterator[Problem]:
             found = [sign for sign in _SHELL_SYNTAX if regexes.witness(part.text, sign)]
             if found:
                 what = f"a shell reads this, and a caller can put {found[0]!r} into it"
-                yield _problem(
-                    part, what, "filter a script of root's own, with its arguments, instead of a shell"
-                )
+                yield at(part, what, "filter a script of root's own, with its arguments, instead of a shell")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.lint import reported
-from rootwrap_daemon.lint.finding import Edit, Problem, Severity
+from rootwrap_daemon.lint.finding import Edit, Problem, Severity, at
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
 
@@ -170,8 +170,8 @@ def repeated(subject: Subject) -> Iterator[Problem]:
     for problem in reported.of_text(subject, "RW107"):
         file = next(file for file in subject.files if file.name == problem.location.file)
         line = next(line for line in file.lines if line.entry.location == problem.location)
-        rows = range(problem.location.line, line.last_line + 1)
         place = problem.location
+        rows = range(place.line, line.last_line + 1)
         edits = tuple(Edit(type(place)(place.file, row, 1), file.rows[row - 1], "") for row in rows)
         yield Problem(place, problem.what, problem.instead, problem.length, edits=edits)
 
@@ -277,12 +277,8 @@ def trailing_comment(subject: Subject) -> Iterator[Problem]:
         part = line.entry.fields[-1]
         comment = _COMMENT.search(part.text)
         if comment and part.location not in refused and line.kind != "ArgvFilter":
-            yield Problem(
-                part.location,
-                "a comment after a definition is part of its last field",
-                f"put {part.text[comment.start() :].strip()!r} on a line of its own, above",
-                length=len(part.text),
-            )
+            instead = f"put {part.text[comment.start() :].strip()!r} on a line of its own, above"
+            yield at(part, "a comment after a definition is part of its last field", instead)
 
 
 @rule("RW112", Severity.ERROR)

@@ -9,7 +9,7 @@ from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.kinds import CommandFilter
 from rootwrap_daemon.lint import reported, suppress
-from rootwrap_daemon.lint.finding import Edit, Problem, Severity
+from rootwrap_daemon.lint.finding import Edit, Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
@@ -79,9 +79,8 @@ def misnamed(subject: Subject) -> Iterator[Problem]:
         ls: RegExpFilter, ls, root, ls
     """
     for name in subject.misnamed:
-        yield Problem(
-            suppress.start_of(name), "not read, by its name", "end its name in .filters, or move it away"
-        )
+        instead = "end its name in .filters, or move it away"
+        yield Problem(suppress.start_of(name), "not read, by its name", instead)
 
 
 @rule("RW401", Severity.WARNING)
@@ -109,9 +108,8 @@ def never(subject: Subject) -> Iterator[Problem]:
     users = {name for one in filters if not isinstance(one, ChainingFilter) for name in one.run_as}
     for line in subject.lines:
         one = line.filter
-        if not isinstance(one, ChainingFilter) or type(one) is ChainingFilter:
-            continue
-        if users.isdisjoint(one.run_as):
+        is_chain = isinstance(one, ChainingFilter) and type(one) is not ChainingFilter
+        if one is not None and is_chain and users.isdisjoint(one.run_as):
             what = f"no filter for {' or '.join(one.run_as)} that this chain could lead to"
             # It may stand in another file.
             yield _about(line, what, "take it out, or add the filter of the inner command", Severity.INFO)
@@ -227,9 +225,8 @@ def other_user(subject: Subject) -> Iterator[Problem]:
         other = first.setdefault((rest, line.filter.options.users), line)
         if other is not line and other.users != line.users:
             first_users, these = "|".join(other.users), "|".join(line.users)
-            what = (
-                f"the same words as {other.entry.name} ({_where(line, other)}), which runs as {first_users}"
-            )
+            same = f"the same words as {other.entry.name} ({_where(line, other)})"
+            what = f"{same}, which runs as {first_users}"
             if set(line.users) <= set(other.users):
                 yield _about(line, f"{what}, and decides first", "take this one out", Severity.WARNING)
             else:
@@ -281,10 +278,9 @@ def empty(subject: Subject) -> Iterator[Problem]:
     """
     for file in subject.files:
         # Where something is refused, that is what is to be mended.
-        if not file.findings and not any(section.entries for section in file.document.sections):
-            yield Problem(
-                suppress.start_of(file.name), "no filter in this file", "add one, or take the file out"
-            )
+        if not file.findings and not any(True for _ in file.document.entries()):
+            where = suppress.start_of(file.name)
+            yield Problem(where, "no filter in this file", "add one, or take the file out")
 
 
 @rule("RW406", Severity.WARNING)
@@ -321,23 +317,16 @@ def needless_anchor(subject: Subject) -> Iterator[Problem]:
 
         sleep: RegExpFilter, sleep, root, sleep, [0-9]+
     """
-    for line in subject.lines:
-        if line.kind not in ("RegExpFilter", "ChainingRegExpFilter", "EnvFilter"):
+    for _, part in subject.patterns:
+        text = part.text
+        if regexes.compiled(text) is None or regexes.has_open_bar(text) or "\n" in text:
             continue
-        for part in line.words:
-            text = part.text
-            if regexes.compiled(text) is None or regexes.has_open_bar(text) or "\n" in text:
-                continue
-            mended = text.removeprefix("^")
-            if mended.endswith("$") and not _is_escaped(mended, len(mended) - 1):
-                mended = mended[:-1]
-            if mended != text and mended and regexes.compiled(mended) is not None:
-                edit = Edit(part.location, text, mended)
-                what = f"{text} has an anchor that changes nothing"
-                yield Problem(part.location, what, f"write {mended}", len(text), mended, (edit,))
-
-
-def _is_escaped(text: str, index: int) -> bool:
-    """True if an odd number of backslashes stands before this place, or it is inside brackets."""
-    before = text[:index]
-    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
+        mended = text.removeprefix("^")
+        bare = mended.removesuffix("$")
+        # Behind an odd number of backslashes it is the character itself.
+        if (len(bare) - len(bare.rstrip("\\"))) % 2 == 0:
+            mended = bare
+        if mended != text and mended and regexes.compiled(mended) is not None:
+            edit = Edit(part.location, text, mended)
+            what = f"{text} has an anchor that changes nothing"
+            yield at(part, what, f"write {mended}", None, mended, (edit,))
