@@ -4,8 +4,6 @@ Sphinx calls this before it reads the pages (conf.py); `python doc/generate.py` 
 are not committed.
 """
 
-import argparse
-import importlib
 import inspect
 import os
 import sys
@@ -21,7 +19,6 @@ from rootwrap_daemon import errors  # noqa: E402
 from rootwrap_daemon.cli import ctl  # noqa: E402
 from rootwrap_daemon.lint.check import known_rules  # noqa: E402
 from rootwrap_daemon.lint.output import manual  # noqa: E402
-from rootwrap_daemon.usage import Parser  # noqa: E402
 
 #: What to do about each error, by its class; the class itself says what happened.
 REMEDIES: Final = {
@@ -101,11 +98,8 @@ def command_page() -> str:
         "What ``--help`` of each says. What they are for stands in :doc:`../man/rootwrapctl`.\n\n",
     ]
     for name in ctl.COMMANDS:
-        module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
-        summary = (module.__doc__ or "").partition("\n")[0]
-        parser: argparse.ArgumentParser = Parser(f"rootwrapctl {name}", summary)
-        module.configure(parser)
-        shown = "".join(f"    {line}".rstrip() + "\n" for line in parser.format_help().splitlines())
+        help_lines = ctl.parser_of(name).format_help().splitlines()
+        shown = "".join(f"    {line}".rstrip() + "\n" for line in help_lines)
         parts += [_heading(name), f".. code-block:: text\n\n{shown}\n"]
     return "".join(parts)
 

@@ -31,8 +31,6 @@ _FACTS: Final = (
     *("kind", "program", "arguments", "run_as", "pid", "signal", "path", "sets"),
     *(part.name for part in fields(Options)),
 )
-
-
 _KINDS: Final[dict[type, str]] = {
     ExecPlan: "runs a program",
     SignalPlan: "sends a signal",

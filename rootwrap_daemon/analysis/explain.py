@@ -21,8 +21,6 @@ from rootwrap_daemon.policy.policy import Allowed, Policy, judge
 from rootwrap_daemon.protocol.messages import Check
 
 ALLOWED = "allowed"
-
-
 #: Limits of all that a command starts, which its control group keeps.
 _OF_ALL: Final = ("max_memory", "max_processes")
 
@@ -32,8 +30,7 @@ class Effect:
     """The effect of a command. `action`: execute, signal or read; only the fields of that one are set.
 
     `argv`: with the path of the program first, without what sets limits. `nosymfollow`: directories below
-    which no link is followed. `timeout`: seconds, None for
-    no limit. `max_output`: bytes.
+    which no link is followed. `timeout`: seconds, None for no limit. `max_output`: bytes.
     """
 
     action: str

@@ -7,18 +7,10 @@ import re
 from dataclasses import dataclass
 
 from rootwrap_daemon.analysis.load import Source, definition, where
+from rootwrap_daemon.filters import kinds
 from rootwrap_daemon.filters.argv import ArgvFilter
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter
-from rootwrap_daemon.filters.kinds import (
-    CommandFilter,
-    EnvFilter,
-    IpFilter,
-    KillFilter,
-    PathFilter,
-    ReadFileFilter,
-    RegExpFilter,
-)
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.values import Request
 from rootwrap_daemon.policy import executables, host
@@ -50,8 +42,8 @@ def items(source: Source, asker: frozenset[str]) -> list[Item]:
 
 def _item(source: Source, one: Filter) -> Item:
     path = problem = ""
-    if not isinstance(one, ReadFileFilter):
-        program = one.inner if isinstance(one, EnvFilter) else one.program
+    if not isinstance(one, kinds.ReadFileFilter):
+        program = one.inner if isinstance(one, kinds.EnvFilter) else one.program
         try:
             path = executables.find_executable(program, source.policy.exec_dirs, source.policy.owners).path
         except FileNotFoundError:
@@ -74,28 +66,28 @@ def _item(source: Source, one: Filter) -> Item:
 def _command(source: Source, one: Filter) -> str:
     """The command as a reader would write it down."""
     name = basename(one.program)
-    if isinstance(one, CommandFilter):
+    if isinstance(one, kinds.CommandFilter):
         return f"{name} ANYTHING"
-    if isinstance(one, RegExpFilter):
+    if isinstance(one, kinds.RegExpFilter):
         return " ".join((name, *(pattern.text for pattern in one.patterns[1:])))
     if isinstance(one, ChainingRegExpFilter):
         return " ".join((name, *(pattern.text for pattern in one.patterns[1:]), "COMMAND OF ANOTHER FILTER"))
     if isinstance(one, IpNetnsExecFilter):
         return f"{name} netns exec NAMESPACE COMMAND OF ANOTHER FILTER"
-    if isinstance(one, PathFilter):
+    if isinstance(one, kinds.PathFilter):
         words = (
             "WORD" if word == "pass" else f"{word}/..." if word.startswith("/") else word
             for word in one.arguments
         )
         return " ".join((name, *words))
-    if isinstance(one, KillFilter):
+    if isinstance(one, kinds.KillFilter):
         signals = "|".join(one.signals)
         return f"kill {signals + ' ' if signals else ''}PID OF {name}"
-    if isinstance(one, ReadFileFilter):
+    if isinstance(one, kinds.ReadFileFilter):
         return f"cat {one.program}"
-    if isinstance(one, IpFilter):
+    if isinstance(one, kinds.IpFilter):
         return f"{name} ANYTHING THAT RUNS NO PROGRAM AND NAMES NO PATH"
-    if isinstance(one, EnvFilter):
+    if isinstance(one, kinds.EnvFilter):
         variables = (f"{variable}={value or 'VALUE'}" for variable, value in one.variables)
         patterns = [pattern.text for pattern in one.patterns] or ["ANYTHING"]
         return " ".join(("env", *variables, basename(one.inner), *patterns))

@@ -44,20 +44,20 @@ class Source:
 
     def entry(self, one: Filter) -> Entry:
         """The definition of a filter as it stands in its file."""
-        return next(entry for entry in self._filters(one.location.file) if entry.location == one.location)
+        entries = self.documents[one.location.file].entries(FILTERS)
+        return next(entry for entry in entries if entry.location == one.location)
 
     def options(self, one: Filter) -> tuple[Entry, ...]:
         """The options of a filter, as they stand in its file: in its section, and for all in [DEFAULT]."""
-        sections = self.documents[one.location.file].sections
+        document = self.documents[one.location.file]
         own = [
             entry
-            for section in sections
+            for section in document.sections
             if section.name not in (FILTERS, DEFAULT) and section.name.lower() == one.name.lower()
             for entry in section.entries
         ]
         keys = {entry.key for entry in own}
-        shared = (entry for section in sections if section.name == DEFAULT for entry in section.entries)
-        return (*own, *(entry for entry in shared if entry.key not in keys))
+        return (*own, *(entry for entry in document.entries(DEFAULT) if entry.key not in keys))
 
     def asker(self, user: str | None) -> frozenset[str]:
         """The words of `users` options that mean this user; all of them for None: whoever is meant.
@@ -78,10 +78,6 @@ class Source:
                 if number in groups if is_group else number == entry.pw_uid:
                     found.add(word)
         return frozenset(found)
-
-    def _filters(self, file: str) -> Iterable[Entry]:
-        sections = self.documents[file].sections
-        return (entry for section in sections if section.name == FILTERS for entry in section.entries)
 
 
 def definition(entry: Entry) -> str:
@@ -105,17 +101,11 @@ def from_config(path: str) -> Source:
     notes += [f"{one.location.file}: {one.what}" for one in loaded.findings if _is_not_there(one)]
     if errors:
         stop = settings.on_finding == "stop"
-        notes.append(
-            _with_errors("the daemon would not start with these filters" if stop else _LEFT_OUT, errors)
-        )
-    return Source(
-        replace(loaded, settings=settings),
-        {
-            file: parse(read_text(file), file)
-            for file in {one.location.file for one in loaded.ruleset.filters}
-        },
-        tuple(notes),
-    )
+        what = "the daemon would not start with these filters" if stop else _LEFT_OUT
+        notes.append(_with_errors(what, errors))
+    files = {one.location.file for one in loaded.ruleset.filters}
+    documents = {file: parse(read_text(file), file) for file in files}
+    return Source(replace(loaded, settings=settings), documents, tuple(notes))
 
 
 def configuration(path: str) -> Configuration:
@@ -255,9 +245,8 @@ def _identities(filters: Iterable[Filter]) -> tuple[dict[tuple[str, str | None],
                 found[user] = users.identity(*user)
             except KeyError as error:
                 found[user] = host.Identity(name, _NOBODY, _NOBODY, (), "/")
-                notes.append(
-                    f"{error.args[0]}: the daemon would refuse {one.name}, and whatever runs as that"
-                )
+                what = f"the daemon would refuse {one.name}, and whatever runs as that"
+                notes.append(f"{error.args[0]}: {what}")
     return found, notes
 
 

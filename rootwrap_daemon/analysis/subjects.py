@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import BinaryIO, Final
 
 from rootwrap_daemon import config
 from rootwrap_daemon.analysis import load
 from rootwrap_daemon.errors import ConfigurationError, Unreadable
 from rootwrap_daemon.filters.finding import Finding, Location, Severity
+from rootwrap_daemon.filters.read.ini import DEFAULT
 from rootwrap_daemon.lint.subject import (
     ConfigText,
     FilterText,
@@ -116,7 +117,9 @@ def _subject(group: _Group, texts: dict[str, str]) -> Subject:
             files.append(_not_utf8(name, data[: error.start]))
             continue
         if is_config(text, name):
-            configs.append(read_config(text, name, _text_findings(text, name)))
+            # Nothing of a template.
+            findings = () if "{{" in text or "{%" in text else config.look_at(text, name).findings
+            configs.append(read_config(text, name, findings))
         else:
             files.append(read_filters(text, name))
     return Subject(tuple(files), tuple(configs), misnamed=tuple(group.misnamed))
@@ -125,17 +128,18 @@ def _subject(group: _Group, texts: dict[str, str]) -> Subject:
 def _standard_input(texts: dict[str, str]) -> bytes:
     """Read once, and kept: a second look has the same text."""
     if STDIN not in texts:
-        data = sys.stdin.buffer.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise Unreadable(f"{STDIN}: longer than {MAX_FILE} bytes")
-        texts[STDIN] = data.decode("utf-8", "surrogateescape")
+        texts[STDIN] = _whole(sys.stdin.buffer, STDIN).decode("utf-8", "surrogateescape")
     return texts[STDIN].encode("utf-8", "surrogateescape")
 
 
 def _read(name: str) -> bytes:
-    """Raises Unreadable, also for what the daemon would not read whole either."""
     with open(name, "rb") as file:
-        data = file.read(MAX_FILE + 1)
+        return _whole(file, name)
+
+
+def _whole(file: BinaryIO, name: str) -> bytes:
+    """Raises Unreadable for what the daemon would not read whole either."""
+    data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise Unreadable(f"{name}: longer than {MAX_FILE} bytes")
     return data
@@ -153,11 +157,6 @@ def _not_utf8(name: str, before: bytes) -> FilterText:
     finding = Finding(where, Severity.ERROR, "character", "not UTF-8", "save the file as UTF-8")
     empty = read_filters("", name)
     return replace(empty, findings=(finding,))
-
-
-def _text_findings(text: str, name: str) -> tuple[Finding, ...]:
-    """Return what the daemon's loader says of one configuration file's text; nothing of a template."""
-    return () if "{{" in text or "{%" in text else config.look_at(text, name).findings
 
 
 def _configuration(config_file: str) -> tuple[tuple[ConfigText, ...], Settings | None]:
@@ -197,9 +196,8 @@ def _filters_path(configs: Iterable[ConfigText], host: Host) -> Iterator[str]:
     if host.settings is not None:
         yield from host.settings.filters_path
         return
-    for section in (section for read in configs for section in read.document.sections):
-        for entry in section.entries if section.name == "DEFAULT" else ():
-            yield from (text for text in entry.texts if entry.key == "filters_path" and text.startswith("/"))
+    for entry in (entry for read in configs for entry in read.document.entries(DEFAULT)):
+        yield from (text for text in entry.texts if entry.key == "filters_path" and text.startswith("/"))
 
 
 def _loaded(host: Host | None, subject: Subject, whole: bool) -> Host | None:

@@ -10,19 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 
-from rootwrap_daemon.filters import ip
+from rootwrap_daemon.filters import ip, kinds
 from rootwrap_daemon.filters.argv import After, ArgvFilter
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter, IpNetnsExecFilter, chained
-from rootwrap_daemon.filters.kinds import (
-    CommandFilter,
-    EnvFilter,
-    IpFilter,
-    KillFilter,
-    PathFilter,
-    ReadFileFilter,
-    RegExpFilter,
-)
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.values import Request
@@ -124,21 +115,21 @@ def _why(one: Filter, steps: tuple[Step, ...]) -> str:
 
 def _steps(one: Filter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step]:
     """Every word, and every place without a word. Raises OutOfTime."""
-    if isinstance(one, RegExpFilter):
+    if isinstance(one, kinds.RegExpFilter):
         yield from _by_patterns(one.patterns, argv, 0, one, clock)
         return
     yield Step(0, argv[0], " or ".join(sorted(one.commands)), ok=True)
-    if isinstance(one, CommandFilter):
+    if isinstance(one, kinds.CommandFilter):
         yield from (Step(place, word, "anything", ok=True) for place, word in enumerate(argv[1:], 1))
-    elif isinstance(one, PathFilter):
+    elif isinstance(one, kinds.PathFilter):
         yield from _compare(tuple(map(_of_path_filter, one.arguments)), argv[1:], 1)
-    elif isinstance(one, ReadFileFilter):
+    elif isinstance(one, kinds.ReadFileFilter):
         yield from _compare(((one.program, partial(operator.eq, one.program)),), argv[1:], 1)
-    elif isinstance(one, KillFilter):
+    elif isinstance(one, kinds.KillFilter):
         yield from _kill(one, argv, clock)
-    elif isinstance(one, IpFilter):
+    elif isinstance(one, kinds.IpFilter):
         yield from _ip(argv)
-    elif isinstance(one, EnvFilter):
+    elif isinstance(one, kinds.EnvFilter):
         yield from _env(one, argv, clock)
     elif isinstance(one, ArgvFilter):
         yield from _typed(one, argv)
@@ -172,7 +163,7 @@ def _of_path_filter(argument: str) -> _Wanted:
     return argument, partial(operator.eq, argument)
 
 
-def _kill(one: KillFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step]:
+def _kill(one: kinds.KillFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step]:
     names = " or ".join(name for name in one.signals)
     # The number of this process in the place of the last word: is it that word, or one before it?
     words = argv[1:]
@@ -204,7 +195,7 @@ def _ip(argv: tuple[str, ...]) -> Iterator[Step]:
         yield Step(place, word, wanted, ok=place <= good)
 
 
-def _env(one: EnvFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step]:
+def _env(one: kinds.EnvFilter, argv: tuple[str, ...], clock: Clock) -> Iterator[Step]:
     count = len(one.variables)
     admitted = dict(one.variables)
     seen: set[str] = set()

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-from rootwrap_daemon.errors import Unreadable
 from rootwrap_daemon.lint.knowledge import confinement
 
 #: Where units are, the first first.
@@ -24,8 +23,14 @@ def instance_of(config_file: str) -> str | None:
     return name.removesuffix(".conf") if directory == _CONFIGS and name.endswith(".conf") else None
 
 
+def taken_by(config_file: str) -> dict[str, tuple[str, ...]]:
+    """As `taken`, of the instance that has this configuration; nothing where none has."""
+    name = instance_of(config_file)
+    return taken(name) if name else {}
+
+
 def taken(instance: str, root: str = "") -> dict[str, tuple[str, ...]]:
-    """Return what the unit of an instance takes from its commands. Raises Unreadable."""
+    """Return what the unit of an instance takes from its commands. Raises OSError."""
     own, template = f"rootwrap-daemon@{instance}.service", "rootwrap-daemon@.service"
     places = [root + place for place in _PLACES]
     found = (f"{place}/{name}" for name in (own, template) for place in places)
@@ -38,11 +43,5 @@ def taken(instance: str, root: str = "") -> dict[str, tuple[str, ...]]:
         for name in os.listdir(directory) if os.path.isdir(directory) else ():
             if name.endswith(".conf"):
                 drop_ins.setdefault(name, f"{directory}/{name}")
-    return confinement.taken(map(_text, [unit, *(path for _, path in sorted(drop_ins.items()))]))
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise Unreadable(f"{path}: {error.strerror}") from error
+    paths = (unit, *(path for _, path in sorted(drop_ins.items())))
+    return confinement.taken(Path(path).read_text("utf-8", "surrogateescape") for path in paths)

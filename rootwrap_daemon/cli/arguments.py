@@ -102,11 +102,7 @@ def assignment(text: str, form: str, before: str = "") -> tuple[str, str]:
 
 def add_instance(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup") -> None:
     """--instance."""
-    parser.add_argument(
-        "--instance",
-        metavar="NAME",
-        help="an installed instance (default: the only one)",
-    )
+    parser.add_argument("--instance", metavar="NAME", help="an installed instance (default: the only one)")
 
 
 def add_policy(parser: argparse.ArgumentParser, before: str = "") -> None:

@@ -41,14 +41,8 @@ class Baseline:
             file, hidden = told.opened(path)
             with file:
                 listed = json.load(file)["findings"]
-            return cls(
-                Counter(
-                    {
-                        (str(one["file"]), str(one["rule"]), str(one["text"])): int(one["count"])
-                        for one in listed
-                    }
-                )
-            )
+            keys = [(str(one["file"]), str(one["rule"]), str(one["text"])) for one in listed]
+            return cls(Counter(dict(zip(keys, (int(one["count"]) for one in listed), strict=True))))
         except OSError as error:
             raise Unreadable(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:

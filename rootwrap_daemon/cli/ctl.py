@@ -18,7 +18,8 @@ from rootwrap_daemon.usage import Parser, did_you_mean
 #: The modules in `commands` that are commands; one is called as its module, with `-` for `_`. It has
 #:
 #: * a docstring, whose first line is the command's help;
-#: * `configure(parser: argparse.ArgumentParser) -> None`: its arguments, and an example in `parser.epilog`;
+#: * `EPILOG`: what stands below its help, with an example;
+#: * `configure(parser: argparse.ArgumentParser) -> None`: its arguments;
 #: * `run(args: argparse.Namespace) -> int`: do it, and the exit code. May raise any `errors.Error`.
 COMMANDS: Final[tuple[str, ...]] = (
     "check",
@@ -55,10 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _overview().parse_args(words)
         overview = _overview()
         overview.error(f"there is no command {name}{did_you_mean(name, COMMANDS)}")
-    module = _load(name)
-    parser = Parser(f"rootwrapctl {name}", _help(module))
-    module.configure(parser)
-    args = parser.parse_args(rest)
+    module = load(name)
+    args = parser_of(name).parse_args(rest)
     try:
         code: int = module.run(args)
         # What is still buffered may meet a closed pipe too.
@@ -83,11 +82,21 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _load(name: str) -> ModuleType:
+def load(name: str) -> ModuleType:
+    """The module of a command."""
     return importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
 
 
-def _help(module: ModuleType) -> str:
+def parser_of(name: str) -> Parser:
+    """The parser of a command."""
+    module = load(name)
+    parser = Parser(f"rootwrapctl {name}", help_of(module), epilog=module.EPILOG)
+    module.configure(parser)
+    return parser
+
+
+def help_of(module: ModuleType) -> str:
+    """The help of a command, in a line."""
     return (module.__doc__ or "").partition("\n")[0]
 
 
@@ -96,7 +105,7 @@ def _overview() -> Parser:
     parser = Parser("rootwrapctl", "Check, explain and test filters; look after the daemon.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        commands.add_parser(name, description="", help=_help(_load(name)), add_help=False)
+        commands.add_parser(name, description="", help=help_of(load(name)), add_help=False)
     parser.epilog = (
         f"{_EXAMPLE}\n\n`rootwrapctl COMMAND --help` has the arguments of each, with an example.\n"
         "`man rootwrapctl`, `man rootwrap-filters` and `man rootwrap-daemon.conf` have the rest."

@@ -44,9 +44,8 @@ def take_over(path: str, own_filters: str) -> Taken:
         with open(owned.open_owned(path, host.base_owners()), encoding="utf-8") as file:
             parser.read_file(file)
     except (OSError, host.UntrustedPath, UnicodeDecodeError, configparser.Error) as error:
-        raise ConfigurationError(
-            f"{path}: {error}: it must be a rootwrap.conf that only root can write"
-        ) from error
+        what = "it must be a rootwrap.conf that only root can write"
+        raise ConfigurationError(f"{path}: {error}: {what}") from error
     known = {option.dest for option in (*OPTS, *LOG_OPTS)} - _OWN - _LEFT.keys()
     lines, missed = [], []
     given = {name: " ".join(value.split()) for name, value in parser.defaults().items()}

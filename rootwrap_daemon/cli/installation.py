@@ -163,9 +163,8 @@ class Placer:
         except (OSError, host.UntrustedPath) as error:
             raise ConfigurationError(f"{self.real(path)}: {error}: give it to root, mode 0755") from error
         if not f"{found}/".startswith(f"{self._root}/"):
-            raise ConfigurationError(
-                f"{self.real(path)} leads to {found}, out of {self._root}: remove the link"
-            )
+            real = self.real(path)
+            raise ConfigurationError(f"{real} leads to {found}, out of {self._root}: remove the link")
 
     def _write(self, real: str, text: str) -> None:
         new = f"{os.path.dirname(real)}/.{os.path.basename(real)}.new"
@@ -188,9 +187,8 @@ class Placer:
         except FileNotFoundError:
             return Record()
         except (OSError, host.UntrustedPath, ValueError) as error:
-            raise ConfigurationError(
-                f"{path}: {error}: repair it, or take away by hand what is there"
-            ) from error
+            what = "repair it, or take away by hand what is there"
+            raise ConfigurationError(f"{path}: {error}: {what}") from error
 
     def _save(self) -> None:
         if self._dry:

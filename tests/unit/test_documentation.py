@@ -3,7 +3,6 @@
 What they show is run by tests/functional/test_pages.py and tests/systemd/test_pages.py.
 """
 
-import argparse
 import contextlib
 import importlib
 import importlib.util
@@ -56,13 +55,6 @@ def commands() -> list[object]:
     return found
 
 
-def parser_of(name: str) -> argparse.ArgumentParser:
-    module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    module.configure(parser)
-    return parser
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_root_executes_nothing_of_a_directory_of_everybody(page: Path) -> None:
     """Whoever is there first chooses what /tmp/NAME is, and so what root starts from it."""
@@ -85,7 +77,7 @@ def test_a_command_that_is_shown_can_be_called(words: list[str]) -> None:
     error = io.StringIO()
     try:
         with contextlib.redirect_stderr(error):
-            parser_of(words[0]).parse_args(words[1:])
+            ctl.parser_of(words[0]).parse_args(words[1:])
     except SystemExit:
         if "required" not in error.getvalue():
             pytest.fail(error.getvalue())
@@ -100,7 +92,7 @@ def test_the_synopsis_has_the_options_of_each_command(name: str) -> None:
     shown = set(re.findall(r"\*\*(--[a-z-]+)\*\*", match[1]))
     there = {
         option
-        for action in parser_of(name)._actions
+        for action in ctl.parser_of(name)._actions
         for option in action.option_strings
         if option.startswith("--") and option not in ("--help", "--version")
     }

@@ -234,7 +234,9 @@ def _commands(raw: _Raw, text: str, context: Rule, aliases: Aliases, depth: int)
             lost.append(f"{match[1]}={match[2]}")
             rest = rest[match.end() :]
         while (match := _TAG.match(rest)) and not rest.startswith("sha"):
-            context = replace(context, tags=_with_tag(context.tags, match[1]))
+            tag = match[1]
+            opposite = tag.removeprefix("NO") if tag.startswith("NO") else f"NO{tag}"
+            context = replace(context, tags=(context.tags - {opposite}) | {tag})
             rest = rest[match.end() :]
         while match := _DIGEST.match(rest):
             lost.append("the digest")
@@ -267,19 +269,8 @@ def _items(text: str) -> list[str]:
     return items
 
 
-def _with_tag(tags: frozenset[str], tag: str) -> frozenset[str]:
-    opposite = tag.removeprefix("NO") if tag.startswith("NO") else f"NO{tag}"
-    return (tags - {opposite}) | {tag}
-
-
 def _command(text: str, negated: bool, lost: tuple[str, ...]) -> Command:
     path, _, rest = text.partition(" ")
-    words = tuple(_words(rest))
-    if words == ('""',):
-        return Command(path, (), text, negated, lost)
-    return Command(path, words or None, text, negated, lost)
-
-
-def _words(text: str) -> Iterator[str]:
-    """The words between unescaped blanks, with their backslashes."""
-    yield from re.findall(r"(?:\\.|[^\s\\])+", text)
+    # Between unescaped blanks, with their backslashes.
+    words = tuple(re.findall(r"(?:\\.|[^\s\\])+", rest))
+    return Command(path, () if words == ('""',) else words or None, text, negated, lost)

@@ -247,13 +247,8 @@ def _write(one: Translated, command: Command, run_as: str) -> None:
         if None in (*patterns, *head):
             one.notes.append("a wildcard or a word that no filter can say: write it out")
             return
-        one.definition = ", ".join(
-            (
-                f"RegExpFilter, {path}, {run_as}",
-                f"({head[0]}/)?{head[1]}",
-                *(one[0] for one in patterns if one),
-            )
-        )
+        kind, first = f"RegExpFilter, {path}, {run_as}", f"({head[0]}/)?{head[1]}"
+        one.definition = ", ".join((kind, first, *(one[0] for one in patterns if one)))
         sample = tuple(one[1] for one in patterns if one)
         notes = ["`*` and `?` took anything, blanks and slashes too; here letters, digits and _.@:+-"]
     one.notes += notes

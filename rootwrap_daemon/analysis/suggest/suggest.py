@@ -15,16 +15,9 @@ from rootwrap_daemon.analysis.load import Source, definition
 from rootwrap_daemon.analysis.suggest import generalise
 from rootwrap_daemon.analysis.suggest.generalise import Shape, Words
 from rootwrap_daemon.errors import Denied
+from rootwrap_daemon.filters import kinds
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter
-from rootwrap_daemon.filters.kinds import (
-    CommandFilter,
-    EnvFilter,
-    IpFilter,
-    KillFilter,
-    ReadFileFilter,
-    RegExpFilter,
-)
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.read import filter_file
@@ -82,11 +75,13 @@ class _Group:
 
 def is_broad(one: Filter) -> bool:
     """True for a filter that lets a caller choose words freely."""
-    if isinstance(one, CommandFilter | IpFilter):
+    if isinstance(one, kinds.CommandFilter | kinds.IpFilter):
         return True
-    if isinstance(one, EnvFilter):
+    if isinstance(one, kinds.EnvFilter):
         return not one.patterns or any(map(_takes_anything, one.patterns))
-    return isinstance(one, RegExpFilter | ChainingRegExpFilter) and any(map(_takes_anything, one.patterns))
+    return isinstance(one, kinds.RegExpFilter | ChainingRegExpFilter) and any(
+        map(_takes_anything, one.patterns)
+    )
 
 
 def _takes_anything(pattern: Pattern) -> bool:
@@ -115,7 +110,6 @@ class Suggester:
         ).filters[0]
         self.proposal = Proposal()
         self.kept: dict[str, Filter] = {}
-        self.kept_lines: list[Line] = []
         self.names: set[str] = set()
         #: Whom the filters run as, by the names of the log: a check does not say so itself.
         self.users: dict[str, str] = {}
@@ -145,7 +139,6 @@ class Suggester:
             self._cover(group, tuple(dict.fromkeys(denied)))
         for group in refused.values():
             self.proposal.denied += self._lines(group, generalise.shapes(group.program, group.requests))
-        self.proposal.kept = self.kept_lines
         return self.proposal
 
     def _sort_in(self, groups: dict[tuple[object, ...], _Group], record: Record) -> None:
@@ -166,9 +159,9 @@ class Suggester:
         if basename(words[0]) == "kill":
             if not record.allowed:
                 return
-            self._problem(f"{' '.join(words)}: write a KillFilter that names the program")
+            self._problem(f"{' '.join(words)}: write a kinds.KillFilter that names the program")
             return
-        program = old.inner if isinstance(old, EnvFilter) else old.program if old else words[0]
+        program = old.inner if isinstance(old, kinds.EnvFilter) else old.program if old else words[0]
         given = words
         variables: tuple[str, ...] = ()
         if basename(words[0]) == "env":
@@ -176,7 +169,7 @@ class Suggester:
             variables, words = words[1:count], words[count:]
             if not words:
                 return
-            program = program if isinstance(old, EnvFilter) else words[0]
+            program = program if isinstance(old, kinds.EnvFilter) else words[0]
         run_as = "|".join(old.run_as) if old else record.run_as or self.users.get(record.filter or "", "root")
         key = (program, run_as, old and old.name, tuple(sorted(map(_variable, variables))))
         group = groups.setdefault(key, _Group(program, run_as, old, variables, record.allowed))
@@ -218,22 +211,19 @@ class Suggester:
         return argv[count:]
 
     def _is_to_replace(self, old: Filter) -> bool:
-        if old.name in self.only:
-            return not isinstance(old, KillFilter | ReadFileFilter | ChainingFilter)
-        if isinstance(old, KillFilter | ReadFileFilter | ChainingFilter):
+        if isinstance(old, kinds.KillFilter | kinds.ReadFileFilter | ChainingFilter):
             return False
-        return self.everything or is_broad(old)
+        return old.name in self.only or self.everything or is_broad(old)
 
     def _keep(self) -> None:
         for one in self.kept.values():
             self.names.add(one.name.lower())
-            known = self.source is not None and one.location.file in self.source.documents
-            if known and self.source is not None:
-                text = definition(self.source.entry(one))
+            line = Line(one.name, "IpNetnsExecFilter, ip, root")
+            if self.source is not None and one.location.file in self.source.documents:
                 notes = ("broad: narrow its patterns by hand",) if is_broad(one) else ()
-                self.kept_lines.append(Line(one.name, text, options=self._options(one), notes=notes))
-            else:
-                self.kept_lines.append(Line(one.name, "IpNetnsExecFilter, ip, root"))
+                text = definition(self.source.entry(one))
+                line = Line(one.name, text, options=self._options(one), notes=notes)
+            self.proposal.kept.append(line)
 
     def _options(self, one: Filter | None) -> tuple[str, ...]:
         if one is None or self.source is None:
@@ -264,8 +254,7 @@ class Suggester:
                     Shape(tuple(generalise.Place("", frozenset((word,))) for word in one), (one,))
                     for one in shape.examples
                 ]
-                taken = any(self._first_taken(group, one, denied) for one in exact)
-                if taken:
+                if any(self._first_taken(group, one, denied) for one in exact):
                     notes.append(f"takes what was denied too: {' '.join(hit)}")
                     return [shape], tuple(notes)
                 return exact, ("written out: a shape would take what was denied",)
@@ -278,7 +267,7 @@ class Suggester:
         text = _definition(group, shape)
         if text is None:
             return None
-        kept = [f"{line.name}: {line.definition}" for line in self.kept_lines]
+        kept = [f"{line.name}: {line.definition}" for line in self.proposal.kept]
         rules = _rules([*kept, f"proposed__: {text}"])
         for argv in denied:
             for match in rules.matches(Request(argv, asker=rules.users)):
@@ -337,7 +326,7 @@ def _variable(word: str, fixed: Mapping[str, str] = MappingProxyType({})) -> str
 def _definition(group: _Group, shape: Shape) -> str | None:
     """The definition for a shape; None if its words cannot be written in a filter."""
     if group.variables:
-        fixed = dict(group.old.variables) if isinstance(group.old, EnvFilter) else {}
+        fixed = dict(group.old.variables) if isinstance(group.old, kinds.EnvFilter) else {}
         variables = [_variable(word, fixed) for word in group.variables]
         patterns = [generalise.as_pattern(place) for place in shape.places]
         # A value that is empty, or has a comma, cannot be written: any would be allowed.

@@ -11,18 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from rootwrap_daemon import errors
 from rootwrap_daemon.analysis.explain import ALLOWED, Effect, Explanation, explain
 from rootwrap_daemon.analysis.load import Source
 from rootwrap_daemon.analysis.trace import Trace
-from rootwrap_daemon.errors import (
-    BadRequest,
-    Denied,
-    EnvironmentDenied,
-    ExecutableNotFound,
-    ProcessGone,
-    TooLarge,
-    Unreadable,
-)
 from rootwrap_daemon.filters.base import Filter
 from rootwrap_daemon.filters.finding import Location
 from rootwrap_daemon.filters.paths import basename
@@ -31,16 +23,9 @@ from rootwrap_daemon.filters.paths import basename
 #: allows the words, whatever this host has to say about them.
 ALLOW, DENY, MATCH = "allow", "deny", "match"
 EXPECTATIONS: Final = (
-    ALLOW,
-    DENY,
-    MATCH,
-    *(
-        error.code
-        for error in (Denied, EnvironmentDenied, ProcessGone, ExecutableNotFound, BadRequest, TooLarge)
-    ),
+    *(ALLOW, DENY, MATCH, errors.Denied.code, errors.EnvironmentDenied.code, errors.ProcessGone.code),
+    *(errors.ExecutableNotFound.code, errors.BadRequest.code, errors.TooLarge.code),
 )
-
-
 #: Where a filter's words match, and the scratch directory lacks what they name.
 _HINT: Final = "the words match: `scratch` and `setup` make what must be there, `expect: match` does without"
 
@@ -145,7 +130,7 @@ class Stage:
                 if step.mode is not None:
                     path.chmod(step.mode)
             except OSError as error:
-                raise Unreadable(f"setup: {step.path} cannot be made: {error.strerror}") from error
+                raise errors.Unreadable(f"setup: {step.path} cannot be made: {error.strerror}") from error
 
     def programs(self, filters: Iterable[Filter]) -> str:
         """A directory with a program for every name in the filters, to be looked at last: nothing runs."""
@@ -166,7 +151,7 @@ def run(suite: Suite, policy: Source, stage: Stage) -> Iterator[Result]:
 
 def _failure(test: Test, found: Explanation, stage: Stage, *, on_this_host: bool) -> str | None:
     # Filters by themselves say nothing of what a host has installed.
-    lacking = found.code == ExecutableNotFound.code and not on_this_host
+    lacking = found.code == errors.ExecutableNotFound.code and not on_this_host
     if test.expect == MATCH:
         good = found.allowed or any(trace.matches for trace in found.traces)
     elif test.expect == ALLOW:

@@ -18,7 +18,7 @@ from rootwrap_daemon.cli.times import point_in_time
 from rootwrap_daemon.errors import Usage
 from rootwrap_daemon.usage import did_you_mean
 
-_EPILOG: Final = """\
+EPILOG: Final = """\
 Without FILE, the log of the instance: the only one that is installed, or the one that --instance names.
 
 example:
@@ -27,7 +27,6 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("file", metavar="FILE", nargs="*", help=f"{arguments.LOGS}, the oldest first")
     arguments.add_instance(parser)
     parser.add_argument("--journal", action="store_true", help="read the systemd journal")

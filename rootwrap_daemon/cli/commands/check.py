@@ -23,7 +23,7 @@ from rootwrap_daemon.lint.knowledge import confinement
 from rootwrap_daemon.lint.output import report, sarif
 from rootwrap_daemon.lint.subject import Subject
 
-_EPILOG: Final = """\
+EPILOG: Final = """\
 Without PATH, the configuration and the filters of the installed instance.
 
 example:
@@ -44,7 +44,6 @@ _FORMATS: Final = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", help="filter files, or directories of them; - for standard input"
     )
@@ -134,8 +133,7 @@ def run(args: argparse.Namespace) -> int:
 def _taken(config_file: str | None, host: bool) -> dict[str, tuple[str, ...]]:
     """Return what the unit takes from commands: that of the instance, or the one that `install` would put."""
     if config_file is not None:
-        name = unit.instance_of(config_file)
-        return unit.taken(name) if name else {}
+        return unit.taken_by(config_file)
     return confinement.taken([data_files.text("systemd/rootwrap-daemon@.service")]) if host else {}
 
 
@@ -197,14 +195,12 @@ def _unread(wanted: Wanted, subjects: Sequence[Subject]) -> Iterable[str]:
     judged = {
         os.path.normpath(os.path.dirname(name))
         for subject in subjects
-        for name in (*(one.name for one in subject.files), *(one.name for one in subject.configs))
+        for name in (one.name for one in (*subject.files, *subject.configs))
     }
     for path in wanted.paths:
         if os.path.isdir(path) and os.path.normpath(path) not in judged:
             yield load.no_filters_in(path)
     if not wanted.paths and not any(subject.files for subject in subjects):
-        settings = [
-            one.host.settings for one in subjects if one.host is not None and one.host.settings is not None
-        ]
-        named = sorted({path for one in settings for path in one.filters_path})
+        settings = [one.host.settings for one in subjects if one.host is not None]
+        named = sorted({path for one in settings if one is not None for path in one.filters_path})
         yield f"{wanted.config_file}: no filter file in {', '.join(named) or 'filters_path'}"

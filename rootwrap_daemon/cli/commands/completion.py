@@ -4,12 +4,11 @@ It is made of the same argument parsers that read the command line, so that it k
 """
 
 import argparse
-import importlib
 import shlex
 from collections.abc import Iterator
 from typing import Final
 
-_EPILOG = """\
+EPILOG = """\
 example:
   rootwrapctl completion bash > /usr/share/bash-completion/completions/rootwrapctl
   rootwrapctl completion zsh > /usr/share/zsh/site-functions/_rootwrapctl"""
@@ -18,7 +17,6 @@ _FILES: Final = frozenset(("FILE", "PATH", "AUDIT", "OLD", "NEW"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
 
 
@@ -29,13 +27,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _parsers() -> Iterator[tuple[argparse.ArgumentParser, str]]:
     """The parser of each command, and its help."""
-    from rootwrap_daemon.cli.ctl import COMMANDS
+    from rootwrap_daemon.cli import ctl
 
-    for name in COMMANDS:
-        module = importlib.import_module(f"rootwrap_daemon.cli.commands.{name.replace('-', '_')}")
-        parser = argparse.ArgumentParser(name)
+    for name in ctl.COMMANDS:
+        module, parser = ctl.load(name), argparse.ArgumentParser(name)
         module.configure(parser)
-        yield parser, (module.__doc__ or "").partition("\n")[0]
+        yield parser, ctl.help_of(module)
 
 
 def _metavar(action: argparse.Action) -> str:
@@ -130,9 +127,7 @@ def _zsh_specs(parser: argparse.ArgumentParser) -> Iterator[str]:
         values = values or ("_files" if _metavar(action) in _FILES else " ")
         name = _metavar(action) or action.dest
         for option in action.option_strings:
-            text = (
-                (action.help or "").replace("[", "(").replace("]", ")").replace(":", " ").replace("%%", "%")
-            )
+            text = (action.help or "").translate(str.maketrans("[]:", "() ")).replace("%%", "%")
             # As often as wanted, where the parser collects values.
             often = "*" if isinstance(action, argparse._AppendAction) else ""
             # With =, zsh takes both `--option value` and `--option=value`.

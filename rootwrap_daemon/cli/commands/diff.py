@@ -20,7 +20,7 @@ from rootwrap_daemon.errors import Unreadable, Usage
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.values import Request
 
-_EPILOG = """\
+EPILOG = """\
 exit code: 0 no difference, 1 differences, 2 or more: trouble
 
 example:
@@ -37,7 +37,6 @@ _STYLE = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     what = "a filter file, a directory of them, or a configuration (its name ends in .conf)"
     parser.add_argument("old", metavar="OLD", nargs="?", help=f"{what}; default: what the instance uses")
     arguments.add_instance(parser)
@@ -60,17 +59,13 @@ def run(args: argparse.Namespace) -> int:
     changes = diff.changes(old, new)
     shifts = list(diff.shifts(old, new, requests))
     if args.json:
-        print(
-            json.dumps(
-                {
-                    "filters": [{**asdict(one), "kind": one.kind.value} for one in changes],
-                    "requests": [{**asdict(one), "direction": one.direction.value} for one in shifts],
-                    "compared": len(set(requests)),
-                    "notes": notes,
-                },
-                indent=2,
-            )
-        )
+        report = {
+            "filters": [{**asdict(one), "kind": one.kind.value} for one in changes],
+            "requests": [{**asdict(one), "direction": one.direction.value} for one in shifts],
+            "compared": len(set(requests)),
+            "notes": notes,
+        }
+        print(json.dumps(report, indent=2))
     else:
         _print(changes, shifts, len(set(requests)), notes)
     return 1 if changes or shifts else 0

@@ -13,7 +13,7 @@ from rootwrap_daemon.cli import arguments, output
 from rootwrap_daemon.errors import Usage
 from rootwrap_daemon.lint.knowledge import confinement
 
-_EPILOG = """\
+EPILOG = """\
 exit code: 0 allowed, 1 refused, 2 or more: no verdict
 
 example:
@@ -23,7 +23,6 @@ _MOST = 5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     arguments.add_policy(parser)
     what = "a variable that comes with the request; may be repeated"
     arguments.add_list(parser, "--env", "NAME=VALUE", what)
@@ -62,5 +61,4 @@ def _taken(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """Return what the instance's unit takes from commands; of filters alone no unit is known."""
     if args.filters:
         return {}
-    name = unit.instance_of(args.config_file or arguments.instance(args.instance).config_file)
-    return unit.taken(name) if name else {}
+    return unit.taken_by(args.config_file or arguments.instance(args.instance).config_file)

@@ -30,7 +30,7 @@ from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.output import report
 from rootwrap_daemon.lint.subject import Subject, read_filters
 
-_EPILOG = """\
+EPILOG = """\
 Findings about the written filters go to standard error: each names the way by which a filter gives root away.
 Where sudo's cvtsudoers(1) is installed, it must read the same commands from the file, or nothing is written.
 
@@ -40,7 +40,6 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("file", metavar="FILE", help="a sudoers file; - for standard input")
     parser.add_argument("--user", metavar="NAME", help="the user that the filters are for")
     parser.add_argument("--output", metavar="FILE", help="write the filters to this file; default: print")
@@ -63,12 +62,13 @@ def run(args: argparse.Namespace) -> int:
     if not sudoers.rules:
         raise (told.untold(args.file) if hidden else Unreadable(f"{args.file}: no rule in it"))
     _compare(args.file, text, sudoers)
-    names = _names(args.user) if args.user else _only_user(sudoers)
+    users = write.users(sudoers)
+    if not args.user and len(users) != 1:
+        raise Usage(f"name one with --user: {', '.join(users)}")
+    names = _names(args.user) if args.user else users
     done = write.translate(sudoers, names)
     if not done:
-        raise Unreadable(
-            f"{args.file}: no rule for {args.user}; rules are for {', '.join(write.users(sudoers))}"
-        )
+        raise Unreadable(f"{args.file}: no rule for {args.user}; rules are for {', '.join(users)}")
     safe.withhold(done)
     _add_recipes(done)
     filters = write.text(done, write.lost_settings(sudoers, names), None if names == ["ALL"] else names[0])
@@ -104,13 +104,6 @@ def _add_recipes(done: list[Translated]) -> None:
     for one in done:
         if found := known.get(basename(one.rule.command.path)):
             one.notes.append(f"there are ready filters: rootwrapctl recipe {', '.join(found)}")
-
-
-def _only_user(sudoers: Sudoers) -> list[str]:
-    users = write.users(sudoers)
-    if len(users) != 1:
-        raise Usage(f"name one with --user: {', '.join(users)}")
-    return users
 
 
 def _names(user: str) -> list[str]:

@@ -16,7 +16,7 @@ from rootwrap_daemon.errors import ConfigurationError, SelfCheckError, Usage
 from rootwrap_daemon.lint.knowledge import confinement
 from rootwrap_daemon.openstack import SOCKET_VARIABLE
 
-_EPILOG = "example:\n  rootwrapctl install --instance neutron --user neutron --network-agent"
+EPILOG = "example:\n  rootwrapctl install --instance neutron --user neutron --network-agent"
 
 #: Also a file name and systemd's %i, both as they are.
 _INSTANCE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}", re.ASCII)
@@ -43,7 +43,6 @@ _CHECK: Final = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("--instance", required=True, metavar="NAME", help="what the instance is called")
     parser.add_argument("--user", required=True, help="the user that the agent runs as")
     parser.add_argument("--root", default="/", metavar="DIR", help="install into the system below DIR")

@@ -10,7 +10,7 @@ from rootwrap_daemon.cli import arguments, tables
 from rootwrap_daemon.cli.arguments import Instance
 from rootwrap_daemon.errors import ConfigurationError, Unreadable
 
-_EPILOG = """\
+EPILOG = """\
 exit code: 0 listed, 1 a configuration cannot be used, 2 no instance is installed
 
 example:
@@ -18,7 +18,6 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -64,9 +63,8 @@ def _row(one: Instance) -> _Row:
         return _Row(one.name, one.config_file, fault=str(error))
     admits = ", ".join((*settings.allowed_users, *(f"group {name}" for name in settings.allowed_groups)))
     records = settings.audit_file or "standard error"
-    return _Row(
-        one.name, one.config_file, settings.socket_path, _listens(settings.socket_path), admits, records
-    )
+    path = settings.socket_path
+    return _Row(one.name, one.config_file, path, _listens(path), admits, records)
 
 
 def _listens(path: str) -> bool | None:

@@ -18,7 +18,7 @@ from rootwrap_daemon.cli.tables import table, user_name
 from rootwrap_daemon.errors import Unreadable
 from rootwrap_daemon.escape import printable
 
-_EPILOG = """\
+EPILOG = """\
 exit code: 0 listed, 1 this user may not use the daemon, 2 or more: trouble
 
 example:
@@ -26,7 +26,6 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     arguments.add_policy(parser)
     parser.add_argument("--user", metavar="NAME", help="another user than the one who asks")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -56,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
     notes = [*found.notes, arguments.drop_privileges(found)]
     if args.json:
         items = [asdict(item) for item in inventory.items(found, asker)] if admitted is not False else []
-        print(
-            json.dumps({"user": user.name, "admitted": admitted, "filters": items, "notes": notes}, indent=2)
-        )
+        report = {"user": user.name, "admitted": admitted, "filters": items, "notes": notes}
+        print(json.dumps(report, indent=2))
     else:
         _print(found, user, asker, admitted, notes)
     return 1 if admitted is False else 0
@@ -67,11 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _user(name: str | None) -> _User:
     if name is None:
         uid = os.getuid()
-        try:
-            shown = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            shown = str(uid)
-        return _User(shown, uid, os.getgid(), tuple(os.getgroups()))
+        return _User(user_name(uid), uid, os.getgid(), tuple(os.getgroups()))
     try:
         entry = pwd.getpwnam(name)
     except KeyError:

@@ -19,7 +19,7 @@ from rootwrap_daemon.errors import ConfigurationError, Error, Usage
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-_EPILOG = (
+EPILOG = (
     "example:\n"
     "  rootwrapctl metrics --instance neutron \\\n"
     "      --output /var/lib/prometheus/node-exporter/rootwrap-daemon-neutron.prom\n"
@@ -29,7 +29,6 @@ _EPILOG = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     arguments.add_daemon(parser)
     parser.add_argument("--output", metavar="FILE", help="a file, its name ending in .prom; default: print")
 
@@ -49,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     except Error as error:
         failed = error
     registry = CollectorRegistry()
-    registry.register(_Collector(_name(path), report))
+    # What tells this daemon's figures from another's on the same host.
+    registry.register(_Collector(os.path.basename(path).removesuffix(".sock"), report))
     if args.output is None:
         sys.stdout.write(generate_latest(registry).decode())
     else:
@@ -62,11 +62,6 @@ def run(args: argparse.Namespace) -> int:
     if failed is not None:
         raise failed
     return 0
-
-
-def _name(path: str) -> str:
-    """Return what tells this daemon's figures from another's on the same host."""
-    return os.path.basename(path).removesuffix(".sock")
 
 
 class _Collector:
@@ -95,15 +90,11 @@ class _Collector:
         yield gauge("uptime_seconds", "Seconds since it was started.", report["uptime_seconds"])
         yield gauge("policy_generation", "Grows by one with each reload that succeeds.", policy["generation"])
         yield gauge("policy_filters", "Filters in force.", policy["filters"])
-        yield gauge(
-            "policy_findings_skipped",
-            "Errors in filter files that were left out.",
-            policy["findings_skipped"],
-        )
+        skipped = policy["findings_skipped"]
+        yield gauge("policy_findings_skipped", "Errors in filter files that were left out.", skipped)
         if (last := report.get("last_reload")) is not None:
-            yield gauge(
-                "last_reload_successful", "Whether the last reload changed the rules.", float(last["ok"])
-            )
+            ok = float(last["ok"])
+            yield gauge("last_reload_successful", "Whether the last reload changed the rules.", ok)
             when = datetime.fromisoformat(last["time"]).timestamp()
             yield gauge("last_reload_timestamp_seconds", "When the last reload was.", when)
         yield gauge("connections", "Connections now.", report["connections"]["now"])
@@ -112,19 +103,13 @@ class _Collector:
         yield gauge("commands_most", "Commands that may run at once.", report["running"]["most"])
         oldest = max((one["age_seconds"] for one in report["commands"]), default=0.0)
         yield gauge("oldest_command_seconds", "Age of the command that has run for longest.", oldest)
-        by_filter = GaugeMetricFamily(
-            "rootwrap_daemon_commands_running_by_filter",
-            "Commands running now, of the 500 oldest.",
-            labels=["daemon", "filter"],
-        )
+        name, text = "rootwrap_daemon_commands_running_by_filter", "Commands running now, of the 500 oldest."
+        by_filter = GaugeMetricFamily(name, text, labels=["daemon", "filter"])
         for name, count in Counter(one["filter"] for one in report["commands"]).items():
             by_filter.add_metric([self._name, name], count)
         yield by_filter
-        events = CounterMetricFamily(
-            "rootwrap_daemon_events",
-            "Requests by what became of them, since the start: the events and codes of audit records.",
-            labels=["daemon", "event", "code"],
-        )
+        text = "Requests by what became of them, since the start: the events and codes of audit records."
+        events = CounterMetricFamily("rootwrap_daemon_events", text, labels=["daemon", "event", "code"])
         for event, codes in report["counters"].items():
             for code, count in codes.items():
                 events.add_metric([self._name, event, code], count)

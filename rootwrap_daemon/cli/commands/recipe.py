@@ -18,7 +18,7 @@ from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.usage import did_you_mean
 
-_EPILOG: Final = """\
+EPILOG: Final = """\
 example:
   rootwrapctl recipe
   rootwrapctl recipe units UNITS='nginx.service|haproxy.service'
@@ -63,9 +63,8 @@ class Recipe:
             # A test has one of a choice.
             for place, word in enumerate(old):
                 tests = _replaced(tests, word, new[min(place, len(new) - 1)])
-        if errors := [
-            one for one in filter_file.read(text, self.name).findings if one.severity is Severity.ERROR
-        ]:
+        findings = filter_file.read(text, self.name).findings
+        if errors := [one for one in findings if one.severity is Severity.ERROR]:
             raise Usage(f"with these values it does not load: {errors[0]}")
         return Recipe(self.name, text, tests)
 
@@ -76,7 +75,6 @@ def _replaced(text: str, old: str, new: str) -> str:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("name", metavar="NAME", nargs="?", help="the recipe; without it, they are listed")
     parser.add_argument("values", metavar="VALUE=TEXT", nargs="*", help="what to fill in")
     parser.add_argument("--output", metavar="FILE", help="write the filters there; default: print")

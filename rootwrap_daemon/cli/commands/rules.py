@@ -1,7 +1,4 @@
-"""Show the rules that `check` judges by, with examples of each.
-
-May import lint.
-"""
+"""Show the rules that `check` judges by, with examples of each."""
 
 import argparse
 from typing import Final
@@ -10,11 +7,10 @@ from rootwrap_daemon.errors import Usage
 from rootwrap_daemon.lint.check import known_rules
 from rootwrap_daemon.lint.output import manual
 
-_EPILOG: Final = "example:\n  rootwrapctl rules RW301"
+EPILOG: Final = "example:\n  rootwrapctl rules RW301"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("id", metavar="ID", nargs="?", help="one rule, e.g. RW301; default: all, a line each")
     parser.add_argument("--rst", action="store_true", help="all of them as the reference page of the manual")
 

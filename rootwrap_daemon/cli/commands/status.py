@@ -19,11 +19,10 @@ from rootwrap_daemon.escape import printable
 
 _HOME_AND_CLEAR: Final = "\x1b[H\x1b[J"
 
-_EPILOG = "example:\n  rootwrapctl status --instance neutron --watch"
+EPILOG = "example:\n  rootwrapctl status --instance neutron --watch"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     arguments.add_daemon(parser)
     parser.add_argument("--json", action="store_true", help="as the daemon says it, one object a line")
     parser.add_argument(
@@ -92,9 +91,7 @@ def _lines(report: dict[str, Any], before: dict[str, Any] | None) -> Iterator[st
     if (more := running["now"] - len(commands)) > 0:
         yield f"  and {more} more"
     for event, codes in report["counters"].items():
-        counts = ", ".join(
-            f"{count}" if code == event else f"{code} {count}" for code, count in codes.items()
-        )
+        counts = ", ".join(str(n) if code == event else f"{code} {n}" for code, n in codes.items())
         yield f"{event:<12} {counts}{_rate(event, report, before)}"
 
 

@@ -20,7 +20,7 @@ from rootwrap_daemon.errors import Denied, Unreadable, Usage
 from rootwrap_daemon.escape import printable
 from rootwrap_daemon.filters.values import Match, Request
 
-_EPILOG = """\
+EPILOG = """\
 Without a policy (--filters, --config-file, --instance) all that was allowed gets a line.
 With one, what narrow filters allowed keeps its filter, and only broad ones are replaced.
 Where no daemon has run yet there is no log: write down the commands that must go on working as policy tests.
@@ -35,7 +35,6 @@ _MOST = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     arguments.add_policy(parser)
     parser.add_argument("audit", metavar="AUDIT", nargs="*", help=f"audit logs: {arguments.LOGS}")
     what = "policy tests: what they expect to be allowed is to be covered, what they deny is not"

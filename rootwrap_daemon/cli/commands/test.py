@@ -4,7 +4,6 @@ The tests are data; the format is described in doc/source/user/policy-tests.rst.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -23,7 +22,7 @@ from rootwrap_daemon.analysis.testing.suite_file import Malformed
 from rootwrap_daemon.cli import arguments, output
 from rootwrap_daemon.lint.output.report import github_data, github_property
 
-_EPILOG = """\
+EPILOG = """\
 exit code: 0 all as expected, 1 a test failed (or a gap, with --fail-on-gap), 2 a file cannot be used
 
 example:
@@ -33,7 +32,6 @@ _MOST = 2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("file", metavar="FILE", nargs="+", help="files of tests (YAML)")
     arguments.add_policy(parser, "in place of the policy that the tests name: ")
     parser.add_argument(
@@ -82,8 +80,7 @@ def run(args: argparse.Namespace) -> int:
     coverage = Coverage()
     reached: dict[Any, Any] = {}
     for one, texts, found in ready:
-        with contextlib.ExitStack() as stack:
-            root = stack.enter_context(tempfile.TemporaryDirectory(prefix="rootwrapctl-test-"))
+        with tempfile.TemporaryDirectory(prefix="rootwrapctl-test-") as root:
             stage = Stage(os.path.realpath(root), one.moved)
             stage.set_up(one.setup)
             policy = found if found is not None else _staged(texts, stage)
@@ -101,15 +98,16 @@ def run(args: argparse.Namespace) -> int:
     return 1 if tally.failed or (args.fail_on_gap and tally.gaps) else 0
 
 
+def _beside(one: Suite, path: str) -> str:
+    return os.path.normpath(os.path.join(os.path.dirname(one.file), path))
+
+
 def _texts(one: Suite) -> Mapping[str, str]:
-    base = os.path.dirname(one.file)
-    return load.texts_of(os.path.normpath(os.path.join(base, path)) for path in one.filters)
+    return load.texts_of(_beside(one, path) for path in one.filters)
 
 
 def _configured(one: Suite) -> Source | None:
-    if one.config is None:
-        return None
-    return arguments.named(os.path.normpath(os.path.join(os.path.dirname(one.file), one.config)))
+    return None if one.config is None else arguments.named(_beside(one, one.config))
 
 
 def _staged(texts: Mapping[str, str], stage: Stage) -> Source:
@@ -146,31 +144,27 @@ def _text(tally: _Tally, args: argparse.Namespace) -> None:
 
 
 def _json(tally: _Tally, args: argparse.Namespace) -> None:
-    print(
-        json.dumps(
+    report = {
+        "passed": len(tally.results) - len(tally.failed),
+        "failed": len(tally.failed),
+        "tests": [
             {
-                "passed": len(tally.results) - len(tally.failed),
-                "failed": len(tally.failed),
-                "tests": [
-                    {
-                        "name": result.test.name,
-                        "file": result.test.location.file,
-                        "line": result.test.location.line,
-                        "expect": result.test.expect,
-                        "failure": result.failure,
-                        "explanation": output.as_json(policy, result.explanation),
-                    }
-                    for result, policy, _ in tally.results
-                ],
-                "gaps": [
-                    {"filter": name, "file": file, "line": line, "what": f"{what} it"}
-                    for name, file, line, what in tally.gaps
-                ],
-                "notes": list(dict.fromkeys(tally.notes)),
-            },
-            indent=2,
-        )
-    )
+                "name": result.test.name,
+                "file": result.test.location.file,
+                "line": result.test.location.line,
+                "expect": result.test.expect,
+                "failure": result.failure,
+                "explanation": output.as_json(policy, result.explanation),
+            }
+            for result, policy, _ in tally.results
+        ],
+        "gaps": [
+            {"filter": name, "file": file, "line": line, "what": f"{what} it"}
+            for name, file, line, what in tally.gaps
+        ],
+        "notes": list(dict.fromkeys(tally.notes)),
+    }
+    print(json.dumps(report, indent=2))
 
 
 def _github(tally: _Tally, args: argparse.Namespace) -> None:

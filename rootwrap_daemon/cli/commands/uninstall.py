@@ -10,13 +10,12 @@ from rootwrap_daemon.cli.commands.install import check_instance
 from rootwrap_daemon.cli.installation import Placer
 from rootwrap_daemon.errors import ConfigurationError
 
-_EPILOG = "example:\n  rootwrapctl uninstall --instance neutron"
+EPILOG = "example:\n  rootwrapctl uninstall --instance neutron"
 
 _RUN: Final = "/run/rootwrap-daemon"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = _EPILOG
     parser.add_argument("--instance", required=True, metavar="NAME", help="what the instance is called")
     parser.add_argument("--root", default="/", metavar="DIR", help="take it out of the system below DIR")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -29,9 +28,8 @@ def run(args: argparse.Namespace) -> int:
     if not placer.record.of(instance):
         raise ConfigurationError(f"`rootwrapctl install` put nothing here for an instance {instance!r}")
     if os.path.exists(placer.real(f"{_RUN}/{instance}.sock")) and not args.dry_run:
-        raise ConfigurationError(
-            f"{unit} listens: first `systemctl disable --now {unit}.socket {unit}.service`"
-        )
+        do = f"systemctl disable --now {unit}.socket {unit}.service"
+        raise ConfigurationError(f"{unit} listens: first `{do}`")
     placer.check(f"{_RUN}/{instance}")
     placer.remove(instance)
     if not args.dry_run:

@@ -190,15 +190,17 @@ class Conversation:
                 if kind != wire.HELLO:
                     return kind, fields
                 if fields[0] != wire.VERSION:
-                    raise self._failed(
-                        f"the daemon speaks version {fields[0]} of the protocol", BAD_CONFIGURATION
-                    )
+                    what = f"the daemon speaks version {fields[0]} of the protocol"
+                    raise self._failed(what, BAD_CONFIGURATION)
                 # Not before: of a daemon that does not answer it is known then that it runs nothing, and the
                 # streams do not lie in its queue. From here on the command's own deadline holds, if any.
                 self._greeted = True
                 self._unsent.append(request)
-                if self._runs:
-                    self._catch_signals()
+                # From here on a signal is for the command, which may run before that is known here.
+                for number in CAUGHT if self._runs else ():
+                    # Ignored already: nohup(1).
+                    if _signal.getsignal(number) is not _signal.SIG_IGN:
+                        _signal.signal(number, self._on_signal)
                 timeout = self._options.timeout
                 grace = fields[2] / 1000
                 self._deadline = None if timeout is None else self._began + timeout + grace + SLACK
@@ -303,13 +305,6 @@ class Conversation:
                     self._receive()
                 else:
                     streams.serve(descriptor)
-
-    def _catch_signals(self) -> None:
-        """From here on a signal is for the command, which may run before that is known here."""
-        for number in CAUGHT:
-            # Ignored already: nohup(1).
-            if _signal.getsignal(number) is not _signal.SIG_IGN:
-                _signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: object) -> None:
         if self._started:

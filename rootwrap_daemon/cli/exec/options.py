@@ -79,22 +79,19 @@ class Options:
                 self.shown = HELP if option == "--help" else f"rootwrap-exec {version()}\n"
                 return
             else:
-                raise Failed(
-                    f"unknown option {option}; a command that begins with - comes after --", BAD_CONFIGURATION
-                )
+                what = f"unknown option {option}; a command that begins with - comes after --"
+                raise Failed(what, BAD_CONFIGURATION)
         if not rest:
             raise Failed("no command", NO_COMMAND)
         self.argv = rest
         self.socket = self.socket or socket_path()
 
     def _take(self, option: str, value: str) -> None:
+        if option in ("--socket", "--user") and not value:
+            raise Failed(f"{option} needs a {'path' if option == '--socket' else 'name'}", BAD_CONFIGURATION)
         if option == "--socket":
-            if not value:
-                raise Failed("--socket needs a path", BAD_CONFIGURATION)
             self.socket = value
         elif option == "--user":
-            if not value:
-                raise Failed("--user needs a name", BAD_CONFIGURATION)
             self.user = value
         elif option == "--timeout":
             try:
@@ -102,20 +99,16 @@ class Options:
             except ValueError:
                 self.timeout = -1.0
             if not 0 < self.timeout <= MAX_TIMEOUT:
-                raise Failed(
-                    f"--timeout {value}: not a number of seconds from 0.001 to {MAX_TIMEOUT}",
-                    BAD_CONFIGURATION,
-                )
+                what = f"not a number of seconds from 0.001 to {MAX_TIMEOUT}"
+                raise Failed(f"--timeout {value}: {what}", BAD_CONFIGURATION)
         else:
             name, equals, rest = os.fsencode(value).partition(b"=")
             if not name:
                 raise Failed("--env needs a name", BAD_CONFIGURATION)
             if not equals:
                 if name not in os.environb:
-                    raise Failed(
-                        f"--env {value}: there is no such variable here: write {value}=VALUE",
-                        BAD_CONFIGURATION,
-                    )
+                    what = f"there is no such variable here: write {value}=VALUE"
+                    raise Failed(f"--env {value}: {what}", BAD_CONFIGURATION)
                 rest = os.environb[name]
             self.env.append((name, rest))
 

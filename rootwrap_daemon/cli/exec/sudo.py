@@ -62,9 +62,7 @@ class Sudo(Options):
                 self.env.append((variable, value))
             elif word.startswith("--"):
                 name, equals, text = word[2:].partition("=")
-                meant = [one for one in _LONG if one == name] or [
-                    one for one in _LONG if one.startswith(name)
-                ]
+                meant = [name] if name in _LONG else [one for one in _LONG if one.startswith(name)]
                 option = _LONG[meant[0]] if len(meant) == 1 else ""
                 if option == "E" and equals:
                     self._keep(text)
@@ -86,8 +84,7 @@ class Sudo(Options):
             if option in _VALUED:
                 self._take(option, letters or self._value(rest, option))
                 return
-            else:
-                self._given += option
+            self._given += option
 
     def _value(self, rest: "list[str]", option: str) -> str:
         if not rest:

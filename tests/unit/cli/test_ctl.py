@@ -18,7 +18,7 @@ each_command = pytest.mark.parametrize("name", ctl.COMMANDS)
 def _command(monkeypatch: pytest.MonkeyPatch, run: Callable[[argparse.Namespace], int]) -> None:
     """Make `check` a command that does just this."""
     module = ModuleType("made_up")
-    module.__doc__ = "Made up."
+    module.__doc__, module.EPILOG = "Made up.", ""  # type: ignore[attr-defined]
     module.configure = lambda parser: parser.add_argument("--some-option")  # type: ignore[attr-defined]
     module.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "rootwrap_daemon.cli.commands.check", module)
@@ -100,7 +100,8 @@ def test_an_error_is_one_line_and_its_exit_code(
 def test_a_closed_pipe_is_quiet() -> None:
     program = (
         "import sys; from types import SimpleNamespace; from rootwrap_daemon.cli import ctl\n"
-        "ctl._load = lambda name: SimpleNamespace(configure=lambda parser: None, run=lambda args: print(9))\n"
+        "made = SimpleNamespace(EPILOG='', configure=lambda parser: None, run=lambda args: print(9))\n"
+        "ctl.load = lambda name: made\n"
         "sys.exit(ctl.main(['check']))"
     )
     process = subprocess.Popen(
