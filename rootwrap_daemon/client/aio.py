@@ -8,7 +8,6 @@ import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from rootwrap_daemon.client.aio_process import Process, wait
@@ -115,9 +114,7 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._calls.stopped()
 
 

@@ -8,7 +8,6 @@ import io
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 from rootwrap_daemon.client.pipes import Ends, drained, write_some
@@ -107,9 +106,7 @@ class Process(Handle):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self._close_pipes()
             if kind is None:

@@ -202,11 +202,7 @@ class Calls:
             self.connections.close()
 
     async def _exchange(
-        self,
-        turn: Turn[Connection],
-        request: Request,
-        timeout: float | None,
-        descriptors: Sequence[int] = (),
+        self, turn: Turn[Connection], request: Request, timeout: float | None, descriptors: Sequence[int] = ()
     ) -> tuple[Connection, Answer, bool]:
         """Return the connection, its answer, and True if the connection is good for another request."""
         connection = turn.connection

@@ -9,16 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, AnyStr, Final, Generic, Literal, TypedDict
 
-from rootwrap_daemon.errors import (
-    BY_CODE,
-    BadRequest,
-    CommandFailed,
-    CommandTimeout,
-    DaemonUnavailable,
-    Denied,
-    Error,
-    RemoteProtocolError,
-)
+from rootwrap_daemon import errors
 from rootwrap_daemon.protocol.messages import (
     MAX_TIMEOUT,
     STDERR,
@@ -98,7 +89,7 @@ def check_options(options: RunOptions) -> None:
     if not _OPTIONS.issuperset(options):
         raise TypeError(f"run() has no argument {min(options.keys() - _OPTIONS)!r}")
     if (capture := options.get("capture", "daemon")) not in ("daemon", "pipe"):
-        raise BadRequest(f"capture must be 'daemon' or 'pipe', not {capture!r}")
+        raise errors.BadRequest(f"capture must be 'daemon' or 'pipe', not {capture!r}")
 
 
 def run_request(
@@ -117,7 +108,7 @@ def input_bytes(stdin: bytes | str | None) -> bytes | None:
     if stdin is None:
         return None
     if not isinstance(stdin, bytes | str):
-        raise BadRequest(f"input must be bytes or str, not {type(stdin).__name__}")
+        raise errors.BadRequest(f"input must be bytes or str, not {type(stdin).__name__}")
     return _to_bytes(stdin, "input")
 
 
@@ -154,11 +145,11 @@ def _words(argv: Sequence[Word]) -> tuple[bytes, ...]:
                 pass
     # A str or bytes is a sequence too: of its characters.
     if isinstance(argv, str | bytes | bytearray | memoryview) or not isinstance(argv, Sequence):
-        raise BadRequest(f"argv must be a sequence of words, not {type(argv).__name__}")
+        raise errors.BadRequest(f"argv must be a sequence of words, not {type(argv).__name__}")
     plain = [os.fspath(word) if isinstance(word, os.PathLike) else word for word in argv]
     if len({isinstance(word, bytes) for word in plain}) > 1:
         # A caller that mixes them compares them somewhere, too, and then b"x" is not "x".
-        raise BadRequest("argv mixes types: write all words as str, or all as bytes")
+        raise errors.BadRequest("argv mixes types: write all words as str, or all as bytes")
     return tuple([_to_bytes(word, f"argv[{index}]") for index, word in enumerate(plain)])
 
 
@@ -166,7 +157,7 @@ def _variables(env: Environ | None) -> tuple[tuple[bytes, bytes], ...]:
     if env is None:
         return ()
     if not isinstance(env, Mapping):
-        raise BadRequest(f"env must be a mapping of names to values, not {type(env).__name__}")
+        raise errors.BadRequest(f"env must be a mapping of names to values, not {type(env).__name__}")
     name, value = "a variable's name", "a variable's value"
     return tuple([(_to_bytes(key, name), _to_bytes(item, value)) for key, item in env.items()])
 
@@ -179,10 +170,10 @@ def _to_bytes(value: object, what: str) -> bytes:
         try:
             return value.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
-            raise BadRequest(f"{what} holds a surrogate that stands for no byte") from error
+            raise errors.BadRequest(f"{what} holds a surrogate that stands for no byte") from error
     if isinstance(value, bytes):
         return bytes(value)
-    raise BadRequest(f"{what} must be str or bytes, not {type(value).__name__}")
+    raise errors.BadRequest(f"{what} must be str or bytes, not {type(value).__name__}")
 
 
 def _milliseconds(timeout: float | None) -> int | None:
@@ -190,9 +181,9 @@ def _milliseconds(timeout: float | None) -> int | None:
         return None
     # The comparison refuses NaN as well.
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout <= MAX_TIMEOUT:
-        raise BadRequest(f"timeout must be a number of seconds, at most {MAX_TIMEOUT}")
+        raise errors.BadRequest(f"timeout must be a number of seconds, at most {MAX_TIMEOUT}")
     if timeout <= 0:
-        raise CommandTimeout("no time is left for it: the timeout is not more than 0, and nothing ran")
+        raise errors.CommandTimeout("no time is left for it: the timeout is not more than 0, and nothing ran")
     return math.ceil(timeout * 1000)
 
 
@@ -220,14 +211,14 @@ def completed(
     return done
 
 
-def _command_failed(argv: Sequence[Word], result: Result, *, text: bool) -> CommandFailed:
+def _command_failed(argv: Sequence[Word], result: Result, *, text: bool) -> errors.CommandFailed:
     code = result.returncode
     why = f"returned {code}" if code > 0 else f"was ended by signal {-code}"
     if result.cause:
         why += ", because the daemon is stopping" if result.cause == "stopping" else f" ({result.cause})"
     if line := _printable(_to_text(result.stderr[: 4 * _MAX_LINE].strip().partition(b"\n")[0]), _MAX_LINE):
         why += f": {line}"
-    return CommandFailed(
+    return errors.CommandFailed(
         f"{program(argv)} {why}",
         request_id=result.request_id or None,
         returncode=code,
@@ -253,32 +244,34 @@ def reported(answer: Answer) -> dict[str, Any]:
     try:
         found = json.loads(answer.report)
     except ValueError as error:
-        raise RemoteProtocolError("the daemon's report is no JSON") from error
+        raise errors.RemoteProtocolError("the daemon's report is no JSON") from error
     if not isinstance(found, dict):
-        raise RemoteProtocolError("the daemon's report is no JSON object")
+        raise errors.RemoteProtocolError("the daemon's report is no JSON object")
     return found
 
 
-def failure(answer: Answer) -> Error:
+def failure(answer: Answer) -> errors.Error:
     """The error for an answer that is not the one wanted."""
     if not isinstance(answer, Failure):
         # Cannot be: the exchange lets a Result follow a Run alone, and a Verdict a Check.
-        return RemoteProtocolError(f"the daemon answered with {type(answer).__name__}")
-    return BY_CODE[answer.code](answer.message, request_id=answer.request_id or None)
+        return errors.RemoteProtocolError(f"the daemon answered with {type(answer).__name__}")
+    return errors.BY_CODE[answer.code](answer.message, request_id=answer.request_id or None)
 
 
-def about(error: Error, argv: Sequence[Word], timeout: float | None, user: str | None = None) -> Error:
+def about(
+    error: errors.Error, argv: Sequence[Word], timeout: float | None, user: str | None = None
+) -> errors.Error:
     """The same error, which names the command that it is about: `cmd`, and before the message the program.
 
     A Denied names the user too, if one was asked for.
     """
-    if isinstance(error, CommandTimeout):
+    if isinstance(error, errors.CommandTimeout):
         # Without a timeout of the caller's it was the daemon's own, which the client does not know.
         error.timeout = timeout or 0.0
     if error.cmd is None:
         error.cmd = argv
         error.subject = program(argv)
-        if error.subject and isinstance(error, Denied):
+        if error.subject and isinstance(error, errors.Denied):
             error.subject += f" as {user}" if user else ""
     return error
 
@@ -298,7 +291,7 @@ def _printable(text: str, most: int) -> str:
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
-def unreachable(path: str | bytes, error: OSError) -> DaemonUnavailable:
+def unreachable(path: str | bytes, error: OSError) -> errors.DaemonUnavailable:
     """The error for a connection that could not be made."""
     cause = {
         errno.ENOENT: "no such socket: is the daemon running?",
@@ -306,4 +299,4 @@ def unreachable(path: str | bytes, error: OSError) -> DaemonUnavailable:
         errno.EACCES: "permission denied: is this user in the socket's group?",
         errno.EAGAIN: "its queue of new connections stayed full",
     }.get(error.errno or 0, error.strerror or str(error))
-    return DaemonUnavailable(f"{os.fsdecode(path)}: {cause}")
+    return errors.DaemonUnavailable(f"{os.fsdecode(path)}: {cause}")

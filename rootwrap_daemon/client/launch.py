@@ -8,10 +8,11 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from rootwrap_daemon.client.request import Wait
 from rootwrap_daemon.errors import BadRequest, Busy, DaemonUnavailable
 
 #: Variables in which a setuid program names an earlier caller to root's own process: not the one that starts
@@ -22,8 +23,6 @@ _PAUSE_FIRST: Final = 0.0005
 _PAUSE: Final = 0.01
 #: Seconds that the daemon may take to end.
 _END_SECONDS: Final = 10.0
-
-_Wait = Callable[[Sequence[int], Sequence[int], float | None], Awaitable[Sequence[int]]]
 
 
 class Launcher:
@@ -51,7 +50,7 @@ class Launcher:
         self._control.settimeout(0.0)
         self.pid = self._process.pid
 
-    async def connect(self, wait: _Wait, deadline: float) -> int:
+    async def connect(self, wait: Wait, deadline: float) -> int:
         """The descriptor of a fresh connection. Raises DaemonUnavailable or Busy.
 
         Several callers may wait here at once: each asks for one, and takes the first that comes.
@@ -77,15 +76,14 @@ class Launcher:
 
     def _gone(self) -> str:
         code = self._process.poll()
-        if code is None:
-            return "the daemon that was started here closed its socket: its standard error says why"
-        return f"the daemon that was started here has ended with code {code}: its standard error says why"
+        what = "closed its socket" if code is None else f"has ended with code {code}"
+        return f"the daemon that was started here {what}: its standard error says why"
 
     def hang_up(self) -> None:
         """Let the daemon end."""
         self._control.close()
 
-    async def ended(self, wait: _Wait) -> None:
+    async def ended(self, wait: Wait) -> None:
         """Wait for its end. There is nothing to wait for if it is the parent's: a fork copies this."""
         deadline = time.monotonic() + _END_SECONDS
         while self._owner == os.getpid() and self._process.poll() is None and time.monotonic() < deadline:

@@ -62,7 +62,20 @@ def drained(descriptor: int) -> Iterator[bytes]:
         left -= len(data)
 
 
-class Reader(io.RawIOBase):
+class _End(io.RawIOBase):
+    """Our end of a pipe."""
+
+    _file: io.FileIO
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+
+class Reader(_End):
     """Our end of a pipe that the command writes to. `patient`: a read waits for something to be there.
 
     `watch`: returns what waits for that, and is False where nothing will come, if anybody watches it.
@@ -74,9 +87,6 @@ class Reader(io.RawIOBase):
         self.patient = True
         self.ended = False
         self.watch: Callable[[], Callable[[int], bool] | None] = lambda: None
-
-    def fileno(self) -> int:
-        return self._file.fileno()
 
     def readable(self) -> bool:
         return True
@@ -92,12 +102,8 @@ class Reader(io.RawIOBase):
         self.ended = count == 0
         return count
 
-    def close(self) -> None:
-        super().close()
-        self._file.close()
 
-
-class Writer(io.RawIOBase):
+class Writer(_End):
     """Our end of the pipe that the command reads from."""
 
     def __init__(self, descriptor: int, wait: Waiting) -> None:
@@ -105,9 +111,6 @@ class Writer(io.RawIOBase):
         self._file = io.FileIO(descriptor, "wb")
         self._wait = wait
         os.set_blocking(descriptor, False)
-
-    def fileno(self) -> int:
-        return self._file.fileno()
 
     def writable(self) -> bool:
         return True
@@ -122,10 +125,6 @@ class Writer(io.RawIOBase):
     def write_now(self, data: "memoryview | bytes") -> int | None:
         """Write what goes without waiting; None if nothing does. Raises BrokenPipeError."""
         return self._file.write(data[:CHUNK])
-
-    def close(self) -> None:
-        super().close()
-        self._file.close()
 
 
 class Ends:

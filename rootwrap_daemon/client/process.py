@@ -8,7 +8,6 @@ import subprocess
 import time
 import weakref
 from contextlib import suppress
-from types import TracebackType
 from typing import Final, Self
 
 from rootwrap_daemon.client.pipes import CHUNK, Lock, Pipes, Reader, Waiting, Writer, drained
@@ -145,9 +144,7 @@ class Process(Handle):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._close_pipes()

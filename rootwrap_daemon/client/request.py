@@ -14,23 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from rootwrap_daemon import errors
 from rootwrap_daemon.client import core
 from rootwrap_daemon.client.core import Answer, Request, Word
-from rootwrap_daemon.errors import (
-    BadRequest,
-    Busy,
-    CommandTimeout,
-    DaemonUnavailable,
-    Denied,
-    EnvironmentDenied,
-    Error,
-    ExecutableNotFound,
-    OutcomeUnknown,
-    OutputLimit,
-    ProcessGone,
-    RemoteProtocolError,
-    Stopping,
-)
 from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.exchange import State
 from rootwrap_daemon.protocol.messages import (
@@ -53,7 +39,14 @@ _CHUNK: Final = 64 * 1024
 #: The failures that are about the command alone; after any other the daemon may close the connection.
 _GOES_ON: Final = frozenset(
     kind.code
-    for kind in (Denied, EnvironmentDenied, ProcessGone, ExecutableNotFound, CommandTimeout, OutputLimit)
+    for kind in (
+        errors.Denied,
+        errors.EnvironmentDenied,
+        errors.ProcessGone,
+        errors.ExecutableNotFound,
+        errors.CommandTimeout,
+        errors.OutputLimit,
+    )
 )
 
 Wait = Callable[[Sequence[int], Sequence[int], float | None], Awaitable[Sequence[int]]]
@@ -230,10 +223,10 @@ class Attempt:
                 if not isinstance(message, Hello):
                     return self._judged(message)
                 if message.version != VERSION:
-                    raise DaemonUnavailable(
+                    raise errors.DaemonUnavailable(
                         f"the daemon speaks version {message.version} of the protocol, this client {VERSION}"
                     )
-        except RemoteProtocolError as error:
+        except errors.RemoteProtocolError as error:
             # Whoever talks like this is not asked again, even if nothing ran.
             self._last = True
             raise self._lost("what answered does not speak the protocol") from error
@@ -241,7 +234,7 @@ class Attempt:
 
     def _judged(self, answer: Answer) -> Answer:
         # What was idle was meant: a daemon that was restarted between two calls is not the caller's business.
-        stopping = type(answer) is Failure and answer.code == Stopping.code
+        stopping = type(answer) is Failure and answer.code == errors.Stopping.code
         if stopping and self._reused and not self._last:
             raise TryAgain
         return answer
@@ -250,11 +243,11 @@ class Attempt:
         """Return what it means that no answer comes any more."""
         if not self._unwritten:
             if self._runs and self._greeted():
-                return OutcomeUnknown(f"{why}: the command may have run")
+                return errors.OutcomeUnknown(f"{why}: the command may have run")
         # An incomplete frame can never run.
         elif self._broken and not self._last:
             return TryAgain()
-        return DaemonUnavailable(f"{why}: nothing ran")
+        return errors.DaemonUnavailable(f"{why}: nothing ran")
 
     def _greeted(self) -> bool:
         """True if the daemon has said its hello: it runs nothing before, and nothing where that fails."""
@@ -271,12 +264,12 @@ def _check_descriptors(descriptors: Sequence[int], error: OSError) -> None:
     """Raise BadRequest or Busy where the caller's descriptors are at fault, not the connection."""
     if error.errno == errno.ETOOMANYREFS:
         # unix(7): what all processes of this user have sent and nobody has received is over RLIMIT_NOFILE.
-        raise Busy("too many descriptors of this user are under way") from error
+        raise errors.Busy("too many descriptors of this user are under way") from error
     for descriptor in descriptors:
         try:
             os.fstat(descriptor)
         except OSError:
-            raise BadRequest(f"descriptor {descriptor} is not open") from error
+            raise errors.BadRequest(f"descriptor {descriptor} is not open") from error
 
 
 class Running:
@@ -314,8 +307,8 @@ class Running:
             if self.answer is not None:
                 return b""
             if not self._signals >> number - 1 & 1:
-                raise Denied(f"signal {number} may not be sent to it", request_id=self._request_id)
-        except Error as error:
+                raise errors.Denied(f"signal {number} may not be sent to it", request_id=self._request_id)
+        except errors.Error as error:
             raise core.about(error, self.argv, self._timeout) from None
         return self._exchange.send(message)
 
@@ -339,12 +332,13 @@ class Running:
         """No answer will come any more."""
         if self.answer is None:
             self.is_lost = True
-            self.answer = Failure(self._request_id, OutcomeUnknown.code, f"{why}: the command may have ended")
+            what = f"{why}: the command may have ended"
+            self.answer = Failure(self._request_id, errors.OutcomeUnknown.code, what)
 
     def _take(self) -> None:
         try:
             message = self._exchange.next_message() if self.answer is None else None
-        except RemoteProtocolError:
+        except errors.RemoteProtocolError:
             self.lost("what answered does not speak the protocol")
             return
         if isinstance(message, Result | Failure):
@@ -361,7 +355,7 @@ class Running:
         if isinstance(self.answer, Failure):
             raise core.about(core.failure(self.answer), self.argv, self._timeout)
 
-    def error(self) -> Error | None:
+    def error(self) -> errors.Error | None:
         """The reason why it has no return code and never will, if there is one."""
         if not isinstance(self.answer, Failure):
             return None

@@ -9,7 +9,6 @@ import select
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, Unpack, overload
 
 from rootwrap_daemon.client.calls import CONNECT_SECONDS, Calls, Gate
@@ -140,9 +139,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # How this front end waits.

@@ -228,9 +228,8 @@ def _checked(addl_env: Mapping[str, str] | None) -> dict[str, str]:
             raise TypeError("addl_env must map strings to strings")
         _refuse_dangerous(name)
         if name not in _configuration.allowed_env:
-            raise ValueError(
-                f"addl_env: {name!r} is not one of the names given to configure(allowed_env=...)"
-            )
+            names = "the names given to configure(allowed_env=...)"
+            raise ValueError(f"addl_env: {name!r} is not one of {names}")
         if "\0" in value:
             raise ValueError(f"addl_env: the value of {name} holds a NUL")
     return dict(addl_env or {})
@@ -263,9 +262,8 @@ def _run_privileged(argv: list[str], data: bytes | None) -> tuple[int, bytes, by
 
 
 def _not_run(argv: list[str], error: Error) -> ProcessExecutionError:
-    return ProcessExecutionError(
-        f"Exit code: {error.exit_code}; Cmd: {argv}; {error.code}: {error}", error.exit_code
-    )
+    message = f"Exit code: {error.exit_code}; Cmd: {argv}; {error.code}: {error}"
+    return ProcessExecutionError(message, error.exit_code)
 
 
 def _pid(pid: object) -> int:
@@ -294,16 +292,14 @@ def _signal_privileged(pid: int, pidfd: int, number: int) -> None:
         if not _is_alive(pid, pidfd):
             raise ProcessGone(f"process {pid} is gone", 1) from error
         if isinstance(error, Denied):
-            raise SignalNotPermitted(
-                f"no filter allows signal {number} to process {pid}", error.exit_code
-            ) from error
+            what = f"no filter allows signal {number} to process {pid}"
+            raise SignalNotPermitted(what, error.exit_code) from error
         raise SignalFailed(f"signal {number} to process {pid}: {error.code}", error.exit_code) from error
     if done.returncode:
         if not _is_alive(pid, pidfd):
             raise ProcessGone(f"process {pid} is gone", done.returncode)
-        raise SignalFailed(
-            f"signal {number} to process {pid}: kill returned {done.returncode}", done.returncode
-        )
+        what = f"signal {number} to process {pid}: kill returned {done.returncode}"
+        raise SignalFailed(what, done.returncode)
 
 
 def _is_alive(pid: int, pidfd: int) -> bool:

@@ -290,9 +290,7 @@ def _let_go_of_output() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `rootwrap-bridge`."""
-    parser = Parser(
-        "rootwrap-bridge",
-        "Answer oslo.rootwrap's client by asking rootwrap-daemon: for root_helper_daemon.",
-    )
+    what = "Answer oslo.rootwrap's client by asking rootwrap-daemon: for root_helper_daemon."
+    parser = Parser("rootwrap-bridge", what)
     parser.add_argument("--socket", default=socket_path(), help="the daemon's (default: %(default)s)")
     serve(parser.parse_args(arguments).socket)

@@ -124,12 +124,9 @@ class Clients:
         made = self._made.get(green)
         if made is None:
             # Two that come at once make two, of which one stays: it has no connection yet.
-            made = self._made.setdefault(green, self._new(green))
+            kind: type[client.Client] = _load(_green_client) if green else client.Client
+            made = self._made.setdefault(green, kind(self.path))
         return made
-
-    def _new(self, green: bool) -> client.Client:
-        kind: type[client.Client] = _load(_green_client) if green else client.Client
-        return kind(self.path)
 
 
 def _sockets_are_patched() -> bool:

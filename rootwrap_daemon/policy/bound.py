@@ -5,7 +5,6 @@ Promises: a value owns every descriptor it holds until it is closed; it is the o
 
 import os
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from rootwrap_daemon.errors import Denied, Error, InternalError
@@ -25,9 +24,7 @@ class _Bound:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
