@@ -153,7 +153,7 @@ _FUSE: Final = re.compile(r"(?:-\w*t|.*[=,])?fuse")
 #: Options with which a program goes into directories and may be led out of them: it follows links there, or
 #: has whole paths for what it has found, where a link can be by then; none: it always does.
 _LED: Final = table("""
-bsdtar tar | -h --dereference
+bsdtar tar | -h -x --dereference --extract --get
 chattr chcon chmod dir getfacl ls lsattr setfacl | -R --recursive
 chgrp chown du | -L --dereference
 cp scp zip | -R -a -r --archive --recurse-paths --recursive

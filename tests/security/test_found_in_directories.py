@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,27 @@ def test_no_link_leads_a_program_out_of_a_directory(scene: Scene) -> None:
     assert b"sub/link" not in found["find -L DEEP -type f"].stdout
     # What nothing leads elsewhere is not kept from anything.
     assert found["find DEEP -type f"].returncode == 0 and b"sub/x" in found["find DEEP -type f"].stdout
+
+
+def test_no_link_leads_what_is_unpacked_out_of_a_directory(scene: Scene) -> None:
+    """A member's directories are looked up as its name has them, the agent's below one of root's, too."""
+    top = scene.daemon.directory
+    private, names = top / "private", scene.names
+    private.mkdir(0o700)
+    (names["DEEP"] / "sub/link").symlink_to(private)
+    member = top / "made/sub/link/x"
+    member.parent.mkdir(parents=True)
+    member.write_text("root's\n")
+    with tarfile.open(names["ARCHIVE"], "w") as archive:
+        archive.add(member, "sub/link/x")
+        archive.add(member, "sub/y")
+    scene.give()
+    words = "tar -xf ARCHIVE -C DEEP"
+    scene.start([(words, "")])
+    with scene.daemon.client() as client:
+        done = client.run(scene.filled(words).split(" "))
+    assert os.listdir(private) == [] and b"sub/link/x" in done.stderr
+    assert (names["DEEP"] / "sub/y").read_text() == "root's\n"
 
 
 @pytest.mark.parametrize(

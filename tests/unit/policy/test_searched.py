@@ -169,6 +169,7 @@ def nosymfollow(tools: Path, *words: str) -> tuple[str, ...]:
         ("chattr -R +d {mixed}", None),
         ("tar -chf - {mixed}", None),
         ("tar chf - {mixed}", None),
+        ("tar -xf {top}/x -C {mixed}", None),
         ("find -L {mixed} -name x", None),
         ("chown -RL 1 {mixed}", None),
         ("du --dereference {mixed}", None),
