@@ -21,11 +21,11 @@ def _names(text: str) -> frozenset[str]:
 
 #: Observed: links below the place lead them nowhere.
 OPENS: Final = _names("""
-    [ cat chattr chgrp chmod chown cksum cmp comm cp cut dd df diff dir dnsmasq du egrep fallocate fgrep file
-    find fold grep gzip head install link ln ls lsattr md5sum mkdir mkfifo mknod mktemp mv nl od paste patch
-    readlink rm rmdir rsync sed sha1sum sha224sum sha256sum sha384sum sha512sum shred shuf sort split stat
-    strings sum sync tac tail tar tee test touch truncate uniq unlink wc xz zstd env flock ionice ip nice
-    nohup prlimit setpriv setsid stdbuf taskset timeout
+[ cat chattr chgrp chmod chown cksum cmp comm cp cut dd df diff dir dnsmasq du egrep fallocate fgrep file find
+fold grep gzip head install link ln ls lsattr md5sum mkdir mkfifo mknod mktemp mv nl od paste patch readlink
+rm rmdir rsync sed sha1sum sha224sum sha256sum sha384sum sha512sum shred shuf sort split stat strings sum sync
+tac tail tar tee test touch truncate uniq unlink wc xz zstd env flock ionice ip nice nohup prlimit setpriv
+setsid stdbuf taskset timeout
 """)
 #: Observed, or written in their manual pages: they read links and use the name that they find, or change
 #: mounts, which would be seen in their own namespace alone.
@@ -74,7 +74,7 @@ unshare | -p --pid ; -R -w -S -G -l
 OBEYS: Final = table("""
 apt apt-cache apt-get aptitude | -c -o --config-file --option ; -c -o -t
 awk gawk mawk | -f --file --include --load ; -f -F -v -i -l
-bridge ip tc | -batch --batch
+bridge ip tc | -batch --batch object-file object-pinned pinned bytecode-file bcf
 bsdtar tar | -T -F --files-from --info-script --new-volume-script ; -f -C -T -F -X -b -g -I -K -L -N --file
 c cc clang cpp g gcc gfortran | -B -fplugin -fpass-plugin -specs --specs -wrapper ; -o -I -L -l
 chgrp chmod chown | --reference
@@ -93,6 +93,7 @@ ip6tables-restore iptables-restore | -M --modprobe
 ipset | -f -file ; -f
 ld-linux-aarch64.so ld-linux-x86-64.so ld-linux.so ld.so | --library-path --preload --audit
 lvcreate lvm lvs pvs vgs | --config --profile
+mount swapon | -T --fstab ; -t -o -L -U -O -p
 mysql mysqladmin mysqldump | --defaults-file --defaults-extra-file
 nft | -f --file -I --includepath ; -f -I
 nginx | -c -p -g ; -c -p -g

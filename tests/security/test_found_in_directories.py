@@ -113,6 +113,13 @@ DENIED = [
     ("/lib64/ld-linux-x86-64.so.2 --library-path MIXED /usr/bin/id", "opens_paths = yes"),
     ("/lib64/ld-linux-x86-64.so.2 --preload=MIXED/x /usr/bin/id", "opens_paths = yes"),
     ("busybox sh MIXED/x", "opens_paths = yes"),
+    ("ip link set dev lo xdp obj MIXED/x", ""),
+    ("ip link set dev lo xdpgeneric object DEEP/sub/x section a", ""),
+    ("ip route add 192.0.2.0/24 encap bpf in pinned AGENT/x dev lo", ""),
+    ("mount -T MIXED/x -a", ""),
+    ("mount --fstab=DEEP/sub/x /mnt", ""),
+    ("env JAVA_HOME=MIXED id", ""),
+    ("id -ru", "set_env = GEM_PATH=/usr/share/none:DEEP"),
 ]
 #: What has nothing of others in it, and what is only looked at or changed.
 ALLOWED = [
