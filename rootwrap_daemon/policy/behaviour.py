@@ -157,7 +157,7 @@ _LED: Final = table("""
 bsdtar tar | -h -x --dereference --extract --get
 chattr chcon chmod dir getfacl ls lsattr setfacl | -R --recursive
 chgrp chown du | -L --dereference
-cp scp zip | -R -a -r --archive --recurse-paths --recursive
+cp scp zip | -R -a -r --archive --parents --recurse-paths --recursive
 diff egrep fgrep grep gzip zstd | -R -d -r --dereference-recursive --directories --recursive
 find | -L -follow
 rsync |

@@ -4,6 +4,7 @@ Promises: an executable that is found can be changed by trusted owners alone, fr
 file that the kernel and the loader go on to when it is executed.
 """
 
+import contextlib
 import errno
 import functools
 import os
@@ -59,8 +60,7 @@ def find_executable(
     looked: list[host.Looked] = []
     found = search(*key, host.Seen(seen.directories, looked))
     if len(_found) < _MOST_FOUND:
-        paths = {path for path, _, _ in looked}
-        trusted = {path: status for path, status in seen.directories.items() if path in paths}
+        trusted = {path: seen.directories[path] for path, _, _ in looked if path in seen.directories}
         _found[key] = _Found(found, tuple(dict.fromkeys(looked)), trusted)
     return found
 
@@ -71,7 +71,7 @@ def search(name: str, directories: tuple[str, ...], owners: frozenset[int], seen
     for path in (name,) if name.startswith("/") else (f"{directory}/{name}" for directory in directories):
         try:
             found = host.resolve_owned(path, owners, seen)
-            if (status := _executable(found)) is not None:
+            if (status := _executable(found, seen)) is not None:
                 _check_interpreters(found.path, status, directories, owners, seen)
                 return Executable(path, status.st_dev, status.st_ino)
         except OSError as error:
@@ -85,11 +85,15 @@ def search(name: str, directories: tuple[str, ...], owners: frozenset[int], seen
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
-def _executable(found: host.Resolved) -> os.stat_result | None:
-    """The status of an executable file, None for anything else."""
+def _executable(found: host.Resolved, seen: host.Seen) -> os.stat_result | None:
+    """The status of an executable file, None for anything else. Raises UntrustedPath."""
     status = found.status
-    is_one = status is not None and stat.S_ISREG(status.st_mode) and status.st_mode & 0o111
-    return status if is_one else None
+    if status is None or not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
+        return None
+    # A sticky directory: scripts load what lies beside them.
+    if seen.directories[os.path.dirname(found.path)].st_mode & 0o022:
+        raise host.UntrustedPath(f"others can make files beside {found.path}")
+    return status
 
 
 def _check_interpreters(
@@ -131,7 +135,7 @@ def check_by_path(
             found = host.resolve_owned(here, owners, seen)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        if (status := _executable(found)) is not None:
+        if (status := _executable(found, seen)) is not None:
             _check_interpreters(found.path, status, tuple(directories), owners, seen, depth)
             return
 
@@ -154,11 +158,9 @@ def _check_loader(path: str, owners: frozenset[int]) -> None:
 
     Half of all looks at the host would be at the one of the system: it is looked at once for each policy.
     """
-    try:
+    # Without it nothing is executed, and only `owners` can make it.
+    with contextlib.suppress(FileNotFoundError):
         host.resolve_owned(path, owners)
-    except FileNotFoundError:
-        # Nothing is executed without it, and only `owners` can make it.
-        return
 
 
 def forget() -> None:

@@ -74,6 +74,31 @@ def test_what_becomes_a_program(new_daemon: NewDaemon) -> None:
             assert done.returncode != 0 or "LD_PRELOAD" in words, words
 
 
+@pytest.mark.parametrize("interpreter", ["", "#!BIN/tool\n"])
+def test_what_the_agent_makes_beside_a_script_of_root(new_daemon: NewDaemon, interpreter: str) -> None:
+    """Python takes modules from the directory of a script; `interpreter`: of the program of the filter."""
+    daemon = new_daemon(start=False)
+    beside = daemon.directory / "sticky"
+    beside.mkdir()
+    script = beside / "tool"
+    script.write_text(f"#!{os.path.realpath('/usr/bin/python3')}\nimport textwrap\n")
+    script.chmod(0o755)
+    program = script
+    if interpreter:
+        program = daemon.directory / "program"
+        program.write_text(interpreter.replace("BIN", str(beside)))
+        program.chmod(0o755)
+    daemon.configure(f"[Filters]\nx: ArgvFilter, {program}, root\n")
+    daemon.start()
+    with daemon.client() as client:
+        assert client.run([str(program)]).returncode == 0
+        (beside / "textwrap.py").write_text("print('OWNED')\n")
+        beside.chmod(0o1777)
+        os.chown(beside / "textwrap.py", AGENT, AGENT)
+        with pytest.raises(ExecutableNotFound):
+            pytest.fail(str(client.run([str(program)])))
+
+
 #: The words after the program of a filter, and of a request; BIN is a directory of root's in PATH, NAME a
 #: file there that says RAN when it is executed, is read as a script, or shown.
 IN_PATH = [

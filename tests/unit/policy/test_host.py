@@ -547,8 +547,8 @@ def test_who_can_change_a_directory(mode: int, uid: int, fixed: bool, sticky: bo
 
 def test_a_directory_is_no_program(tmp_path: Path) -> None:
     for path in (tmp_path, directory(tmp_path / "x")):
-        assert executables._executable(host.Resolved(str(path), path.stat())) is None
-    assert executables._executable(host.Resolved("/x", None)) is None
+        assert executables._executable(host.Resolved(str(path), path.stat()), host.Seen()) is None
+    assert executables._executable(host.Resolved("/x", None), host.Seen()) is None
 
 
 @pytest.mark.parametrize("inside", [True, False])
