@@ -135,9 +135,9 @@ tar | -I --use-compress-program --to-command --checkpoint-action --rmt-command -
 _SCRIPTS: Final = {
     name: (options(instead), options(valued))
     for names, (instead, valued) in rows("""
-ash bash dash ksh sh zsh | -c | -o -O --init-file --rcfile
+ash bash csh dash fish ksh mksh rbash sh tcsh zsh | -c | -o -O --init-file --rcfile
 java | | -cp -p -classpath --class-path --module-path --upgrade-module-path --add-modules
-lua | | -e -l
+expect lua tclsh wish | | -c -e -l
 node | -e -p --eval --print | -r -C --require --import --loader --experimental-loader --conditions
 perl | -e -E | -I
 php | -r -B -R -F -E | -d -c -f -z -S -t

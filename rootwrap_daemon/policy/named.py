@@ -107,8 +107,9 @@ def check_code(
     """
     # What the daemon puts in PATH and HOME, and where libraries are, is as good as the program itself.
     known, left = {"/", "/root", *elf.SYSTEM, *exec_dirs}, places.names()
-    parts = {one for text in texts for one in _END.split(text) if one}
-    parts |= {one or "." for text in texts if text for one in text.split(":")}
+    parts = {one or "." for text in texts if text for one in (text, *_END.split(text))}
+    if len(parts) > _MOST_BEGINNINGS:
+        raise UntrustedPath("too many paths that name code")
     names, skip = names_in_root(), (*places.KERNEL_TREES, "/dev")
     for path in (path for one in parts for path in paths_in(one, "/", here)):
         if not may_exist(path, names) or places.is_in(path, skip):

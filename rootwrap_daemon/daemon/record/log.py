@@ -36,15 +36,13 @@ _NAME: Final = "rootwrap-daemon"
 
 def priority(level: int) -> int:
     """The priority of syslog(3) for a level of `logging`."""
-    for least, number in (
+    known = (
         (logging.CRITICAL, syslog.LOG_CRIT),
         (logging.ERROR, syslog.LOG_ERR),
         (logging.WARNING, syslog.LOG_WARNING),
         (logging.INFO, syslog.LOG_INFO),
-    ):
-        if level >= least:
-            return number
-    return syslog.LOG_DEBUG
+    )
+    return next((number for least, number in known if level >= least), syslog.LOG_DEBUG)
 
 
 def prefixed(text: str, level: int) -> str:

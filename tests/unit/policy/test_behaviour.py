@@ -206,3 +206,64 @@ def test_rows_of_a_table() -> None:
 
 def test_a_whole_option_is_no_cluster() -> None:
     assert list(getopt.options("-s -e -single").found("-single")) == [("-single", None)]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("cat /x", ""),
+        ("perl -I /x -w /y /z", "-I /x -w"),
+        ("/usr/bin/perl5.36 -I/x -e 1 /z", "-I/x -e"),
+        ("sh +x -o noglob /y -c", "+x -o noglob"),
+        ("java -cp a:b -jar /y -cp c", "-cp a:b -jar"),
+        ("python3 /y -I", "/y/.."),
+        ("python3 -W ignore y", "-W ignore y/.."),
+        ("python3 -bI /y", "-bI"),
+        ("python3 -P /y", "-P"),
+        ("python3 -Xdev -m y", "-Xdev -m ."),
+        ("python3", "."),
+        ("lua -l x /y", "-l x ."),
+        ("php -f /x", "-f /x ."),
+        ("x86_64-linux-gnu-g++-12 -B /x /y", "/x"),
+        ("gcc -fplugin=/x /y", "/x"),
+        ("dnsmasq --conf-file= --conf-dir /x", " /x"),
+        ("md5sum -c /x /y", "/x /y"),
+        ("md5sum /x", ""),
+        ("dpkg -i /x", "/x"),
+        ("dpkg -l /x", ""),
+        ("insmod /x", "/x"),
+        ("apt-get -y install ./x", "install ./x"),
+        ("apt-get -o Dir=/x update", "Dir=/x"),
+        ("mount -t ext4 /x /y", ""),
+        ("mount -tfuse /x /y", "/x /y"),
+        ("mount --types=ext4,fuse.z /x /y", "/x /y"),
+        ("mount.fuse3 /x /y", "/x /y"),
+        ("mount /x /fuse", ""),
+    ],
+)
+def test_where_a_program_takes_code_from(words: str, named: str) -> None:
+    program, *rest = words.split()
+    assert list(behaviour.sources(program, rest)) == (named.split(" ") if named else [])
+
+
+def test_what_a_mount_by_fuse_executes() -> None:
+    found = list(behaviour.commands("mount", ["-t", "fuse.own", "a#b", "/y"]))
+    assert ["own"] in found and ["a"] in found
+    assert not list(behaviour.commands("mount", ["-t", "ext4", "a#b", "/y"]))
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        ("/usr/bin/python3.11", "python"),
+        ("x86_64-linux-gnu-gcc-12", "gcc"),
+        ("g++", "g"),
+        ("arm-linux-gnueabihf-ld", "ld"),
+        ("ip6tables-restore", "ip6tables-restore"),
+        ("b2sum", "b2sum"),
+        ("ld-linux-x86-64.so.2", "ld-linux-x86-64.so"),
+        ("[", "["),
+    ],
+)
+def test_a_name_without_version_and_target(program: str, name: str) -> None:
+    assert behaviour.plain(program) == name

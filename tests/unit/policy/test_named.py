@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.policy import named
+from rootwrap_daemon.policy import named, places
 from rootwrap_daemon.policy.host import Seen, UntrustedPath
-from tests.unit.policy.things import OWNERS, directory
+from tests.unit.policy.things import OWNERS, directory, file, link
 
 
 def found_in(words: set[str], cwd: str = "/", skip: tuple[str, ...] = ()) -> dict[str, str | None]:
@@ -126,3 +126,89 @@ def test_a_long_word_is_not_copied_for_each_slash(word: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
+
+
+def said(top: Path, *texts: str, here: str = "/", exec_dirs: tuple[str, ...] = ()) -> str:
+    """The error of check_code, without what the program does; empty for none. `{}` is `top`."""
+    try:
+        filled = {text.replace("{}", str(top)) for text in texts}
+        named.check_code("X", filled, {here.replace("{}", str(top))}, OWNERS, Seen(), exec_dirs)
+    except UntrustedPath as error:
+        return str(error).replace(str(top), "{}").removeprefix("X, and others can change ")
+    return ""
+
+
+@pytest.fixture
+def code(top: Path) -> Path:
+    """Beside that, a directory of ours with a file of others deep in it, and a link to one of them."""
+    file(directory(directory(top / "mixed") / "deep") / "theirs", mode=0o666)
+    file(top / "mixed/ours")
+    link(top / "ours/link", top / "mixed/ours")
+    return top
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("{}/ours", ""),
+        ("{}/base", "what is in {}/base"),
+        ("{}/base/sub/x", "what is in {}/base"),
+        ("{}/mixed", "what is in {}/mixed"),
+        ("{}/mixed/deep/theirs", "{}/mixed/deep/theirs"),
+        ("{}/mixed/ours", ""),
+        ("{}/mixed/ours/..", "what is in {}/mixed"),
+        ("{}/ours/link", ""),
+        ("{}/ours/link/..", "what is in {}/mixed"),
+        ("{}/none:{}/mixed", "what is in {}/mixed"),
+        ("{}/mixed:{}/none", "what is in {}/mixed"),
+        ("a={}/mixed b", "what is in {}/mixed"),
+        ("{}/mixed#b", "what is in {}/mixed"),
+        ("{}/none", ""),
+        ("/proc:/sys:/dev:/:/root", ""),
+        ("mixed", ""),
+        ("", ""),
+    ],
+)
+def test_what_others_can_change_of_code(code: Path, text: str, answer: str) -> None:
+    assert said(code, text) == answer
+    assert said(code, "{}/ours", text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "here", "answer"),
+    [
+        ("mixed", "{}", "what is in {}/mixed"),
+        ("none:mixed", "{}", "what is in {}/mixed"),
+        ("mixed:none", "{}", "what is in {}/mixed"),
+        ("ours", "{}", ""),
+        (".", "{}/mixed", "what is in {}/mixed"),
+        ("ours:", "{}/mixed", "what is in {}/mixed"),
+        (":", "{}/mixed", "what is in {}/mixed"),
+        ("", "{}/mixed", ""),
+        ("theirs", "{}/mixed/deep", "{}/mixed/deep/theirs"),
+        ("-Ideep", "{}/mixed", "what is in {}/mixed/deep"),
+    ],
+)
+def test_relative_code(code: Path, text: str, here: str, answer: str) -> None:
+    assert said(code, text, here=here) == answer
+
+
+def test_what_is_executed_in_any_case(code: Path) -> None:
+    assert said(code, "{}/mixed", exec_dirs=(str(code / "mixed"),)) == ""
+    link(code / "other", "mixed")
+    assert said(code, "{}/other", exec_dirs=(str(code / "other"),)) == ""
+    assert said(code, "{}/other", exec_dirs=(str(code / "mixed"),)) == ""
+    assert said(code, "{}/mixed/deep", exec_dirs=(str(code / "mixed"),)) == "what is in {}/mixed/deep"
+    # A place is one, whatever says that it is not.
+    assert said(code, "{}/base", exec_dirs=(str(code / "base"),)) == "what is in {}/base"
+
+
+def test_too_much_code(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, answer in ((1023, ""), (1024, "too many paths that name code")):
+        assert said(code, ":".join(f"x{number}" for number in range(count))) == answer
+    # One number of names for all of them.
+    monkeypatch.setattr(places, "names", lambda: iter(range(2)))
+    assert said(code, "{}/ours") == ""
+    directory(directory(directory(code / "two") / "a") / "b")
+    assert said(code, "{}/two") == ""
+    assert said(code, "{}/ours", "{}/two").startswith("what is in {}/")
