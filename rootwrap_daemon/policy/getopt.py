@@ -34,7 +34,8 @@ class Options:
             one for one in self.names if one.startswith(name) and name not in ("", "-", "--", *self.others)
         ]
         yield from ((one, value if equals else None) for one in names)
-        if not names and word.startswith("-") and not word.startswith("--"):
+        # The second dash of a name ends them.
+        if not names and word.startswith("-"):
             for at, letter in enumerate(word[1:], 2):
                 if letter in self.letters:
                     yield f"-{letter}", word[at:] or None

@@ -3,6 +3,7 @@
 import pytest
 
 from rootwrap_daemon.filters.values import Match
+from rootwrap_daemon.filters.variables import of_code
 from tests.unit.filters.lines import errors, match, read, rules
 
 
@@ -34,3 +35,20 @@ def test_what_is_no_type_of_a_variable(option: str) -> None:
 def test_only_the_first_word_is_taken_for_argv0() -> None:
     assert read("x: PathFilter, tool, root, pass, tool").findings == ()
     assert len(read("x: PathFilter, tool, root, tool, pass").findings) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("PYTHONPATH=/a", ["/a"]),
+        ("-EPYTHONPATH=/a", ["/a"]),
+        ("--setenv=PATH=/a", ["/a"]),
+        ("A-PATH=", [""]),
+        ("export LD_PRELOAD=/a;PATH=/b x", ["/a;PATH=/b x", "/b x"]),
+        ("XPATH=/a", []),
+        ("FILE=/a", []),
+        ("PATH", []),
+    ],
+)
+def test_what_follows_the_name_of_a_dangerous_variable(word: str, found: list[str]) -> None:
+    assert of_code(word) == found

@@ -603,6 +603,34 @@ def test_a_file_that_its_filter_names_in_a_tree_of_the_kernel(tools: Path) -> No
         assert found.argv[2] == "/proc/self/cwd/etc/hostname"
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        # A wrapper may go there first, which no other program does before it reads its options.
+        ("env -C PLAIN PYTHONPATH=sub cat", True),
+        ("nice env -C PLAIN PYTHONPATH=sub cat", True),
+        ("perl -I sub PLAIN", False),
+        ("perl -I PLAIN/sub /etc/hostname", True),
+        ("perl /etc/hostname -I PLAIN/sub", False),
+        ("cat --x=PYTHONPATH=PLAIN/sub", True),
+        ("cat --x=FILE=PLAIN/sub", False),
+    ],
+)
+def test_where_words_say_that_code_is(tools: Path, words: str, found: bool) -> None:
+    file(directory(tools / "plain/sub") / "theirs", mode=0o666)
+    program(tools / "perl")
+    asked = words.replace("PLAIN", f"{tools}/plain").split()
+    path = f"{tools}/perl" if asked[0] == "perl" else asked[0]
+    lines = [f"x: ArgvFilter, {path}, root, {', '.join(asked[1:])}", "[x]", "opens_paths = yes"]
+    if found:
+        what = f"it does what a file says, and others can change what is in {tools}/plain/sub"
+        refused(Denied, what, lines, *asked)
+    else:
+        bind(lines, *asked).close()
+    # What may be anything is its filter's to say.
+    bind([f"x: CommandFilter, {path}, root"], *asked).close()
+
+
 # Files
 
 

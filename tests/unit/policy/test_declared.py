@@ -340,3 +340,41 @@ def test_a_command_that_executes_what_it_finds(tree: Path, line: str, cwd: str, 
 )
 def test_the_beginning_of_a_pattern(text: str, beginning: str) -> None:
     assert declared._beginning(compile_pattern(text)) == beginning
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "what"),
+    [
+        ("ArgvFilter, perl, root, -I, DIR, {path={tree}/plain}", "", "perl does what a file says"),
+        ("ArgvFilter, env, root, PYTHONPATH=DIR, id", "", "env does what a file says"),
+        ("ArgvFilter, env, root, FILE=DIR, id", "", None),
+        ("RegExpFilter, gcc, root, gcc, -B, DIR", "opens_paths = yes", "gcc does what a file says"),
+        ("RegExpFilter, gcc, root, gcc, -x, DIR", "opens_paths = yes", None),
+        ("EnvFilter, env, root, A=, gcc, -B, DIR", "opens_paths = yes", "gcc does what a file says"),
+        ("PathFilter, gcc, root, -B, DIR", "opens_paths = yes", None),
+        ("ChainingRegExpFilter, env, root, env, PYTHONPATH=DIR", "", "env does what a file says"),
+        ("RegExpFilter, run-parts, root, run-parts, DIR", "", "run-parts executes what it finds"),
+        ("ArgvFilter, nice, root, run-parts, DIR", "", "nice executes what it finds"),
+        ("ArgvFilter, make, root", "cwd = DIR", "make executes what it finds"),
+        ("ArgvFilter, python3, root", "cwd = DIR", "python3 does what a file says"),
+        ("ArgvFilter, python3, root, -I", "cwd = DIR", None),
+        ("ArgvFilter, cat, root, x", "set_env = PERL5LIB=DIR", "PERL5LIB says where code is"),
+        ("ArgvFilter, cat, root, x", "set_env = FILE=DIR", None),
+        ("EnvFilter, env, root, PERL5LIB=DIR, cat", "", "PERL5LIB says where code is"),
+        ("EnvFilter, env, root, FILE=DIR, cat", "", None),
+        ("CommandFilter, make, root", "timeout = 5", None),
+    ],
+)
+def test_code_where_others_can_change_something(
+    tree: Path, line: str, options: str, what: str | None
+) -> None:
+    """In a directory of root's, with one file of theirs in it."""
+    file(directory(tree / "mixed") / "theirs", mode=0o666)
+    for name in ("mixed", "plain"):
+        lines = [f"x: {line}", *(["[x]", options] if options else [])]
+        found = load(tree, *(one.replace("DIR", f"{tree}/{name}") for one in lines))
+        errors = [one.what for one in found if one.severity is Severity.ERROR]
+        wanted = (
+            [f"{what}, and others can change what is in {tree}/mixed"] if what and name == "mixed" else []
+        )
+        assert errors == wanted
