@@ -155,6 +155,16 @@ def test_a_configuration_names_what_is_judged_and_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_a_configuration_that_is_judged_alone_is_said_to_be(tmp_path: Path) -> None:
+    path = config(tmp_path, BAD)
+    done = ctl("check", path)
+    assert (done.returncode, done.stdout) == (0, "nothing found in 1 file\n")
+    assert done.stderr == f"{path}: judged without the filters that it names: --config-file judges both\n"
+    assert ctl("check", path, write(tmp_path / "y.filters", GOOD)).stderr == ""
+    assert ctl("check", "--config-file", path).stderr == ""
+
+
+@pytest.mark.root
 def test_a_padded_path_is_found_and_what_it_names_is_judged(tmp_path: Path) -> None:
     path = config(tmp_path, BAD, filters_path=f"/nonexistent, {tmp_path}/filters.d")
     found = of(ctl("check", "--format", "json", "--config-file", path))

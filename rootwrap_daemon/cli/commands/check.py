@@ -88,11 +88,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """The outcome. `files`: the number of files judged. `unread`: why a named path was not read."""
+    """The outcome. `files`: the number of files judged. `unread`: why a named path was not read.
+
+    `alone`: configurations, where no filter was judged.
+    """
 
     findings: tuple[Finding, ...]
     files: int
     unread: tuple[str, ...]
+    alone: tuple[str, ...]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -123,6 +127,9 @@ def run(args: argparse.Namespace) -> int:
     looked = found.files or findings or args.format != "text"
     if looked and not (args.fix and args.diff):
         _show(findings, found.files, args.format)
+    for path in found.alone:
+        what = f"{printable(path)}: judged without the filters that it names: --config-file judges both"
+        print(what, file=sys.stderr)
     least = Severity(args.fail_on).rank
     failed = any(finding.severity.rank >= least for finding in findings)
     if found.unread and not failed:
@@ -188,7 +195,9 @@ def _judged(wanted: Wanted, rules: frozenset[str], *, strict: bool) -> _Judged:
                 finding = forgiven(finding)
             findings.append(finding)
     files = sum(len(subject.files) + len(subject.configs) for subject in subjects)
-    return _Judged(tuple(findings), files, tuple(_unread(wanted, subjects)))
+    is_whole = wanted.config_file or any(subject.files for subject in subjects)
+    alone = () if is_whole else tuple(one.name for subject in subjects for one in subject.configs)
+    return _Judged(tuple(findings), files, tuple(_unread(wanted, subjects)), alone)
 
 
 def _unread(wanted: Wanted, subjects: Sequence[Subject]) -> Iterable[str]:
