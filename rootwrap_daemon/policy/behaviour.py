@@ -162,8 +162,10 @@ diff egrep fgrep grep gzip zstd | -R -d -r --dereference-recursive --directories
 find | -L -follow
 rsync |
 """)
-#: Options with which others go into directories.
-_GOES_INTO: Final = table("chgrp chown rm | -R -r --recursive\ndu find mv tar |")
+#: Options with which these follow links there, root's, too; others always may.
+FOLLOWS: Final = table("""cp rsync tar | -H -K -L -R -h -k --copy-dirlinks --copy-links --copy-unsafe-links
+    --dereference --keep-dirlinks""")
+_ONLY_GOES_INTO: Final = table("chgrp chown rm | -R -r --recursive\ndu find mv tar |")
 #: Programs that execute or obey what they find in a directory.
 FINDS: Final = _names("""
 ansible ansible-playbook ant autoreconf bazel bundle bzr cargo chef-solo cmake composer debuild drush git go
@@ -202,7 +204,6 @@ changes_tree: Final = partial(is_in, _CHANGES_TREE)
 #: True if it sees other processes by their numbers.
 changes_numbers: Final = partial(is_in, _CHANGES_NUMBERS)
 
-#: True if links in the directories that it goes into may lead it elsewhere.
 is_led: Final = partial(is_in, _LED)
 #: All programs of which one of the first three may be true.
 CHANGING: Final = frozenset((*ENTERS, *_CHANGES_TREE, *_CHANGES_NUMBERS))
@@ -301,7 +302,7 @@ def commands(program: str, words: Sequence[str]) -> Iterator[list[str]]:
 
 def goes_into(program: str, words: Sequence[str]) -> bool:
     """True if a program goes into the directories that it is given, as far as is known of it."""
-    tables = _GOES_INTO, _LED
+    tables = _ONLY_GOES_INTO, _LED
     return program.rpartition("/")[2] not in OPENS or any(is_in(one, program, words) for one in tables)
 
 

@@ -121,7 +121,7 @@ def check_code(
         if status and place is None and known.isdisjoint((path, found)):
             known.add(found)
             if stat.S_ISDIR(status.st_mode):
-                place = found if places.is_mixed(found, owners, seen, left) else None
+                place = found if places.is_mixed(found, owners, seen, left, True) else None
             elif stat.S_ISREG(status.st_mode) and not places.is_fixed(status, owners):
                 raise UntrustedPath(f"{does}, and others can change {found}")
         if place is not None:

@@ -171,8 +171,9 @@ def _searched(
     found = {path for path in directories if path != "/" or is_root}
     is_here = is_find and not directories and words[0][:1] in ("-", "(", "!")
     found |= {cwd} if cwd != "/" or is_here else set()
-    of, left = (around.owners, around.seen), places.names()
-    return [path for path in found if places.walk(path, *of).place or places.is_mixed(path, *of, left)]
+    of, options = (around.owners, around.seen), behaviour.FOLLOWS
+    how = places.names(), basename(program) not in options or behaviour.is_in(options, program, words)
+    return [path for path in found if places.walk(path, *of).place or places.is_mixed(path, *of, *how)]
 
 
 def _named(word: Beneath | FixedPath, chained: bool, around: Around) -> tuple[str, str | None]:

@@ -251,21 +251,22 @@ def changed(walked: Walked, owners: frozenset[int]) -> str | None:
 names: Final = partial(iter, range(10_000))
 
 
-def is_mixed(top: str, owners: frozenset[int], seen: host.Seen, left: Iterator[int]) -> bool:
-    """True if others can change something in a directory, however deep and behind links, or nobody can tell:
-    it has more names than are `left`, or some that `seen.looker` may not look at. Raises Unsure, OSError.
+def is_mixed(top: str, owners: frozenset[int], seen: host.Seen, left: Iterator[int], follow: bool) -> bool:
+    """True if others can change something in a directory, however deep (`follow`: behind links, too), or it
+    cannot be told: more names than are `left`, or one that `seen.looker` may not see. Raises Unsure, OSError.
     """
     pending, known = [top], {top}
     for directory in pending:
         for name in os.listdir(directory):
             try:
-                walked = walk(f"{directory.rstrip('/')}/{name}", owners, seen)
+                walked = walk(path := f"{directory.rstrip('/')}/{name}", owners, seen)
             except host.UntrustedPath:
                 return True
-            status = walked.status
-            if changed(walked, owners) is not None or next(left, None) is None:
+            counts = follow or walked.path == path
+            if (counts and changed(walked, owners) is not None) or next(left, None) is None:
                 return True
-            if status and stat.S_ISDIR(status.st_mode) and walked.path not in known:
+            is_new = counts and walked.path not in known
+            if is_new and walked.status and stat.S_ISDIR(walked.status.st_mode):
                 known.add(walked.path)
                 pending.append(walked.path)
     return False

@@ -121,7 +121,7 @@ def _led(one: Filter, programs: Iterable[str], path: str, owners: frozenset[int]
 def _is_mixed(path: str, owners: frozenset[int]) -> bool:
     """As places.is_mixed, once for all filters: whoever loads them does nothing more."""
     try:
-        return places.is_mixed(path, owners, host.Seen(), places.names())
+        return places.is_mixed(path, owners, host.Seen(), places.names(), True)
     except (host.Unsure, OSError):
         return False
 

@@ -17,7 +17,7 @@ from tests.unit.policy.things import EXEC_DIRS, OWNERS, Host, directory, file, l
 
 
 def is_mixed(top: Path, left: Iterator[int] | None = None) -> bool:
-    return places.is_mixed(str(top), OWNERS, Seen(), left or places.names())
+    return places.is_mixed(str(top), OWNERS, Seen(), left or places.names(), True)
 
 
 @pytest.fixture
@@ -48,9 +48,21 @@ def test_a_directory_in_which_others_can_change_something(top: Path) -> None:
     assert is_mixed(top) is False
 
 
-def test_links_to_directories_are_followed(top: Path) -> None:
-    link(top / "a/beside", top.parent / "beside")
+@pytest.mark.parametrize("where", ["beside", "beside/sub/theirs", "open"])
+def test_links_are_followed_by_who_follows_them(top: Path, where: str) -> None:
+    directory(top.parent / "open", 0o777)
+    link(top / "a/beside", top.parent / where)
     assert is_mixed(top) is True
+    assert places.is_mixed(str(top), OWNERS, Seen(), places.names(), False) is False
+    directory(top / "b", 0o777)
+    assert places.is_mixed(str(top), OWNERS, Seen(), places.names(), False) is True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to somebody")
+def test_a_link_of_somebody_else_counts_for_all(top: Path) -> None:
+    link(top / "a/other", "b")
+    os.lchown(top / "a/other", 61111, 61111)
+    assert places.is_mixed(str(top), OWNERS, Seen(), places.names(), False) is True
 
 
 def test_a_name_that_cannot_be_looked_at(top: Path) -> None:
@@ -100,8 +112,8 @@ def test_the_directories_that_are_searched(
 ) -> None:
     asked = []
 
-    def mixed(path: str, owners: frozenset[int], seen: Seen, left: Iterator[int]) -> bool:
-        asked.append((owners, seen, left))
+    def mixed(path: str, owners: frozenset[int], seen: Seen, left: Iterator[int], follow: bool) -> bool:
+        asked.append((owners, seen, left, follow))
         return True
 
     monkeypatch.setattr(places, "is_mixed", mixed)
@@ -110,7 +122,7 @@ def test_the_directories_that_are_searched(
     made = path_words._searched(name, rest, directories.split(), cwd, around)
     assert sorted(made) == found.split()
     assert [one[:2] for one in asked] == [(OWNERS, around.seen)] * len(made)
-    assert len({id(left) for *_, left in asked}) <= 1
+    assert len({(id(left), follow) for *_, left, follow in asked}) <= 1
 
 
 def test_a_place_is_searched_whatever_is_in_it(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +171,11 @@ def nosymfollow(tools: Path, *words: str) -> tuple[str, ...]:
         ("chmod -R a+r {mixed}", None),
         ("chmod -R a+r {top}", None),
         ("ls -lR {mixed} {top}", None),
+        ("cp -a {linked} {top}", None),
+        ("cp -aL {linked} {top}", None),
+        ("rsync -a {linked} {top}", None),
+        ("rsync -ak {linked} {top}", None),
+        ("diff -r {linked} {top}", None),
         ("cp -r {top} {mixed}", None),
         ("cp -a {mixed} {top}", None),
         ("diff -ur {top} {mixed}", None),
@@ -185,6 +202,8 @@ def nosymfollow(tools: Path, *words: str) -> tuple[str, ...]:
 )
 def test_what_a_command_finds(top: Path, words: str, why: str | None) -> None:
     places_of = {"top": str(top), "open": f"{top.parent}/open", "mixed": f"{top.parent}/beside"}
+    places_of["linked"] = str(directory(top.parent / "linked"))
+    link(top.parent / "linked/beside", top.parent / "beside")
     directory(top.parent / "open", 0o777)
     program(top / "tool")
 
@@ -195,7 +214,9 @@ def test_what_a_command_finds(top: Path, words: str, why: str | None) -> None:
 
     argv = filled(words).split()
     if why is None:
-        expected = [path for name, path in places_of.items() if f"{{{name}}}" in words and name != "top"]
+        # What follows no link is not led by one of root's.
+        good = {"top", "linked"} if words.startswith(("cp -a {", "rsync -a {")) else {"top"}
+        expected = [path for name, path in places_of.items() if f"{{{name}}}" in words and name not in good]
         assert nosymfollow(top.parent, *argv) == tuple(expected)
     else:
         with pytest.raises(NotBound) as caught:
