@@ -26,11 +26,7 @@ OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "cwd": ("", "/usr/bin"),
     "set_env": ("", "TAG=a b"),
 }
-SETS: Final = {
-    "none": 0,
-    "CAP_NET_RAW": NET_RAW,
-    "CAP_NET_ADMIN, CAP_NET_RAW": NET_ADMIN | NET_RAW,
-}
+SETS: Final = {"none": 0, "CAP_NET_RAW": NET_RAW, "CAP_NET_ADMIN, CAP_NET_RAW": NET_ADMIN | NET_RAW}
 LIMITS: Final = {
     "nofile": "Max open files",
     "core": "Max core file size",

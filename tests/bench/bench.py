@@ -31,12 +31,7 @@ C_SPAWN: Final = "spawn in C"
 HUB: Final = Path(__file__).with_name("hub.py")
 
 #: Programs that are all true(1), and what the filter of each adds. Without root the first alone.
-KINDS: Final = {
-    "plain": "root",
-    "nobody": "nobody",
-    "caps": "root",
-    "limits": "root",
-}
+KINDS: Final = {"plain": "root", "nobody": "nobody", "caps": "root", "limits": "root"}
 FILTERS: Final = """\
 [caps]
 capabilities = CAP_NET_ADMIN

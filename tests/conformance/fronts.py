@@ -356,12 +356,7 @@ class _AsyncTask:
         self._task.cancel()
 
 
-FRONTS: dict[str, Callable[[], Front]] = {
-    "threads": Threads,
-    "patched": Patched,
-    "green": Green,
-    "aio": Aio,
-}
+FRONTS: dict[str, Callable[[], Front]] = {"threads": Threads, "patched": Patched, "green": Green, "aio": Aio}
 
 
 async def in_a_child(front: Front, play: Callable[[], Play]) -> int:

@@ -52,16 +52,12 @@ class Pair:
     ours: Ours
     theirs: Oslo
 
-    def verdict(self, argv: Argv) -> str:
-        """For the table, and a check of our own reading: the first way is what match_filter says."""
-        ways = self.theirs.ways(argv)
-        assert self.theirs.first(argv) == (ways[0].filter if ways else None), (self.file, argv)
-        them, us = ("allow" if allowed else "deny" for allowed in (ways, self.ours.ways(argv)))
-        return f"both {us}" if us == them else f"oslo.rootwrap {them}, we {us}"
-
     def differences(self, argv: Argv) -> "Differences":
         theirs, ours = self.theirs.ways(argv), self.ours.ways(argv)
-        found = Differences()
+        # A check of our own reading: the first way is what match_filter says.
+        assert self.theirs.first(argv) == (theirs[0].filter if theirs else None), (self.file, argv)
+        them, us = ("allow" if allowed else "deny" for allowed in (theirs, ours))
+        found = Differences(f"both {us}" if us == them else f"oslo.rootwrap {them}, we {us}")
         found.sort(theirs, {way.key for way in ours}, OSLO_ALONE)
         found.sort(ours, {way.key for way in theirs}, OURS_ALONE)
         common = [[way.key for way in ways if way.key in found.common] for ways in (theirs, ours)]
@@ -72,8 +68,9 @@ class Pair:
 
 @dataclass(slots=True)
 class Differences:
-    """What explains the ways that one engine has alone, and what is wrong about it."""
+    """What explains the ways that one engine has alone, what is wrong about it, and the verdict of both."""
 
+    verdict: str
     counts: Counter[str] = field(default_factory=Counter)
     common: set[Any] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
@@ -137,8 +134,8 @@ def test_every_difference_is_explained() -> None:
         rng = random.Random(f"{SEED}/{number}")
         pair, source = rng.choice(sources if rng.random() < 0.9 else sources[-len(MADE_UP) :])
         argv = source.argv(rng)
-        verdicts[pair.verdict(argv)] += 1
         found = pair.differences(argv)
+        verdicts[found.verdict] += 1
         counts += found.counts
         if found.wrong and len(wrong) < 10:
             wrong.append(report(pair, argv))

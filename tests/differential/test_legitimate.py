@@ -6,15 +6,7 @@ from functools import cache
 import pytest
 
 from tests.differential.argvs import Command, legitimate
-from tests.differential.engines import (
-    CORPUS,
-    WHY_SKIPPED,
-    Oslo,
-    Ours,
-    reasons,
-    same_host_everywhere,
-    text_of,
-)
+from tests.differential.engines import CORPUS, WHY_SKIPPED, Oslo, Ours, reasons, same_host_everywhere, text_of
 
 pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason=WHY_SKIPPED)
 

@@ -13,7 +13,7 @@ from tests.real_daemon import Daemon, NewDaemon
 
 #: Why a test cannot pass here.
 CANNOT = {
-    "test_daemon_timeout": "it ends an idle daemon; the bridge has no privilege, and ends with its parent",
+    "test_daemon_timeout": "it ends an idle daemon; the bridge has no privilege, and ends with its parent"
 }
 NAMES = sorted(name for name in dir(test_functional.RootwrapDaemonTest) if name.startswith("test_"))
 

@@ -285,10 +285,7 @@ def test_stop_ends_what_does_not_end(new_daemon: NewDaemon, tmp_path: Path) -> N
     assert not is_alive(pid)
     assert [
         (record["code"], record["returncode"]) for record in daemon.audit() if record["event"] == "end"
-    ] == [
-        ("ok", 0),
-        ("stopping", -signal.SIGKILL),
-    ]
+    ] == [("ok", 0), ("stopping", -signal.SIGKILL)]
 
 
 def test_many_at_once_each_get_their_own(client: Client) -> None:

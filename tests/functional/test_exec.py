@@ -640,10 +640,7 @@ def test_loads_little() -> None:
         for name in done.stdout.split()
         if name.partition(".")[0] not in sys.stdlib_module_names
     }
-    assert {name for name in others if not name.startswith("_")} <= {
-        "rootwrap_daemon",
-        "sitecustomize",
-    }
+    assert {name for name in others if not name.startswith("_")} <= {"rootwrap_daemon", "sitecustomize"}
     bare = subprocess.run(
         [sys.executable, "-c", "import sys; print(*sys.modules)"],
         capture_output=True, text=True, check=True,

@@ -22,16 +22,7 @@ from rootwrap_daemon.client import Busy, Client, DaemonUnavailable, OutcomeUnkno
 from rootwrap_daemon.client.aio import AsyncClient
 from rootwrap_daemon.client.threads import now
 from tests.processes import PATIENCE
-from tests.real_daemon import (
-    ROOT,
-    START,
-    Daemon,
-    NewDaemon,
-    children_of,
-    is_alive,
-    our_descriptors,
-    wait_for,
-)
+from tests.real_daemon import ROOT, START, Daemon, NewDaemon, children_of, is_alive, our_descriptors, wait_for
 
 #: A plain user who is in no other test: the kernel bounds the descriptors that all processes of a user have
 #: under way, on the whole host.

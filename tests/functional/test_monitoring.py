@@ -87,10 +87,7 @@ def test_dashboard(samples: dict[str, set[str]]) -> None:
     check(texts, samples)
     shown = {name for text in texts for name in NAME.findall(text)}
     # All there is can be seen, but what its version is and when it was reloaded.
-    assert set(samples) - shown <= {
-        "rootwrap_daemon_info",
-        "rootwrap_daemon_last_reload_timestamp_seconds",
-    }
+    assert set(samples) - shown <= {"rootwrap_daemon_info", "rootwrap_daemon_last_reload_timestamp_seconds"}
 
 
 def test_a_figure_that_does_not_exist_is_noticed(samples: dict[str, set[str]]) -> None:

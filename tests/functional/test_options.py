@@ -34,8 +34,7 @@ def options(**values: str) -> str:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("names", "bits"),
-    [("CAP_NET_ADMIN", 1 << 12), ("CAP_NET_ADMIN, CAP_NET_RAW", 3 << 12), ("none", 0)],
+    ("names", "bits"), [("CAP_NET_ADMIN", 1 << 12), ("CAP_NET_ADMIN, CAP_NET_RAW", 3 << 12), ("none", 0)]
 )
 def test_capabilities_are_exactly_those_listed(new_daemon: NewDaemon, names: str, bits: int) -> None:
     daemon = new_daemon(options(capabilities=names) + "[Filters]\nplain: CommandFilter, head, root\n")
@@ -86,10 +85,7 @@ def test_no_new_privs_is_of_that_command_alone(new_daemon: NewDaemon) -> None:
 def test_umask_cwd_limits_and_set_env(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(
         options(
-            umask="0077",
-            cwd="/usr/bin",
-            limits="nofile=100, fsize=1000, cpu=7",
-            set_env="LC_ALL=C, MODE=a b",
+            umask="0077", cwd="/usr/bin", limits="nofile=100, fsize=1000, cpu=7", set_env="LC_ALL=C, MODE=a b"
         )
     )
     with daemon.client() as client:

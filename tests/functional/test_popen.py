@@ -15,16 +15,7 @@ import pytest
 
 from rootwrap_daemon.client import PIPE, STDOUT, Client
 from rootwrap_daemon.errors import BadRequest, CommandTimeout, Denied, ExecutableNotFound, OutcomeUnknown
-from tests.real_daemon import (
-    FILTERS,
-    ROOT,
-    Daemon,
-    NewDaemon,
-    is_alive,
-    our_descriptors,
-    settle,
-    wait_for,
-)
+from tests.real_daemon import FILTERS, ROOT, Daemon, NewDaemon, is_alive, our_descriptors, settle, wait_for
 
 MORE = FILTERS.replace(
     "[sh]",

@@ -160,10 +160,7 @@ REAL = {
     "apt": Real(["apt-get --simulate -q upgrade"]),
     # 255: no server runs here.
     "fail2ban": Real(["fail2ban-client ping"], codes=(0, 255)),
-    "haproxy": Real(
-        ["haproxy -c -q -f {}/haproxy.cfg"],
-        {"CONFIG": "{}/haproxy.cfg"},
-    ),
+    "haproxy": Real(["haproxy -c -q -f {}/haproxy.cfg"], {"CONFIG": "{}/haproxy.cfg"}),
     "keepalived": Real(
         ["keepalived --config-test --use-file {}/keepalived.conf"], {"CONFIG": "{}/keepalived.conf"}
     ),

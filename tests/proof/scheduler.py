@@ -17,10 +17,9 @@ from typing import Any, Final
 
 #: System calls in which a thread waits for what is outside, by machine: recvmsg, recvfrom, poll, ppoll,
 #: sendto, sendmsg.
-_WAITING: Final = {
-    "x86_64": {47, 45, 7, 271, 44, 46},
-    "aarch64": {212, 207, 73, 206, 211},
-}.get(platform.machine(), set())
+_WAITING: Final = {"x86_64": {47, 45, 7, 271, 44, 46}, "aarch64": {212, 207, 73, 206, 211}}.get(
+    platform.machine(), set()
+)
 SUPPORTED: Final = bool(_WAITING)
 #: Seconds after which a thread that neither waits nor asks for a turn hangs.
 _PATIENCE: Final = 60.0

@@ -45,9 +45,7 @@ from rootwrap_daemon.protocol.messages import (
     Status,
     Verdict,
 )
-from rootwrap_daemon.protocol.messages import (
-    Request as Asked,
-)
+from rootwrap_daemon.protocol.messages import Request as Asked
 from tests.audit_records import try_record, write_record
 from tests.proof import made as making
 from tests.proof import reference

@@ -61,7 +61,7 @@ CHOICES = {
 
 #: Cases that are called firm, and that a decision of ours answers otherwise, with the decision.
 DECIDED = {
-    "CommandFilter-003": "the same file by another path of trusted owners is the same program: filters.rst",
+    "CommandFilter-003": "the same file by another path of trusted owners is the same program: filters.rst"
 }
 
 

@@ -14,10 +14,7 @@ import pytest
 from rootwrap_daemon.client import PIPE, Client
 from tests.real_daemon import Daemon, NewDaemon, wait_for
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.parametrize("passed", [False, True], ids=["captured", "passed"]),
-]
+pytestmark = [pytest.mark.root, pytest.mark.parametrize("passed", [False, True], ids=["captured", "passed"])]
 
 NOBODY = pwd.getpwnam("nobody")
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13

@@ -279,13 +279,7 @@ def test_kill_behind_a_wrapper(new_daemon: NewDaemon, words: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        "nsenter -t PID -p",
-        "nsenter -at PID",
-        "timeout 5 nsenter -t PID -p",
-        "unshare -fp",
-        "docker exec web",
-    ],
+    ["nsenter -t PID -p", "nsenter -at PID", "timeout 5 nsenter -t PID -p", "unshare -fp", "docker exec web"],
 )
 @pytest.mark.parametrize("in_a_chain", [False, True])
 def test_no_number_where_it_means_another_process(

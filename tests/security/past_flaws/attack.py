@@ -16,9 +16,7 @@ from rootwrap_daemon.filters.plan import Plan
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.values import Match, Request
 from rootwrap_daemon.settings import Settings
-from tests.real_daemon import (
-    Daemon,
-)
+from tests.real_daemon import Daemon
 
 ROOT_OF_TREE = Path(__file__).parents[3]
 

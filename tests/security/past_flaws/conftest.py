@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real_daemon import (
-    OVERFLOW,
-    ROOT,
-    Daemon,
-)
-from tests.security.past_flaws.attack import (
-    DIRTY,
-)
+from tests.real_daemon import OVERFLOW, ROOT, Daemon
+from tests.security.past_flaws.attack import DIRTY
 
 
 @pytest.fixture(scope="module")

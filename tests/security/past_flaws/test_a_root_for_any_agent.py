@@ -9,12 +9,7 @@ import pytest
 from rootwrap_daemon.errors import BadRequest
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.plan import ExecPlan, Program
-from tests.real_daemon import (
-    HELLO,
-    Daemon,
-    NewDaemon,
-    frame,
-)
+from tests.real_daemon import HELLO, Daemon, NewDaemon, frame
 from tests.security.past_flaws.attack import (
     IP,
     NETNS,

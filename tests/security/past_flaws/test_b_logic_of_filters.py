@@ -18,15 +18,7 @@ from rootwrap_daemon.filters.plan import SignalPlan
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.values import Denied, Reason, Request
 from tests.functional.test_lifecycle import attempt
-from tests.real_daemon import (
-    HELLO,
-    ROOT,
-    Daemon,
-    NewDaemon,
-    frame,
-    is_alive,
-    wait_for,
-)
+from tests.real_daemon import HELLO, ROOT, Daemon, NewDaemon, frame, is_alive, wait_for
 from tests.security.past_flaws.attack import (
     DIRTY,
     IP,

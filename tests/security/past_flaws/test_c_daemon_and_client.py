@@ -20,16 +20,7 @@ from rootwrap_daemon.errors import BadRequest, Error, OutcomeUnknown
 from rootwrap_daemon.protocol.codec import HEADER
 from rootwrap_daemon.protocol.messages import REQUESTS, Cancel, Check, Hello, Run, Signal, Start, Status
 from tests.load import calls_go_on, flood, is_idle
-from tests.real_daemon import (
-    HELLO,
-    Daemon,
-    NewDaemon,
-    children_of,
-    frame,
-    is_alive,
-    settle,
-    wait_for,
-)
+from tests.real_daemon import HELLO, Daemon, NewDaemon, children_of, frame, is_alive, settle, wait_for
 from tests.security.past_flaws.attack import (
     DIRTY,
     OTHER,

@@ -19,15 +19,7 @@ from rootwrap_daemon.lint import check as lint
 from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy.read.policy import load
 from tests.load import calls_go_on, flood
-from tests.real_daemon import (
-    HELLO,
-    ROOT,
-    Daemon,
-    NewDaemon,
-    frame,
-    settle,
-    wait_for,
-)
+from tests.real_daemon import HELLO, ROOT, Daemon, NewDaemon, frame, settle, wait_for
 from tests.security.past_flaws.attack import (
     DIRTY,
     IP,

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.past_flaws.attack import (
-    ROOT_OF_TREE,
-)
+from tests.security.past_flaws.attack import ROOT_OF_TREE
 
 PAGE = ROOT_OF_TREE / "doc" / "source" / "contributor" / "past-flaws.rst"
 KNOWN = ROOT_OF_TREE.parent / "shared" / "known-flaws.md"

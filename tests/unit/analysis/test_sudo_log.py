@@ -30,10 +30,7 @@ SEEN = [
         "PWD=/tmp/s ; USER=root ; ENV=A=b C=d e ; COMMAND=/usr/bin/true",
         Record(("/usr/bin/true",), "allowed", None, "root", ("A", "C")),
     ),
-    (
-        "command not allowed ; " + IN + "/usr/bin/id",
-        Record(("/usr/bin/id",), "denied", None, "root", ()),
-    ),
+    ("command not allowed ; " + IN + "/usr/bin/id", Record(("/usr/bin/id",), "denied", None, "root", ())),
 ]
 LEFT_OUT = [
     IN + "/usr/bin/true a#011b#012c",

@@ -200,10 +200,7 @@ def test_what_no_line_can_say_is_said() -> None:
 
 
 def test_a_check_runs_as_the_filter_that_ran() -> None:
-    records = [
-        Record(("id",), "allowed", "x", "nobody", ()),
-        Record(("id", "-u"), "allowed", "x", None, ()),
-    ]
+    records = [Record(("id",), "allowed", "x", "nobody", ()), Record(("id", "-u"), "allowed", "x", None, ())]
     proposal = Suggester(None, everything=False).propose(records)
     assert [line.definition for line in proposal.lines] == [
         "ArgvFilter, id, nobody",

@@ -62,10 +62,7 @@ def test_each_code_has_its_class(start_daemon: Callable[..., FakeDaemon], client
             peer.say(Failure("r-7", code, "no"))
 
     daemon = start_daemon(fail)
-    calls: list[Callable[[], object]] = [
-        lambda: client.run(["x"], timeout=2.5),
-        lambda: client.allows(["x"]),
-    ]
+    calls: list[Callable[[], object]] = [lambda: client.run(["x"], timeout=2.5), lambda: client.allows(["x"])]
     for number, call in enumerate(calls, 1):
         with pytest.raises(Error, match=r"^x: no \(request r-7\)$") as caught:
             call()

@@ -361,10 +361,7 @@ def test_a_new_window_begins_with_a_record(path: Path, monkeypatch: pytest.Monke
     audit.close()
     assert [
         (record["event"], record.get("count"), record.get("id")) for record in records(path)[module._BURST :]
-    ] == [
-        ("repeated", 3, None),
-        ("denied", None, "new"),
-    ]
+    ] == [("repeated", 3, None), ("denied", None, "new")]
 
 
 # The file

@@ -213,7 +213,7 @@ def test_intended_and_others_with_its_pipes(state: Path, pids: list[int]) -> Non
     other, other_writer = os.pipe()
     start = {"stdout": writer, "stderr": writer}
     processes = [
-        subprocess.Popen(["sleep", "1000"], start_new_session=True, **start),  # type: ignore[call-overload]
+        subprocess.Popen(["sleep", "1000"], start_new_session=True, **start)  # type: ignore[call-overload]
     ]
     try:
         time.sleep(0.1)

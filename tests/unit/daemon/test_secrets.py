@@ -227,9 +227,11 @@ def test_no_secret_stays_that_oslo_utils_finds() -> None:
             else:
                 parts.append(choose.choice(fragments))
         text = "".join(parts)
-        theirs, ours = strutils.mask_password(text), mask_text(text)
-        for one in set(re.findall(r"S\dQ", ours)):
-            assert ours.count(one) <= theirs.count(one), text
+        ours = mask_text(text)
+        # Theirs takes ten times as long: where nothing stays, it has nothing to say.
+        if left := set(re.findall(r"S\dQ", ours)):
+            theirs = strutils.mask_password(text)
+            assert all(ours.count(one) <= theirs.count(one) for one in left), text
 
 
 def test_quotes_inside_a_secret() -> None:

@@ -384,10 +384,7 @@ NO_BASE = (
     *"/var/* /var/.+ /a|/b /(a) /a? /[a] /{a} /$HOME /a^ /a\\b".split(),
     *("", "/a\n"),
 )
-NO_PROGRAM = (
-    *"-x / . .. a/b ./a /usr/sbin/ /usr/../x /usr/sbin/dns* a|b /a|/b".split(),
-    *("", "a b", "x\n"),
-)
+NO_PROGRAM = (*"-x / . .. a/b ./a /usr/sbin/ /usr/../x /usr/sbin/dns* a|b /a|/b".split(), *("", "a b", "x\n"))
 
 
 @pytest.mark.parametrize(

@@ -578,14 +578,7 @@ def test_bad_options(lines: list[str], place: tuple[int, int], what: str, kept: 
     assert [one.name for one in found.filters] == kept
 
 
-CHAIN_OPTIONS = [
-    NICE,
-    CAT,
-    "ls: CommandFilter, ls, root",
-    "[n]",
-    "timeout = 10",
-    "max_output = 100",
-]
+CHAIN_OPTIONS = [NICE, CAT, "ls: CommandFilter, ls, root", "[n]", "timeout = 10", "max_output = 100"]
 
 
 @pytest.mark.parametrize(

@@ -172,9 +172,7 @@ _CHANGE = _object(
     artifactLocation=_ARTIFACT,
     replacements=_array(
         _object(
-            ["deletedRegion"],
-            deletedRegion=_REGION,
-            insertedContent=_object([], text={"type": "string"}),
+            ["deletedRegion"], deletedRegion=_REGION, insertedContent=_object([], text={"type": "string"})
         ),
         1,
     ),

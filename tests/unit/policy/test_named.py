@@ -59,11 +59,7 @@ def test_a_first_name_that_root_has() -> None:
 
 def test_directories_beside_each_other(top: Path) -> None:
     assert found_in({f"{top}/ours", "deep"}) == {f"{top}/ours": None, f"{top}/ours/deep": None}
-    assert found_in({str(top), "ours", "deep"}).keys() == {
-        str(top),
-        f"{top}/ours",
-        f"{top}/ours/deep",
-    }
+    assert found_in({str(top), "ours", "deep"}).keys() == {str(top), f"{top}/ours", f"{top}/ours/deep"}
     # All beneath a place is one place.
     assert found_in({f"{top}/base", "sub"}) == {f"{top}/base": f"{top}/base"}
 

@@ -570,12 +570,7 @@ def test_one_answer_in_a_sticky_directory_where_not_everybody_may_look(mode: int
     ],
 )
 def test_a_directory_that_lets_this_process_no_further(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
-    mode: int,
-    is_unmapped: bool,
-    is_place: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, mode: int, is_unmapped: bool, is_place: bool
 ) -> None:
     """Nobody gets into that of a user outside this namespace; of any other, others may say what is there."""
     closed = directory(tmp_path / "closed", mode)

@@ -52,10 +52,7 @@ def words(size: int) -> tuple[bytes, ...]:
 
 #: (at the limit, one past it)
 LENGTHS: dict[str, tuple[Callable[[], Message], Callable[[], Message]]] = {
-    "words": (
-        lambda: Check((b"x", *[b""] * (MAX_WORDS - 1))),
-        lambda: Check((b"x", *[b""] * MAX_WORDS)),
-    ),
+    "words": (lambda: Check((b"x", *[b""] * (MAX_WORDS - 1))), lambda: Check((b"x", *[b""] * MAX_WORDS))),
     "word": (lambda: Check((b"x" * MAX_WORD_BYTES,)), lambda: Check((b"x" * (MAX_WORD_BYTES + 1),))),
     "variables": (
         lambda: Run((b"x",), variables(MAX_VARIABLES)),
@@ -288,9 +285,5 @@ def test_the_bytes_of_the_page() -> None:
         bytes.fromhex(line)
         for line in re.findall(r"^    ((?:[0-9a-f]{2} +)+[0-9a-f]{2})$", page, re.MULTILINE)
     ]
-    messages = (
-        Hello(1, 2**20, 0),
-        Run((b"id", b"-u"), (), None, None),
-        Result("9c1f-1", 0, b"0\n", b"", ""),
-    )
+    messages = (Hello(1, 2**20, 0), Run((b"id", b"-u"), (), None, None), Result("9c1f-1", 0, b"0\n", b"", ""))
     assert shown == [encode(message) for message in messages]
