@@ -13,15 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rootwrap_daemon import errors
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.errors import (
-    CommandTimeout,
-    DaemonUnavailable,
-    Error,
-    OutcomeUnknown,
-    OutputLimit,
-    Stopping,
-)
 from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, VERSION, Cancel, Hello, Result, Run
 from tests.real_daemon import Daemon, NewDaemon, is_alive, settle, wait_for, with_words
@@ -89,7 +82,7 @@ def test_daemon_killed_while_a_command_runs(daemon: Daemon, tmp_path: Path) -> N
     daemon.stop(signal.SIGKILL)
     daemon.start()
     thread.join(60)
-    assert [type(failure) for failure in failures] == [OutcomeUnknown]
+    assert [type(failure) for failure in failures] == [errors.OutcomeUnknown]
     assert marker.read_text() == "x\n"
     os.killpg(left, signal.SIGKILL)
 
@@ -113,7 +106,7 @@ def test_idle_connection_closed_by_the_daemon_is_invisible(new_daemon: NewDaemon
 
 def test_absent_daemon_is_said_with_its_path(daemon: Daemon) -> None:
     daemon.stop()
-    with daemon.client() as client, pytest.raises(DaemonUnavailable) as caught:
+    with daemon.client() as client, pytest.raises(errors.DaemonUnavailable) as caught:
         client.run(["true"])
     assert daemon.socket in str(caught.value)
 
@@ -132,7 +125,7 @@ def test_absent_daemon_is_said_with_its_path(daemon: Daemon) -> None:
 )
 def test_deadline_ends_the_whole_group(daemon: Daemon, client: Client, script: str) -> None:
     nap = f"1000.{os.getpid()}"
-    with pytest.raises(CommandTimeout):
+    with pytest.raises(errors.CommandTimeout):
         client.run(["sh", "-c", script.replace("NAP", nap)], timeout=0.3)
     wait_for(lambda: daemon.children() == [])
     # What is left of the group is not our child; nothing of it may be left.
@@ -234,7 +227,7 @@ def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon, tmp_path: 
         try:
             with daemon.client() as client:
                 results.append(client.run(["sh", "-c", script]).stdout)
-        except Error as error:
+        except errors.Error as error:
             results.append(error)
 
     script = f"until [ -e '{may_end}' ]; do sleep 0.02; done; echo finished"
@@ -249,7 +242,7 @@ def test_stop_lets_commands_end_and_takes_no_new_ones(daemon: Daemon, tmp_path: 
         # The name of the socket goes first, and the connection is served until its turn comes.
         try:
             idle.run(["true"])
-        except (Stopping, DaemonUnavailable):
+        except (errors.Stopping, errors.DaemonUnavailable):
             return True
         return False
 
@@ -326,7 +319,7 @@ def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
                             client.run(["sh", "-c", "cat /dev/zero"], timeout=60)
                         case _:
                             client.allows(["cat"])
-                except (Error, OutputLimit):
+                except (errors.Error, errors.OutputLimit):
                     pass
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(16)]

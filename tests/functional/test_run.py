@@ -7,18 +7,8 @@ from typing import Any
 
 import pytest
 
+from rootwrap_daemon import errors
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.errors import (
-    BadRequest,
-    CommandFailed,
-    CommandTimeout,
-    Denied,
-    EnvironmentDenied,
-    Error,
-    ExecutableNotFound,
-    OutputLimit,
-    TooLarge,
-)
 from rootwrap_daemon.protocol.messages import MAX_ARGUMENT_BYTES, MAX_WORD_BYTES, WORD_OVERHEAD
 from tests.real_daemon import ROOT, Daemon, NewDaemon, is_alive, wait_for
 
@@ -47,7 +37,7 @@ def test_no_code_of_a_command_is_an_error_of_ours(client: Client, code: int) -> 
 def test_check_raises_what_subprocess_raises(client: Client) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         client.run(["sh", "-c", "echo no >&2; exit 4"], check=True)
-    assert isinstance(caught.value, CommandFailed)
+    assert isinstance(caught.value, errors.CommandFailed)
     assert (caught.value.returncode, caught.value.stderr) == (4, b"no\n")
 
 
@@ -92,9 +82,9 @@ def test_variables_reach_a_command_only_by_name_in_its_filter(client: Client) ->
     assert done.stdout == "hi $(id)\n"
     assert client.run(["env", "FOO=a=b", "env"], text=True).stdout.count("FOO=a=b\n") == 1
     for env in ({"LD_PRELOAD": "/tmp/x.so"}, {"GREETING": "a\nb"}, {"GREETING": "x", "PATH": "/tmp"}):
-        with pytest.raises(EnvironmentDenied):
+        with pytest.raises(errors.EnvironmentDenied):
             client.run(["sh", "-c", "true"], env=env)
-    with pytest.raises(EnvironmentDenied):
+    with pytest.raises(errors.EnvironmentDenied):
         client.run(["true"], env={"GREETING": "hi"})
 
 
@@ -156,7 +146,7 @@ def test_background_child_does_not_hold_the_call(client: Client) -> None:
 def test_denied_says_nothing_of_the_host(client: Client) -> None:
     texts = set()
     for argv in (["nope"], ["/etc/shadow"], ["cat2"], ["sleep", "x"], ["kill", "-9", "1"], ["/tmp/true"]):
-        with pytest.raises(Denied) as caught:
+        with pytest.raises(errors.Denied) as caught:
             client.run(argv)
         assert caught.value.request_id
         texts.add(caught.value.message)
@@ -166,7 +156,7 @@ def test_denied_says_nothing_of_the_host(client: Client) -> None:
 def test_missing_program_is_told_from_a_denied_one(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("[Filters]\nx: CommandFilter, no-such-program-here, root\n")
     with daemon.client() as client:
-        with pytest.raises(ExecutableNotFound):
+        with pytest.raises(errors.ExecutableNotFound):
             client.run(["no-such-program-here"])
         assert not client.allows(["no-such-program-here"]).allowed
 
@@ -179,7 +169,7 @@ def test_program_that_others_can_change_is_not_run(new_daemon: NewDaemon) -> Non
     daemon.configure(f"[Filters]\nx: CommandFilter, {program}, root\n")
     daemon.start()
     with daemon.client() as client:
-        with pytest.raises(ExecutableNotFound):
+        with pytest.raises(errors.ExecutableNotFound):
             client.run([str(program)])
         program.chmod(0o755)
         assert client.run([str(program)]).stdout == b"ran\n"
@@ -192,13 +182,13 @@ def test_bad_program_is_an_error_of_its_own(new_daemon: NewDaemon) -> None:
     program.chmod(0o755)
     daemon.configure(f"[Filters]\nx: CommandFilter, {program}, root\n")
     daemon.start()
-    with daemon.client() as client, pytest.raises(ExecutableNotFound) as caught:
+    with daemon.client() as client, pytest.raises(errors.ExecutableNotFound) as caught:
         client.run([str(program)])
     assert str(daemon.directory) not in caught.value.message
 
 
 def test_argv_that_the_system_does_not_take(client: Client) -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(errors.TooLarge):
         client.run(["true", "x" * 200_000])
 
 
@@ -206,7 +196,7 @@ def test_argv_that_the_system_does_not_take(client: Client) -> None:
     "argv", [[], [""], ["true", "a\0b"], ["true", 1], ["true", None], "true", ["true", "\ud800"]]
 )
 def test_what_is_no_command_is_refused_before_it_is_sent(client: Client, argv: Any) -> None:
-    with pytest.raises(BadRequest):
+    with pytest.raises(errors.BadRequest):
         client.run(argv)
 
 
@@ -215,7 +205,7 @@ def test_output_past_the_limit_ends_the_command(new_daemon: NewDaemon) -> None:
     with daemon.client() as client:
         assert len(client.run(["sh", "-c", "head -c 100000 /dev/zero"]).stdout) == 100_000
         for script in ("head -c 100001 /dev/zero", "cat /dev/zero", "cat /dev/zero >&2"):
-            with pytest.raises(OutputLimit):
+            with pytest.raises(errors.OutputLimit):
                 client.run(["sh", "-c", script])
     wait_for(lambda: daemon.children() == [])
 
@@ -245,7 +235,7 @@ def test_kill_looks_like_kill(client: Client) -> None:
     assert client.allows(["kill", "-9", pid]).allowed
     assert client.run(["kill", "-9", pid]).returncode == 0
     wait_for(lambda: not is_alive(int(pid)))
-    with pytest.raises(Denied):
+    with pytest.raises(errors.Denied):
         client.run(["kill", "-9", pid])
 
 
@@ -254,7 +244,7 @@ def test_kill_never_hits_the_daemon_or_its_ancestors(daemon: Daemon) -> None:
     assert daemon.reload()
     with daemon.client() as client:
         for pid in (daemon.pid, os.getpid(), 1):
-            with pytest.raises(Denied):
+            with pytest.raises(errors.Denied):
                 client.run(["kill", "-9", str(pid)])
     assert is_alive(daemon.pid)
 
@@ -265,14 +255,14 @@ FILTER_OF_EVERYTHING_KILLABLE = "[Filters]\nk: KillFilter, root, {python}, -9\n"
 def test_timeout_is_also_that_of_subprocess(client: Client, daemon: Daemon) -> None:
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         client.run(["sleep", "1000"], timeout=0.2)
-    assert isinstance(caught.value, CommandTimeout)
+    assert isinstance(caught.value, errors.CommandTimeout)
     assert caught.value.timeout == 0.2
     wait_for(lambda: daemon.children() == [])
 
 
 def test_audit_tells_who_what_and_how_it_ended(client: Client, daemon: Daemon) -> None:
     client.run(["sh", "-c", "exit 5", "--password", "hunter2", "token=abc\n\x1b[2J"])
-    with pytest.raises(Error) as caught:
+    with pytest.raises(errors.Error) as caught:
         client.run(["nope"], env={"SECRET_VALUE": "s3cret"})
     run, end, denied = daemon.audit()
     assert (run["event"], end["event"], denied["event"]) == ("run", "end", "denied")
@@ -293,5 +283,5 @@ def test_as_many_words_as_the_system_takes(client: Client, size: int) -> None:
     count = MAX_ARGUMENT_BYTES // (size + WORD_OVERHEAD) - 2
     words = ["true", *["x" * size] * count]
     assert client.run(words).returncode == 0
-    with pytest.raises(TooLarge):
+    with pytest.raises(errors.TooLarge):
         client.run([*words, *["x" * MAX_WORD_BYTES] * 3])

@@ -34,27 +34,9 @@ from rootwrap_daemon.daemon.run import process, spawn
 from rootwrap_daemon.daemon.run.instance import Instance
 from rootwrap_daemon.daemon.serve import connection, server, session, source
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError
+from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.codec import encode
-from rootwrap_daemon.protocol.messages import (
-    MAX_ANSWER_FRAME,
-    STDIN,
-    STDOUT,
-    VERSION,
-    Cancel,
-    Check,
-    Failure,
-    Hello,
-    Report,
-    Request,
-    Result,
-    Run,
-    Signal,
-    Start,
-    Started,
-    Status,
-    Verdict,
-)
 from tests.processes import wait_for
 from tests.proof.scheduler import SUPPORTED, Module, Scheduler, ScriptedPoll, ScriptedTurns
 from tests.unit.policy import things
@@ -85,7 +67,7 @@ class Asked:
 
     number: int
     kind: str
-    message: Request
+    message: messages.Request
     cancelled: bool = False
     started: bool = False
     answer: object = None
@@ -100,7 +82,7 @@ class Peer:
     asked: list[Asked] = field(default_factory=list)
     wrong: bool = False
     ended: bool = False
-    last: Failure | None = None
+    last: messages.Failure | None = None
     pipes: list[int] = field(default_factory=list)
 
     @property
@@ -223,9 +205,9 @@ class Life:
         peer = Peer(sock)
         self.peers.append(peer)
         if self.random.random() < 0.8:
-            self._say(peer, Hello(VERSION, MAX_ANSWER_FRAME))
+            self._say(peer, messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME))
 
-    def _say(self, peer: Peer, message: Request, descriptors: tuple[int, ...] = ()) -> bool:
+    def _say(self, peer: Peer, message: messages.Request, descriptors: tuple[int, ...] = ()) -> bool:
         kept = peer.exchange.state
         try:
             data = peer.exchange.send(message)
@@ -260,16 +242,16 @@ class Life:
             "nope": (b"nope", last),
             "read": (b"cat", b"/etc/hostname"),
         }.get(kind, (b"sleep", last))
-        message: Request
+        message: messages.Request
         descriptors: tuple[int, ...] = ()
         if kind == "check":
-            message = Check(words)
+            message = messages.Check(words)
         elif kind == "status":
-            message = Status()
+            message = messages.Status()
         elif kind == "input" or self.random.random() < 0.5:
-            message = Run(words, (), bytes(5_000) if kind == "input" else None)
+            message = messages.Run(words, (), bytes(5_000) if kind == "input" else None)
         else:
-            message = Start(words, (), STDIN | STDOUT)
+            message = messages.Start(words, (), messages.STDIN | messages.STDOUT)
             (theirs, ours), (mine, their_output) = os.pipe(), os.pipe()
             descriptors = theirs, their_output
             peer.pipes += (ours, mine)
@@ -290,7 +272,7 @@ class Life:
         if asked is None or asked.cancelled:
             # One may cross the answer, so neither side's table refuses it at once.
             peer.wrong = True
-        self._say(peer, Cancel())
+        self._say(peer, messages.Cancel())
         if asked is not None:
             asked.cancelled = True
 
@@ -298,7 +280,7 @@ class Life:
         """A signal for a command that was started, or for none."""
         started = [one for one in self._open() if one.open_request and one.open_request.started]
         if peer := self.random.choice(started) if started else None:
-            self._say(peer, Signal(self.random.choice((1, 9, 15))))
+            self._say(peer, messages.Signal(self.random.choice((1, 9, 15))))
 
     def say_nonsense(self) -> None:
         """Bytes that are no message, or not a whole one."""
@@ -426,15 +408,15 @@ class Life:
             if message is None:
                 return
             assert peer.last is None or peer.wrong, "a word after the last one"
-            if isinstance(message, Hello):
+            if isinstance(message, messages.Hello):
                 continue
             one = peer.open_request
             if one is None:
-                assert isinstance(message, Failure) or peer.wrong
-                peer.last = message if isinstance(message, Failure) else None
+                assert isinstance(message, messages.Failure) or peer.wrong
+                peer.last = message if isinstance(message, messages.Failure) else None
                 continue
-            if isinstance(message, Started):
-                assert isinstance(one.message, Start) and not one.started
+            if isinstance(message, messages.Started):
+                assert isinstance(one.message, messages.Start) and not one.started
                 one.started = True
                 continue
             one.answer = message
@@ -443,7 +425,7 @@ class Life:
     def _judge(self, peer: Peer, one: Asked, message: object) -> None:
         what = getattr(message, "code", "") or getattr(message, "cause", "") or "ok"
         EXPLORED[f"{one.kind}: {what}"] += 1
-        if isinstance(message, Failure):
+        if isinstance(message, messages.Failure):
             if message.code in ALWAYS or peer.wrong:
                 assert message.code != "stopping" or self.stopping
                 assert message.code != "unauthorized" or self.shut_out
@@ -455,9 +437,9 @@ class Life:
             assert message.code in right | {"denied"}, message
             assert message.code != "timeout" or self.advanced
             return
-        kinds = {"check": Verdict, "status": Report}
-        assert isinstance(message, kinds.get(one.kind, Result))
-        if isinstance(message, Result):
+        kinds = {"check": messages.Verdict, "status": messages.Report}
+        assert isinstance(message, kinds.get(one.kind, messages.Result))
+        if isinstance(message, messages.Result):
             assert message.cause in ("", "cancelled", "stopping")
             assert message.cause != "cancelled" or one.cancelled or peer.wrong or peer.ended
             assert message.cause != "stopping" or self.stopping

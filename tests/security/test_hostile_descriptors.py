@@ -17,25 +17,8 @@ from typing import Any
 
 import pytest
 
+from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.codec import encode
-from rootwrap_daemon.protocol.messages import (
-    MAX_ANSWER_FRAME,
-    STDERR,
-    STDIN,
-    STDOUT,
-    VERSION,
-    Cancel,
-    Check,
-    Failure,
-    Hello,
-    Request,
-    Result,
-    Run,
-    Signal,
-    Start,
-    Started,
-    Status,
-)
 from tests.real_daemon import (
     FILTERS,
     Daemon,
@@ -54,8 +37,8 @@ pytestmark = pytest.mark.root
 
 #: The user that the agent runs as, and another who may use the daemon as well.
 AGENT, OTHER = 65534, 61112
-ALL = STDIN | STDOUT | STDERR
-HELLO = frame([0, VERSION, MAX_ANSWER_FRAME, 0])
+ALL = messages.STDIN | messages.STDOUT | messages.STDERR
+HELLO = frame([0, messages.VERSION, messages.MAX_ANSWER_FRAME, 0])
 _libc = ctypes.CDLL(None, use_errno=True)
 _IO_URING_SETUP = 425
 _F_SETSIG = 10
@@ -94,8 +77,8 @@ class Agent(Wire):
     def start(
         self, descriptors: Sequence[int], slots: int, argv: Sequence[bytes] = (b"cat",), **options: Any
     ) -> None:
-        self.send(Hello(VERSION, MAX_ANSWER_FRAME))
-        self.send(Start(tuple(argv), (), slots, **options), descriptors)
+        self.send(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME))
+        self.send(messages.Start(tuple(argv), (), slots, **options), descriptors)
 
 
 def pipe_of(uid: int, flags: int = 0) -> tuple[int, int]:
@@ -203,9 +186,9 @@ def test_what_is_no_pipe_of_the_agents_own_is_refused(daemon: Daemon, where: Pat
     with opened(HOSTILE[name], where) as hostile:
         for count, (descriptors, slots) in enumerate(
             (
-                ([hostile], STDIN),
-                ([hostile], STDOUT),
-                ([hostile], STDERR),
+                ([hostile], messages.STDIN),
+                ([hostile], messages.STDOUT),
+                ([hostile], messages.STDERR),
                 ([hostile] * 3, ALL),
                 ([reader, writer, hostile], ALL),
             ),
@@ -224,7 +207,7 @@ def test_pipe_of_another_user_is_refused(daemon: Daemon, owner: int) -> None:
     reader, writer = pipe_of(owner)
     mine = pipe_of(AGENT)
     for count, (descriptors, slots) in enumerate(
-        (([reader], STDIN), ([writer], STDOUT), ([mine[0], mine[1], writer], ALL)), start=1
+        (([reader], messages.STDIN), ([writer], messages.STDOUT), ([mine[0], mine[1], writer], ALL)), start=1
     ):
         with Agent(daemon) as agent:
             agent.start(descriptors, slots)
@@ -237,7 +220,13 @@ def test_wrong_end_of_a_pipe_is_refused(daemon: Daemon) -> None:
     before = settle(daemon)
     reader, writer = pipe_of(AGENT)
     for count, (descriptors, slots) in enumerate(
-        (([writer], STDIN), ([reader], STDOUT), ([reader], STDERR), ([writer, reader, writer], ALL)), start=1
+        (
+            ([writer], messages.STDIN),
+            ([reader], messages.STDOUT),
+            ([reader], messages.STDERR),
+            ([writer, reader, writer], ALL),
+        ),
+        start=1,
     ):
         with Agent(daemon) as agent:
             agent.start(descriptors, slots)
@@ -249,7 +238,7 @@ def test_wrong_end_of_a_pipe_is_refused(daemon: Daemon) -> None:
 def test_connection_itself_is_refused(daemon: Daemon) -> None:
     """A socket in flight over itself is how connections were never closed (CVE-2014-3637)."""
     before = settle(daemon)
-    for count, slots in enumerate((STDIN, STDOUT, ALL), start=1):
+    for count, slots in enumerate((messages.STDIN, messages.STDOUT, ALL), start=1):
         with Agent(daemon) as agent:
             agent.start([agent.sock.fileno()] * slots.bit_count(), slots)
             assert_refused(daemon, agent.rest(), before, count)
@@ -283,24 +272,24 @@ def test_number_that_the_message_does_not_say(daemon: Daemon, count: int) -> Non
     os.close(writer)
 
 
-OTHERS: list[Request] = [
-    Hello(VERSION, MAX_ANSWER_FRAME),
-    Run((b"true",)),
-    Check((b"true",)),
-    Cancel(),
-    Signal(15),
-    Status(),
+OTHERS: list[messages.Request] = [
+    messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME),
+    messages.Run((b"true",)),
+    messages.Check((b"true",)),
+    messages.Cancel(),
+    messages.Signal(15),
+    messages.Status(),
 ]
 
 
 @pytest.mark.parametrize("message", OTHERS, ids=lambda message: type(message).__name__)
 @pytest.mark.parametrize("count", [1, 3, 253])
-def test_no_other_message_brings_descriptors(daemon: Daemon, message: Request, count: int) -> None:
+def test_no_other_message_brings_descriptors(daemon: Daemon, message: messages.Request, count: int) -> None:
     before = settle(daemon)
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
-        hello = agent.exchange.send(Hello(VERSION, MAX_ANSWER_FRAME))
-        if isinstance(message, Hello):
+        hello = agent.exchange.send(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME))
+        if isinstance(message, messages.Hello):
             agent.say(hello, [reader] * count)
         else:
             agent.say(hello)
@@ -314,7 +303,7 @@ def test_no_other_message_brings_descriptors(daemon: Daemon, message: Request, c
 
 def test_descriptors_where_no_message_begins(daemon: Daemon) -> None:
     before = settle(daemon)
-    data = frame([7, [b"cat"], [], STDIN, None])
+    data = frame([7, [b"cat"], [], messages.STDIN, None])
     reader, writer = pipe_of(AGENT)
     for count, cut in enumerate((1, 4, 5, 12), start=1):
         with Agent(daemon) as agent:
@@ -345,7 +334,9 @@ def test_control_data_that_does_not_fit(daemon: Daemon) -> None:
         agent.say(HELLO)
         agent.sock.recv(65536)
         try:
-            agent.sock.sendmsg([frame([7, [b"cat"], [], STDIN | STDOUT, None])], [rights, rights])
+            agent.sock.sendmsg(
+                [frame([7, [b"cat"], [], messages.STDIN | messages.STDOUT, None])], [rights, rights]
+            )
         except OSError:
             # The kernel itself refuses them.
             agent.sock.close()
@@ -364,7 +355,7 @@ def test_descriptors_while_a_command_runs_end_it(daemon: Daemon, passed: bool, c
     with Agent(daemon) as agent:
         if passed:
             agent.start([], 0, [b"sleep", b"1000"])
-            assert isinstance(agent.answer(), Started)
+            assert isinstance(agent.answer(), messages.Started)
         else:
             agent.say(HELLO + frame([1, [b"sleep", b"1000"], [], None, None]))
             wait_for(lambda: daemon.children() != [])
@@ -421,7 +412,7 @@ def test_close_that_waits_does_not_hold_the_deadline(daemon: Daemon) -> None:
                 wait_for(lambda: daemon.children() != [])
             else:
                 agent.start([], 0, [b"sh", b"-c", script], timeout_ms=500)
-                assert isinstance(agent.answer(), Started)
+                assert isinstance(agent.answer(), messages.Started)
             null = os.open("/dev/null", os.O_RDONLY)
             # The last is beyond what the daemon has room for: the kernel itself closes it.
             agent.say(frame([3]), [null] * 4 + [last])
@@ -436,12 +427,12 @@ def test_a_byte_out_of_band_is_one_of_the_others(daemon: Daemon) -> None:
     """It is readable for ever, where nobody reads it: the session would look at it all the while."""
     with Agent(daemon) as agent:
         agent.start([], 0, [b"sleep", b"1000"])
-        assert isinstance(agent.answer(), Started)
-        cancel = agent.exchange.send(Cancel())
+        assert isinstance(agent.answer(), messages.Started)
+        cancel = agent.exchange.send(messages.Cancel())
         agent.say(cancel[:-1])
         agent.sock.send(cancel[-1:], socket.MSG_OOB)
         answer = agent.answer()
-    assert isinstance(answer, Result)
+    assert isinstance(answer, messages.Result)
     assert answer.cause == "cancelled"
 
 
@@ -569,7 +560,7 @@ def test_garbage_behind_a_start_ends_the_command(daemon: Daemon, garbage: bytes,
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
         agent.say(HELLO)
-        data = frame([7, [b"sh", b"-c", b"sleep 1000; echo late; sleep 1000"], [], STDOUT, None])
+        data = frame([7, [b"sh", b"-c", b"sleep 1000; echo late; sleep 1000"], [], messages.STDOUT, None])
         agent.say(data + (garbage if at_once else b""), [writer])
         os.close(writer)
         if not at_once:
@@ -605,9 +596,9 @@ def test_child_can_open_again_what_its_client_could_and_nothing_else(daemon: Dae
         agent.start([inputs[0], outputs[1], errors[1]], ALL, [b"sh", b"-c", _LOOK.encode()])
         for end in (inputs[0], outputs[1], errors[1]):
             os.set_inheritable(end, False)
-        assert isinstance(agent.answer(), Started)
+        assert isinstance(agent.answer(), messages.Started)
         result = agent.answer()
-        assert isinstance(result, Result)
+        assert isinstance(result, messages.Result)
         said = os.read(outputs[0], 65536).decode()
     lines = said.splitlines()
     # One each, and the very ones: st_ino of the client's.
@@ -630,9 +621,9 @@ def run_with(daemon: Daemon, ends: Sequence[int], slots: int, script: str) -> in
     with Agent(daemon) as agent:
         agent.start(ends, slots, [b"sh", b"-c", script.encode()])
         first = agent.answer()
-        assert isinstance(first, Started), first
+        assert isinstance(first, messages.Started), first
         result = agent.answer()
-        assert isinstance(result, Result), result
+        assert isinstance(result, messages.Result), result
         return result.returncode
 
 
@@ -644,17 +635,17 @@ def test_odd_pipes_of_its_own(daemon: Daemon) -> None:
         if size:
             with being(AGENT):
                 fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
-        assert run_with(daemon, [writer], STDOUT, "echo packet; echo another") == 0
+        assert run_with(daemon, [writer], messages.STDOUT, "echo packet; echo another") == 0
         assert os.read(reader, 7) == b"packet\n"
         os.close(reader)
         os.close(writer)
     # Full, and nobody reads: the deadline ends it.
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
-        agent.start([writer], STDOUT, [b"sh", b"-c", b"while :; do echo y; done"], timeout_ms=500)
-        assert isinstance(agent.answer(), Started)
+        agent.start([writer], messages.STDOUT, [b"sh", b"-c", b"while :; do echo y; done"], timeout_ms=500)
+        assert isinstance(agent.answer(), messages.Started)
         failure = agent.answer()
-        assert isinstance(failure, Failure)
+        assert isinstance(failure, messages.Failure)
         assert failure.code == "timeout"
     os.close(reader)
     os.close(writer)
@@ -666,9 +657,9 @@ def test_signals_of_a_pipe_go_where_its_agent_could_send_them(daemon: Daemon) ->
     """O_ASYNC belongs to the open file, which agent and command share (fcntl(2), F_SETOWN)."""
     reader, writer = pipe_of(AGENT)
     with Agent(daemon) as agent:
-        agent.start([reader], STDIN, [b"sleep", b"1000"])
+        agent.start([reader], messages.STDIN, [b"sleep", b"1000"])
         started = agent.answer()
-        assert isinstance(started, Started)
+        assert isinstance(started, messages.Started)
         with being(AGENT):
             for owner in (started.pid, -started.pid, daemon.pid):
                 fcntl.fcntl(reader, fcntl.F_SETOWN, owner)
@@ -708,7 +699,7 @@ def test_close_that_fails_leaves_nothing(daemon: Daemon, files: SlowFiles) -> No
     before = settle(daemon)
     with slow_file(daemon, files) as slow:
         files.error = errno.EIO
-        for descriptors, slots in (([slow] * 3, ALL), ([slow] * 3, STDIN), ([slow] * 253, ALL)):
+        for descriptors, slots in (([slow] * 3, ALL), ([slow] * 3, messages.STDIN), ([slow] * 253, ALL)):
             for data in (frame([7, [b"cat"], [], slots, None]), frame([2, [b"true"], []]), b"\0"):
                 with Agent(daemon) as agent:
                     agent.say(HELLO)
@@ -725,7 +716,7 @@ def test_slow_file_holds_up_nobody_else(daemon: Daemon, files: SlowFiles, whole:
     """Neither its close, nor its being there while others start commands, who would inherit and close it."""
     before = settle(daemon)
     with slow_file(daemon, files) as slow, contextlib.ExitStack() as held:
-        data = frame([7, [b"cat"], [], STDIN, None])
+        data = frame([7, [b"cat"], [], messages.STDIN, None])
         files.error = None
         for _ in range(3):
             agent = held.enter_context(Agent(daemon))

@@ -8,18 +8,9 @@ from typing import Any
 
 import pytest
 
+from rootwrap_daemon import errors
 from rootwrap_daemon.client import PIPE, Client
 from rootwrap_daemon.client.aio import AsyncClient
-from rootwrap_daemon.errors import (
-    BadRequest,
-    CommandFailed,
-    CommandTimeout,
-    DaemonUnavailable,
-    Denied,
-    InternalError,
-    LocalProtocolError,
-    OutcomeUnknown,
-)
 from rootwrap_daemon.testing import Asked, FakeClient, FakeDaemon, Reply
 
 PAGE = Path(__file__).parents[3] / "doc/source/user/clients.rst"
@@ -31,13 +22,13 @@ def test_a_client_without_a_socket() -> None:
     client.on(["ip", "link", "add"], returncode=2, stderr=b"no")
     client.on(["vacuumdb"], user="postgres")
     assert client.run(["ip", "link", "show"], text=True).stdout == "lo\n"
-    with pytest.raises(CommandFailed, match="ip returned 2: no"):
+    with pytest.raises(errors.CommandFailed, match="ip returned 2: no"):
         client.run(["ip", "link", "add"], check=True)
-    with pytest.raises(Denied, match="no filter allows this command"):
+    with pytest.raises(errors.Denied, match="no filter allows this command"):
         client.run(["ip", "addr"])
-    with pytest.raises(Denied, match=r"^vacuumdb: no filter"):
+    with pytest.raises(errors.Denied, match=r"^vacuumdb: no filter"):
         client.run(["vacuumdb"])
-    with pytest.raises(Denied, match=r"^vacuumdb as nobody: no filter") as caught:
+    with pytest.raises(errors.Denied, match=r"^vacuumdb as nobody: no filter") as caught:
         client.run(["vacuumdb"], user="nobody")
     assert repr(caught.value) == f"Denied({str(caught.value)!r})"
     assert client.run([b"vacuumdb"], user="postgres", input=b"in", env={"A": "b"}, timeout=3).returncode == 0
@@ -50,13 +41,13 @@ def test_its_arguments_are_checked_as_by_the_real_one() -> None:
     client = FakeClient()
     client.on(["id", ...])
     for argv in ("id", [], ["id", "\0"], [""]):
-        with pytest.raises(BadRequest):
+        with pytest.raises(errors.BadRequest):
             client.run(argv)
-    with pytest.raises(BadRequest):
+    with pytest.raises(errors.BadRequest):
         client.run(["id"], user="0")
-    with pytest.raises(CommandTimeout):
+    with pytest.raises(errors.CommandTimeout):
         client.run(["id"], timeout=0)
-    with pytest.raises(BadRequest, match="capture must be"):
+    with pytest.raises(errors.BadRequest, match="capture must be"):
         client.run(["id"], capture="x")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"run\(\) has no argument 'cwd'"):
         client.run(["id"], cwd="/")  # type: ignore[call-overload]
@@ -67,13 +58,13 @@ def test_its_arguments_are_checked_as_by_the_real_one() -> None:
         client.popen(["id"])
     assert client.status() == {}
     client.close()
-    with pytest.raises(LocalProtocolError, match="closed"):
+    with pytest.raises(errors.LocalProtocolError, match="closed"):
         client.run(["id"])
 
 
 @pytest.mark.parametrize("argv", ["ls -l", b"ls", [], [..., "ls"], ["ls", 1], ["l\0s", ...], [""]])
 def test_a_command_that_nobody_can_ask_is_not_scripted(argv: Any) -> None:
-    with pytest.raises(BadRequest):
+    with pytest.raises(errors.BadRequest):
         FakeClient().on(argv)
 
 
@@ -90,7 +81,7 @@ def test_what_is_no_reply_is_said_in_the_test() -> None:
         client.run(["id"])
     with pytest.raises(TypeError, match="not NoneType"), FakeDaemon() as daemon:
         daemon.on(["id"], call=lambda asked: None)  # type: ignore[arg-type,return-value]
-        with Client(daemon.path) as real, pytest.raises(InternalError, match="must return a testing"):
+        with Client(daemon.path) as real, pytest.raises(errors.InternalError, match="must return a testing"):
             real.run(["id"])
 
 
@@ -102,20 +93,20 @@ def test_a_daemon_that_is_started_again(tmp_path: Path) -> None:
                 daemon.on(["id"], returncode=code)
                 assert client.run(["id"]).returncode == code
             assert not Path(path).exists()
-        with pytest.raises(DaemonUnavailable):
+        with pytest.raises(errors.DaemonUnavailable):
             client.run(["id"])
 
 
 def test_errors_of_the_daemon() -> None:
     client = FakeClient()
-    client.on(["slow"], error=CommandTimeout)
-    client.on(["lost"], error=OutcomeUnknown)
-    with pytest.raises(CommandTimeout, match="slow: as the test says"):
+    client.on(["slow"], error=errors.CommandTimeout)
+    client.on(["lost"], error=errors.OutcomeUnknown)
+    with pytest.raises(errors.CommandTimeout, match="slow: as the test says"):
         client.run(["slow"])
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(errors.OutcomeUnknown):
         client.run(["lost"])
     with pytest.raises(ValueError, match="none that a daemon says"):
-        client.on(["x"], error=LocalProtocolError)
+        client.on(["x"], error=errors.LocalProtocolError)
 
 
 def test_a_daemon_for_every_front_end() -> None:
@@ -128,7 +119,7 @@ def test_a_daemon_for_every_front_end() -> None:
             assert (done.returncode, done.stdout, done.stderr) == (3, b"out", b"err")
             with client.popen(["cat"], stdin=PIPE, stdout=PIPE) as process:
                 assert process.communicate(b"much" * 100_000) == (b"much" * 100_000, None)
-            with pytest.raises(Denied):
+            with pytest.raises(errors.Denied):
                 client.popen(["id"])
             assert client.allows(["cat"]).allowed
             assert client.status() == {}

@@ -7,20 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootwrap_daemon.errors import LocalProtocolError, RemoteProtocolError, TooLarge
+from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.codec import HEADER, encode
 from rootwrap_daemon.protocol.exchange import DaemonExchange, State
-from rootwrap_daemon.protocol.messages import (
-    ANSWERS,
-    MAX_HELLO_FRAME,
-    MAX_INPUT_BYTES,
-    MAX_REQUEST_FRAME,
-    REQUESTS,
-    VERSION,
-    Hello,
-    Message,
-    Run,
-)
 from tests.unit.protocol.strategies import HELLO, ONE_ANSWER, ONE_REQUEST, answers, requests
 
 READY: Final = "Run Start Check Status"
@@ -236,10 +226,10 @@ def test_what_follows_an_answer_shows() -> None:
 def test_before_the_hello_only_a_hello_fits() -> None:
     """Anybody who can connect makes the daemon buffer this much, and no more."""
     client, daemon = ClientExchange(), DaemonExchange()
-    daemon.feed(HEADER.pack(MAX_HELLO_FRAME))
+    daemon.feed(HEADER.pack(messages.MAX_HELLO_FRAME))
     assert daemon.next_message() is None
     daemon = DaemonExchange()
-    daemon.feed(HEADER.pack(MAX_HELLO_FRAME + 1))
+    daemon.feed(HEADER.pack(messages.MAX_HELLO_FRAME + 1))
     with pytest.raises(RemoteProtocolError) as caught:
         daemon.next_message()
     assert isinstance(caught.value.__cause__, TooLarge)
@@ -247,12 +237,12 @@ def test_before_the_hello_only_a_hello_fits() -> None:
     daemon = DaemonExchange()
     daemon.feed(client.send(HELLO))
     assert daemon.next_message() == HELLO
-    daemon.feed(HEADER.pack(MAX_REQUEST_FRAME))
+    daemon.feed(HEADER.pack(messages.MAX_REQUEST_FRAME))
     assert daemon.next_message() is None
-    assert daemon.missing == MAX_REQUEST_FRAME
+    assert daemon.missing == messages.MAX_REQUEST_FRAME
 
     daemon = both_in("both:Hello")[1]
-    daemon.feed(HEADER.pack(MAX_REQUEST_FRAME + 1))
+    daemon.feed(HEADER.pack(messages.MAX_REQUEST_FRAME + 1))
     with pytest.raises(RemoteProtocolError):
         daemon.next_message()
 
@@ -261,18 +251,18 @@ def test_while_it_works_only_a_cancel_fits() -> None:
     """Nor may a client that has been heard make it buffer more than it can be saying."""
     for name in ("run", "run, greeted", "check", "check, greeted"):
         daemon = both_in(name)[1]
-        daemon.feed(HEADER.pack(MAX_HELLO_FRAME + 1))
+        daemon.feed(HEADER.pack(messages.MAX_HELLO_FRAME + 1))
         with pytest.raises(RemoteProtocolError):
             daemon.next_message()
     for name in ("ran", "failed", "checked"):
         daemon = both_in(name)[1]
-        daemon.feed(HEADER.pack(MAX_REQUEST_FRAME))
+        daemon.feed(HEADER.pack(messages.MAX_REQUEST_FRAME))
         assert daemon.next_message() is None
 
 
 def test_the_largest_input() -> None:
     client, daemon = both_in("both:Hello")
-    run = Run((b"cat",), (), b"x" * MAX_INPUT_BYTES)
+    run = messages.Run((b"cat",), (), b"x" * messages.MAX_INPUT_BYTES)
     daemon.feed(client.send(run))
     assert daemon.next_message() == run
 
@@ -291,7 +281,7 @@ def test_the_client_bounds_answers_too() -> None:
 def test_another_version_is_told_and_not_judged() -> None:
     """What to do about it is for the two sides to say, each in its own words."""
     client, daemon = ClientExchange(), DaemonExchange()
-    other = Hello(VERSION + 1, MAX_REQUEST_FRAME)
+    other = messages.Hello(messages.VERSION + 1, messages.MAX_REQUEST_FRAME)
     daemon.feed(client.send(other))
     assert daemon.next_message() == other
     client.feed(daemon.send(other))
@@ -300,7 +290,7 @@ def test_another_version_is_told_and_not_judged() -> None:
 
 
 def allowed_by_hand(
-    state: State, greeted: bool, message: Message, of_client: bool, late: dict[str, int]
+    state: State, greeted: bool, message: messages.Message, of_client: bool, late: dict[str, int]
 ) -> bool:
     """The rules once more, in other words than the table's."""
     name = type(message).__name__
@@ -326,7 +316,7 @@ def allowed_by_hand(
 
 
 @given(st.lists(st.tuples(st.booleans(), requests, answers), max_size=30))
-def test_any_conversation(steps: list[tuple[bool, Message, Message]]) -> None:
+def test_any_conversation(steps: list[tuple[bool, messages.Message, messages.Message]]) -> None:
     """Both sides agree with each other, and with the rules, whatever is tried in whatever order."""
     client, daemon = ClientExchange(), DaemonExchange()
     greeted = False
@@ -337,16 +327,16 @@ def test_any_conversation(steps: list[tuple[bool, Message, Message]]) -> None:
         before = client.state
         try:
             if of_client:
-                assert type(message) in REQUESTS.values()
+                assert type(message) in messages.REQUESTS.values()
                 data = client.send(message)  # type: ignore[arg-type]
                 daemon.feed(data)
                 assert daemon.next_message() == message
             else:
-                assert type(message) in ANSWERS.values()
+                assert type(message) in messages.ANSWERS.values()
                 data = daemon.send(message)  # type: ignore[arg-type]
                 client.feed(data)
                 assert client.next_message() == message
-                greeted = greeted or isinstance(message, Hello)
+                greeted = greeted or isinstance(message, messages.Hello)
         except LocalProtocolError:
             assert not may
         else:
