@@ -1,11 +1,13 @@
-"""Look at processes of this machine, and wait for what they do."""
+"""Look at processes of this machine, and wait for what they and threads of this one do."""
 
 import contextlib
 import gc
 import glob
 import os
 import subprocess
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -67,6 +69,15 @@ def wait_for(condition: Condition, seconds: float = PATIENCE) -> None:
         # Soon for what is about to hold; what takes long is not looked at all the time.
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+def together(threads: Iterable[threading.Thread]) -> None:
+    """Start them all, and wait until all have ended."""
+    threads = tuple(threads)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def our_descriptors() -> int:

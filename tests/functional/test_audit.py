@@ -16,6 +16,7 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied, InternalError
+from tests.processes import together
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, wait_for
 
 
@@ -186,11 +187,7 @@ def test_records_on_standard_error_that_nobody_reads(new_daemon: NewDaemon) -> N
                     refused.append(1)
                     return
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(threading.Thread(target=run, daemon=True) for _ in range(8))
     assert len(refused) == 8
     with daemon.client() as client:
         with pytest.raises(InternalError):

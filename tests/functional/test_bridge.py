@@ -22,6 +22,7 @@ import pytest
 from oslo_rootwrap import client as oslo_client
 
 from rootwrap_daemon.openstack import bridge
+from tests.processes import together
 from tests.real_daemon import Daemon, is_alive, wait_for
 from tests.unit.client.programs import run_program
 
@@ -105,11 +106,7 @@ class TestOslosClient:
                     client.execute(["sh", "-c", f"touch {mine}; until [ -e {other} ]; do sleep 0.05; done"])
                 )
 
-        threads = [threading.Thread(target=call, args=(n,)) for n in range(len(files))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        together(threading.Thread(target=call, args=(n,)) for n in range(len(files)))
         assert results == [[0, "", ""]] * len(files)
 
     def test_several_connections_of_one_bridge_at_once(self, daemon: Daemon) -> None:

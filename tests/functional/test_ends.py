@@ -17,6 +17,7 @@ from rootwrap_daemon import errors
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.protocol.client_side import ClientExchange
 from rootwrap_daemon.protocol.messages import MAX_ANSWER_FRAME, VERSION, Cancel, Hello, Result, Run
+from tests.processes import together
 from tests.real_daemon import Daemon, NewDaemon, is_alive, settle, wait_for, with_words
 from tests.wire import Wire
 
@@ -289,11 +290,7 @@ def test_many_at_once_each_get_their_own(client: Client) -> None:
             done = client.run(["sh", "-c", f"echo {index}; cat"], input=str(index).encode())
             results[index] = done.stdout
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=work, args=(index,)) for index in range(32))
     assert results == {index: b"%d\n%d" % (index, index) for index in range(32)}
 
 
@@ -322,11 +319,7 @@ def test_mixed_load_leaves_nothing(daemon: Daemon) -> None:
                 except (errors.Error, errors.OutputLimit):
                     pass
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=work, args=(index,)) for index in range(16))
     wait_for(lambda: settle(daemon) == before)
     wait_for(lambda: daemon.children() == [])
     runs = [record["id"] for record in daemon.audit() if record["event"] == "run"]

@@ -21,7 +21,7 @@ import pytest
 from rootwrap_daemon.client import Busy, Client, DaemonUnavailable, OutcomeUnknown, Unauthorized
 from rootwrap_daemon.client.aio import AsyncClient
 from rootwrap_daemon.client.threads import now
-from tests.processes import PATIENCE
+from tests.processes import PATIENCE, together
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, children_of, is_alive, our_descriptors, wait_for
 
 #: A plain user who is in no other test: the kernel bounds the descriptors that all processes of a user have
@@ -98,14 +98,12 @@ def test_it_serves(client: Client, configured: Daemon) -> None:
 
 def test_many_at_once(client: Client) -> None:
     codes: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: codes.append(client.run(["sleep", "0.1"]).returncode))
-        for _ in range(30)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(
+        [
+            threading.Thread(target=lambda: codes.append(client.run(["sleep", "0.1"]).returncode))
+            for _ in range(30)
+        ]
+    )
     assert codes == [0] * 30
 
 

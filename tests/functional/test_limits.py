@@ -15,6 +15,7 @@ from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Busy, Denied, Error, OutputLimit, TooLarge, Unauthorized
 from rootwrap_daemon.protocol.codec import HEADER
 from tests.load import calls_go_on, flood, is_idle
+from tests.processes import together
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, raw, settle, wait_for
 
 
@@ -57,11 +58,7 @@ def test_memory_of_a_burst_is_given_back(daemon: Daemon) -> None:
     with daemon.client() as client:
         client.run(["sh", "-c", "true"])
     before = memory()
-    threads = [threading.Thread(target=ask) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=ask) for _ in range(32))
     wait_for(lambda: memory() < before + 2600, 60)
 
 

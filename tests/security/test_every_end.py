@@ -28,6 +28,7 @@ from rootwrap_daemon.protocol.messages import (
     Start,
     Status,
 )
+from tests.processes import together
 from tests.real_daemon import HELLO, Daemon, NewDaemon, frame, states_of, wait_for
 
 
@@ -197,13 +198,9 @@ def play(daemon: Daemon, choose: random.Random, seconds: float) -> None:
 def test_random_clients(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(request_timeout="1")
     seconds = float(os.environ.get("ROOTWRAP_TEST_SECONDS", "3"))
-    threads = [
+    together(
         threading.Thread(target=play, args=(daemon, random.Random(number), seconds)) for number in range(10)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    )
     wait_for(lambda: ended(daemon))
     found: dict[str, list[str]] = {}
     for record in daemon.audit():

@@ -20,6 +20,7 @@ from rootwrap_daemon.errors import BadRequest, Error, OutcomeUnknown
 from rootwrap_daemon.protocol.codec import HEADER
 from rootwrap_daemon.protocol.messages import REQUESTS, Cancel, Check, Hello, Run, Signal, Start, Status
 from tests.load import calls_go_on, flood, is_idle
+from tests.processes import together
 from tests.real_daemon import HELLO, Daemon, NewDaemon, children_of, frame, is_alive, settle, wait_for
 from tests.security.past_flaws.attack import (
     DIRTY,
@@ -314,11 +315,7 @@ def test_C16_nothing_of_ours_runs_between_fork_and_exec(shared: Daemon) -> None:
         for step in range(8):
             outputs.append(outcome(shared, f"sh -c 'echo {number}.{step} $(id -u)'", timeout=60))
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=work, args=(number,)) for number in range(8))
     uid = pwd.getpwnam("nobody").pw_uid
     assert set(outputs) == {b"%d.%d %d\n" % (number, step, uid) for number in range(8) for step in range(8)}
 

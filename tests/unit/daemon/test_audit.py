@@ -20,7 +20,7 @@ from rootwrap_daemon.daemon.record.secrets import mask_words
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 from tests.audit_records import try_record, write_record
-from tests.processes import our_descriptors
+from tests.processes import our_descriptors, together
 
 OWNERS = host.base_owners()
 
@@ -150,11 +150,7 @@ def test_threads_do_not_mix_records(audit: Audit, path: Path) -> None:
         for _ in range(50):
             write_record(audit, "run", uid=number, argv=(str(number) * 1000,))
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(1, 7)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=write, args=(number,)) for number in range(1, 7))
     found = records(path)
     assert len(found) == 300
     assert all(record["argv"] == [str(record["uid"]) * 1000] for record in found)

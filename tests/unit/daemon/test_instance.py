@@ -10,6 +10,7 @@ import pytest
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.run.instance import Instance, Quota
 from rootwrap_daemon.policy import host
+from tests.processes import together
 from tests.unit.policy import things
 
 
@@ -37,11 +38,7 @@ def test_no_count_is_lost(count: int) -> None:
                 assert quota.used <= 3 * count
                 quota.give(uid, count)
 
-    threads = [threading.Thread(target=use, args=(number % 3,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=use, args=(number % 3,)) for number in range(6))
     assert taken
     assert quota.used == 0
     assert quota.take(0, 2 * count, 3 * count, 2 * count)

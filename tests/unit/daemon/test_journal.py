@@ -24,6 +24,7 @@ from rootwrap_daemon.daemon.record.lines import MAX_RECORD, line
 from rootwrap_daemon.errors import ConfigurationError, InternalError
 from rootwrap_daemon.policy import host
 from tests.audit_records import write_record
+from tests.processes import together
 
 OWNERS = host.base_owners()
 
@@ -145,11 +146,7 @@ def test_a_journal_that_takes_nothing(
         except InternalError:
             outcomes.append("refused")
 
-    threads = [threading.Thread(target=write, daemon=True) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(threading.Thread(target=write, daemon=True) for _ in range(8))
     assert outcomes == ["refused" if required else "went on"] * 8
     # What was refused a record before comes first.
     for _ in range(4):

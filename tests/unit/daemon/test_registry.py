@@ -19,6 +19,7 @@ from rootwrap_daemon.daemon.run import recovery
 from rootwrap_daemon.daemon.run.registry import SLOT, Notes, Registry
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.policy import host
+from tests.processes import together
 from tests.real_daemon import is_alive, our_descriptors, wait_for
 
 OWNERS = host.base_owners()
@@ -269,11 +270,7 @@ def test_lines_are_used_again(state: Path) -> None:
             registry.snapshot()
             registry.end(ticket)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=work) for _ in range(8))
     os.close(reader)
     os.close(writer)
     assert registry.snapshot() == []

@@ -17,7 +17,7 @@ from rootwrap_daemon.daemon.record.sinks import File, StandardError
 from rootwrap_daemon.errors import InternalError
 from rootwrap_daemon.policy import host
 from tests.audit_records import try_record, write_record
-from tests.processes import our_descriptors
+from tests.processes import our_descriptors, together
 
 OWNERS = host.base_owners()
 
@@ -140,11 +140,7 @@ def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
                 except InternalError:
                     outcomes.append("refused")
 
-        threads = [threading.Thread(target=write, daemon=True) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        together(threading.Thread(target=write, daemon=True) for _ in range(8))
         assert outcomes == ["refused"] * 160
         assert os.get_blocking(2), "what others share was changed"
         assert os.read(unread, 65536) == b"x" * 4096

@@ -17,6 +17,7 @@ from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.policy import Policy
 from rootwrap_daemon.policy.read.policy import load
 from tests.audit_records import try_record, write_record
+from tests.processes import together
 from tests.unit.policy import things
 
 
@@ -122,11 +123,7 @@ def test_no_count_is_lost() -> None:
             counters.add("end", ("ok", "timeout")[number % 2])
             counters.add("run")
 
-    threads = [threading.Thread(target=add) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(threading.Thread(target=add) for _ in range(4))
     assert counters.snapshot() == {"end": {"ok": 10000, "timeout": 10000}, "run": {"run": 20000}}
 
 
