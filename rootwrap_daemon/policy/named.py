@@ -106,7 +106,8 @@ def check_code(
     A colon parts several. `here`: where relative ones begin. `does`: for the error. Raises Unsure, OSError.
     """
     # What the daemon puts in PATH and HOME, and where libraries are, is as good as the program itself.
-    known, left = {"/", "/root", *elf.SYSTEM, *exec_dirs}, places.names()
+    home = seen.looker.home if seen.looker else "/root"
+    known, left = {"/", home, *elf.SYSTEM, *exec_dirs}, places.names()
     parts = {one or "." for text in texts if text for one in (text, *_END.split(text))}
     if len(parts) > _MOST_BEGINNINGS:
         raise UntrustedPath("too many paths that name code")

@@ -8,9 +8,10 @@ import contextlib
 import functools
 import itertools
 import os
+import pwd
 import re
 import stat
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import Final
 
 from rootwrap_daemon.filters.argv import ArgvFilter
@@ -168,11 +169,18 @@ def _check_code(does: str, texts: Set[str], one: Filter, owners: frozenset[int],
     cwd = one.options.cwd or "/"
     try:
         here = {cwd, *named.directories_in(_whole(one), cwd, owners, seen)}
-        named.check_code(does, texts, here, owners, seen, _PATH)
+        named.check_code(does, texts, here, owners, seen, (*_PATH, *_homes(one)))
     except host.UntrustedPath as error:
         raise Fault("unusable", str(error), _REMEDY) from None
     except (host.Unsure, OSError, ValueError):
         return
+
+
+def _homes(one: Filter) -> Iterator[str]:
+    """The HOME of the commands of a filter: nobody looks through all that its user has there."""
+    for name in one.run_as:
+        with contextlib.suppress(KeyError):
+            yield pwd.getpwnam(name).pw_dir
 
 
 def _is_one_of(owners: frozenset[int], word: str) -> bool:

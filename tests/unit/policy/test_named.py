@@ -1,13 +1,14 @@
 """policy/named.py: what a program may find by the words of a command, to the last name and the first."""
 
 import contextlib
+import os
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from rootwrap_daemon.policy import named, places
-from rootwrap_daemon.policy.host import Seen, UntrustedPath
+from rootwrap_daemon.policy.host import Identity, Seen, UntrustedPath
 from tests.unit.policy.things import OWNERS, directory, file, link
 
 
@@ -197,6 +198,18 @@ def test_what_is_executed_in_any_case(code: Path) -> None:
     assert said(code, "{}/mixed/deep", exec_dirs=(str(code / "mixed"),)) == "what is in {}/mixed/deep"
     # A place is one, whatever says that it is not.
     assert said(code, "{}/base", exec_dirs=(str(code / "base"),)) == "what is in {}/base"
+
+
+def test_the_home_of_who_asks(code: Path) -> None:
+    """What the daemon puts in HOME anyway; another user's is a directory as each other."""
+    for home, answer in (("mixed", ""), ("ours", "what is in {}/mixed")):
+        seen = Seen(looker=Identity("x", os.geteuid(), os.getegid(), (), str(code / home)))
+        found = ""
+        try:
+            named.check_code("X", {f"{code}/mixed"}, {"/"}, OWNERS, seen, ())
+        except UntrustedPath as error:
+            found = str(error).replace(str(code), "{}").removeprefix("X, and others can change ")
+        assert found == answer
 
 
 def test_too_much_code(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
