@@ -257,7 +257,7 @@ def is_mixed(top: str, owners: frozenset[int], seen: host.Seen, left: Iterator[i
     """
     pending, known = [top], {top}
     for directory in pending:
-        for name in os.listdir(directory):
+        for name in os.listdir(directory) or ("x",):  # who may not look is not told of nothing either
             try:
                 walked = walk(path := f"{directory.rstrip('/')}/{name}", owners, seen)
             except host.UntrustedPath:

@@ -11,7 +11,7 @@ from rootwrap_daemon.filters.values import Match
 from rootwrap_daemon.policy import bind as module
 from rootwrap_daemon.policy import path_words, places
 from rootwrap_daemon.policy.bound import BoundExec, NotBound
-from rootwrap_daemon.policy.host import Seen
+from rootwrap_daemon.policy.host import Identity, Seen
 from tests.unit.filters.lines import match, rules
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, Host, directory, file, link, program
 
@@ -68,6 +68,17 @@ def test_a_link_of_somebody_else_counts_for_all(top: Path) -> None:
 def test_a_name_that_cannot_be_looked_at(top: Path) -> None:
     link(top / "a/b/process", "/proc/self/cwd")
     assert is_mixed(top) is True
+
+
+@pytest.mark.parametrize("names", [(), ("x",)])
+def test_who_may_not_look_is_not_told_whether_anything_is_there(top: Path, names: tuple[str, ...]) -> None:
+    looker = Identity("other", os.geteuid(), os.getegid(), (), "/")
+    assert places.is_mixed(str(top), OWNERS, Seen(looker=looker), places.names(), True) is False
+    private = directory(top / "private")
+    for name in names:
+        file(private / name)
+    private.chmod(0o600)
+    assert places.is_mixed(str(top), OWNERS, Seen(looker=looker), places.names(), True) is True
 
 
 def test_too_many_names_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
