@@ -364,6 +364,20 @@ def test_a_word_that_looks_as_if_it_were_not_compared(line: str, column: int) ->
 
 
 @pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("*.txt", "* is not a pattern here"),
+        ("a?", "? is not a pattern here"),
+        ("~/a", "no shell reads ~ here"),
+        ("$HOME", "no shell reads $ here"),
+    ],
+)
+def test_why_a_word_is_no_pattern(word: str, why: str) -> None:
+    (found,) = read(f"x: ArgvFilter, tool, root, {word}").findings
+    assert found.what == f"{word} is compared as it stands: {why}"
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "x: ArgvFilter, ip, root, link, ip",

@@ -81,3 +81,26 @@ def test_the_time_that_steps_take(monkeypatch: pytest.MonkeyPatch) -> None:
     for word in ("", "a", "abc"):
         assert pattern.matches(word, Clock())
     assert [round(one / spent[0]) for one in spent] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("words", "loads"),
+    [
+        ("add encap bpf", True),
+        ("add encap mpls endpoint", False),
+        ("add encap seg6local endpoint", True),
+        ("add encap seg6local action e", True),
+        ("add encap seg6local", False),
+        ("endpoint x encap seg6local", False),
+        ("add encap", True),
+    ],
+)
+def test_words_behind_encap(words: str, loads: bool) -> None:
+    rest = tuple(words.split())
+    assert ip._loads("route", rest, rest.index("encap")) is loads
+
+
+@pytest.mark.parametrize("known", ["monitor", "xfrm"])
+@pytest.mark.parametrize(("word", "loads"), [("file", True), ("f", True), ("all", False)])
+def test_what_monitors_a_file(known: str, word: str, loads: bool) -> None:
+    assert ip._loads(known, ("x", word), 1) is loads

@@ -6,6 +6,7 @@ import time
 import warnings
 
 import pytest
+import regex
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
@@ -246,3 +247,14 @@ def test_both_engines_agree(pattern: str, words: list[str]) -> None:
         theirs = re.compile(pattern, re.ASCII)
     for word in words:
         assert ours.matches(word, Clock(60.0)) == (theirs.fullmatch(word) is not None), word
+
+
+def test_a_pattern_that_one_engine_alone_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(text: str, flags: int) -> None:
+        raise RecursionError("deep")
+
+    compile_pattern("[ab]+")
+    monkeypatch.setattr(regex, "compile", refusing)
+    with pytest.raises(Fault) as caught:
+        compile_pattern("[ab]+")
+    assert caught.value.what == "bad regular expression: deep"

@@ -878,3 +878,14 @@ def test_an_error_in_an_option_that_is_used_by_its_value(kind: str) -> None:
     found = filter_file.read(f"[Filters]\na: {kind}\n[a]\nsecret = 0\n", "x")
     assert found.filters == ()
     assert [one.code for one in found.findings] == ["option"]
+
+
+def test_another_path_of_a_program() -> None:
+    """The words behind it are judged as behind its own."""
+    own = rules("x: ArgvFilter, /usr/bin/tool, root, a, b", "y: CommandFilter, other, root").filters
+    found = RuleSet(own, {"/usr/bin/tool": ("/bin/tool",), "other": ("/bin/other",)})
+    for path in ("/bin/tool", "/usr/bin/tool", "tool"):
+        done = found.match(Request((path, "a", "b")))
+        assert isinstance(done, Match) and done.plan == ExecPlan(Program("/usr/bin/tool"), ("a", "b"), "root")
+        assert isinstance(found.match(Request((path, "x", "b"))), Denied)
+        assert isinstance(found.match(Request((path, "a"))), Denied)

@@ -65,8 +65,9 @@ def test_a_report_of_the_most_bytes() -> None:
 
 def test_a_user_of_the_most_characters() -> None:
     assert Run((b"x",), user="u" * MAX_TEXT).user == "u" * MAX_TEXT
-    with pytest.raises(BadRequest, match="a user's name"):
-        Run((b"x",), user="u" * (MAX_TEXT + 1))
+    for user in ("u" * (MAX_TEXT + 1), "", "0", "u$$", 5, b"u", True):
+        with pytest.raises(BadRequest, match="a user's name"):
+            Run((b"x",), user=user)  # type: ignore[arg-type]
 
 
 def test_a_cause_of_the_most_characters() -> None:
@@ -78,6 +79,10 @@ def test_a_cause_of_the_most_characters() -> None:
 def test_the_most_words() -> None:
     with pytest.raises(TooLarge, match="argv has more than"):
         Run((b"",) * (MAX_WORDS + 1))
+    # The header of the array is enough: none of so many words is there.
+    for count, said in ((MAX_WORDS + 1, "more than 225735 words"), (MAX_WORDS, "not a message in msgpack")):
+        with pytest.raises(RemoteProtocolError, match=said):
+            decode(b"\x96" + bytes((Run.TYPE,)) + b"\xdd" + struct.pack(">I", count), REQUESTS)
 
 
 def test_the_most_variables() -> None:
