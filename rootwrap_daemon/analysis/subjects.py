@@ -114,7 +114,10 @@ def _subject(group: _Group, texts: dict[str, str]) -> Subject:
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
-            files.append(_not_utf8(name, data[: error.start]))
+            before = data[: error.start]
+            where = Location(name, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
+            finding = Finding(where, Severity.ERROR, "character", "not UTF-8", "save the file as UTF-8")
+            files.append(replace(read_filters("", name), findings=(finding,)))
             continue
         if is_config(text, name):
             # Nothing of a template.
@@ -150,13 +153,6 @@ def _decode(name: str) -> str:
         return _read(name).decode()
     except UnicodeDecodeError as error:
         raise Unreadable(f"{name}: not UTF-8") from error
-
-
-def _not_utf8(name: str, before: bytes) -> FilterText:
-    where = Location(name, before.count(b"\n") + 1, len(before) - before.rfind(b"\n"))
-    finding = Finding(where, Severity.ERROR, "character", "not UTF-8", "save the file as UTF-8")
-    empty = read_filters("", name)
-    return replace(empty, findings=(finding,))
 
 
 def _configuration(config_file: str) -> tuple[tuple[ConfigText, ...], Settings | None]:

@@ -134,8 +134,7 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
 def socket_path(args: argparse.Namespace) -> str:
     """Return where the daemon listens that the arguments of `add_daemon` mean. Raises as `instance`."""
     if args.socket:
-        path: str = args.socket
-        return path
+        return str(args.socket)
     if not args.instance:
         if path := os.environ.get(SOCKET_VARIABLE, ""):
             return path

@@ -21,23 +21,9 @@ from rootwrap_daemon.usage import Parser, did_you_mean
 #: * `EPILOG`: what stands below its help, with an example;
 #: * `configure(parser: argparse.ArgumentParser) -> None`: its arguments;
 #: * `run(args: argparse.Namespace) -> int`: do it, and the exit code. May raise any `errors.Error`.
-COMMANDS: Final[tuple[str, ...]] = (
-    "check",
-    "rules",
-    "explain",
-    "test",
-    "suggest",
-    "diff",
-    "from-sudoers",
-    "list",
-    "instances",
-    "recipe",
-    "install",
-    "uninstall",
-    "status",
-    "audit",
-    "metrics",
-    "completion",
+COMMANDS: Final[tuple[str, ...]] = tuple(
+    "check rules explain test suggest diff from-sudoers list instances recipe install uninstall status audit"
+    " metrics completion".split()
 )
 
 _EXAMPLE: Final = "example:\n  rootwrapctl check /etc/nova/rootwrap.d"

@@ -43,11 +43,8 @@ def manual_pages() -> list[str]:
     """The paths of the manual pages that this installation has; none where nobody made them."""
     found = [os.path.realpath(str(one.locate())) for one in _files() if "share/man/man" in str(one)]
     # Where a distribution's package has moved them, they are where man(1) looks.
-    return (
-        sorted(filter(os.path.isfile, found))
-        if found
-        else sorted(map(str, (Path(__file__).parents[2] / "doc/build/man").glob("*.[158]")))
-    )
+    made = (Path(__file__).parents[2] / "doc/build/man").glob("*.[158]")
+    return sorted(filter(os.path.isfile, found) if found else map(str, made))
 
 
 def text(name: str) -> str:

@@ -29,7 +29,7 @@ def point_in_time(text: str, now: datetime | None = None) -> datetime:
     now = datetime.now().astimezone() if now is None else now
     try:
         return _point(text.strip(), now)
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, KeyError, OverflowError, OSError):
         raise ValueError(f"{text!r} is no time: {_EXAMPLES}") from None
 
 
@@ -45,17 +45,10 @@ def _point(text: str, now: datetime) -> datetime:
         return datetime.fromtimestamp(float(text[1:]), UTC).astimezone()
     span = text.removeprefix("-").removesuffix("ago").strip()
     if span and "".join(match[0] for match in _SPAN.finditer(span)) == span:
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _spans(span))
+        seconds = sum(float(match[1]) * _UNITS[match[2]] for match in _SPAN.finditer(span))
         return now - timedelta(seconds=seconds)
     # Without an offset it is local time.
     return datetime.fromisoformat(text).astimezone()
-
-
-def _spans(text: str) -> list[tuple[str, str]]:
-    found = [(match[1], match[2]) for match in _SPAN.finditer(text)]
-    if any(unit not in _UNITS for _, unit in found):
-        raise ValueError(text)
-    return found
 
 
 def _on_day(now: datetime, days: int, hour: int = 0, minute: int = 0, second: int = 0) -> datetime:

@@ -26,12 +26,10 @@ def wait(readable: Sequence[int], writable: Sequence[int], timeout: float | None
             over = True
             current.switch(descriptor)
 
-    def time_is_up() -> None:
-        # The hub has to look at the descriptors at least once.
-        hub.schedule_call_global(0, wake)
-
     listeners = []
-    timer = None if timeout is None else hub.schedule_call_global(timeout, time_is_up)
+    # Again at the end: the hub has to look at the descriptors at least once.
+    again = (hub.schedule_call_global, 0, wake)
+    timer = None if timeout is None else hub.schedule_call_global(timeout, *again)
     try:
         for kind, descriptors in ((hub.READ, readable), (hub.WRITE, writable)):
             for one in descriptors:

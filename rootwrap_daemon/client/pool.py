@@ -31,10 +31,6 @@ class _Left:
 _LEFT: Final = _Left()
 
 
-def _nobody() -> None:
-    """Wake nobody: the caller does not wait."""
-
-
 class Turn(Generic[C]):
     """One caller's place in a Pool: waiting, then granted with an idle connection or with leave to make one.
 
@@ -43,7 +39,7 @@ class Turn(Generic[C]):
 
     __slots__ = ("_place", "wake")
 
-    def __init__(self, wake: Callable[[], object] = _nobody) -> None:
+    def __init__(self, wake: Callable[[], object] = lambda: None) -> None:
         self.wake = wake
         # Empty while waiting. Who sets it first, the one that grants or the one that leaves, has decided.
         self._place: dict[int, C | _Left | None] = {}
@@ -198,9 +194,4 @@ class Connections(Generic[L]):
 _ALL: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 
-def _begin_all_anew() -> None:
-    for connections in _ALL:
-        connections.begin_anew()
-
-
-os.register_at_fork(after_in_child=_begin_all_anew)
+os.register_at_fork(after_in_child=lambda: [connections.begin_anew() for connections in _ALL])

@@ -223,9 +223,8 @@ class Attempt:
                 if not isinstance(message, Hello):
                     return self._judged(message)
                 if message.version != VERSION:
-                    raise errors.DaemonUnavailable(
-                        f"the daemon speaks version {message.version} of the protocol, this client {VERSION}"
-                    )
+                    what = f"the daemon speaks version {message.version} of the protocol"
+                    raise errors.DaemonUnavailable(f"{what}, this client {VERSION}")
         except errors.RemoteProtocolError as error:
             # Whoever talks like this is not asked again, even if nothing ran.
             self._last = True

@@ -13,18 +13,7 @@ from rootwrap_daemon.lint.finding import Finding, Problem, Severity
 from rootwrap_daemon.lint.rules import RULES, Rule
 from rootwrap_daemon.lint.subject import ConfigText, FilterText, Subject
 
-for _module in (
-    "text",
-    "host",
-    "configured",
-    "confined",
-    "behind",
-    "danger",
-    "files",
-    "free",
-    "patterns",
-    "upkeep",
-):
+for _module in "text host configured confined behind danger files free patterns upkeep".split():
     importlib.import_module(f"rootwrap_daemon.lint.rules.{_module}")
 
 #: The rule about suppressions that take nothing back; only after all others it is known.

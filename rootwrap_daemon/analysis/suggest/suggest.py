@@ -134,9 +134,12 @@ class Suggester:
             if record.argv not in allowed and not self.only:
                 self._sort_in(refused, record)
         self._keep()
-        denied = [record.argv for record in negative if record.argv not in allowed]
+        denied = tuple(dict.fromkeys(one.argv for one in negative if one.argv not in allowed))
         for group in groups.values():
-            self._cover(group, tuple(dict.fromkeys(denied)))
+            for shape in generalise.shapes(group.program, group.requests):
+                narrow, notes = self._narrowed(group, shape, denied)
+                for one in narrow:
+                    self.proposal.lines += self._lines(group, [one], notes)
         for group in refused.values():
             self.proposal.denied += self._lines(group, generalise.shapes(group.program, group.requests))
         return self.proposal
@@ -230,16 +233,10 @@ class Suggester:
             return ()
         return tuple(f"{entry.name} = {definition(entry)}" for entry in self.source.options(one))
 
-    def _cover(self, group: _Group, denied: tuple[Words, ...]) -> None:
-        """Lines for what was allowed, each so narrow that it takes nothing that was denied."""
-        for shape in generalise.shapes(group.program, group.requests):
-            narrow, notes = self._narrowed(group, shape, denied)
-            for one in narrow:
-                self.proposal.lines += self._lines(group, [one], notes)
-
     def _narrowed(
         self, group: _Group, shape: Shape, denied: tuple[Words, ...]
     ) -> tuple[list[Shape], tuple[str, ...]]:
+        """Shapes for what was allowed that take nothing that was denied, and what to know of them."""
         notes: list[str] = []
         while hit := self._first_taken(group, shape, denied):
             # The last place whose words the log never showed is the one that lets it through.

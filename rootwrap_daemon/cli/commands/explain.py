@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
         raise Usage("give the command and its words, after the options")
     env = tuple(arguments.assignment(text, "NAME=VALUE", "--env ") for text in args.env)
     source = arguments.policy(args)
-    takes = _taken(args)
+    # Of filters alone no unit is known.
+    config_file = "" if args.filters else args.config_file or arguments.instance(args.instance).config_file
+    takes = unit.taken_by(config_file) if config_file else {}
     notes = [*source.notes, arguments.drop_privileges(source)]
     found = explain(source, argv, env, stdin=args.stdin, user=args.run_as, asker=args.user)
     if found.effect is not None and found.effect.action == "execute":
@@ -55,10 +57,3 @@ def run(args: argparse.Namespace) -> int:
         for note in notes:
             out.print(f"note: {note}")
     return 0 if found.allowed else 1
-
-
-def _taken(args: argparse.Namespace) -> dict[str, tuple[str, ...]]:
-    """Return what the instance's unit takes from commands; of filters alone no unit is known."""
-    if args.filters:
-        return {}
-    return unit.taken_by(args.config_file or arguments.instance(args.instance).config_file)

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rootwrap_daemon.cli import arguments, tables
 from rootwrap_daemon.cli.arguments import Instance
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         raise Unreadable(f"no instance is installed in {arguments.CONFIG_DIR}")
     rows = [_row(one) for one in found]
     if args.json:
-        print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows], indent=2))
+        print(json.dumps(list(map(asdict, rows)), indent=2))
     else:
         words = {True: "yes", False: "no", None: "unknown"}
         lines = tables.table(

@@ -141,8 +141,7 @@ class Conversation:
     def _returncode(self, result: "list[Any]") -> int:
         if len(result) > 4 and result[4] == "stopping":
             _say(f"{self._program()}: ended, because the daemon is stopping")
-        code: int = result[1]
-        return code
+        return int(result[1])
 
     # Before the command runs.
 

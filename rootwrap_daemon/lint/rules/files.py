@@ -118,7 +118,8 @@ def _modes(line: Line, program: str, words: list[Word]) -> tuple[str, str]:
     free = any(word.type for word in plain[1:])
     if program == "chmod" and free and (plain[0].type or any(map(_sets_id, plain[0].texts))):
         return "what others had copied there a set-user-id file", "write a mode of three digits"
-    if program == "mknod" and any(word.type for word in plain) and _has_text(plain, ("b", "c", "u")):
+    texts = {text for word in plain for text in word.texts}
+    if program == "mknod" and any(word.type for word in plain) and texts & {"b", "c", "u"}:
         what = "the device of any disk, under a name of the caller's,"
         return what, "have root make the one device that is needed"
     return "", ""
@@ -142,10 +143,6 @@ def _keeps_modes_alone(program: str, words: list[Word]) -> bool:
 def _is_owner(attribute: str) -> bool:
     """True for a beginning of `ownership` or `all`, as cp(1) takes it."""
     return bool(attribute) and ("ownership".startswith(attribute) or "all".startswith(attribute))
-
-
-def _has_text(words: list[Word], texts: tuple[str, ...]) -> bool:
-    return any(text in texts for word in words for text in word.texts)
 
 
 _MODE_OPTIONS = options("-K -m --mode ; -m -t -S")
