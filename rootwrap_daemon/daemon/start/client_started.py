@@ -4,6 +4,7 @@ Promises: who the peer is is fixed at the start, and no socket that it passes la
 """
 
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ def the_peer(control: socket.socket, environ: Mapping[str, str], peer_uid: int |
     if not 0 <= peer_uid < _NOBODY:
         raise ConfigurationError(f"--peer-uid: {peer_uid} is no number of a user")
     try:
-        identity = users.identity(users.user_name(peer_uid))
+        identity = users.identity(pwd.getpwuid(peer_uid).pw_name)
     except KeyError:
         # Nobody says of which groups a user without a name is: of none that allowed_groups can name.
         return Peer(peer.pid, peer_uid, _NOBODY, ())

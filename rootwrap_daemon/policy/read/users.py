@@ -155,8 +155,3 @@ def identity(name: str, group: str | None = None) -> host.Identity:
         raise KeyError(f"no group {group!r} here") from None
     groups = tuple(os.getgrouplist(entry.pw_name, gid))
     return host.Identity(entry.pw_name, entry.pw_uid, gid, groups, entry.pw_dir or "/")
-
-
-def user_name(uid: int) -> str:
-    """Raises KeyError."""
-    return pwd.getpwuid(uid).pw_name

@@ -93,11 +93,13 @@ def test_the_time_that_steps_take(monkeypatch: pytest.MonkeyPatch) -> None:
         ("add encap seg6local", False),
         ("endpoint x encap seg6local", False),
         ("add encap", True),
+        ("add dev x", False),
     ],
 )
 def test_words_behind_encap(words: str, loads: bool) -> None:
     rest = tuple(words.split())
-    assert ip._loads("route", rest, rest.index("encap")) is loads
+    place = rest.index("encap") if "encap" in rest else 1
+    assert ip._loads("route", rest, place) is loads
 
 
 @pytest.mark.parametrize("known", ["monitor", "xfrm"])

@@ -558,3 +558,23 @@ def test_whom_a_user_namespace_does_not_have(monkeypatch: pytest.MonkeyPatch, in
     assert host.unmapped_uid.__wrapped__() == (4711 if inside else None)
     assert host.base_owners(7) == ({0, 7, 4711} if inside else {0, 7})
     assert os.geteuid() in host.base_owners()
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("         0          0 4294967295\n", False),
+        ("0 1000 1\n", True),
+        ("0 0 65536\n", True),
+        ("0 0 65536\n65536 65536 4294901759\n", True),
+    ],
+)
+def test_the_initial_user_namespace_has_all_numbers(
+    monkeypatch: pytest.MonkeyPatch, text: str, inside: bool
+) -> None:
+    def opened(path: str, encoding: str) -> io.StringIO:
+        assert path == "/proc/self/uid_map"
+        return io.StringIO(text)
+
+    monkeypatch.setattr(host, "open", opened, raising=False)
+    assert host.in_user_namespace() is inside
