@@ -131,6 +131,7 @@ split | --filter
 tar | -I --use-compress-program --to-command --checkpoint-action --rmt-command --rsh-command
     ; -f -C -T -F -X -b -g -I -H -K -L -N -V
 """)
+_TEXTS: Final = table("ash bash csh dash fish ksh mksh rbash sh tcsh zsh | -c ; -o -O")
 #: Programs whose first operand is a script, or a file of one | options with which it is none | with a value.
 _SCRIPTS: Final = {
     name: (options(instead), options(valued))
@@ -246,10 +247,7 @@ def _obeys_operands(program: str, words: Sequence[str]) -> bool:
 
 
 def sources(program: str, words: Sequence[str]) -> Iterator[str]:
-    """The files and directories out of which a program takes what it does, as its words name them.
-
-    Each may be several, apart at colons. `/..` behind a file: the directory that it is really in.
-    """
+    """Texts that name what a program takes code from; `/..` behind a file is the directory that it is in."""
     before, script = _split(program, words)
     yield from (*before, *values(program, words))
     if _obeys_operands(program, words):
@@ -295,6 +293,8 @@ def values(program: str, words: Sequence[str], wanted: Mapping[str, Options] = O
 def commands(program: str, words: Sequence[str]) -> Iterator[list[str]]:
     """The commands that a program is told to execute by its options, each with its words."""
     yield from (value.split() or [""] for value in values(program, words, _COMMANDS))
+    texts = (re.sub("['\"]", "", text) for text in values(program, words, _TEXTS))
+    yield from (part.split() or [""] for text in texts for part in re.findall(r"[^;&|()`\n]+", text))
     if plain(program) == "mount" and any(map(_FUSE.match, words)):
         # What stands before `#`, or behind the dot of the type; other words are looked up, and no more.
         yield from ([it] for word in words for it in (word.partition("#")[0], word.partition(".")[2]) if it)

@@ -91,13 +91,11 @@ def paths(
                 theirs |= {path, *(word for word in one[1] if "{}" in word or word[:1] not in "/-")}
                 direct |= {"{}", *(word for word in one[1] if "{}" in word)}
         sources = {value for word in texts if "=" in word for value in of_code(word)}
-        # A wrapper may go into a directory first, as env(1) does.
-        here = {cwd, *(directories if len(programs) > 1 else ())}
-        sources.update(*(behaviour.sources(*one) for one in programs if not plan.free))
-        named.check_code(
-            "it does what a file says", sources, here, around.owners, around.seen, around.exec_dirs
-        )
         inner = [one for name, *its in told for one in wrappers.executed(name, its)]
+        # A wrapper, or a shell, may go into a directory first.
+        here = {cwd, *(directories if len(programs) > 1 or told else ())}
+        sources.update(*(behaviour.sources(*one) for one in (*programs, *inner) if not plan.free))
+        named.check_code("it does what a file says", sources, here, owners, around.seen, around.exec_dirs)
         for program, its in inner:
             led = {word for word in its if _places(word, cwd, directories, chained, around)}
             is_led = "/" in program and _places(program, cwd, directories, chained, around)

@@ -241,6 +241,8 @@ def _check_found(one: Filter, program: str, bases: list[str], owners: frozenset[
                     raise Fault("unusable", what, _REMEDY)
         _check_code(f"{program} executes what it finds", {".", *whole}, one, owners, seen)
     sources = {value for word in whole for value in of_code(word)}
+    told = [command for each in every for command in behaviour.commands(*each)]
+    every += (each for name, *its in told for each in wrappers.programs(name, its))
     _check_code(
         f"{program} does what a file says",
         sources.union(*(behaviour.sources(*each) for each in every)),

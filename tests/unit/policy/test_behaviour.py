@@ -304,3 +304,15 @@ def test_what_a_mount_by_fuse_executes() -> None:
 )
 def test_a_name_without_version_and_target(program: str, name: str) -> None:
     assert behaviour.plain(program) == name
+
+
+def test_the_parts_of_a_shells_text() -> None:
+    text = "cd '/x' && (perl -I \"/y\");\nsed s/a/b/ | sh"
+    found = list(behaviour.commands("bash", ["-ec", text, "z"]))
+    assert [one for one in found if one != [""]] == [
+        ["cd", "/x"],
+        ["perl", "-I", "/y"],
+        ["sed", "s/a/b/"],
+        ["sh"],
+    ]
+    assert list(behaviour.commands("bash", ["/x", "cd /x"])) == []
