@@ -83,7 +83,7 @@ def _bind_exec(plan: ExecPlan, options: Options, around: Around) -> BoundExec:
                 descriptors.append(_open_process(word.pid, wanted, around))
                 argv.append(str(word.pid))
             else:
-                argv.append(word if isinstance(word, str) else "")
+                argv.append(wrappers.text_of(word))
         # Once every program is there: that one is missing is another answer.
         if has_own_rights(identity, options):
             owners = trusted_by(identity, options, around.owners)

@@ -102,7 +102,7 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
         name = every[at].rpartition("/")[2]
         if name == "find" and not of_find:
             of_find = True
-            pending += (i for i in range(len(every) - 1, at + 1, -1) if every[i - 1] in behaviour.OF_FIND)
+            pending += (i for i in range(len(every) - 1, at, -1) if every[i - 1] in behaviour.OF_FIND)
         elif name == "ip":
             pending.append(len(every) - len(_behind_exec(rest)))
         elif wrapper := _WRAPPERS.get(name):

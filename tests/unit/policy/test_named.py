@@ -220,4 +220,5 @@ def test_too_much_code(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said(code, "{}/ours") == ""
     directory(directory(directory(code / "two") / "a") / "b")
     assert said(code, "{}/two") == ""
+    assert said(code, "{}/two", "{}/two/.:{}/two/a/..") == ""
     assert said(code, "{}/ours", "{}/two").startswith("what is in {}/")
