@@ -27,27 +27,8 @@ from rootwrap_daemon.client.calls import CONNECT_SECONDS, Calls
 from rootwrap_daemon.client.core import Environ, Word
 from rootwrap_daemon.client.threads import Client
 from rootwrap_daemon.errors import BY_CODE, Error, InternalError, LocalProtocolError, RemoteProtocolError
+from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.exchange import DaemonExchange
-from rootwrap_daemon.protocol.messages import (
-    MAX_DESCRIPTORS,
-    MAX_REQUEST_FRAME,
-    STDERR,
-    STDIN,
-    STDOUT,
-    VERSION,
-    Cancel,
-    Check,
-    Failure,
-    Hello,
-    Report,
-    Result,
-    Run,
-    Signal,
-    Start,
-    Started,
-    Status,
-    Verdict,
-)
 
 LOG = logging.getLogger(__name__)
 
@@ -117,31 +98,37 @@ class Script:
             words = (*map(os.fsdecode, checked.argv), *further)
         self._replies.append((words, user, call or (lambda asked: reply)))
 
-    def answer(self, message: Run | Start | Check, stdin: bytes | None = None) -> core.Answer:
+    def answer(
+        self, message: messages.Run | messages.Start | messages.Check, stdin: bytes | None = None
+    ) -> core.Answer:
         """The answer to a request. Raises what `call` raises, and TypeError where it makes no Reply."""
-        kinds: dict[type, Literal["run", "popen", "check"]] = {Run: "run", Start: "popen", Check: "check"}
-        timeout = None if isinstance(message, Check) else message.timeout_ms
+        kinds: dict[type, Literal["run", "popen", "check"]] = {
+            messages.Run: "run",
+            messages.Start: "popen",
+            messages.Check: "check",
+        }
+        timeout = None if isinstance(message, messages.Check) else message.timeout_ms
         asked = Asked(
             kinds[type(message)],
             tuple(map(os.fsdecode, message.argv)),
             {os.fsdecode(name): os.fsdecode(value) for name, value in message.env},
-            message.stdin if isinstance(message, Run) else stdin,
+            message.stdin if isinstance(message, messages.Run) else stdin,
             message.user,
             None if timeout is None else timeout / 1000,
         )
         self.asked.append(asked)
         request_id = f"fake-{len(self.asked)}"
         call = next((call for argv, user, call in reversed(self._replies) if _fits(asked, argv, user)), None)
-        if isinstance(message, Check):
-            return Verdict(request_id, call is not None, "fake" if call else "")
+        if isinstance(message, messages.Check):
+            return messages.Verdict(request_id, call is not None, "fake" if call else "")
         if call is None:
-            return Failure(request_id, "denied", "no filter allows this command")
+            return messages.Failure(request_id, "denied", "no filter allows this command")
         reply = call(asked)
         if not isinstance(reply, Reply):
             raise TypeError(f"call= for {asked.argv} must return a testing.Reply, not {type(reply).__name__}")
         if reply.error is not None:
-            return Failure(request_id, reply.error.code, "as the test says")
-        return Result(request_id, reply.returncode, _bytes(reply.stdout), _bytes(reply.stderr))
+            return messages.Failure(request_id, reply.error.code, "as the test says")
+        return messages.Result(request_id, reply.returncode, _bytes(reply.stdout), _bytes(reply.stderr))
 
 
 def _fits(asked: Asked, argv: tuple[str | EllipsisType, ...], user: str | None) -> bool:
@@ -192,8 +179,8 @@ class _Scripted(Calls):
     def _answer(self, request: core.Request, stdin: bytes | None = None) -> core.Answer:
         if self.connections.pool.closed:
             raise LocalProtocolError("this client is closed")
-        if isinstance(request, Status):
-            return Report("fake", b"{}")
+        if isinstance(request, messages.Status):
+            return messages.Report("fake", b"{}")
         return self._script.answer(request, stdin)
 
 
@@ -242,14 +229,16 @@ class FakeDaemon(Script):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def answer(self, message: Run | Start | Check, stdin: bytes | None = None) -> core.Answer:
+    def answer(
+        self, message: messages.Run | messages.Start | messages.Check, stdin: bytes | None = None
+    ) -> core.Answer:
         """As of a Script; what `call` raises is raised by `stop`."""
         try:
             return super().answer(message, stdin)
         except Exception as error:
             LOG.exception("the test's answer failed")
             self._raised.append(error)
-            return Failure("fake", InternalError.code, f"the test's answer failed: {error!r}"[:250])
+            return messages.Failure("fake", InternalError.code, f"the test's answer failed: {error!r}"[:250])
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -265,16 +254,18 @@ class FakeDaemon(Script):
         try:
             while True:
                 message = exchange.next_message()
-                if isinstance(message, Hello):
-                    sock.sendall(exchange.send(Hello(VERSION, MAX_REQUEST_FRAME, 0)))
-                elif isinstance(message, Start):
+                if isinstance(message, messages.Hello):
+                    sock.sendall(
+                        exchange.send(messages.Hello(messages.VERSION, messages.MAX_REQUEST_FRAME, 0))
+                    )
+                elif isinstance(message, messages.Start):
                     self._start(sock, exchange, message, descriptors)
-                elif isinstance(message, Run | Check):
+                elif isinstance(message, messages.Run | messages.Check):
                     sock.sendall(exchange.send(self.answer(message)))
-                elif isinstance(message, Status):
-                    sock.sendall(exchange.send(Report("fake", b"{}")))
-                elif not isinstance(message, Cancel | Signal):
-                    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+                elif isinstance(message, messages.Status):
+                    sock.sendall(exchange.send(messages.Report("fake", b"{}")))
+                elif not isinstance(message, messages.Cancel | messages.Signal):
+                    room = socket.CMSG_SPACE(messages.MAX_DESCRIPTORS * array.array("i").itemsize)
                     data, ancillary, *_ = sock.recvmsg(65536, room)
                     for _, _, rights in ancillary:
                         descriptors += array.array("i", rights)
@@ -290,26 +281,26 @@ class FakeDaemon(Script):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _start(
-        self, sock: socket.socket, exchange: DaemonExchange, message: Start, descriptors: list[int]
+        self, sock: socket.socket, exchange: DaemonExchange, message: messages.Start, descriptors: list[int]
     ) -> None:
-        slots = [slot for slot in (STDIN, STDOUT, STDERR) if message.slots & slot]
+        slots = [slot for slot in (messages.STDIN, messages.STDOUT, messages.STDERR) if message.slots & slot]
         ends = dict(zip(slots, descriptors, strict=True))
         stdin = None
-        if STDIN in ends:
+        if messages.STDIN in ends:
             # What it reads comes once the client knows that it runs.
-            sock.sendall(exchange.send(Started("fake", _PID, 0)))
-            with open(os.dup(ends[STDIN]), "rb") as file:
+            sock.sendall(exchange.send(messages.Started("fake", _PID, 0)))
+            with open(os.dup(ends[messages.STDIN]), "rb") as file:
                 stdin = file.read()
         answer = self.answer(message, stdin)
-        if isinstance(answer, Result):
-            if STDIN not in ends:
-                sock.sendall(exchange.send(Started("fake", _PID, 0)))
-            for slot, data in ((STDOUT, answer.stdout), (STDERR, answer.stderr)):
+        if isinstance(answer, messages.Result):
+            if messages.STDIN not in ends:
+                sock.sendall(exchange.send(messages.Started("fake", _PID, 0)))
+            for slot, data in ((messages.STDOUT, answer.stdout), (messages.STDERR, answer.stderr)):
                 with contextlib.suppress(BrokenPipeError):
                     if slot in ends:
                         with open(os.dup(ends[slot]), "wb") as file:
                             file.write(data)
-            answer = Result(answer.request_id, answer.returncode, b"", b"")
+            answer = messages.Result(answer.request_id, answer.returncode, b"", b"")
         _close(descriptors)
         sock.sendall(exchange.send(answer))
 

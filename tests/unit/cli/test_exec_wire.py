@@ -11,32 +11,18 @@ from rootwrap_daemon.cli.exec import wire
 from rootwrap_daemon.errors import BY_CODE, DaemonUnavailable, RemoteProtocolError
 from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.codec import HEADER, decode, encode
-from rootwrap_daemon.protocol.messages import (
-    ANSWERS,
-    MAX_ANSWER_FRAME,
-    REQUESTS,
-    Cancel,
-    Check,
-    Failure,
-    Hello,
-    Result,
-    Signal,
-    Start,
-    Started,
-    Verdict,
-)
 from tests.unit.protocol.strategies import answers, argvs, environs
 
-KINDS = (Hello, Result, Failure, Verdict, Started)
+KINDS = (messages.Hello, messages.Result, messages.Failure, messages.Verdict, messages.Started)
 
 
 def read(frame: bytes) -> object:
     assert len(frame) == HEADER.size + HEADER.unpack_from(frame)[0]
-    return decode(frame[HEADER.size :], REQUESTS)
+    return decode(frame[HEADER.size :], messages.REQUESTS)
 
 
 def test_hello() -> None:
-    assert read(wire.hello()) == Hello(messages.VERSION, MAX_ANSWER_FRAME, 0)
+    assert read(wire.hello()) == messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME, 0)
 
 
 @given(argvs, environs, st.integers(0, 7), st.none() | st.floats(1e-6, messages.MAX_TIMEOUT))
@@ -44,18 +30,18 @@ def test_requests(
     argv: tuple[bytes, ...], env: tuple[tuple[bytes, bytes], ...], slots: int, seconds: float | None
 ) -> None:
     start: Any = read(wire.start(list(argv), list(env), slots, seconds))
-    assert start == Start(argv, env, slots, start.timeout_ms)
+    assert start == messages.Start(argv, env, slots, start.timeout_ms)
     if seconds is None:
         assert start.timeout_ms is None
     else:
         assert start.timeout_ms / 1000 >= seconds > start.timeout_ms / 1000 - 0.0011
-    assert read(wire.check(list(argv), list(env))) == Check(argv, env)
+    assert read(wire.check(list(argv), list(env))) == messages.Check(argv, env)
 
 
 @pytest.mark.parametrize("number", [1, 15, 64])
 def test_what_is_said_of_a_command(number: int) -> None:
-    assert read(wire.signal(number)) == Signal(number)
-    assert read(wire.cancel()) == Cancel()
+    assert read(wire.signal(number)) == messages.Signal(number)
+    assert read(wire.cancel()) == messages.Cancel()
 
 
 @given(answers.filter(lambda one: isinstance(one, KINDS)), st.integers(0, 9))
@@ -86,10 +72,10 @@ def test_any_bytes(body: bytes, data: st.DataObject) -> None:
         return
     assert fields is not None
     try:
-        message: Any = decode(bytes(changed), ANSWERS)
+        message: Any = decode(bytes(changed), messages.ANSWERS)
     except RemoteProtocolError:
         # Of the values it checks their types alone.
-        assert fields[0] in ANSWERS
+        assert fields[0] in messages.ANSWERS
         return
     assert fields[: 1 + len(message)] == [message.TYPE, *message]
 
@@ -100,7 +86,7 @@ def test_a_frame_that_is_too_long() -> None:
 
 
 def test_numbers_and_codes() -> None:
-    for message in (*KINDS, Check):
+    for message in (*KINDS, messages.Check):
         assert getattr(wire, message.__name__.upper()) == message.TYPE
     assert wire.VERSION == messages.VERSION
     for code, kind in BY_CODE.items():

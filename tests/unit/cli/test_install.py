@@ -195,7 +195,8 @@ def test_what_was_there_before_is_not_taken_away(system: Path) -> None:
     assert masked.is_symlink() and own.read_text() == "[Service]\n"
 
 
-def test_an_older_version_is_renewed(system: Path) -> None:
+def older(system: Path) -> tuple[Path, str]:
+    """A unit as the version before put it, and what it is to become."""
     install(system)
     unit = system / UNITS / "rootwrap-daemon@.service"
     new = unit.read_text()
@@ -204,6 +205,11 @@ def test_an_older_version_is_renewed(system: Path) -> None:
     record = json.loads(record_file.read_text())
     record["sums"][f"/{UNITS}/rootwrap-daemon@.service"] = _sum(unit)
     record_file.write_text(json.dumps(record))
+    return unit, new
+
+
+def test_an_older_version_is_renewed(system: Path) -> None:
+    unit, new = older(system)
     install(system)
     assert unit.read_text() == new
 
@@ -213,14 +219,7 @@ def test_a_renewal_that_was_cut_short_is_made_good(
     system: Path, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
     """Whether it ended before the file was written or after: it is renewed, and taken away, later."""
-    install(system)
-    unit = system / UNITS / "rootwrap-daemon@.service"
-    new = unit.read_text()
-    record_file = system / "var/lib/rootwrap-daemon/installed.json"
-    unit.write_text("# of the version before\n")
-    record = json.loads(record_file.read_text())
-    record["sums"][f"/{UNITS}/rootwrap-daemon@.service"] = _sum(unit)
-    record_file.write_text(json.dumps(record))
+    unit, new = older(system)
     write = Placer._write
 
     def fails(self: Placer, real: str, text: str) -> None:

@@ -10,26 +10,6 @@ from rootwrap_daemon.protocol import messages
 from rootwrap_daemon.protocol.client_side import ClientDecoder, ClientExchange
 from rootwrap_daemon.protocol.codec import HEADER, Decoder, decode, decode_plainly, encode
 from rootwrap_daemon.protocol.exchange import DaemonExchange
-from rootwrap_daemon.protocol.messages import (
-    ANSWERS,
-    MAX_ANSWER_FRAME,
-    MAX_REPORT_BYTES,
-    MAX_TEXT,
-    MAX_VARIABLES,
-    MAX_WORDS,
-    REQUESTS,
-    VERSION,
-    Cancel,
-    Check,
-    Hello,
-    Report,
-    Result,
-    Run,
-    Signal,
-    Start,
-    Started,
-    Status,
-)
 
 #: From here on a frame gets a buffer of its own.
 LARGE = 64 * 1024
@@ -56,54 +36,59 @@ def test_a_bound_that_peers_of_other_versions_count_on(name: str, value: int) ->
 
 
 def test_a_report_of_the_most_bytes() -> None:
-    assert Report("r", bytes(MAX_REPORT_BYTES))
+    assert messages.Report("r", bytes(messages.MAX_REPORT_BYTES))
     with pytest.raises(TooLarge, match="the report is longer"):
-        Report("r", bytes(MAX_REPORT_BYTES + 1))
+        messages.Report("r", bytes(messages.MAX_REPORT_BYTES + 1))
     with pytest.raises(BadRequest, match="the report must be bytes"):
-        Report("r", "text")  # type: ignore[arg-type]
+        messages.Report("r", "text")  # type: ignore[arg-type]
 
 
 def test_a_user_of_the_most_characters() -> None:
-    assert Run((b"x",), user="u" * MAX_TEXT).user == "u" * MAX_TEXT
-    for user in ("u" * (MAX_TEXT + 1), "", "0", "u$$", 5, b"u", True):
+    assert messages.Run((b"x",), user="u" * messages.MAX_TEXT).user == "u" * messages.MAX_TEXT
+    for user in ("u" * (messages.MAX_TEXT + 1), "", "0", "u$$", 5, b"u", True):
         with pytest.raises(BadRequest, match="a user's name"):
-            Run((b"x",), user=user)  # type: ignore[arg-type]
+            messages.Run((b"x",), user=user)  # type: ignore[arg-type]
 
 
 def test_a_cause_of_the_most_characters() -> None:
-    assert Result("r", 0, b"", b"", "c" * MAX_TEXT)
+    assert messages.Result("r", 0, b"", b"", "c" * messages.MAX_TEXT)
     with pytest.raises(BadRequest, match="cause must be text"):
-        Result("r", 0, b"", b"", "c" * (MAX_TEXT + 1))
+        messages.Result("r", 0, b"", b"", "c" * (messages.MAX_TEXT + 1))
 
 
 def test_the_most_words() -> None:
     with pytest.raises(TooLarge, match="argv has more than"):
-        Run((b"",) * (MAX_WORDS + 1))
+        messages.Run((b"",) * (messages.MAX_WORDS + 1))
     # The header of the array is enough: none of so many words is there.
-    for count, said in ((MAX_WORDS + 1, "more than 225735 words"), (MAX_WORDS, "not a message in msgpack")):
+    for count, said in (
+        (messages.MAX_WORDS + 1, "more than 225735 words"),
+        (messages.MAX_WORDS, "not a message in msgpack"),
+    ):
         with pytest.raises(RemoteProtocolError, match=said):
-            decode(b"\x96" + bytes((Run.TYPE,)) + b"\xdd" + struct.pack(">I", count), REQUESTS)
+            decode(
+                b"\x96" + bytes((messages.Run.TYPE,)) + b"\xdd" + struct.pack(">I", count), messages.REQUESTS
+            )
 
 
 def test_the_most_variables() -> None:
-    variables = tuple((b"V%d" % number, b"") for number in range(MAX_VARIABLES))
-    message = Run((b"x",), variables)
-    assert decode_plainly(encode(message)[HEADER.size :], REQUESTS) == message
+    variables = tuple((b"V%d" % number, b"") for number in range(messages.MAX_VARIABLES))
+    message = messages.Run((b"x",), variables)
+    assert decode_plainly(encode(message)[HEADER.size :], messages.REQUESTS) == message
     # The header of the array is enough: none of so many values is there.
-    body = msgpack.packb((Run.TYPE, (b"x",)))
-    body = b"\x95" + body[1:] + b"\xdd" + struct.pack(">I", MAX_VARIABLES + 1)
+    body = msgpack.packb((messages.Run.TYPE, (b"x",)))
+    body = b"\x95" + body[1:] + b"\xdd" + struct.pack(">I", messages.MAX_VARIABLES + 1)
     with pytest.raises(RemoteProtocolError, match="more than 64 variables"):
-        decode(body, REQUESTS)
+        decode(body, messages.REQUESTS)
 
 
 def test_a_message_is_true_and_equal_to_itself_alone() -> None:
     # A tuple without elements is false.
-    assert Cancel() and bool(Cancel()) is True
-    assert (Cancel() != Cancel()) is False
-    assert Cancel() != Status() and Signal(1) != Signal(2)
+    assert messages.Cancel() and bool(messages.Cancel()) is True
+    assert (messages.Cancel() != messages.Cancel()) is False
+    assert messages.Cancel() != messages.Status() and messages.Signal(1) != messages.Signal(2)
     with pytest.raises(TypeError, match="Signal has the fields number"):
-        Signal(1, 2)  # type: ignore[call-arg]
-    assert repr(Signal(1)) == "Signal(number=1)"
+        messages.Signal(1, 2)  # type: ignore[call-arg]
+    assert repr(messages.Signal(1)) == "Signal(number=1)"
 
 
 def _header(size: int) -> bytes:
@@ -111,20 +96,20 @@ def _header(size: int) -> bytes:
 
 
 def test_room_for_the_rest_of_a_large_frame() -> None:
-    decoder = ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
+    decoder = ClientDecoder(messages.ANSWERS, messages.MAX_ANSWER_FRAME)
     assert decoder.room() is None
     decoder.feed(_header(LARGE - 1))
     assert decoder.next_message() is None
     assert decoder.room() is None
 
-    message = Report("r", bytes(range(256)) * 1000)
+    message = messages.Report("r", bytes(range(256)) * 1000)
     frame = encode(message)
     for before in (HEADER.size, 1000):
         exchange = ClientExchange()
-        exchange.send(Hello(VERSION, MAX_ANSWER_FRAME))
-        exchange.feed(encode(Hello(VERSION, MAX_ANSWER_FRAME, 1)))
+        exchange.send(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME))
+        exchange.feed(encode(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME, 1)))
         assert exchange.next_message()
-        exchange.send(Status())
+        exchange.send(messages.Status())
         exchange.feed(frame[:before])
         assert exchange.next_message() is None
         room = exchange.room()
@@ -136,14 +121,14 @@ def test_room_for_the_rest_of_a_large_frame() -> None:
 
 def test_room_at_its_bound() -> None:
     for missing, given in ((LARGE, True), (LARGE - 1, False)):
-        decoder = ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
+        decoder = ClientDecoder(messages.ANSWERS, messages.MAX_ANSWER_FRAME)
         decoder.feed(_header(LARGE + 10) + bytes(LARGE + 10 - missing))
         assert (decoder.room() is not None) is given
 
 
 def test_room_is_made_once() -> None:
     """Each read of a large frame goes to the same bytes."""
-    decoder = ClientDecoder(ANSWERS, MAX_ANSWER_FRAME)
+    decoder = ClientDecoder(messages.ANSWERS, messages.MAX_ANSWER_FRAME)
     decoder.feed(_header(3 * LARGE))
     room = decoder.room()
     assert room is not None
@@ -152,11 +137,13 @@ def test_room_is_made_once() -> None:
     assert again is not None and again.obj is room.obj and len(again) == len(room) - 1000
 
 
-def _at_work(asked: Start | Run) -> tuple[ClientExchange, DaemonExchange]:
+def _at_work(asked: messages.Start | messages.Run) -> tuple[ClientExchange, DaemonExchange]:
     client, daemon = ClientExchange(), DaemonExchange()
-    daemon.feed(client.send(Hello(VERSION, MAX_ANSWER_FRAME)))
+    daemon.feed(client.send(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME)))
     daemon.next_message()
-    client.feed(b"".join(daemon.send_in_parts(Hello(VERSION, MAX_ANSWER_FRAME, 1))))
+    client.feed(
+        b"".join(daemon.send_in_parts(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME, 1)))
+    )
     client.next_message()
     daemon.feed(client.send(asked))
     daemon.next_message()
@@ -164,15 +151,15 @@ def _at_work(asked: Start | Run) -> tuple[ClientExchange, DaemonExchange]:
 
 
 def test_parts_are_sent_in_turn_only() -> None:
-    client, daemon = _at_work(Run((b"x",)))
-    result = Result("r", 0, bytes(LARGE), b"")
+    client, daemon = _at_work(messages.Run((b"x",)))
+    result = messages.Result("r", 0, bytes(LARGE), b"")
     client.feed(b"".join(daemon.send_in_parts(result)))
     assert client.next_message() == result
     with pytest.raises(LocalProtocolError, match="Result in state READY"):
         daemon.send_in_parts(result)
 
 
-def _late(exchange: DaemonExchange, message: Cancel | Signal, most: int) -> None:
+def _late(exchange: DaemonExchange, message: messages.Cancel | messages.Signal, most: int) -> None:
     for _ in range(most):
         exchange.feed(encode(message))
         assert exchange.next_message() == message
@@ -181,37 +168,42 @@ def _late(exchange: DaemonExchange, message: Cancel | Signal, most: int) -> None
         exchange.next_message()
 
 
-@pytest.mark.parametrize(("message", "most"), [(Cancel(), 1), (Signal(1), 16)])
-def test_how_many_may_cross_the_answer_of_a_start(message: Cancel | Signal, most: int) -> None:
-    _, daemon = _at_work(Start((b"x",), (), 0))
-    daemon.send(Started("r", 1, 1))
-    daemon.send(Result("r", 0, b"", b""))
+@pytest.mark.parametrize(("message", "most"), [(messages.Cancel(), 1), (messages.Signal(1), 16)])
+def test_how_many_may_cross_the_answer_of_a_start(
+    message: messages.Cancel | messages.Signal, most: int
+) -> None:
+    _, daemon = _at_work(messages.Start((b"x",), (), 0))
+    daemon.send(messages.Started("r", 1, 1))
+    daemon.send(messages.Result("r", 0, b"", b""))
     _late(daemon, message, most)
 
 
-@pytest.mark.parametrize("asked", [Run((b"x",)), Start((b"x",), (), 0)])
-@pytest.mark.parametrize(("message", "most"), [(Cancel(), 1), (Signal(1), 0)])
+@pytest.mark.parametrize("asked", [messages.Run((b"x",)), messages.Start((b"x",), (), 0)])
+@pytest.mark.parametrize(("message", "most"), [(messages.Cancel(), 1), (messages.Signal(1), 0)])
 def test_how_many_may_cross_the_answer_of_what_never_started(
-    asked: Run | Start, message: Cancel | Signal, most: int
+    asked: messages.Run | messages.Start, message: messages.Cancel | messages.Signal, most: int
 ) -> None:
     _, daemon = _at_work(asked)
-    daemon.send(Result("r", 0, b"", b""))
+    daemon.send(messages.Result("r", 0, b"", b""))
     _late(daemon, message, most)
 
 
 def test_nothing_may_cross_the_answer_of_a_check() -> None:
     client, daemon = ClientExchange(), DaemonExchange()
-    daemon.feed(client.send(Hello(VERSION, MAX_ANSWER_FRAME)) + client.send(Check((b"x",))))
+    daemon.feed(
+        client.send(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME))
+        + client.send(messages.Check((b"x",)))
+    )
     daemon.next_message()
-    daemon.send(Hello(VERSION, MAX_ANSWER_FRAME, 1))
+    daemon.send(messages.Hello(messages.VERSION, messages.MAX_ANSWER_FRAME, 1))
     daemon.next_message()
     daemon.send(messages.Verdict("r", True, "f"))
-    _late(daemon, Cancel(), 0)
+    _late(daemon, messages.Cancel(), 0)
 
 
 def test_how_many_bytes_are_missing() -> None:
-    frame = encode(Cancel())
-    decoder = Decoder(REQUESTS, 100)
+    frame = encode(messages.Cancel())
+    decoder = Decoder(messages.REQUESTS, 100)
     assert decoder.missing == HEADER.size
     decoder.feed(frame[:1])
     assert decoder.missing == HEADER.size - 1
@@ -220,4 +212,4 @@ def test_how_many_bytes_are_missing() -> None:
     decoder.feed(frame[HEADER.size :])
     # Nothing; and whoever reads no byte has met the end.
     assert decoder.missing == 1
-    assert decoder.next_message() == Cancel()
+    assert decoder.next_message() == messages.Cancel()
