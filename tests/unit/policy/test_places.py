@@ -1,6 +1,7 @@
 """policy/places.py: where a path enters a place of others, and what a word beneath a base names."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -276,6 +277,15 @@ def test_a_link_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(os, "readlink", readlink)
     with pytest.raises(host.Unsure, match=f"base/in.: .*{os.strerror(number)}"):
         walk(f"{tree}/base/in")
+
+
+def test_names_of_mounts_are_in_octal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = rb"""21 1 0:20 / / rw - ext4 a rw
+22 21 0:21 / /a\040b\134\011c rw,nosuid shared:1 - tmpfs /x rw
+23 22 0:22 /sub /\303\251 rw - tmpfs y rw
+"""
+    monkeypatch.setattr(places, "open", lambda path, mode: io.BytesIO(lines), raising=False)
+    assert places.mounts() == ("/", "/a b\\\tc", "/é")
 
 
 def test_mounts_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """policy/read/users.py: a number that stands for many users admits none of them."""
 
+import io
 import os
 import subprocess
 import sys
@@ -151,3 +152,53 @@ def test_each_name_that_is_not_here_is_kept(tmp_path: Path) -> None:
     found = allowed(tmp_path, allowed_users="no-such-name, 4711, no-other-name")
     assert found.late == {("allowed_users", "no-such-name"), ("allowed_users", "no-other-name")}
     assert sorted(found.uids) == [4711]
+
+
+@pytest.mark.parametrize(
+    ("uid", "groups", "setgroups", "what"),
+    [
+        (999, (5, 0), "allow", None),
+        (2000, (999,), "allow", None),
+        (2009, (5,), "allow", None),
+        (1000, (5,), "allow", "does not map uid 1000, which a command of agent has"),
+        (1999, (5,), "deny", "does not map uid 1999, which a command of agent has"),
+        (2010, (5,), "allow", "does not map uid 2010, which a command of agent has"),
+        (5, (1000,), "allow", "does not map gid 1000, which a command of agent has"),
+        (5, (5, 2000), "allow", "does not map gid 2000, which a command of agent has"),
+        (999, (5,), "deny", "agent needs its groups, which this user namespace forbids to set"),
+    ],
+)
+def test_whom_a_process_of_a_user_namespace_can_become(
+    monkeypatch: pytest.MonkeyPatch, uid: int, groups: tuple[int, ...], setgroups: str, what: str | None
+) -> None:
+    """Ranges of numbers, and whether groups may be set: user_namespaces(7)."""
+    texts = {
+        "/proc/self/uid_map": "0 0 1000\n 2000 1 10\n",
+        "/proc/self/gid_map": "0 0 1000\n",
+        "/proc/self/setgroups": f"{setgroups}\n",
+    }
+    monkeypatch.setattr(users, "open", lambda path, encoding: io.StringIO(texts[path]), raising=False)
+    agent = host.Identity("agent", uid, groups[0], groups, "/")
+    if what is None:
+        users.check_becomes(agent)
+    else:
+        with pytest.raises(Fault) as caught:
+            users.check_becomes(agent)
+        assert what in caught.value.what
+    # It needs to become nobody to be itself.
+    users.check_becomes(host.Identity("me", os.geteuid(), os.getegid(), (2000,), "/"))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_user_namespace_alone_may_trust_whom_it_does_not_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    monkeypatch.setattr(host, "in_user_namespace", lambda: inside)
+    theirs = host.overflow_uid()
+    asked = things.settings(tmp_path / "x.conf", trusted_owners=f"0, {theirs}")
+    if inside:
+        assert users.owners(asked) == {0, theirs}
+    else:
+        with pytest.raises(ConfigurationError, match=f"trusted_owners: {theirs} is nobody in particular"):
+            users.owners(asked)
+    assert users.owners(things.settings(tmp_path / "y.conf", trusted_owners="0, 4711")) == {0, 4711}
