@@ -368,7 +368,7 @@ def mounts() -> tuple[str, ...]:
     """List the mount points: proc_pid_mountinfo(5). Raises Unsure."""
     try:
         with open("/proc/thread-self/mountinfo", "rb") as file:
-            points = [line.split(b" ", 5)[4] for line in file]
+            points = [line.split(b" ")[4] for line in file]
     except OSError as error:
         raise host.Unsure(f"/proc/thread-self/mountinfo: {error}") from error
     # Blanks, tabs, line breaks and backslashes are in octal.

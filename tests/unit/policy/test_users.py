@@ -191,13 +191,14 @@ def test_whom_a_process_of_a_user_namespace_can_become(
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_user_namespace_alone_may_trust_whom_it_does_not_map(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, inside: bool
 ) -> None:
     monkeypatch.setattr(host, "in_user_namespace", lambda: inside)
     theirs = host.overflow_uid()
     asked = things.settings(tmp_path / "x.conf", trusted_owners=f"0, {theirs}")
     if inside:
         assert users.owners(asked) == {0, theirs}
+        assert f"trusted_owners has {theirs}: every user that" in caplog.text
     else:
         with pytest.raises(ConfigurationError, match=f"trusted_owners: {theirs} is nobody in particular"):
             users.owners(asked)
