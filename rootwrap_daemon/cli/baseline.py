@@ -51,17 +51,20 @@ class Baseline:
             raise Unreadable(f"{path}: no baseline: write one with --write-baseline") from error
 
     def write(self, path: str) -> None:
-        """Replace the file. Raises Unreadable, OSError."""
+        """Replace the file, or write to what is none, as a terminal. Raises Unreadable, OSError."""
         told.check_target(path)
         listed = [
             {"file": file, "rule": rule, "text": text, "count": count}
             for (file, rule, text), count in sorted(self.known.items())
         ]
-        new = f"{path}.new"
+        is_file = os.path.isfile(path) or not os.path.exists(path)
+        path = os.path.realpath(path) if is_file else path
+        new = f"{path}.new" if is_file else path
         with open(new, "w", encoding="utf-8") as stream:
             json.dump({"version": 1, "findings": listed}, stream, indent=1)
             stream.write("\n")
-        os.replace(new, path)
+        if is_file:
+            os.replace(new, path)
 
     def new(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
         """Those that it does not list, or not so often."""

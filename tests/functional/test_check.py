@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -299,6 +300,7 @@ def test_standard_input() -> None:
     assert "-:2:20: error: RW301" in done.stdout
     assert "+ls: RegExpFilter, ls, root, ls, -l\n" in of_stdin("--fix", "--diff", "-").stdout
     assert ctl("check", "--fix", "-").returncode == 64
+    assert ctl("check", "--fix", "/dev/null").returncode == 64
 
 
 def test_fix_that_only_shows(tmp_path: Path) -> None:
@@ -321,6 +323,21 @@ def test_a_baseline_leaves_old_findings_out(tmp_path: Path) -> None:
     assert [line.split(":")[1] for line in more.stdout.splitlines()] == ["5"]
     write(baseline, "[]")
     assert ctl("check", "--baseline", baseline, path).returncode == 2
+
+
+def test_a_baseline_replaces_nothing_but_a_file(tmp_path: Path) -> None:
+    """As root, `/dev/null` would be a file from then on."""
+    path, fifo, link = write(tmp_path / "x.filters", TWO), tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    link.symlink_to("kept")
+    with subprocess.Popen(["cat", fifo], stdout=subprocess.PIPE, text=True) as reader:
+        assert ctl("check", "--write-baseline", fifo, path).returncode == 0
+        assert reader.stdout is not None
+        assert json.loads(reader.stdout.read())["version"] == 1
+    assert fifo.is_fifo()
+    assert ctl("check", "--write-baseline", link, path).returncode == 0
+    assert link.is_symlink()
+    assert (tmp_path / "kept").is_file()
 
 
 def test_the_journal_shows_which_filters_are_used(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ class _Judged:
 def run(args: argparse.Namespace) -> int:
     if args.diff and not args.fix:
         raise Usage("--diff shows what --fix would change: give both")
-    if args.fix and not args.diff and STDIN in args.paths:
+    if args.fix and not args.diff and any(map(_is_stream, args.paths)):
         raise Usage("--fix writes to files: for standard input give --diff, too")
     # What the loader would log about a policy stands in the findings.
     arguments.quiet()
@@ -135,6 +135,10 @@ def run(args: argparse.Namespace) -> int:
     if found.unread and not failed:
         raise Unreadable("; ".join(found.unread))
     return int(failed)
+
+
+def _is_stream(path: str) -> bool:
+    return path == STDIN or (os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)))
 
 
 def _taken(config_file: str | None, host: bool) -> dict[str, tuple[str, ...]]:
