@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters.values import Options
-from rootwrap_daemon.policy import processes
+from rootwrap_daemon.policy import host, processes
 from rootwrap_daemon.policy.executables import find_executable
 from tests.processes import our_descriptors, wait_for
 from tests.unit.policy.things import EXEC_DIRS, OWNERS, file, link
@@ -123,3 +123,12 @@ def test_a_user_that_is_not_there_is_nobodys(sleeping: int) -> None:
     with pytest.raises(processes.NotMeant, match="there is no user"):
         processes.open_process(sleeping, wanted(Options(target_user="no-such-user")), frozenset())
     assert our_descriptors() <= before
+
+
+def test_a_process_that_was_not_started_here(sleeping: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = wanted(Options(started_by_us=True))
+    os.close(processes.open_process(sleeping, started, frozenset()))
+    monkeypatch.setattr(host, "is_descendant", lambda pid: False)
+    with pytest.raises(processes.NotMeant, match="was not started here"):
+        processes.open_process(sleeping, started, frozenset())
+    os.close(processes.open_process(sleeping, wanted(), frozenset()))
