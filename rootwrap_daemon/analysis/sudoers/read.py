@@ -49,7 +49,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Users may run a command as one of `run_as` (users), none for the user who asks, and `group`."""
+    """Users may run a command as one of `run_as` (users), none for the user who asks, and `group`.
+
+    `options`: names and values (`CWD`, `NOTAFTER`), as the last that stood before the command.
+    """
 
     file: str
     line: int
@@ -59,6 +62,7 @@ class Rule:
     run_as: tuple[str, ...] = ("root",)
     group: str | None = None
     tags: frozenset[str] = frozenset()
+    options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +221,7 @@ def _rules(raw: _Raw, aliases: Aliases) -> Iterator[Rule]:
 
 
 def _commands(raw: _Raw, text: str, context: Rule, aliases: Aliases, depth: int) -> Iterator[Rule]:
-    """The commands of one rule; user, group and tags hold for those that follow, as sudo has it."""
+    """The commands of one rule; user, group, tags and options hold for those that follow, as sudo has it."""
     if depth > MAX_DEPTH:
         raise NotRead(raw.file, raw.line, "aliases name one another in a circle")
     for item in _items(text):
@@ -231,7 +235,7 @@ def _commands(raw: _Raw, text: str, context: Rule, aliases: Aliases, depth: int)
             context = replace(context, run_as=run_as, group=group)
             rest = rest[match.end() :]
         while match := _OPTION.match(rest):
-            lost.append(f"{match[1]}={match[2]}")
+            context = replace(context, options=tuple({**dict(context.options), match[1]: match[2]}.items()))
             rest = rest[match.end() :]
         while (match := _TAG.match(rest)) and not rest.startswith("sha"):
             tag = match[1]

@@ -1,13 +1,17 @@
-"""Take back the filters of a translation that have no safe form: what `check` calls an error, or warns of.
+"""Take back the filters of a translation that have no safe form, or would be wider than their rules.
 
-Promises: nothing is taken back without a comment that says why, what instead, and what it would have been.
+Promises: what `check` calls an error, or warns of, is no filter. Nothing is taken back without a comment that
+says why, what instead, and what it would have been.
 """
 
+import fnmatch
+import re
 from collections.abc import Iterable
 from typing import Final
 
 from rootwrap_daemon.analysis.sudoers import write
-from rootwrap_daemon.analysis.sudoers.write import Translated
+from rootwrap_daemon.analysis.sudoers.read import Rule
+from rootwrap_daemon.analysis.sudoers.write import RESTRICTING, Translated
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.lint.check import judge
 from rootwrap_daemon.lint.finding import Finding, Severity
@@ -18,12 +22,42 @@ from rootwrap_daemon.lint.subject import Subject, read_filters
 _OF_OPTIONS: Final = frozenset(("RW314", "RW323"))
 
 
-def withhold(done: Iterable[Translated]) -> None:
-    """Leave the comments alone of each that gives away what its program can do, as far as that is known."""
+def withhold(done: Iterable[Translated], host: str = "localhost") -> None:
+    """Leave the comments alone of each that gives away what its program can do, or more than its rule.
+
+    `host`: the name of that on which the rules are to hold.
+    """
     for one in done:
-        if one.definition is not None and (why := _why_not(one)):
+        if one.definition is not None and (why := _restricted(one.rule, host) or _why_not(one)):
             one.notes += (f"not written: {why}", f"it would be: {one.name}: {one.definition}")
             one.definition = None
+
+
+def _restricted(rule: Rule, host: str) -> str:
+    """Name what restricts a rule and no filter says; empty where nothing does."""
+    if not _is_on(rule.hosts, host.lower()):
+        return (
+            f"the rule is for {', '.join(rule.hosts)}, and not for {host}, as far as is known here (--host)"
+        )
+    said = sorted(rule.tags & RESTRICTING)
+    said += [f"{name}={value}" for name, value in rule.options if name not in write.options_of(rule)]
+    return f"no filter says {', '.join(said)}" if said else ""
+
+
+def _is_on(hosts: Iterable[str], host: str) -> bool:
+    """True if a list of hosts has this one by its name; an address or a netgroup is nobody's name."""
+    is_on = False
+    for one in hosts:
+        bare = one.lstrip("!").lower()
+        is_named = bare == "all" or any(
+            fnmatch.fnmatchcase(name, bare) for name in (host, host.partition(".")[0])
+        )
+        if one.startswith("!"):
+            is_known = is_named or re.fullmatch(r"[a-z_-][a-z0-9_.*?-]*", bare)
+            is_on = is_on and bool(is_known) and not is_named
+        else:
+            is_on = is_on or is_named
+    return is_on
 
 
 def _why_not(one: Translated) -> str:

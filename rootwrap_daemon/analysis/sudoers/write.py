@@ -50,6 +50,10 @@ _SAMPLES: Final = {
 _WITHOUT_EFFECT: Final = frozenset(
     ("NOPASSWD", "PASSWD", "NOSETENV", "NOFOLLOW", "NOMAIL", "MAIL", "NOLOG_INPUT", "NOLOG_OUTPUT", "EXEC")
 )
+#: sudoers(5): 7d8h30m10s, in seconds where no unit stands.
+_TIMEOUT: Final = re.compile(r"(?=\d)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.IGNORECASE)
+#: Tags that take something from a command.
+RESTRICTING: Final = frozenset(("NOEXEC", "INTERCEPT"))
 _WITHOUT_EFFECT_HERE: Final = frozenset(
     "requiretty use_pty tty_tickets lecture authenticate visiblepw insults pwfeedback passprompt "
     "passwd_tries passwd_timeout timestamp_timeout timestamp_type badpass_message".split()
@@ -95,8 +99,8 @@ def translate(sudoers: Sudoers, names: Iterable[str]) -> list[Translated]:
             counts[stem] = counts.get(stem, 0) + 1
             one.name = stem if counts[stem] == 1 else f"{stem}_{counts[stem]}"
             one.options += _environment(sudoers, wanted, program)
-            if rule.group is not None:
-                one.options.append(f"group = {rule.group}")
+            one.options += options_of(rule).values()
+            one.options += [] if rule.group is None else [f"group = {rule.group}"]
         done.append(one)
     return done
 
@@ -141,6 +145,17 @@ def _environment(sudoers: Sudoers, wanted: frozenset[str], program: str) -> Iter
         yield f"env = {', '.join(own)}"
 
 
+def options_of(rule: Rule) -> dict[str, str]:
+    """The options of a rule that a filter has as well -> its line for them."""
+    given, found = dict(rule.options), {}
+    if given.get("CWD", "").startswith("/"):
+        found["CWD"] = f"cwd = {given['CWD']}"
+    if match := _TIMEOUT.fullmatch(given.get("TIMEOUT", "")):
+        units = zip((86400, 3600, 60, 1), match.groups("0"), strict=True)
+        found["TIMEOUT"] = f"timeout = {sum(seconds * int(count) for seconds, count in units)}"
+    return found
+
+
 def _prefix(program: str) -> str:
     """Return the beginning of the names of a program's own variables."""
     return re.sub(r"[^A-Z0-9]", "_", program.upper()) + "_"
@@ -178,10 +193,8 @@ def _translate(one: Translated) -> None:
         return
     for text in command.lost:
         one.notes.append(f"lost: {text}")
-    for tag in sorted(rule.tags - _WITHOUT_EFFECT):
+    for tag in sorted(rule.tags - _WITHOUT_EFFECT - RESTRICTING):
         one.notes.append(f"lost: {tag}")
-    if rule.hosts != ("ALL",):
-        one.notes.append(f"lost: only on {', '.join(rule.hosts)}")
     if command.negated:
         one.notes.append("an exclusion: what no filter allows is denied; see that no other filter allows it")
     elif command.path == "ALL":
@@ -348,8 +361,7 @@ def text(done: Sequence[Translated], settings: Iterable[str], user: str | None =
         lines += ["[DEFAULT]", "# Of those who use the daemon.", f"users = {user}", ""]
     lines.append("[Filters]")
     for one in done:
-        lines.append("")
-        lines.append(f"# {one.rule.file}:{one.rule.line}: {_shown(one.rule)}")
+        lines += ["", f"# {one.rule.file}:{one.rule.line}: {_shown(one.rule)}"]
         lines += [f"#   {_one_line(note)}" for note in one.notes]
         if one.definition is not None:
             lines.append(f"{one.name}: {one.definition}")

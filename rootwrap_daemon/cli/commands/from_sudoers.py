@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 from os import getgrouplist
@@ -42,6 +43,12 @@ example:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a sudoers file; - for standard input")
     parser.add_argument("--user", metavar="NAME", help="the user that the filters are for")
+    parser.add_argument(
+        "--host",
+        metavar="NAME",
+        default=socket.gethostname(),
+        help="the host that they are for (default: this one)",
+    )
     parser.add_argument("--output", metavar="FILE", help="write the filters to this file; default: print")
     parser.add_argument("--tests", metavar="FILE", help="write policy tests for the filters to this file")
     parser.add_argument(
@@ -69,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     done = write.translate(sudoers, names)
     if not done:
         raise Unreadable(f"{args.file}: no rule for {args.user}; rules are for {', '.join(users)}")
-    safe.withhold(done)
+    safe.withhold(done, args.host)
     _add_recipes(done)
     filters = write.text(done, write.lost_settings(sudoers, names), None if names == ["ALL"] else names[0])
     name = args.name or args.output or "from-sudoers.filters"

@@ -59,10 +59,8 @@ def test_what_is_lost_is_said() -> None:
     shown = write.text([listing, edit, pattern], write.lost_settings(sudoers, ["a"]))
     for word in (
         "secure_path",
-        "only on h1",
         "the digest",
         "SETENV",
-        "NOEXEC",
         "as root; sudoers",
         "no program",
     ):
@@ -162,6 +160,58 @@ def test_what_has_no_safe_form_is_a_comment_alone(words: str) -> None:
     assert filter_file.read(shown, "x.filters").filters == ()
     assert "not written: " in shown
     assert f"#   it would be: {done[0].name}: {definition}\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("a h1=/bin/ls -l", "for h1, and not for h2.example"),
+        ("a h1,!h2=/bin/ls -l", "for h1, !h2, and not"),
+        ("a ALL,!h2=/bin/ls -l", "for ALL, !h2, and not"),
+        ("a ALL,!10.0.0.0/8=/bin/ls -l", "as far as is known"),
+        ("a ALL,!+group=/bin/ls -l", "as far as is known"),
+        ("a 10.0.0.1=/bin/ls -l", "as far as is known"),
+        ("a h2.other=/bin/ls -l", "for h2.other"),
+        ("a ALL=NOEXEC: /bin/ls -l", "NOEXEC"),
+        ("a ALL=NOEXEC: /bin/x, /bin/ls -l", "NOEXEC"),
+        ("a ALL=NOTBEFORE=20300101000000Z /bin/ls -l", "NOTBEFORE=20300101000000Z"),
+        ("a ALL=NOTAFTER=20200101000000Z TIMEOUT=5 /bin/x, /bin/ls -l", "NOTAFTER=20200101000000Z"),
+        ("a ALL=ROLE=r TYPE=t /bin/ls -l", "ROLE=r, TYPE=t"),
+        ("a ALL=CHROOT=/srv /bin/ls -l", "CHROOT=/srv"),
+        ("a ALL=CWD=~ /bin/ls -l", "CWD=~"),
+        ("a ALL=CWD=* /bin/ls -l", "CWD=*"),
+    ],
+)
+def test_a_filter_that_would_be_wider_than_its_rule_is_a_comment(rule: str, why: str) -> None:
+    *_, one = done = write.translate(read.read("s", f"{rule}\n"), ["a"])
+    definition = one.definition
+    safe.withhold(done, "h2.example")
+    assert definition and one.definition is None
+    assert why in write.text(done, ())
+    assert f"#   it would be: {one.name}: {definition}\n" in write.text(done, ())
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("a h2=/bin/ls -l", []),
+        ("a h2.example=/bin/ls -l", []),
+        ("a H*=/bin/ls -l", []),
+        ("a !h2, h?=/bin/ls -l", []),
+        ("a !10.0.0.1, ALL=/bin/ls -l", []),
+        ("a ALL, !h1=/bin/ls -l", []),
+        ("a ALL=NOEXEC: /bin/x, EXEC: /bin/ls -l", []),
+        ("a ALL=TIMEOUT=1d2h3m4s /bin/ls -l", ["timeout = 93784"]),
+        ("a ALL=TIMEOUT=20 /bin/x, /bin/ls -l", ["timeout = 20"]),
+        ("a ALL=CWD=/srv TIMEOUT=2m /bin/ls -l", ["cwd = /srv", "timeout = 120"]),
+    ],
+)
+def test_what_a_filter_has_as_well_is_taken_over(rule: str, options: list[str]) -> None:
+    *_, one = done = write.translate(read.read("s", f"{rule}\n"), ["a"])
+    safe.withhold(done, "h2.example")
+    assert one.definition == "ArgvFilter, /bin/ls, root, -l"
+    assert one.options == options
+    assert filter_file.read(write.text(done, ()), "x.filters").findings == ()
 
 
 def checked(text: str, user: str) -> tuple[list[str], str]:
