@@ -10,7 +10,7 @@ import pytest
 
 from rootwrap_daemon.filters import ip
 from rootwrap_daemon.lint.check import judge
-from rootwrap_daemon.lint.rules.behind import _TELLING
+from rootwrap_daemon.lint.knowledge import named
 from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy.behaviour import OBEYS
 
@@ -73,7 +73,7 @@ def test_what_modprobe_executes_by_a_file(tmp_path: Path) -> None:
         assert executes(option, str(tmp_path / "x.conf")) and executes(option, str(tmp_path)), option
         assert option in wanted and found(f"ArgvFilter, modprobe, root, {option}, {{path=/srv}}, x", "RW352")
     assert not executes()
-    for word in _TELLING["modprobe"]:
+    for word in named.KNOWN["modprobe"][1]:
         assert not executes(word, "-C", str(tmp_path / "x.conf")), word
         assert not found(f"ArgvFilter, modprobe, root, {word}, {{name}}", "RW317"), word
     assert found("ArgvFilter, modprobe, root, {name}", "RW317")

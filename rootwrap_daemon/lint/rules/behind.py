@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.lint.finding import Problem, Severity, at
-from rootwrap_daemon.lint.knowledge import processes, programs, regexes
+from rootwrap_daemon.lint.knowledge import named, processes, programs, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
 from rootwrap_daemon.lint.words import FREE, Word, commands, executed, judged, words_of
@@ -61,21 +61,6 @@ _OBEYED: Final = tuple(
     /usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/local /usr/sbin /var/spool/cron
     """.split()
 )
-#: Package managers and programs that load modules of the kernel -> the words with which they tell something
-#: and change nothing.
-_TELLING: Final = {
-    name: frozenset(words.split())
-    for names, words in (
-        ("apt apt-get aptitude", "changelog depends list policy rdepends search show"),
-        ("dnf dnf5 yum zypper", "info list provides repoquery search"),
-        ("dpkg", "-I -L -S -V -c -l -p -s --contents --info --list --listfiles --search --status --verify"),
-        ("rpm", "-V -q -qa -qf -qi -ql --query --verify"),
-        ("apk flatpak gem npm pip pip3 snap", "find freeze info list outdated search show"),
-        ("pacman", "-Q -Qi -Ql -Qo -Qs -Si -Ss"),
-        ("insmod modprobe rmmod", "-D -R -c -n --dry-run --resolve-alias --show --show-depends"),
-    )
-    for name in names.split()
-}
 #: Programs that send signals.
 _KILLERS: Final = frozenset(("kill", "pkill", "killall", "skill"))
 
@@ -336,11 +321,12 @@ def obeyed_directory(subject: Subject) -> Iterator[Problem]:
 
 @rule("RW317", Severity.WARNING)
 def free_package(subject: Subject) -> Iterator[Problem]:
-    """A package, or a module of the kernel, that the caller chooses.
+    """A package, a module of the kernel, or an account, that the caller chooses.
 
     The scripts of a package run as root when it is installed or removed. From a directory of the caller's it
     is a program of his own; from the system's servers, any that was ever published there. Of the modules that
     a system comes with most are code that nobody there has used: to load one is to open what is wrong in it.
+    An account may be root's, whose password is taken away, or the caller's own, which is put into a group.
 
     Found::
 
@@ -358,6 +344,14 @@ def free_package(subject: Subject) -> Iterator[Problem]:
 
         load: ArgvFilter, modprobe, root, {name}
 
+    Found::
+
+        clear: ArgvFilter, passwd, root, -d, {name}
+
+    Fine::
+
+        state: ArgvFilter, passwd, root, -S, {name}
+
     Fine::
 
         load: ArgvFilter, modprobe, root, {=8021q|br_netfilter}
@@ -372,17 +366,16 @@ def free_package(subject: Subject) -> Iterator[Problem]:
     """
     for line, words, texts in judged(subject):
         for program, its in wrappers.programs(line.program, texts):
-            telling = _TELLING.get(program.rpartition("/")[2])
+            what, telling = named.KNOWN.get(program.rpartition("/")[2], ("", frozenset()))
             verb = next((word for word in its if not word.startswith("-")), "")
-            if telling is None or verb in telling or any(word[:1] == "-" and word in telling for word in its):
+            if not what or verb in telling or any(word[:1] == "-" and word in telling for word in its):
                 continue
             free = [words[int(word[1:])] for word in its if word.startswith(FREE)]
             for one in (one for one in free if one.type and not _is_one_of_some(one)):
-                what = f"{one.part.text} stands for a package, whose scripts {program} runs"
-                if program.rpartition("/")[2] in ("insmod", "modprobe", "rmmod"):
-                    what = f"{one.part.text} stands for any module of the kernel"
+                said = f"{one.part.text} stands for {what.format(program)}"
                 instead = "write the names of those that are meant, as {=NAME|NAME}"
-                yield at(one.part, what, instead, Severity.ERROR if one.type == "path" else None)
+                is_worse = one.type == "path" or "account" in what
+                yield at(one.part, said, instead, Severity.ERROR if is_worse else None)
                 break
 
 
