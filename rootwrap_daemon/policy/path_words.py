@@ -44,8 +44,8 @@ def paths(
         return {}, ()
     programs = wrappers.of_plan(plan)
     outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
-    rooted = (its for name, its in programs if basename(name) == "chroot")
-    tree = next((word for its in rooted for word in its if word[:1] == "/"), "")
+    rooted = (its for name, its in programs if behaviour.changes_tree(name, its))
+    tree = next((word[word.find("/") :] for its in rooted for word in its if "/" in word), "")
     for name, its in (*programs, *outer):
         if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
             for top in {"", tree}:
@@ -231,8 +231,9 @@ def _check_program(name: str, cwd: str, plan: ExecPlan, around: Around, top: str
     )
     path = os.path.join(cwd, name) if "/" in name else name
     try:
-        if top and any("/../" in one for one in (path, *directories)):
-            raise host.UntrustedPath(f"`..` leads elsewhere in {top}")
+        for one in ((path,) if "/" in path else (f"{one}/{path}" for one in directories)) if top else ():
+            if "/../" in one or not places.is_beneath(os.path.realpath(top + one), os.path.realpath(top)):
+                raise host.UntrustedPath(f"`..` or a link leads elsewhere in {top}")
         below = [top + one for one in directories]
         executables.check_by_path(top + path if "/" in path else path, below, around.owners, around.seen)
     except (host.UntrustedPath, OSError, ValueError) as error:

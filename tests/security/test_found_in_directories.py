@@ -329,7 +329,16 @@ def test_no_link_leads_what_is_unpacked_out_of_a_directory(scene: Scene) -> None
 
 
 @pytest.mark.parametrize(
-    "words", ["chroot MIXED /x", "nice chroot DEEP /sub/x", "chroot MIXED nice ./x", "chroot TREE tool"]
+    "words",
+    [
+        "chroot MIXED /x",
+        "nice chroot DEEP /sub/x",
+        "chroot MIXED nice ./x",
+        "chroot TREE tool",
+        "unshare -R TREE tool",
+        "unshare --root=TREE /usr/bin/tool",
+        "nsenter -rTREE tool",
+    ],
 )
 def test_a_program_in_another_tree_is_looked_at_there(scene: Scene, words: str) -> None:
     tool = scene.daemon.directory / "tree/usr/bin/tool"
@@ -344,3 +353,19 @@ def test_a_program_in_another_tree_is_looked_at_there(scene: Scene, words: str) 
         with pytest.raises(Denied):
             client.run(scene.filled(words).split(" "))
     assert "is refused: " in scene.daemon.audit()[-1]["detail"]
+
+
+@pytest.mark.parametrize("words", ["chroot TREE link", "chroot TREE /usr/bin/link", "unshare -R TREE link"])
+def test_a_link_in_another_tree_leads_elsewhere_there(scene: Scene, words: str) -> None:
+    """To a file of others in it, where here is one of root's."""
+    tree = scene.daemon.directory / "tree"
+    tool = tree / "usr/bin/true"
+    tool.parent.mkdir(parents=True)
+    (tree / "usr/bin/link").symlink_to("/usr/bin/true")
+    shutil.copy(scene.names["MIXED"] / "x", tool)
+    scene.names["TREE"], scene.theirs = tree, (*scene.theirs, tool)
+    scene.start([(words, "")])
+    scene.give()
+    with scene.daemon.client() as client, pytest.raises(Denied):
+        client.run(scene.filled(words).split(" "))
+    assert "a link leads elsewhere" in scene.daemon.audit()[-1]["detail"]
