@@ -33,7 +33,7 @@ def decode_answer(body: "bytes | bytearray | memoryview", kinds: Mapping[int, ty
 
 def _large_result(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]]) -> M | None:
     """A Result with much output, which is copied once; None for what is not surely one."""
-    start = msgpack.Unpacker(raw=False, use_list=False, max_array_len=0, max_map_len=0, max_ext_len=0)
+    start = msgpack.Unpacker(raw=False, max_array_len=0, max_map_len=0, max_ext_len=0)
     view = memoryview(body)
     start.feed(view[:_BEFORE_OUTPUT])
     if start.read_array_header() != 1 + len(Result.NAMES) or start.unpack() != Result.TYPE:

@@ -78,9 +78,7 @@ def decode_plainly(body: "bytes | bytearray | memoryview", kinds: Mapping[int, t
     """As `decode`, value by value: the reference for its short ways."""
     # Nothing is built that the message has no place for: an array inside a value is refused by its header,
     # before millions of nested ones exist. Maps are refused whole, msgpack cannot refuse a repeated key.
-    unpacker = msgpack.Unpacker(
-        raw=False, use_list=False, max_buffer_size=0, max_array_len=0, max_map_len=0, max_ext_len=0
-    )
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=0, max_array_len=0, max_map_len=0, max_ext_len=0)
     unpacker.feed(body)
     try:
         return _message(unpacker, len(body), kinds)

@@ -5,9 +5,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from rootwrap_daemon.filters.finding import Location
-from rootwrap_daemon.filters.read.fault import Code, Fault
-from rootwrap_daemon.lint import reported
+from rootwrap_daemon.filters.read.fault import Code
 from rootwrap_daemon.lint.check import judge, known_rules
 from rootwrap_daemon.lint.reported import RULE_OF
 from rootwrap_daemon.lint.subject import Subject, read_filters
@@ -47,12 +45,3 @@ def test_a_sentence_does_not_decide() -> None:
     """A file can have any words in a message: they name no rule."""
     text = "[Filters]\nls: CommandFilter, ls, root\n[ls]\ncwd = x is not a kind of filter\n"
     assert [one.rule for one in judge(Subject((read_filters(text, "f"),)))] == ["RW301", "RW109"]
-
-
-def test_a_fault_takes_its_first_place() -> None:
-    here, there = Location("f", 1, 2), Location("f", 3, 4)
-    fault = Fault("kind", "what", "remedy")
-    assert str(fault) == "what: remedy"
-    assert fault.at(here).at(there).location == here
-    assert str(fault) == "f:1:2: what: remedy"
-    assert reported.RULE_OF[fault.code] == "RW101"

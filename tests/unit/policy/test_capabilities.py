@@ -163,6 +163,21 @@ def test_why_no_command_may_have_a_place(
         assert files.load([str(tmp_path)], OWNERS, given, as_root=as_root).no_places == why
 
 
+@pytest.mark.root
+def test_only_root_runs_commands_as_others(tmp_path: Path) -> None:
+    path = file(
+        tmp_path / "x.filters", "[Filters]\na: CommandFilter, true, nobody\nb: CommandFilter, true, root\n"
+    )
+    loaded = files.load([str(tmp_path)], OWNERS, None, as_root=False)
+    assert [one.name for one in loaded.filters] == ["b"]
+    (finding,) = loaded.findings
+    assert (finding.location, finding.what) == (
+        Location(str(path), 2, 1),
+        "only root can run commands as nobody",
+    )
+    assert [one.name for one in files.load([str(tmp_path)], OWNERS, None, as_root=True).filters] == ["a", "b"]
+
+
 def test_the_words_of_an_error() -> None:
     for error, text in (
         (OSError(errno.ELOOP, "x"), "a link where none may be"),

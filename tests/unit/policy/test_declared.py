@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.filters.finding import Finding, Severity
+from rootwrap_daemon.filters.read.filter_file import read
 from rootwrap_daemon.filters.read.patterns import compile_pattern
 from rootwrap_daemon.policy.behaviour import RESOLVES
 from rootwrap_daemon.policy.read import declared, files
@@ -108,6 +109,15 @@ def test_what_the_mount_namespace_needs(tree: Path) -> None:
     assert found.what == "others can change paths in its words, and the daemon has no CAP_SYS_ADMIN"
     assert not load(tree, line, kept=frozenset({"CAP_SYS_ADMIN"}))
     assert not load(tree, "x: PathFilter, cat, root, {tree}/plain", kept=frozenset({"CAP_CHOWN"}))
+
+
+def test_a_place_behind_a_path_that_cannot_be_looked_at(tree: Path) -> None:
+    link(tree / "loop", "loop")
+    text = f"[Filters]\nx: ArgvFilter, cat, root, {tree}/loop/x, {tree}/open/x\n"
+    (one,) = read(text, "x.filters").filters
+    assert declared.has_place(one, OWNERS)
+    (one,) = read(text.replace("/open", "/plain"), "x.filters").filters
+    assert not declared.has_place(one, OWNERS)
 
 
 def test_what_is_as_good_as_root_is_not_kept_from_a_place(tree: Path) -> None:

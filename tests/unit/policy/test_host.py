@@ -357,6 +357,18 @@ def test_find_executable_raises(programs: tuple[str, str], name: str, raises: ty
         executables.find_executable(name.format(first=programs[0]), programs, OWNERS)
 
 
+def test_a_host_that_does_not_answer_has_not_said_that_there_is_no_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(path: str, *_: object) -> None:
+        raise OSError(errno.EMFILE if path == "/b/x" else errno.EACCES, path)
+
+    monkeypatch.setattr(host, "resolve_owned", fails)
+    with pytest.raises(OSError, match="/b/x") as raised:
+        executables.search("x", ("/a", "/b", "/c"), OWNERS, host.Seen())
+    assert raised.value.errno == errno.EMFILE
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("owner", [STRANGER, 1])
 def test_find_executable_of_a_stranger(programs: tuple[str, str], owner: int) -> None:
