@@ -194,10 +194,13 @@ def is_in(wanted: Mapping[str, Options], program: str, words: Sequence[str]) -> 
     return any(True for word in _unbundled(name, words) for _ in found.found(word))
 
 
-@functools.lru_cache(maxsize=1024)
+_plain: Final = functools.lru_cache(1024)(partial(re.compile(r"^\w+-linux-gnu\w*-|[-.+\d]+$").sub, ""))
+
+
 def plain(program: str) -> str:
     """The name of a program without directory, version, target, `++`: `python3.11`, `X-linux-gnu-g++-9`."""
-    return re.sub(r"^\w+-linux-gnu\w*-|[-.+\d]+$", "", program.rpartition("/")[2])
+    # A longer one is no name of a file (NAME_MAX), and a client's word: it is not kept.
+    return _plain(name) if len(name := program.rpartition("/")[2]) <= 255 else ""
 
 
 #: True if the command that it executes sees another tree of files.

@@ -306,6 +306,14 @@ def test_a_name_without_version_and_target(program: str, name: str) -> None:
     assert behaviour.plain(program) == name
 
 
+def test_what_cannot_be_a_name_is_not_kept() -> None:
+    """Words of a client may be the programs behind a wrapper: a thousand of them, each of 128 KiB."""
+    assert behaviour.plain("a" * 255) == "a" * 255
+    before = behaviour._plain.cache_info()
+    assert behaviour.plain("a" * 256) == behaviour.plain("/bin/" + "a" * 100_000) == ""
+    assert behaviour._plain.cache_info() == before
+
+
 def test_the_parts_of_a_shells_text() -> None:
     text = "cd '/x' && (perl -I \"/y\");\nsed s/a/b/ | sh"
     found = list(behaviour.commands("bash", ["-ec", text, "z"]))
