@@ -385,6 +385,7 @@ def test_why_a_word_is_no_pattern(word: str, why: str) -> None:
         "x: ArgvFilter, cp, root, /srv/cp, a~, 5$, https://h/?a=b",
         "x: ArgvFilter, test, root, 1, >=, <=, ->, <a, a>b, a&b, 22>, {=>}",
         'x: ArgvFilter, ls, root, "',
+        "x: ArgvFilter, ls, root, \"ab, cd', 'e, f\"",
         "x: RegExpFilter, ls, root, ls, .*",
         "x: PathFilter, cat, root, concat",
     ],

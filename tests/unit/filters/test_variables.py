@@ -25,6 +25,14 @@ def test_values_that_a_variable_may_have(option: str, good: list[str], bad: list
     assert not isinstance(match(found, "tool", env=(("B", "5"),)), Match)
 
 
+def test_a_time_zone_that_is_no_path() -> None:
+    found = rules("x: CommandFilter, tool, root", "[x]", "env = TZ")
+    for value in ("UTC", "Europe/Berlin", "EST5EDT"):
+        assert isinstance(match(found, "tool", env=(("TZ", value),)), Match), value
+    for value in ("/etc/localtime", ":/etc/localtime", "../x", "Europe/../x"):
+        assert not isinstance(match(found, "tool", env=(("TZ", value),)), Match), value
+
+
 @pytest.mark.parametrize(
     "option", ["A={}", "A={=}", "A={=a||b}", "A={made_up}", "A={path}", "A={pid}", "A, A"]
 )

@@ -892,6 +892,9 @@ def test_a_program_in_a_path_that_is_given(tools: Path, words: str, found: str |
         ("env PATH=/ours:/../theirs chroot TREE tool", "`..` or a link leads elsewhere in TREE"),
         ("env PATH=/../theirs/ chroot TREE tool", "`..` or a link leads elsewhere in TREE"),
         ("env PATH=/theirs chroot TREE tool", "TREE/theirs"),
+        # A link in it leads where it does there.
+        ("chroot TREE /away", "`..` or a link leads elsewhere in TREE"),
+        ("env PATH=/ chroot TREE away", "`..` or a link leads elsewhere in TREE"),
         ("chroot TREE made-up", "TREE/usr/bin"),
         ("chroot TREE nice /theirs/tool", "TREE"),
         ("nice chroot TREE /theirs/tool", "TREE"),
@@ -907,6 +910,7 @@ def test_a_program_of_another_tree(tools: Path, words: str, what: str | None) ->
     for name in ("theirs", "ours"):
         program(directory(tree / name) / "tool", mode=0o777 if name == "theirs" else 0o755)
     (tree / "usr").mkdir()
+    (tree / "away").symlink_to("/usr/bin/true")
     program(directory(tree / "usr/bin") / "made-up", mode=0o777)
     asked = words.replace("TREE", str(tree)).split()
     line = f"x: ArgvFilter, {asked[0]}, root, {', '.join(asked[1:])}"

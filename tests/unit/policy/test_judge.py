@@ -128,6 +128,11 @@ def test_words_that_no_filter_allows_show_no_secret_of_their_program(tools: Path
     assert judged(tools, more, "tool a b").shown == Shown(secret=frozenset({2}))
 
 
+def test_words_whose_variables_are_refused_show_what_their_filter_shows(tools: Path) -> None:
+    found = judged(tools, ["s: CommandFilter, {tools}/tool, root", "[s]", "secret = 1"], "tool a b", A="1")
+    assert found.shown == Shown(secret=frozenset({1}))
+
+
 def test_environment_denied(tools: Path) -> None:
     for lines in ([TOOL], [TOOL, "s: CommandFilter, {tools}/tool, root", "[t]", "env = B"]):
         found = judged(tools, lines, "tool", A="1")
