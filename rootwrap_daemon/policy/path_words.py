@@ -44,11 +44,11 @@ def paths(
         return {}, ()
     programs = wrappers.of_plan(plan)
     outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
-    rooted = (its for name, its in programs if behaviour.changes_tree(name, its))
-    tree = next((word[word.find("/") :] for its in rooted for word in its if "/" in word), "")
+    rooted = [its[:64] for name, its in programs if behaviour.changes_tree(name, its)]
+    tops = {it[it.find("/") :]: 0 for its in rooted for it in its if "/" in it and it not in dict(programs)}
     for name, its in (*programs, *outer):
         if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
-            for top in {"", tree}:
+            for top in ("", *tops):
                 _check_program(name, cwd, plan, around, top)
     told = [command for one in programs if not plan.free for command in behaviour.commands(*one)]
     for name, *_ in told:

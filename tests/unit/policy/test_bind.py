@@ -899,6 +899,10 @@ def test_a_program_in_a_path_that_is_given(tools: Path, words: str, found: str |
         ("chroot TREE nice /theirs/tool", "TREE"),
         ("nice chroot TREE /theirs/tool", "TREE"),
         ("nice chroot --skip-chdir TREE /theirs/tool", "TREE"),
+        # What stands before is another namespace, and no tree.
+        ("nsenter --net=/run/netns/x --root=TREE /theirs/tool", "TREE/theirs/tool"),
+        ("nsenter --net=/run/netns/x -rTREE /theirs/tool", "TREE/theirs/tool"),
+        ("unshare --mount=/run/x -R TREE /theirs/tool", "TREE/theirs/tool"),
         ("chroot TREE /ours/tool", None),
         # It is there in our own tree, or nowhere.
         ("chroot TREE /ours/made-up", None),
