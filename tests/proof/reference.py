@@ -322,7 +322,9 @@ def judge(
             rest = _after_prefix(made, argv)
             if rest is not None:
                 inner += [
-                    one for one in definitions if _is_leaf(one) and _as_one(made, one) and allows(one, rest)
+                    one
+                    for one in definitions
+                    if _is_leaf(one) and _as_one(made, one) and _is_named(one, rest) and allows(one, rest)
                 ]
         elif _is_asked(definitions, made, argv) and allows(made, argv):
             inner = [None]
@@ -348,6 +350,11 @@ def _is_asked(definitions: Sequence[Made], made: Made, argv: Words) -> bool:
     }
     name, equals, _ = argv[0].partition("=")
     return bool(equals) and name in names
+
+
+def _is_named(made: Made, argv: Words) -> bool:
+    """Inside a chain an EnvFilter's command begins with `env`: the outer program executes the first word."""
+    return made.kind != "EnvFilter" or _named(made, argv[0])
 
 
 def _is_leaf(made: Made) -> bool:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal, Self
 
+from rootwrap_daemon.escape import printable
 from rootwrap_daemon.filters.finding import Location
 
 #: What is wrong, as a program tells it apart. The comments say where it is raised.
@@ -55,8 +56,10 @@ class Fault(ValueError):
     """
 
     def __init__(self, code: Code, what: str, remedy: str, location: Location | None = None) -> None:
-        super().__init__(what)
-        self.code, self.what, self.remedy, self.location = code, what, remedy, location
+        # One line, whatever it quotes: the errors of a library repeat the line break of a pattern.
+        self.what, self.remedy = printable(what), printable(remedy)
+        super().__init__(self.what)
+        self.code, self.location = code, location
 
     def at(self, location: Location) -> Self:
         """The same fault, at this place if it has none yet."""
