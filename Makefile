@@ -23,7 +23,7 @@ help:
 	@echo 'make bench   a request beside subprocess.run, C and oslo.rootwrap; BENCH="--json FILE --svg FILE"'
 	@echo 'make docs    the documentation as HTML, with Sphinx'
 	@echo 'make man     the manual pages, for installations and packages'
-	@echo 'make packages sdist and wheel, built and tried in clean environments; Debian: packaging/try_debian'
+	@echo 'make packages sdist and wheels, built and tried in clean environments; Debian: packaging/try_debian'
 	@echo 'make release-check  whether this commit can be released, line by line'
 	@echo 'make lowest  the unit tests with the oldest dependencies that setup.cfg allows'
 	@echo 'make sample  the sample configuration, after a change of options'
@@ -85,6 +85,7 @@ man: .venv-docs/stamp
 
 packages: .venv/stamp .venv-docs/stamp
 	packaging/build_python build/python
+	packaging/build_client build/python
 	packaging/try_python build/python "$(PYTHON)"
 
 release-check: .venv/stamp .venv-docs/stamp

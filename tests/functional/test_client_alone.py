@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import msgpack
@@ -70,3 +71,22 @@ def test_it_depends_on_msgpack_alone(alone: Path) -> None:
     (metadata,) = alone.glob("lib/python*/site-packages/rootwrap_client-*.dist-info/METADATA")
     needs = [line for line in metadata.read_text().splitlines() if line.startswith("Requires-Dist")]
     assert [one.partition(":")[2].split(">")[0].strip() for one in needs] == ["msgpack"]
+
+
+def test_modes_are_the_same_whoever_builds(tmp_path: Path) -> None:
+    """Of a checkout that was made with a umask of 077, and of one that its group may write."""
+    checkout = BUILD.parents[1]
+    for name in ("packaging", "rootwrap_daemon"):
+        shutil.copytree(checkout / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("LICENSE", "setup.cfg"):
+        shutil.copy(checkout / name, tmp_path)
+    (tmp_path / "LICENSE").chmod(0o600)
+    (tmp_path / "rootwrap_daemon/py.typed").chmod(0o664)
+    environment = {"PYTHON": sys.executable, "PATH": "/usr/bin:/bin"}
+    subprocess.run([tmp_path / "packaging/build_client", tmp_path / "wheel"], check=True, env=environment)
+    (wheel,) = (tmp_path / "wheel").iterdir()
+    with zipfile.ZipFile(wheel) as file:
+        modes = {entry.filename: oct(entry.external_attr >> 16 & 0o777) for entry in file.infolist()}
+        # What makes the wheel writes this one itself.
+        (record,) = [name for name in modes if name.endswith("/RECORD")]
+    assert {name for name, mode in modes.items() if mode != "0o644"} - {record} == set()
