@@ -14,9 +14,6 @@ from typing import Final
 from rootwrap_daemon.analysis.sudoers.read import Command, Rule, Sudoers
 from rootwrap_daemon.analysis.suggest.generalise import Place, as_argv, as_pattern
 from rootwrap_daemon.daemon.record.secrets import HIDDEN, MAX_MASKED, mask_words
-from rootwrap_daemon.filters.read import filter_file
-from rootwrap_daemon.filters.ruleset import RuleSet
-from rootwrap_daemon.filters.values import Match, Request
 
 #: A word of sudoers in which its wildcards (fnmatch(3)) stand.
 _WILDCARD: Final = re.compile(r"\\.|\[[!^]?\]?[^\]]*\]|[*?]", re.DOTALL)
@@ -378,23 +375,3 @@ def _shown(rule: Rule) -> str:
 
 def _one_line(words: str) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in words)
-
-
-def tests(done: Sequence[Translated], filters: str) -> dict[str, object]:
-    """Policy tests: each filter's example allowed, and the same with words more denied.
-
-    A rule may take what another denies: then it is no denial of the file.
-    """
-    rules = RuleSet(filter_file.read(text(done, ()), filters).filters)
-    cases: list[dict[str, object]] = []
-    for one in done:
-        if one.definition is None:
-            continue
-        run_as = {"run_as": one.definition.split(", ")[2].partition("|")[0]}
-        request = Request(one.allowed, user=run_as["run_as"])
-        found = rules.match(request)
-        if isinstance(found, Match):
-            cases.append({"argv": list(one.allowed), **run_as, "expect": "allow", "filter": found.filter})
-        if one.denied and not isinstance(rules.match(request._replace(argv=one.denied)), Match):
-            cases.append({"argv": list(one.denied), **run_as, "expect": "deny"})
-    return {"filters": [filters], "tests": cases}

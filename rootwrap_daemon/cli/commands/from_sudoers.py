@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from rootwrap_daemon.analysis import told
-from rootwrap_daemon.analysis.sudoers import read, safe, write
+from rootwrap_daemon.analysis.sudoers import examples, read, safe, write
 from rootwrap_daemon.analysis.sudoers.read import Sudoers
 from rootwrap_daemon.analysis.sudoers.write import Translated
 from rootwrap_daemon.cli.commands import recipe
@@ -68,11 +68,17 @@ def run(args: argparse.Namespace) -> int:
         raise told.untold(args.file) if hidden else Unreadable(str(error)) from error
     if not sudoers.rules:
         raise (told.untold(args.file) if hidden else Unreadable(f"{args.file}: no rule in it"))
-    _compare(args.file, text, sudoers)
+    try:
+        _compare(args.file, text, sudoers)
+    except Unreadable as error:
+        raise (told.untold(args.file) if hidden else error) from error
     users = write.users(sudoers)
     if not args.user and len(users) != 1:
         raise Usage(f"name one with --user: {', '.join(users)}")
     names = _names(args.user) if args.user else users
+    groups = [one for one in users if one.startswith("%")]
+    if len(names) == 1 and names != users and groups:
+        print(f"no user {args.user} here: what {', '.join(groups)} may is left out", file=sys.stderr)
     done = write.translate(sudoers, names)
     if not done:
         raise Unreadable(f"{args.file}: no rule for {args.user}; rules are for {', '.join(users)}")
@@ -87,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.tests:
         if args.output and not args.name:
             name = os.path.relpath(args.output, os.path.dirname(args.tests) or ".")
-        tests = write.tests(done, name)
+        tests = examples.tests(done, name)
         _write(args.tests, yaml.safe_dump(tests, sort_keys=False, allow_unicode=True))
     findings = judge(Subject((read_filters(filters, name),)))
     report.plain(findings, 1, sys.stderr)
@@ -143,7 +149,8 @@ def _compare(name: str, text: str, sudoers: Sudoers) -> None:
         check=False,
     )
     if done.returncode:
-        raise Unreadable(f"{name}: sudo does not read it: {done.stderr.strip().splitlines()[-1:]}")
+        why = done.stderr.strip().partition("\n")[0] or f"cvtsudoers ends with {done.returncode}"
+        raise Unreadable(f"{name}: sudo does not read it: {why}")
     try:
         specs = json.loads(done.stdout).get("User_Specs", ())
     except ValueError:

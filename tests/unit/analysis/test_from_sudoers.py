@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rootwrap_daemon.analysis.sudoers import read, safe, write
+from rootwrap_daemon.analysis.sudoers import examples, read, safe, write
 from rootwrap_daemon.filters.read import filter_file
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
@@ -45,7 +45,7 @@ def test_policy_tests_hold(service: str) -> None:
     """Each filter's own example is allowed, and denied with more words."""
     user, text = SERVICES[service]["user"], SERVICES[service]["sudoers"]
     rules = rules_of(text, user)
-    cases = write.tests(write.translate(read.read("sudoers", text), [user]), "x")["tests"]
+    cases = examples.tests(write.translate(read.read("sudoers", text), [user]), "x")["tests"]
     assert isinstance(cases, list)
     for case in cases:
         assert allows(rules, " ".join(case["argv"])) == (case["expect"] == "allow"), case
@@ -133,7 +133,7 @@ def test_the_example_of_the_help_works(tmp_path: Path) -> None:
 def test_no_denial_of_what_another_filter_takes() -> None:
     text = "a ALL=(root) NOPASSWD: /opt/x --one, /opt/x, (games) NOPASSWD: /opt/x --one\n"
     done = write.translate(read.read("s", text), ["a"])
-    cases = write.tests(done, "x.filters")["tests"]
+    cases = examples.tests(done, "x.filters")["tests"]
     assert isinstance(cases, list)
     assert [(" ".join(one["argv"]), one["run_as"], one["expect"]) for one in cases] == [
         ("/opt/x --one", "root", "allow"),
@@ -380,3 +380,35 @@ def test_for_that_user_alone(tmp_path: Path, user: str) -> None:
     assert rules.users == {user}
     assert isinstance(rules.match(Request(("/bin/ls", "-l"), asker=frozenset((user,)))), Match)
     assert not isinstance(rules.match(Request(("/bin/ls", "-l"))), Match)
+
+
+def test_the_policy_tests_need_no_directory_of_the_host(tmp_path: Path) -> None:
+    text = (
+        'a ALL=(root) NOPASSWD: /bin/chmod 0644 /nowhere/releases/*, /bin/chmod 0755 /bin/*, /bin/true ""\n'
+    )
+    (tmp_path / "sudoers").write_text(text)
+    words = "from-sudoers sudoers --user a --output a.filters --tests a.yaml".split()
+    done = CTL.run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "{path=/nowhere/releases}" in (tmp_path / "a.filters").read_text()
+    suite = yaml.safe_load((tmp_path / "a.yaml").read_text())
+    assert suite["scratch"] == ["/nowhere/releases"]
+    assert suite["setup"] == [{"file": "/nowhere/releases/x"}]
+    done = CTL.run("test", "a.yaml", cwd=tmp_path)
+    assert "/nowhere" not in done.stdout, done.stdout
+
+
+def test_rules_for_groups_of_somebody_who_is_not_here(tmp_path: Path) -> None:
+    """Whether a user of another host is in a group is not known here: it is said, and nothing is given."""
+    (tmp_path / "sudoers").write_text("nobody-here ALL=/bin/true\n%staff, b ALL=/bin/ls -l\n")
+    done = CTL.run("from-sudoers", "sudoers", "--user", "nobody-here", cwd=tmp_path)
+    assert "no user nobody-here here: what %staff may is left out" in done.stderr
+    assert "/bin/ls" not in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("cvtsudoers"), reason="no sudo")
+def test_what_sudo_does_not_read_has_its_place(tmp_path: Path) -> None:
+    (tmp_path / "sudoers").write_text("a ALL=/bin/true\na ALL=sha224:abcd /bin/ls ^x$\n")
+    done = CTL.run("from-sudoers", "sudoers", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "sudo does not read it: sudoers:2:" in done.stderr
