@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import msgpack
 import pytest
 
-from rootwrap_daemon.client import Client
+from rootwrap_daemon.client import Client, calls
 from rootwrap_daemon.protocol.codec import HEADER
 from tests.prepared import Prepared, Process
 from tests.processes import (
@@ -52,6 +52,7 @@ __all__ = [
     "START",
     "Daemon",
     "NewDaemon",
+    "accepted",
     "children_of",
     "client",
     "daemon",
@@ -71,6 +72,9 @@ __all__ = [
 
 ROOT = os.geteuid() == 0
 OVERFLOW = Path("/proc/sys/kernel/overflowuid").read_text().strip()
+# A short `timeout` of a call would be one of its hello, too, which a busy machine delays for longer.
+vars(calls)["_CONNECT_LEAST"] = PATIENCE
+
 #: What `make native` builds.
 SHIM = Path(sys.modules["rootwrap_daemon"].__path__[0], "daemon/run/become")
 START = [sys.executable, "-I", "-m", "rootwrap_daemon.daemon.main"]
@@ -210,8 +214,9 @@ class Daemon:
         wait_for(lambda: "reloaded" in self.log[before:], 90)
         return "not reloaded" not in self.log[before:]
 
-    def client(self, **options: Any) -> Client:
-        return Client(self.socket, **options)
+    def client(self, connect_timeout: float = PATIENCE, **options: Any) -> Client:
+        """One that waits for the hello as long as anything here is waited for."""
+        return Client(self.socket, connect_timeout=connect_timeout, **options)
 
     def audit(self) -> list[dict[str, Any]]:
         """All records so far, but one that is being written."""
@@ -252,6 +257,8 @@ class Daemon:
         """True if it is as it was when it started, with what the tests left in its directory removed."""
         if self.touched or self._first is None or self._process is None or self._process.poll() is not None:
             return False
+        # What a test has connected and left may still wait to be accepted: it would be the next test's.
+        accepted(self)
         end = time.monotonic() + 1
         while self.threads() > 1 or self.children():
             if time.monotonic() > end:
@@ -328,6 +335,18 @@ class _Kept:
 
 
 KEPT = _Kept()
+
+
+def accepted(daemon: Daemon) -> None:
+    """Wait until all who have connected by now are accepted: one who comes last has had its end."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(daemon.socket)
+        connection.shutdown(socket.SHUT_WR)
+        # One that is not allowed hears so.
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(65536):
+                pass
 
 
 def settle(daemon: Daemon) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 Play = Coroutine[Any, Any, Any]
 
 
+#: A busy machine delays the hello of a daemon.
+PATIENT = {"connect_timeout": 60.0}
 #: Seconds between two looks at a file.
 _LOOK = 0.01
 
@@ -184,7 +186,7 @@ class Threads:
         self._class: Any = Client
 
     def client(self, path: str, **options: Any) -> BlockingClient:
-        return BlockingClient(self._class(path, **options))
+        return BlockingClient(self._class(path, **PATIENT | options))
 
     def play(self, scenario: Play) -> Any:
         return drive(scenario)
@@ -243,7 +245,7 @@ class Green:
         self._eventlet: Any = eventlet
 
     def client(self, path: str, **options: Any) -> BlockingClient:
-        return BlockingClient(self._class(path, **options))
+        return BlockingClient(self._class(path, **PATIENT | options))
 
     def play(self, scenario: Play) -> Any:
         return drive(scenario)
@@ -317,7 +319,7 @@ class Aio:
         self._class: Any = Client
 
     def client(self, path: str, **options: Any) -> AsyncClient:
-        return AsyncClient(self._class(path, **options))
+        return AsyncClient(self._class(path, **PATIENT | options))
 
     def play(self, scenario: Play) -> Any:
         return asyncio.run(scenario)

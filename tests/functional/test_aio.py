@@ -16,7 +16,7 @@ def play(daemon: Daemon, scenario: Callable[[AsyncClient], Awaitable[Any]]) -> A
     """In a loop that says what was never awaited or closed."""
 
     async def main() -> Any:
-        async with AsyncClient(daemon.socket) as client:
+        async with AsyncClient(daemon.socket, connect_timeout=PATIENCE) as client:
             return await scenario(client)
 
     return asyncio.run(main(), debug=True)
@@ -86,7 +86,7 @@ def test_input_without_a_pipe(daemon: Daemon) -> None:
 
 
 def test_a_client_outlives_its_loops(daemon: Daemon) -> None:
-    client = AsyncClient(daemon.socket, max_connections=1)
+    client = AsyncClient(daemon.socket, max_connections=1, connect_timeout=PATIENCE)
     for _ in range(3):
         assert asyncio.run(client.run(["true"])).returncode == 0
     client.close()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied, InternalError
 from tests.processes import together
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, wait_for
@@ -179,7 +178,7 @@ def test_records_on_standard_error_that_nobody_reads(new_daemon: NewDaemon) -> N
     refused = []
 
     def run() -> None:
-        with Client(daemon.socket) as client:
+        with daemon.client() as client:
             for _ in range(20):
                 try:
                     client.run(["true"])

@@ -21,7 +21,8 @@ from tests.processes import together
 from tests.real_daemon import Daemon, NewDaemon, is_alive, settle, wait_for, with_words
 from tests.wire import Wire
 
-CLIENT = "import sys; from rootwrap_daemon.client import Client; Client(sys.argv[1]).run(sys.argv[2:])"
+CLIENT = "import sys; from rootwrap_daemon.client import Client; "
+CLIENT += "Client(sys.argv[1], connect_timeout=60).run(sys.argv[2:])"
 
 
 def start_client(daemon: Daemon, *argv: str) -> "subprocess.Popen[bytes]":
@@ -149,7 +150,9 @@ def talk(daemon: Daemon, *messages: Run | Cancel) -> Wire:
     return wire
 
 
-def test_cancel_is_answered_with_what_became_of_the_command(daemon: Daemon, tmp_path: Path) -> None:
+def test_cancel_is_answered_with_what_became_of_the_command(new_daemon: NewDaemon, tmp_path: Path) -> None:
+    # So that SIGTERM ends it, however long it waits for a processor.
+    daemon = new_daemon(kill_grace="60")
     marker = tmp_path / "begun"
     script = f"echo begun; : > '{marker}'; sleep 1000".encode()
     with talk(daemon, Run((b"sh", b"-c", script))) as wire:
@@ -181,7 +184,7 @@ def test_second_request_during_a_run_ends_both(daemon: Daemon) -> None:
 
 
 def test_client_that_never_reads_its_answer(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(request_timeout="1")
+    daemon = new_daemon(request_timeout="3")
     before = settle(daemon)
     with contextlib.ExitStack() as held:
         for _ in range(5):
@@ -204,7 +207,7 @@ def test_client_that_dies_in_the_middle_of_a_request(daemon: Daemon, sent: int) 
 
 
 def test_half_a_request_is_not_waited_for_for_ever(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(request_timeout="1")
+    daemon = new_daemon(request_timeout="3")
     _, before = settle(daemon)
     with talk(daemon) as wire:
         data = wire.exchange.send(Run((b"true", b"x" * 1000)))

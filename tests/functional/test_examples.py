@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from rootwrap_daemon.client import Client
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 
 CHECKOUT = Path(__file__).parents[2]
@@ -189,7 +188,7 @@ def test_threaded(elsewhere: Daemon) -> None:
     elsewhere.configure(NETNS_AGENT.read_text() + HANDS)
     elsewhere.start()
     names = [f"na-test-{os.getpid()}-{number}" for number in range(12)]
-    with Client(elsewhere.socket) as client:
+    with elsewhere.client() as client:
         try:
             for name in names:
                 client.run(["ip", "netns", "add", name], check=True)

@@ -618,7 +618,7 @@ class TestADaemonThatDoesNotAnswer:
 
 
 def test_a_stopping_daemon_says_so(new_daemon: NewDaemon) -> None:
-    daemon = new_daemon(FILTERS, drain_timeout="0.3")
+    daemon = new_daemon(FILTERS, drain_timeout="0.3", kill_grace="60")
     with start(daemon, "sh", "-c", "echo; sleep 1000") as process:
         assert process.stdout and process.stderr
         process.stdout.readline()

@@ -42,7 +42,7 @@ def daemon(new_daemon: NewDaemon) -> Daemon:
         FILTERS.replace("id: CommandFilter, id, root", "id: CommandFilter, id, nobody"),
         kill_grace="0.1",
         max_output="1000000",
-        request_timeout="2",
+        request_timeout="60",
     )
 
 

@@ -16,7 +16,7 @@ ALL_AT_ONCE = """
         from rootwrap_daemon.client import Client
     else:
         from rootwrap_daemon.client.green import Client
-    client = Client(socket, 100)
+    client = Client(socket, 100, connect_timeout=60)
     os.mkfifo(gate)
     opened = os.open(gate, os.O_RDWR)
 

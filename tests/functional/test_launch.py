@@ -34,6 +34,7 @@ from rootwrap_daemon.client import PIPE, Client, Error
 uid = int(sys.argv[1])
 try:
     with Client.launch(sys.argv[2:]) as client:
+        client._calls._connect_timeout = 60
         if os.getuid() != uid:
             os.setgroups([])
             os.setgid(uid)
@@ -57,15 +58,29 @@ def words(daemon: Daemon, *more: str) -> list[str]:
     return [*inside, *START, "--config-file", str(daemon.config), *more]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer for the end of a daemon than a client waits."""
+    monkeypatch.setattr("rootwrap_daemon.client.launch._END_SECONDS", PATIENCE)
+
+
+def launch(argv: list[str]) -> Client:
+    """One that waits for the start of its daemon as long as anything here is waited for."""
+    made = Client.launch(argv)
+    made._calls._connect_timeout = PATIENCE
+    return made
+
+
 @pytest.fixture
 def client(configured: Daemon) -> Iterator[Client]:
-    with Client.launch(words(configured)) as made:
+    with launch(words(configured)) as made:
         yield made
 
 
 def test_asyncio(configured: Daemon) -> None:
     async def main() -> tuple[list[int], int]:
         async with AsyncClient.launch(words(configured)) as client:
+            client._calls._connect_timeout = PATIENCE
             assert client._calls.launcher is not None
             calls = [client.run(["sleep", "0.1"]) for _ in range(20)]
             codes = [done.returncode for done in await asyncio.gather(*calls)]
@@ -108,7 +123,7 @@ def test_many_at_once(client: Client) -> None:
 
 
 def test_the_daemon_ends_with_its_client(configured: Daemon) -> None:
-    client = Client.launch(words(configured))
+    client = launch(words(configured))
     pid = the_daemon(client)
     child = int(client.run(["sh", "-c", "sleep 0.2; echo $PPID"]).stdout)
     assert child == pid
@@ -121,6 +136,7 @@ def test_a_client_that_is_killed_takes_all_with_it(configured: Daemon) -> None:
 import sys
 from rootwrap_daemon.client import PIPE, Client
 client = Client.launch(sys.argv[1:])
+client._calls._connect_timeout = 60
 process = client.popen(["sh", "-c", "echo $$; exec sleep 1000"], stdout=PIPE)
 print(client._calls.launcher.pid, process.stdout.readline().decode(), flush=True)
 process.wait()
@@ -133,7 +149,7 @@ process.wait()
 
 
 def test_a_daemon_that_refuses_to_start(configured: Daemon, capfd: pytest.CaptureFixture[str]) -> None:
-    with Client.launch(words(configured, "--no-such-option")) as client:
+    with launch(words(configured, "--no-such-option")) as client:
         with pytest.raises(DaemonUnavailable, match="standard error says why"):
             client.run(["true"])
         with pytest.raises(DaemonUnavailable, match="has ended with code 64"):
@@ -181,7 +197,7 @@ def cmdlines(pid: int) -> list[bytes]:
 
 def test_who_may_not_ask_is_told_so(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False, allowed_users="daemon")
-    with Client.launch(words(daemon)) as client, pytest.raises(Unauthorized):
+    with launch(words(daemon)) as client, pytest.raises(Unauthorized):
         client.run(["true"])
 
 
@@ -243,7 +259,7 @@ def test_a_service_that_becomes_a_user_without_a_name(new_daemon: NewDaemon) -> 
 
 @pytest.mark.parametrize("uid", ["-1", "4294967295"])
 def test_no_number_of_a_user(configured: Daemon, capfd: pytest.CaptureFixture[str], uid: str) -> None:
-    with Client.launch(words(configured, f"--peer-uid={uid}")) as client, pytest.raises(DaemonUnavailable):
+    with launch(words(configured, f"--peer-uid={uid}")) as client, pytest.raises(DaemonUnavailable):
         client.run(["true"])
     assert f"--peer-uid: {uid} is no number of a user" in capfd.readouterr().err
 

@@ -36,7 +36,8 @@ def test_idle_flood_of_the_allowed_user(daemon: Daemon) -> None:
         assert client.run(["true"]).returncode == 0
         with flood(daemon, 1500):
             calls_go_on(daemon, client, 20)
-            assert daemon.threads() <= 520
+            # Those that make room for others end a moment later.
+            wait_for(lambda: daemon.threads() <= 520)
         calls_go_on(daemon, client)
     wait_for(lambda: settle(daemon) == before)
     wait_for(lambda: is_idle(daemon))

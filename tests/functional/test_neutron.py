@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 
@@ -95,7 +94,7 @@ def test_namespace_links_addresses_and_dnsmasq(new_daemon: NewDaemon) -> None:
         ).split()
 
         def agent() -> Any:
-            with Client(daemon.socket) as client:
+            with daemon.client() as client:
 
                 def ip(*words: str) -> str:
                     return client.run(["ip", *words], check=True, text=True).stdout
@@ -126,7 +125,7 @@ def test_namespace_links_addresses_and_dnsmasq(new_daemon: NewDaemon) -> None:
             assert namespaces[0] == namespaces[1]
 
             def end() -> Any:
-                with Client(daemon.socket) as client:
+                with daemon.client() as client:
                     return client.run(["kill", "-9", str(pid)]).returncode
 
             assert as_user(AGENT, end) == 0

@@ -208,8 +208,10 @@ def test_the_daemon_itself_refuses_signals(agent: Client) -> None:
         assert one.communicate(b"alive\n")[0] == b"alive\n"
 
 
-def test_cancel_ends_the_group(agent: Client) -> None:
-    with agent.popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=PIPE) as process:
+def test_cancel_ends_the_group(new_daemon: NewDaemon) -> None:
+    # With its own grace, so that SIGTERM ends it, however long it waits for a processor.
+    agent = new_daemon(kill_grace="60").client()
+    with agent, agent.popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=PIPE) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.cancel()

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import CommandTimeout, Denied, OutcomeUnknown
 from tests.real_daemon import Daemon, NewDaemon, is_alive, wait_for
 
@@ -156,6 +155,8 @@ def test_killed_under_load(daemon: Daemon) -> None:
 
 
 def test_at_the_drains_end(daemon: Daemon, running: Running) -> None:
+    daemon.configure(kill_grace="60")
+    assert daemon.reload()
     ends, stays = running.start(), running.start("dash")
     assert daemon.stop() == 0
     assert [is_alive(pid) for pid in (ends, stays)] == [False, True]
@@ -224,7 +225,7 @@ def test_status(daemon: Daemon, running: Running) -> None:
         with pytest.raises(Denied):
             client.run(["uname"])
     assert daemon.reload()
-    found = Client(daemon.socket).status()
+    found = daemon.client().status()
     assert found["pid"] == daemon.pid
     assert (found["policy"]["generation"], found["policy"]["filters"]) == (2, 3)
     assert found["running"]["now"] == 1
@@ -237,7 +238,7 @@ def test_status(daemon: Daemon, running: Running) -> None:
     assert found["counters"]["end"] == {"ok": 1}
     os.killpg(pid, signal.SIGKILL)
     running.join()
-    wait_for(lambda: Client(daemon.socket).status()["running"]["now"] == 0)
+    wait_for(lambda: daemon.client().status()["running"]["now"] == 0)
 
 
 AS_USER = """
@@ -248,7 +249,7 @@ os.setuid(int(sys.argv[2]))
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Error
 said = []
-client = Client(sys.argv[1])
+client = Client(sys.argv[1], connect_timeout=60)
 for what in (lambda: client.status()["pid"], lambda: client.run(["true"]).returncode):
     try:
         said.append(what())

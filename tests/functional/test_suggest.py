@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Denied
 from tests.functional.test_neutron import AGENT, CORPUS, as_user, neutron
 from tests.prepared import CTL
@@ -89,7 +88,7 @@ def _work(daemon: Daemon, namespace: str, pid_file: Path) -> Any:
     ).split()
 
     def agent() -> Any:
-        with Client(daemon.socket) as client:
+        with daemon.client() as client:
             for words in (
                 f"netns add {namespace}",
                 f"link add {outside} type veth peer name {inside} netns {namespace}",
@@ -103,7 +102,7 @@ def _work(daemon: Daemon, namespace: str, pid_file: Path) -> Any:
             return "done"
 
     def end(pid: int) -> Any:
-        with Client(daemon.socket) as client:
+        with daemon.client() as client:
             return client.run(["kill", "-9", str(pid)]).returncode
 
     try:
@@ -160,7 +159,7 @@ def test_neutron_passes_with_what_is_proposed_for_it(new_daemon: NewDaemon) -> N
 
 def _allowed(daemon: Daemon, argv: list[str]) -> bool:
     def ask() -> bool:
-        with Client(daemon.socket) as client:
+        with daemon.client() as client:
             try:
                 return client.allows(argv).allowed
             except Denied:

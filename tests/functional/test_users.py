@@ -19,6 +19,7 @@ from rootwrap_daemon.errors import BadRequest, Denied
 from rootwrap_daemon.filters.values import Reason
 from rootwrap_daemon.protocol.codec import HEADER, encode
 from rootwrap_daemon.protocol.messages import Result, Run
+from tests.processes import PATIENCE
 from tests.real_daemon import HELLO, OVERFLOW, Daemon, NewDaemon, daemons, frame, raw
 from tests.wire import Wire
 
@@ -62,7 +63,7 @@ def test_a_whole_identity(daemon: Daemon, user: str | None, expected: tuple[str,
 
 def test_from_a_loop(daemon: Daemon) -> None:
     async def ask() -> None:
-        async with AsyncClient(daemon.socket) as client:
+        async with AsyncClient(daemon.socket, connect_timeout=PATIENCE) as client:
             assert (await client.run(SHOW, user="root", text=True)).stdout == shown("root", 0)
             assert not (await client.allows(SHOW, user="nobody")).allowed
             async with await client.popen(SHOW, user="games", stdout=PIPE) as process:

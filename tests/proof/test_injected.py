@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from rootwrap_daemon.client import PIPE, Client
+from rootwrap_daemon.client import PIPE
 from rootwrap_daemon.errors import Error
 from tests.real_daemon import FILTERS, Daemon, NewDaemon, settle, wait_for
 
@@ -129,7 +129,7 @@ def outcomes(daemon: Daemon) -> dict[str, str]:
             found[name] = "ok"
 
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(Client(daemon.socket))
+        client = stack.enter_context(daemon.client())
 
         def run() -> None:
             done = client.run(["sh", "-c", "echo x; cat"], input=b"y", timeout=15)

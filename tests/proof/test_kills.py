@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(300 + 2 * KILLS)
 
 def work(socket: str, name: str, counter: Path, ledger: Path) -> None:
     """Ask again and again, and note what is asked and what comes of it; until it is killed."""
-    with ledger.open("ab", buffering=0) as notes, Client(socket) as client:
+    with ledger.open("ab", buffering=0) as notes, Client(socket, connect_timeout=60) as client:
         number = 0
         while True:
             number += 1

@@ -64,7 +64,7 @@ def ended(daemon: Daemon) -> bool:
 @pytest.mark.parametrize("read", [True, False])
 def test_what_comes_behind_a_start(new_daemon: NewDaemon, more: bytes, read: bool) -> None:
     """And the command is given its grace: it wrote what it wanted to write when it was told to end."""
-    daemon = new_daemon(kill_grace="20")
+    daemon = new_daemon(kill_grace="60")
     for turn in range(5):
         mark = daemon.directory / f"mark{turn}"
         script = f"trap 'touch {mark}; exit 0' TERM; touch {mark}.up; while :; do sleep 0.01; done".encode()
@@ -119,7 +119,7 @@ def test_answers_that_are_not_read_hold_no_deadline(new_daemon: NewDaemon) -> No
     daemon = new_daemon(
         "[Filters]\nsleep: CommandFilter, sleep, root\ntrue: CommandFilter, true, root\n"
         "[sleep]\ntimeout = 1\n",
-        request_timeout="60",
+        request_timeout="600",
     )
     check = encode(Check((b"true",), ()))
     start = encode(Start((b"sleep", b"1000"), (), STDIN))
@@ -147,8 +147,8 @@ def test_answers_that_are_not_read_hold_no_deadline(new_daemon: NewDaemon) -> No
         os.close(end)
     found = [record for record in daemon.audit() if record["event"] == "end"]
     assert {record["code"] for record in found} == {"timeout"}
-    # It was 1 s, and as much as a busy machine takes; not the 60 s that a client may take to read.
-    assert max(record["milliseconds"] for record in found) < 30_000
+    # It was 1 s, and as much as a busy machine takes; not the 600 s that a client may take to read.
+    assert max(record["milliseconds"] for record in found) < 300_000
 
 
 def play(daemon: Daemon, choose: random.Random, seconds: float) -> None:

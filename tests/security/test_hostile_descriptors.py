@@ -63,7 +63,7 @@ def daemon(new_daemon: NewDaemon) -> Daemon:
         socket_mode="0666",
         allowed_users=f"root, {AGENT}, {OTHER}",
         kill_grace="0.2",
-        request_timeout="3",
+        request_timeout="60",
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.daemon.start import client_started
+from tests.processes import PATIENCE
 from tests.real_daemon import ROOT, START, Daemon, NewDaemon, is_alive, wait_for
 from tests.security.test_hostile_descriptors import lingering
 
@@ -277,6 +278,7 @@ def test_a_launched_daemon_tells_the_manager_of_its_client_nothing(
         manager.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         with Client.launch(words(new_daemon(start=False))) as client:
+            client._calls._connect_timeout = PATIENCE
             client.run(["true"])
         manager.setblocking(False)
         with pytest.raises(BlockingIOError):

@@ -165,7 +165,8 @@ def test_C7_time_output_and_number_of_commands_are_bounded(new_daemon: NewDaemon
     wait_for(lambda: daemon.children() == [])
 
 
-CLIENT = "import sys; from rootwrap_daemon.client import Client; Client(sys.argv[1]).run(sys.argv[2:])"
+CLIENT = "import sys; from rootwrap_daemon.client import Client; "
+CLIENT += "Client(sys.argv[1], connect_timeout=60).run(sys.argv[2:])"
 
 
 def test_C8_command_does_not_outlive_its_client(shared: Daemon) -> None:
