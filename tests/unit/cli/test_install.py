@@ -8,6 +8,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,29 @@ def test_puts_and_takes_away_just_that(system: Path, capsys: pytest.CaptureFixtu
     assert uninstall(system) == 0
     after = tree(system)
     assert after.keys() - before.keys() == {"var", "var/lib"}
+
+
+def test_the_page_says_what_is_put(
+    system: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = tmp_path_factory.mktemp("man") / "rootwrapctl.8"
+    made.write_text(".TH rootwrapctl\n")
+    monkeypatch.setattr(data_files, "manual_pages", lambda: [str(made)])
+    page = (ROOT / "doc/source/user/service.rst").read_text()
+    (listed,) = re.findall(r"``install`` puts these(.*?)\n\n``--dry-run``", page, re.DOTALL)
+    named = {
+        name
+        for line in re.findall(r"^``/.*", listed, re.MULTILINE)
+        for name in re.findall(r"``(\S+)``", line)
+    }
+    socket = "/etc/systemd/system/rootwrap-daemon@.socket"
+    assert ".socket" in named, "it is named beside the service"
+    named = {name.replace("NAME", "netagent") for name in named - {".socket"}} | {socket}
+    assert install(system, "netagent", "--network-agent", "--with", "clock") == 0
+    put = {f"/{path.relative_to(system)}" for path in (system / "etc").rglob("*") if path.is_file()}
+    put -= {"/etc/passwd", "/etc/group"}
+    there = put | {"/etc/rootwrap-daemon/netagent.filters.d/", "/usr/local/share/man/man*/"}
+    assert named == there
 
 
 def test_dry_run_touches_nothing_and_says_it_all(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
