@@ -17,7 +17,7 @@ import pytest
 
 from rootwrap_daemon.client import Client
 from rootwrap_daemon.errors import Error
-from tests.real_daemon import Daemon, NewDaemon, wait_for
+from tests.real_daemon import Daemon, NewDaemon, accepted, settle, wait_for
 
 KILLS: Final = int(os.environ.get("KILLS", "25"))
 SEED: Final = os.environ.get("KILLS_SEED", "1")
@@ -79,6 +79,9 @@ def test_nothing_runs_twice(new_daemon: NewDaemon, tmp_path: Path) -> None:
         for pid in clients:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+    # The end of a command is recorded behind it, and its connection is closed behind that.
+    accepted(daemon)
+    settle(daemon)
     wait_for(lambda: daemon.children() == [])
     # What an earlier daemon left running writes its word and ends.
     time.sleep(0.2)
