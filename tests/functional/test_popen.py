@@ -299,6 +299,8 @@ def test_a_file_that_is_read_has_ended_already(new_daemon: NewDaemon) -> None:
 
 def test_a_kill_has_ended_already(agent: Client) -> None:
     with agent.popen(["sleep", "1000"]) as victim:
+        # Started, it may be the shim for a moment.
+        wait_for(lambda: os.readlink(f"/proc/{victim.pid}/exe").endswith("/sleep"))
         with agent.popen(["kill", "-9", str(victim.pid)]) as process:
             assert (process.pid, process.returncode, process.poll(), process.wait()) == (None, 0, 0, 0)
         assert victim.wait() == -9

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rootwrap_daemon.client import green, threads
-from tests.unit.client.fake_daemon import FakeDaemon
+from tests.unit.client.fake_daemon import PATIENCE, FakeDaemon
 
 StartDaemon = Callable[..., FakeDaemon]
 
@@ -38,6 +38,6 @@ def daemon(start_daemon: StartDaemon) -> FakeDaemon:
 
 @pytest.fixture(params=[threads.Client, green.Client], ids=["threads", "green"])
 def client(request: pytest.FixtureRequest, path: Path) -> Iterator[threads.Client]:
-    """Each front end in turn."""
-    with request.param(path) as client:
+    """Each front end in turn, as patient as a test on a busy machine."""
+    with request.param(path, connect_timeout=PATIENCE) as client:
         yield client

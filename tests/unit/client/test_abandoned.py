@@ -38,7 +38,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def one(path: Path) -> Iterator[green.Client]:
     """A client of a single connection: if that is lost, the next caller hangs."""
-    with green.Client(path, 1) as client:
+    with green.Client(path, 1, connect_timeout=PATIENCE) as client:
         yield client
 
 
@@ -125,7 +125,7 @@ def test_ctrl_c(daemon: FakeDaemon, path: Path, interrupt: int, again: Callable[
             os.kill(os.getpid(), interrupt)
             over.wait(0.1)
 
-    with Client(path, 1) as client:
+    with Client(path, 1, connect_timeout=PATIENCE) as client:
         thread = threading.Thread(target=press, daemon=True)
         thread.start()
         with pytest.raises(KeyboardInterrupt):

@@ -22,10 +22,10 @@ WAYS = {
     "patched after the client was made and used": """
         from rootwrap_daemon.client import Client
         import sys
-        made = Client(sys.argv[1], int(sys.argv[2]))
+        made = Client(sys.argv[1], int(sys.argv[2]), connect_timeout=60)
         made.run(["echo"])
         import eventlet; eventlet.monkey_patch()
-        Client = lambda *_: made
+        Client = lambda *_, **__: made
         """,
     "green, not patched": """
         import eventlet
@@ -43,7 +43,7 @@ ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 #: Begins a ticker that counts how often the hub came round, and `calls` of a command that waits.
 BEGIN = """
 import sys
-client = Client(sys.argv[1], int(sys.argv[2]))
+client = Client(sys.argv[1], int(sys.argv[2]), connect_timeout=60)
 ticks = 0
 def tick():
     global ticks

@@ -178,7 +178,7 @@ def test_64_threads_share_a_client(daemon: FakeDaemon, path: Path, threads: Thre
             word = f"{number}-{turn}"
             assert client.run(["echo", word], text=True).stdout == word
 
-    with Client(path, 8) as client:
+    with Client(path, 8, connect_timeout=PATIENCE) as client:
         list(threads.map(work, range(64)))
     assert daemon.ran == 64 * 20
     assert daemon.connections <= 8
@@ -187,7 +187,7 @@ def test_64_threads_share_a_client(daemon: FakeDaemon, path: Path, threads: Thre
 def test_never_more_commands_than_connections(
     daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    with Client(path, 3) as client:
+    with Client(path, 3, connect_timeout=PATIENCE) as client:
         calls = [threads.submit(client.run, ["wait", str(n)]) for n in range(10)]
         for _ in range(3):
             assert daemon.began.acquire(timeout=PATIENCE)
@@ -206,7 +206,7 @@ def begin(daemon: FakeDaemon, threads: ThreadPoolExecutor, call: Callable[[], ob
 
 def test_close(daemon: FakeDaemon, path: Path, threads: ThreadPoolExecutor) -> None:
     """Idle connections end at once, running commands in their time, and nothing new begins."""
-    client = Client(path, 2)
+    client = Client(path, 2, connect_timeout=PATIENCE)
     running = begin(daemon, threads, lambda: client.run(["wait", "x"]))
     client.run(["echo"])
     assert len(client._calls.connections.open) == 2

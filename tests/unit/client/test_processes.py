@@ -37,7 +37,7 @@ def test_a_forked_child_begins_without_connections(daemon: FakeDaemon, path: Pat
                     pass
             return count
 
-        client = Client(sys.argv[1])
+        client = Client(sys.argv[1], connect_timeout=60)
         print("parent", client.run(["echo", "1"]).stdout, sockets(), flush=True)
         pid = os.fork()
         if not pid:
@@ -84,7 +84,7 @@ def test_a_child_does_not_keep_its_parents_commands_alive(daemon: FakeDaemon, pa
         from rootwrap_daemon.client import Client
         if not os.fork():
             # The parent: ends itself once its command runs and its child is there.
-            client = Client(sys.argv[1])
+            client = Client(sys.argv[1], connect_timeout=60)
             threading.Thread(target=client.run, args=(["wait"],), daemon=True).start()
             while not os.path.exists(sys.argv[3]):
                 time.sleep(0.01)
@@ -116,7 +116,7 @@ def test_an_exit_makes_no_noise(daemon: FakeDaemon, path: Path) -> None:
             f"""
             import os, sys, threading, time
             from rootwrap_daemon.client.{front_end} import Client
-            client = Client(sys.argv[1])
+            client = Client(sys.argv[1], connect_timeout=60)
             client.run(["echo"])
             threading.Thread(target=client.run, args=(["wait"],), daemon=True).start()
             while not os.path.exists(sys.argv[2]):
@@ -145,7 +145,7 @@ def test_sigpipe_by_default_kills_nobody(daemon: FakeDaemon, path: Path) -> None
         from rootwrap_daemon.client import Client, DaemonUnavailable
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         try:
-            Client(sys.argv[1]).run(["cat"], input=b"x" * 8_000_000)
+            Client(sys.argv[1], connect_timeout=60).run(["cat"], input=b"x" * 8_000_000)
         except DaemonUnavailable:
             print("alive")
         """,
