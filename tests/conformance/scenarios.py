@@ -250,7 +250,7 @@ async def two_hundred_at_once(scene: Scene) -> None:
     ticks = Ticks(scene)
     gate, began = f"{scene.path}.gate", f"{scene.path}.began"
     os.mkfifo(gate)
-    script = f"echo >> {began}; read x < {gate}; exit 3"
+    script = f"echo >> {began}; read x < {gate}; {ticks.awaited}; exit 3"
     calls = [scene.front.spawn(client.run(["sh", "-c", script])) for _ in range(200)]
     await scene.until(lambda: os.path.exists(began) and os.path.getsize(began) == 200)
     # Opened for both: it is there before the first who reads, and stays for the last.
@@ -279,7 +279,8 @@ async def fifty_on_pipes_at_once(scene: Scene) -> None:
     data = os.urandom(100_000)
 
     async def one() -> None:
-        async with await client.popen(["cat"], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        script = f"{ticks.awaited}; exec cat"
+        async with await client.popen(["sh", "-c", script], stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
             assert await process.communicate(data) == (data, b"")
 
     await gather(scene.front, [one() for _ in range(50)])
@@ -288,16 +289,24 @@ async def fifty_on_pipes_at_once(scene: Scene) -> None:
 
 
 class Ticks:
-    """Somebody else in the same hub or loop, who must not be held up."""
+    """Somebody else in the same hub or loop, who must not be held up.
+
+    `awaited`: with this a shell waits until he has come round several times.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
+        self._file = f"{scene.path}.ticks"
+        self.awaited = f"until [ -e {self._file} ]; do sleep 0.02; done"
         self._count = 0
         self._task = scene.front.spawn(self._tick())
 
     async def _tick(self) -> None:
         while self._count < 10_000:
             self._count += 1
+            if self._count == 6:
+                with open(self._file, "w"):
+                    pass
             await self._scene.front.sleep(0.001)
 
     async def went_on(self) -> None:
@@ -305,6 +314,11 @@ class Ticks:
         assert self._count > 5, self._count
         self._count = 10_000
         await self._task.result()
+        os.unlink(self._file)
+
+    async def go_on(self) -> None:
+        """Let it come round several times."""
+        await self._scene.until(lambda: self._count > 5)
 
 
 # Commands on pipes.
@@ -330,7 +344,7 @@ async def four_at_one_command(scene: Scene) -> None:
     ticks = Ticks(scene)
     size, chunk = 30_000_000, 1_000_000
     process = await client.popen(
-        ["sh", "-c", "trap 'echo got >&2' USR1; echo ready; cat; exit 5"],
+        ["sh", "-c", f"trap 'echo got >&2' USR1; echo ready; cat; {ticks.awaited}; exit 5"],
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
@@ -362,7 +376,7 @@ async def a_reader_that_is_late(scene: Scene) -> None:
     client = scene.client()
     ticks = Ticks(scene)
     async with await client.popen(
-        ["sh", "-c", "head -c 3000000 /dev/zero; echo end"], stdout=PIPE
+        ["sh", "-c", f"head -c 3000000 /dev/zero; {ticks.awaited}; echo end"], stdout=PIPE
     ) as process:
         await scene.front.sleep(0.3)
         assert process.returncode is None
@@ -375,7 +389,7 @@ async def a_reader_that_is_late(scene: Scene) -> None:
 async def a_reader_that_waits_long(scene: Scene) -> None:
     client = scene.client()
     ticks = Ticks(scene)
-    process = await client.popen(["sh", "-c", "sleep 0.5; echo late"], stdout=PIPE)
+    process = await client.popen(["sh", "-c", f"sleep 0.5; {ticks.awaited}; echo late"], stdout=PIPE)
     waiters = [scene.front.spawn(process.wait()) for _ in range(3)]
     assert await process.readline() == b"late\n"
     assert [await waiter.result() for waiter in waiters] == [0, 0, 0]
@@ -432,6 +446,7 @@ async def a_handle_closed_under_others(scene: Scene) -> None:
     tasks = [scene.front.spawn(play) for play in (process.read(), write())]
     waiter = scene.front.spawn(process.wait())
     await scene.front.sleep(0.2)
+    await ticks.go_on()
     process.close()
     await error_of(waiter.result(), OutcomeUnknown)
     for task in tasks:
@@ -443,7 +458,7 @@ async def a_handle_closed_under_others(scene: Scene) -> None:
 async def input_that_is_not_read(scene: Scene) -> None:
     client = scene.client()
     ticks = Ticks(scene)
-    for words in (["true"], ["sh", "-c", "read x; sleep 0.2"]):
+    for words in (["true"], ["sh", "-c", f"read x; {ticks.awaited}"]):
         async with await client.popen(words, stdin=PIPE, stdout=PIPE) as process:
             assert await process.communicate(b"x" * 3_000_000) == (b"", None)
     await ticks.went_on()

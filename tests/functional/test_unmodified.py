@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
 from tests.real_daemon import Daemon, NewDaemon, wait_for
 
 pytestmark = pytest.mark.root
@@ -102,7 +103,7 @@ def listens(port: int) -> bool:
 
 def ask(port: int, key: str) -> str:
     """A passive check: a header, the length of the key, the key; so the answer."""
-    with socket.create_connection(("127.0.0.1", port), 30) as sock:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
         sock.sendall(b"ZBXD\1" + struct.pack("<Q", len(key)) + key.encode())
         data = b""
         while part := sock.recv(4096):

@@ -235,7 +235,7 @@ def running(machine: Machine, *argv: str) -> Iterator["subprocess.Popen[bytes]"]
 def hurry(machine: Machine) -> None:
     """Let nothing take long at a stop."""
     config = "/etc/rootwrap-daemon/netagent.conf"
-    machine.run("sh", "-c", f"printf 'drain_timeout = 1\\nkill_grace = 1\\n' >> {config}")
+    machine.run("sh", "-c", f"printf 'drain_timeout = 1\\nkill_grace = 10\\n' >> {config}")
 
 
 def test_what_is_in_the_background_lives_on(machine: Machine, install: Install) -> None:
