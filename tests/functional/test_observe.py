@@ -189,7 +189,7 @@ def test_metrics_without_its_library(
 ) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     assert ctl.main(["metrics", "--socket", used.socket]) == 78
-    assert "rootwrap-daemon[metrics]" in capsys.readouterr().err
+    assert "install prometheus-client beside it by pip" in capsys.readouterr().err
 
 
 def test_audit(used: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

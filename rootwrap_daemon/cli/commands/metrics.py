@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
     except ImportError as error:
-        what = "install rootwrap-daemon[metrics], or Debian's python3-prometheus-client"
+        what = "install prometheus-client beside it by pip, or Debian's python3-prometheus-client"
         raise ConfigurationError(f"{error}: {what}") from error
     path = arguments.socket_path(args)
     failed: Error | None = None
