@@ -88,6 +88,10 @@ class Served:
         self._peer = Peer(os.getpid(), uid, min(policy.allowed_gids), ())
         self._path = str(directory / "socket")
 
+    def session(self, connection: socket.socket) -> Session:
+        """A session of the daemon's on its end of a connection."""
+        return Session(self._instance, connection, self._peer)
+
     def call(self, work: Callable[[Client], object], serve: Callable[[Session], None]) -> None:
         """`work` with a client whose one connection is served by `serve`."""
         with socket.socket(socket.AF_UNIX) as listener:
@@ -95,7 +99,7 @@ class Served:
             listener.listen()
 
             def run() -> None:
-                session = Session(self._instance, listener.accept()[0], self._peer)
+                session = self.session(listener.accept()[0])
                 try:
                     serve(session)
                 finally:

@@ -119,7 +119,7 @@ class Connection:
         """Say why it is over before it began; it is not waited until the client hears it."""
         # It may not listen, or have left.
         with suppress(OSError):
-            self.sock.send(_farewell(error), _AT_ONCE)
+            self.sock.send(_farewell(error.code, error.message), _AT_ONCE)
 
     def close(self) -> None:
         """Close the socket and give back what was held, with the turn."""
@@ -127,6 +127,8 @@ class Connection:
         self.sock.close()
         let_go(self.take_descriptors())
         self._give_back()
+        # Its traceback holds this connection.
+        self.fault = None
 
     def take_descriptors(self) -> list[int]:
         """The descriptors that came with a Start: the caller's from now on."""
@@ -209,14 +211,12 @@ class Connection:
         try:
             data, ancillary, result, _ = self.sock.recvmsg(count, _ROOM, socket.MSG_CMSG_CLOEXEC)
             came = ancillary or result & _TRUNCATED
-            why_not = self._keep_descriptors(ancillary, bool(result & _TRUNCATED)) if came else None
+            kept = not came or self._keep_descriptors(ancillary, bool(result & _TRUNCATED))
         finally:
             self.turn.take()
-        if isinstance(why_not, Busy):
-            self.answer(messages.Failure("", Busy.code, why_not.message))
+        if not kept:
+            self.answer(messages.Failure("", Busy.code, "the daemon has no descriptor left"))
             raise Closed
-        if why_not is not None:
-            raise why_not
         if not data:
             raise Closed
         self._exchange.feed(data)
@@ -236,8 +236,8 @@ class Connection:
         self._exchange.feed(self.sock.recv(len(data), socket.MSG_DONTWAIT))
         return True
 
-    def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], truncated: bool) -> Error | None:
-        """Own what came, so that it is closed in any case. Returns why it is closed already, if it is."""
+    def _keep_descriptors(self, ancillary: list[tuple[int, int, bytes]], truncated: bool) -> bool:
+        """Own what came, to be closed in any case. False: no room for it. Raises RemoteProtocolError."""
         # They lie at the start of a write; where that is not the start of a message, they are nobody's.
         misplaced = self._exchange.partial or bool(self._descriptors)
         for level, kind, data in ancillary:
@@ -248,15 +248,15 @@ class Connection:
         # There was room for more in the message, so there was none in the process.
         full = truncated and len(self._descriptors) < messages.MAX_DESCRIPTORS
         if not (misplaced or truncated or foreign):
-            return None
+            return True
         # At once, before a turn or a word: whatever another session starts meanwhile has them too, and closes
         # them, which takes as long as their file system likes.
         let_go(self.take_descriptors())
         if full:
-            return Busy("the daemon has no descriptor left")
+            return False
         if misplaced or truncated:
-            return RemoteProtocolError("more descriptors than may be, or not where they may be")
-        return RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
+            raise RemoteProtocolError("more descriptors than may be, or not where they may be")
+        raise RemoteProtocolError("a descriptor is no anonymous pipe: pass one that this user made")
 
     def listen(self, on_signal: Callable[[int], None]) -> Wish:
         """Return what the client says while its command runs, without waiting.
@@ -345,10 +345,10 @@ class Connection:
                         raise TimeoutError
 
 
-@functools.cache
-def _farewell(error: Error) -> bytes:
-    """Encode an error for the wire; for those that are made once."""
-    return DaemonExchange().send(messages.Failure("", error.code, error.message))
+@functools.lru_cache(maxsize=64)
+def _farewell(code: str, message: str) -> bytes:
+    """Encode an error for the wire: a few for all, one for each stranger's number."""
+    return DaemonExchange().send(messages.Failure("", code, message))
 
 
 def turn_away(sock: socket.socket, error: Error) -> None:
@@ -356,7 +356,7 @@ def turn_away(sock: socket.socket, error: Error) -> None:
 
     It keeps the interpreter's lock: each time that it lets go, every busy thread may come before it.
     """
-    text, descriptor, count = _farewell(error), sock.detach(), ctypes.c_int()
+    text, descriptor, count = _farewell(error.code, error.message), sock.detach(), ctypes.c_int()
     _quick.send(descriptor, text, len(text), _AT_ONCE)
     # From here on nothing comes to it any more. What has come may hold descriptors.
     _quick.shutdown(descriptor, socket.SHUT_RDWR)

@@ -1,6 +1,9 @@
 """No request leaves objects that hold each other, whose memory the collector would free at its time."""
 
 import gc
+import os
+import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -9,9 +12,13 @@ from typing import Any
 import pytest
 
 from rootwrap_daemon.client import Client
-from rootwrap_daemon.daemon.serve.session import Session
-from rootwrap_daemon.errors import Error
+from rootwrap_daemon.daemon.serve.connection import turn_away
+from rootwrap_daemon.daemon.serve.session import STRANGER, Session
+from rootwrap_daemon.errors import Error, Unauthorized
+from rootwrap_daemon.protocol.codec import encode
+from rootwrap_daemon.protocol.messages import STDIN, Run, Signal, Start
 from tests.bench.bytecodes import Served
+from tests.real_daemon import HELLO, frame
 
 LINES = (
     "theirs: CommandFilter, {0}/theirs, root",
@@ -70,3 +77,69 @@ def test_of_requests(tmp_path: Path, argv: list[str], options: dict[str, Any]) -
     served = Served(tmp_path, *(line.format(tmp_path) for line in LINES))
     words = [word.format(tmp_path) for word in argv]
     assert left_by(served, lambda client: client.run(words, **options)) < 3 * COUNT
+
+
+#: How a Failure begins: an array of four, its type.
+FAILURE = b"\x94\x05"
+RUNNING = HELLO + encode(Run((b"sh", b"-c", b"sleep 60")))
+START = encode(Start((b"sh", b"-c", b"sleep 60"), (), STDIN))
+#: What a client writes at once, and of what it passes descriptors with it.
+CONVERSATIONS: dict[str, tuple[bytes, list[str]]] = {
+    "another request": (RUNNING + encode(Run((b"true",))), []),
+    "a large one": (RUNNING + encode(Run((b"true", b"x" * 1000))), []),
+    "no message": (RUNNING + frame([99]), []),
+    "no hello": (encode(Signal(15)), []),
+    "a large hello": (frame(bytes(1000)), []),
+    "descriptors of a file": (HELLO + START, ["/dev/null"]),
+    "descriptors too many": (HELLO + START, ["pipe"] * 5),
+    "descriptors of nothing": (HELLO, ["pipe"]),
+    "a pipe": (HELLO + START + START, ["pipe"]),
+}
+
+
+def converse(served: Served, text: bytes, things: list[str]) -> bytes:
+    """Serve a client that writes this and reads nothing until it is over; all that it is told."""
+    ends: list[int] = []
+    for thing in things:
+        ends += os.pipe() if thing == "pipe" else [os.open(thing, os.O_RDONLY)]
+    ours, theirs = socket.socketpair()
+    with ours:
+        socket.send_fds(ours, [text], ends[: len(things)])
+        ours.shutdown(socket.SHUT_WR)
+        for end in ends:
+            os.close(end)
+        session = served.session(theirs)
+        session.serve()
+        session.close()
+        return ours.recv(1 << 16)
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_of_clients_that_break_the_protocol(tmp_path: Path, name: str) -> None:
+    served = Served(tmp_path, "sh: CommandFilter, sh, root")
+    assert converse(served, *CONVERSATIONS[name]).count(FAILURE) == 1
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(COUNT):
+            converse(served, *CONVERSATIONS[name])
+        assert gc.collect() < 3 * COUNT
+    finally:
+        gc.enable()
+
+
+def refuse(count: int) -> None:
+    for _ in range(count):
+        ours, theirs = socket.socketpair()
+        turn_away(theirs, Unauthorized(STRANGER % 1234))
+        assert b"unauthorized" in ours.recv(1 << 16)
+        ours.close()
+
+
+def test_of_strangers_nothing_stays() -> None:
+    refuse(10)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    refuse(1000)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 1000
