@@ -88,7 +88,7 @@ def async_processes(namespace: str) -> dict[str, Any]:
         lines.extend(monitor.iter_stdout())
         return any(outer in line for line in lines)
 
-    common_utils.wait_until_true(read, timeout=20, sleep=0.1)
+    common_utils.wait_until_true(read, timeout=60, sleep=0.1)
     seen["read"] = True
     ip_lib.IPWrapper().del_veth(outer)
     ip_lib.delete_network_namespace(namespace)

@@ -161,7 +161,10 @@ def test_broken_filters_at_a_reload(machine: Machine, install: Install) -> None:
     assert "'NoSuchFilter' is not a kind of filter" in machine.show(service, "StatusText")
     assert machine.show(service, "ActiveState") == "active"
     assert machine.ask("netagent", "id", "-u")["returncode"] == 0
-    assert any("not reloaded" in line and "NoSuchFilter" in line for line in machine.journal(service))
+    # What is logged is written by a thread of its own, whatever the manager has been told.
+    wait_for(
+        lambda: any("not reloaded" in line and "NoSuchFilter" in line for line in machine.journal(service))
+    )
     errors = machine.run("journalctl", "-u", service, "-p", "err", "-o", "cat", "--no-pager").stdout
     assert "not reloaded" in errors
     assert "listening on" not in errors

@@ -81,7 +81,7 @@ def crash(state: Path, pids: list[int], *command: str, leave: bool = False, when
     return pids[-1]
 
 
-def recover(state: Path, grace: float = 10) -> None:
+def recover(state: Path, grace: float = 60) -> None:
     notes = Notes(str(state), OWNERS)
     notes.recover(grace, None)
     notes.close()
