@@ -18,7 +18,8 @@ SetUp = Callable[[str], AbstractContextManager[Stage]]
 def common() -> Iterator[Daemon]:
     """One daemon for all the scenarios that leave it as it was."""
     with daemons() as new:
-        yield new(MORE)
+        # What ends by SIGTERM has a minute for it.
+        yield new(MORE, kill_grace="60")
 
 
 @pytest.fixture

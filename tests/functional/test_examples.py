@@ -68,8 +68,10 @@ PERL = str(CHECKOUT / "examples/minimal_perl/rootwrap-run.pl")
 
 
 @pytest.mark.skipif(not shutil.which("perl"), reason="no perl")
-def test_minimal_perl(daemon: Daemon, tmp_path: Path) -> None:
+def test_minimal_perl(new_daemon: NewDaemon, tmp_path: Path) -> None:
     """A client that was written from the page of the protocol alone."""
+    # What ends by SIGTERM has a minute for it.
+    daemon = new_daemon(kill_grace="60")
 
     def run(*words: str, before: tuple[str, ...] = (), stdin: bytes = b"") -> "tuple[int, bytes, bytes]":
         argv = ["perl", PERL, *before, str(daemon.socket), *words]

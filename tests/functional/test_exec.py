@@ -68,7 +68,8 @@ os.execv(argv[0], argv)
 
 @pytest.fixture
 def daemon(new_daemon: NewDaemon) -> Daemon:
-    return new_daemon(FILTERS)
+    # What ends by SIGTERM has a minute for it.
+    return new_daemon(FILTERS, kill_grace="60")
 
 
 def command(daemon: Daemon, *words: str) -> list[str]:
