@@ -140,7 +140,12 @@ class _Reader:
                 try:
                     if entry.key != "users":
                         what = f"{entry.name} in [{DEFAULT}], where only users can stand"
-                        raise Fault("section", what, f"move it to [{FILTERS}], or to its filter's section")
+                        into = (
+                            "the section of each filter that it is for"
+                            if entry.key in OPTIONS
+                            else f"[{FILTERS}]"
+                        )
+                        raise Fault("section", what, f"move it to {into}")
                     if entry.key in given:
                         raise Fault("option", f"{entry.name} a second time", "write it once")
                     options = option_reader.read(options, entry, None, self._warn)

@@ -183,3 +183,11 @@ def test_a_definition_behind_a_section_is_told_its_place() -> None:
     """Appended to the file, as it is done in a hurry."""
     found = read("x: CommandFilter, ls, root", "[x]", "timeout = 3", "y: ArgvFilter, ls, root")
     assert errors(found)[0].remedy == "a definition belongs to [Filters], above this section"
+
+
+def test_what_stands_in_default_has_another_place() -> None:
+    found = errors(read("[DEFAULT]", "stdin = no", "cat: ArgvFilter, cat, root"))
+    assert [one.remedy for one in found] == [
+        "move it to the section of each filter that it is for",
+        "move it to [Filters]",
+    ]
