@@ -24,8 +24,8 @@ from tests.real_daemon import Daemon, NewDaemon, wait_for, without_shim
 pytestmark = pytest.mark.root
 
 SECONDS = float(os.environ.get("ROOTWRAP_STORM", "3"))
-#: One that nothing else here runs as: kill(-1) reaches all that it has.
-AGENT = "games"
+#: One that no other test runs anything as: kill(-1) reaches all that it has on this host.
+AGENT = "uucp"
 OPTIONS = {
     "plain": "",
     "limits": "limits = nofile=100, core=0\n",
