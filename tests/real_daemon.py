@@ -258,7 +258,10 @@ class Daemon:
         if self.touched or self._first is None or self._process is None or self._process.poll() is not None:
             return False
         # What a test has connected and left may still wait to be accepted: it would be the next test's.
-        accepted(self)
+        try:
+            accepted(self)
+        except OSError:
+            return False
         end = time.monotonic() + 1
         while self.threads() > 1 or self.children():
             if time.monotonic() > end:

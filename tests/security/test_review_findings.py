@@ -253,7 +253,7 @@ HUB = """
     from rootwrap_daemon.openstack import agent
     agent.configure(socket=socket)
     root = run_as_root == "True"
-    wait = 'for n in $(seq 1500); do [ -e "$0" ] && break; sleep 0.02; done; [ -e "$0" ] && echo done'
+    wait = 'for n in $(seq 3000); do [ -e "$0" ] && break; sleep 0.02; done; [ -e "$0" ] && echo done'
 
     def call(number):
         gate = f"{directory}/{number}"
@@ -269,7 +269,7 @@ HUB = """
         sleep = time.sleep if way == "unpatched" else eventlet.patcher.original("time").sleep
 
         def block():
-            for _ in range(1500):
+            for _ in range(3000):
                 if os.path.exists(gate):
                     return "done\\n"
                 sleep(0.02)
