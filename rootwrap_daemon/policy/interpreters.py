@@ -15,7 +15,6 @@ DEEPEST: Final = 5
 _HEAD: Final = 256  # BINPRM_BUF_SIZE: what the kernel reads of a script
 #: What stands before the path in an argument.
 _BEFORE_PATH = re.compile(r"(-[A-Za-z]|-{0,2}[A-Za-z][\w-]*=)?(?=/)", re.ASCII)
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=", re.ASCII)
 #: Options of env(1) that change nothing of which program is found.
 _HARMLESS: Final = frozenset(("-", "--", "-i", "-v", "--ignore-environment", "--debug"))
 
@@ -83,13 +82,13 @@ def _of_env(argument: str) -> list[str]:
             break
         if word in _HARMLESS:
             continue
-        if _ASSIGNMENT.match(word) and not word.startswith("PATH="):
+        if wrappers.ASSIGNMENT.match(word) and not word.startswith("PATH="):
             found += _paths_in(word)
             continue
         if (
             word
             and not word.startswith("-")
-            and not _ASSIGNMENT.match(word)
+            and not wrappers.ASSIGNMENT.match(word)
             and ("/" not in word or word[0] == "/")
         ):
             return [word, *found, *(one for after in words[number + 1 :] for one in _paths_in(after))]

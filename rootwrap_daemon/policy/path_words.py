@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rootwrap_daemon.errors import Denied
 from rootwrap_daemon.filters.paths import basename
-from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, ProcessOf, Program, Word
+from rootwrap_daemon.filters.plan import Beneath, ExecPlan, FixedPath, Program, Word
 from rootwrap_daemon.filters.values import Options
 from rootwrap_daemon.filters.variables import is_dangerous_variable, of_code
 from rootwrap_daemon.policy import behaviour, executables, host, named, places, wrappers
@@ -43,13 +43,7 @@ def paths(
         # Its filter lets it have anything.
         return {}, ()
     programs = wrappers.of_plan(plan)
-    outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
-    rooted = [its[:64] for name, its in programs if behaviour.changes_tree(name, its)]
-    tops = {it[it.find("/") :]: 0 for its in rooted for it in its if "/" in it and it not in dict(programs)}
-    for name, its in (*programs, *outer):
-        if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
-            for top in ("", *tops):
-                _check_program(name, cwd, plan, around, top)
+    _check_programs(plan, programs, cwd, around)
     told = [command for one in programs if not plan.free for command in behaviour.commands(*one)]
     for name, *_ in told:
         _check_program(name, cwd, plan, around)
@@ -58,27 +52,25 @@ def paths(
     below: dict[str, str] = {}
     chained = any(isinstance(word, Program) for word in plan.arguments)
     skip = places.KERNEL_TREES if chained else ()
-    texts: set[str] = set()
     theirs: set[str] = set()
     direct: set[str] = set()
     # What lies beneath a base comes first: a program may look for the words in a directory among these.
-    order = sorted(enumerate(plan.arguments), key=lambda one: isinstance(one[1], str))
-    for index, word in order:
+    for index, word in enumerate(plan.arguments):
+        if not isinstance(word, Beneath | FixedPath):
+            continue
         try:
-            if isinstance(word, Beneath | FixedPath):
-                if index >= elsewhere:
-                    raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
-                words[index], place = _named(word, chained, around)
-                if place is None and isinstance(word, Beneath):
-                    place = places.changed(places.walk(words[index], owners, around.seen), owners)
-                if place is not None:
-                    below[words[index]] = place
-                    theirs.add(wrappers.text_of(word))
-            if index < judged and not isinstance(word, Program | ProcessOf):
-                texts.add(word if isinstance(word, str) else words[index])
+            if index >= elsewhere:
+                raise host.UntrustedPath(f"{plan.program.name} may give it another tree")
+            words[index], place = _named(word, chained, around)
+            if place is None and isinstance(word, Beneath):
+                place = places.changed(places.walk(words[index], owners, around.seen), owners)
+            if place is not None:
+                below[words[index]] = place
+                theirs.add(wrappers.text_of(word))
         except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
             # Whatever depends on a path that the client chose is denied, with one text.
             raise not_bound(error, _refusal(word, error)) from error
+    texts = {word for word in plan.arguments[:judged] if isinstance(word, str)}.union(words.values())
     try:
         directories = named.directories_in(texts, cwd, owners, around.seen, skip)
         below |= {path: place for path, place in directories.items() if place is not None}
@@ -107,8 +99,8 @@ def paths(
                 raise host.UntrustedPath(f"find executes {program}, where others can make such a name")
     except (host.UntrustedPath, host.Unsure, OSError, ValueError) as error:
         raise not_bound(error, f"the words are refused: {error}") from error
-    for index, word in order:
-        if not (isinstance(word, str) and index < judged and (directories or cwd != "/" or "/" in word)):
+    for index, word in enumerate(plan.arguments[:judged]):
+        if not (isinstance(word, str) and (directories or cwd != "/" or "/" in word)):
             continue
         try:
             if index >= elsewhere and named.has_path(word):
@@ -157,6 +149,17 @@ def paths(
     return words, tuple(sorted(set(in_places.values())))
 
 
+def _check_programs(plan: ExecPlan, programs: list[tuple[str, list[str]]], cwd: str, around: Around) -> None:
+    """Raise NotBound if others can change a program that a command executes, here or in another tree."""
+    outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
+    rooted = [its[:64] for name, its in programs if behaviour.changes_tree(name, its)]
+    tops = {it[it.find("/") :]: 0 for its in rooted for it in its if "/" in it and it not in dict(programs)}
+    for name, its in (*programs, *outer):
+        if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
+            for top in ("", *tops):
+                _check_program(name, cwd, plan, around, top)
+
+
 def _searched(
     program: str, words: Sequence[str], directories: Collection[str], cwd: str, around: Around
 ) -> list[str]:
@@ -177,8 +180,14 @@ def _searched(
 def _named(word: Beneath | FixedPath, chained: bool, around: Around) -> tuple[str, str | None]:
     """The word for the command, and the place that it leads into. `chained`: by way of another program."""
     if isinstance(word, FixedPath):
-        # An inner command may see another of these trees than this process.
-        return (word.path if places.is_in(word.path, places.KERNEL_TREES) else _fixed(word, around)), None
+        if places.is_in(word.path, places.KERNEL_TREES):
+            # An inner command may see another of these trees than this process.
+            return word.path, None
+        found = host.resolve_owned(word.path, around.owners, around.seen)
+        if found.status is None or not stat.S_ISREG(found.status.st_mode):
+            raise host.UntrustedPath("not a regular file")
+        # A link may lead there, as that of /etc/mtab.
+        return (word.path if places.is_in(found.path, places.KERNEL_TREES) else found.path), None
     if places.is_in(word.base, ("/proc",)):
         if not places.is_in(word.base, places.WITHOUT_LINKS):
             raise host.UntrustedPath("processes decide where links below /proc lead")
@@ -247,11 +256,3 @@ def _refusal(word: Word, error: Exception) -> str:
         return f"the word {word.path!a} is refused, wanted beneath {word.base}: {why}"
     text = word.path if isinstance(word, FixedPath) else str(word)
     return f"the word {text!a}{'' if '/' in text else ', which may name a file,'} is refused: {why}"
-
-
-def _fixed(word: FixedPath, around: Around) -> str:
-    found = host.resolve_owned(word.path, around.owners, around.seen)
-    if found.status is None or not stat.S_ISREG(found.status.st_mode):
-        raise host.UntrustedPath("not a regular file")
-    # A link may lead there, as that of /etc/mtab.
-    return word.path if places.is_in(found.path, places.KERNEL_TREES) else found.path

@@ -17,7 +17,7 @@ from rootwrap_daemon.policy.getopt import Options, behind, options, rows
 
 #: A shell, in the place of a text that a wrapper has one execute.
 _SHELL: Final = "sh"
-_ASSIGNMENT: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*=")
+ASSIGNMENT: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*=")
 
 
 class _Wrapper(NamedTuple):
@@ -110,7 +110,7 @@ def programs(program: str, words: Sequence[str]) -> Iterator[tuple[str, list[str
                 yield from ((_SHELL, ["-c", value or after]) for _, value in wrapper.texts.found(word))
             rest = behind(rest, wrapper.valued, wrapper.operands)
             if name == "env":
-                rest = list(itertools.dropwhile(_ASSIGNMENT.match, rest))
+                rest = list(itertools.dropwhile(ASSIGNMENT.match, rest))
             pending.append(len(every) - len(rest))
 
 
