@@ -3,10 +3,10 @@
 import re
 import warnings
 
-from rootwrap_daemon.filters.patterns import Clock, Pattern
+from rootwrap_daemon.filters.patterns import MAX_SUBJECT, Clock, Pattern
 from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.read.steps import prefix, steps
-from rootwrap_daemon.filters.read.tree import ESCAPE, split
+from rootwrap_daemon.filters.read.tree import ESCAPE, parse, split, written_out
 
 # An opening brace that is not a repetition: `re` reads it as itself, `regex` as fuzzy matching.
 _LITERAL_BRACE = re.compile(r"\{(?!\d+(,\d*)?\}|,\d+\})")
@@ -48,6 +48,10 @@ def compile_pattern(text: str) -> Pattern:
     if r"\B" in ESCAPE.findall(text):
         # `re` of Python 3.13 and before does not find it in an empty word; `regex`, and `re` since, do.
         raise Fault("pattern", r"\B, which engines read differently at an empty word", "write it without")
+    if written_out(parse(text)) > MAX_SUBJECT + len(text):
+        # `x{99999999}` is ten characters of a text, and gigabytes of an engine.
+        what = f"repetitions of more than {MAX_SUBJECT} characters in all"
+        raise Fault("pattern", what, "write a smaller number, or *")
     try:
         found = Pattern(text, prefix(text), steps(text))
     except ValueError as error:

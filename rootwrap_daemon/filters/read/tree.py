@@ -63,6 +63,20 @@ def parse(text: str) -> Any:
             return None
 
 
+def written_out(part: Any) -> int:
+    """Count the pieces of what `parse` returned once an engine has written its repetitions out."""
+    if isinstance(part, _parser.SubPattern):
+        return max(1, sum(_of_one(str(op), value) for op, value in part.data))
+    return sum(map(written_out, part)) if isinstance(part, (tuple, list)) else 0
+
+
+def _of_one(op: str, value: Any) -> int:
+    if op.endswith("_REPEAT"):
+        least, _, body = value
+        return max(1, int(least)) * written_out(body)
+    return 1 if op == "IN" else 1 + written_out(value)
+
+
 @lru_cache(maxsize=4096)
 def tree(text: str) -> Node | None:
     """The pattern as a tree, without what looks around; None if it is no pattern."""
