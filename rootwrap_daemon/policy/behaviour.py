@@ -37,7 +37,6 @@ OTHER_TREE: Final = _names("bwrap chroot docker lxc-attach machinectl nsenter po
 #: Whatever they are given, they do as the one who gives it says: there is nothing to protect.
 ANYTHING: Final = frozenset(("privsep-helper",))
 
-
 #: Options that make a program of OPENS one of RESOLVES.
 RESOLVING: Final = table("""
 readlink | -f -e -m --canonicalize --canonicalize-existing --canonicalize-missing
@@ -73,7 +72,7 @@ unshare | -p --pid ; -R -w -S -G -l
 #: names, modes or owners of files from it. The rule RW352 reads this table, too.
 OBEYS: Final = table("""
 apt apt-cache apt-get aptitude | -c -o --config-file --option ; -c -o -t
-awk gawk mawk | -f --file --include --load ; -f -F -v -i -l
+at awk batch gawk mawk | -f --file --include --load ; -f -F -v -i -l
 bridge ip tc | -batch --batch object-file object-pinned pinned bytecode-file bcf
 bsdtar tar | -T -F --files-from --info-script --new-volume-script ; -f -C -T -F -X -b -g -I -K -L -N --file
 c cc clang cpp g gcc gfortran | -B -fplugin -fpass-plugin -specs --specs -wrapper ; -o -I -L -l
@@ -83,30 +82,31 @@ date | -f --file ; -d -f -r -s
 depmod modprobe | -C -b -d --basedir --config --dirname
 dig | -f ; -f -k -b
 dnsmasq | -C -7 -6 --conf-file --conf-dir --conf-script --dhcp-luascript --dhcp-script ; -C -7 -6
-du sort wc | --files0-from
+du find sort wc | --files0-from -files0-from
+dpkg rpm | --admindir --instdir --load --macros --rcfile --root
 file | -f -m --files-from --magic-file ; -f -m -F -P -e
-find | -files0-from
+emacs ex nvim vi view vim | -S -l -s -u --load --script ; -S -c -s -u -l
+fakeroot mksquashfs zip | -TT -l -pf --faked --lib --unzip-command ; -l -s -i -b
 fping | -f --file ; -f -c -i -t
-gdb | -x -ix --command --init-command
-haproxy | -f ; -f -C -D -p -L
-ip6tables-restore iptables-restore | -M --modprobe
-ipset | -f -file ; -f
+gdb | -x -ix --command --init-command -command -init-command
+haproxy ipset | -f -file ; -f -C -p -L
+ip6tables ip6tables-restore iptables iptables-restore | -M --modprobe
 ld-linux-aarch64.so ld-linux-x86-64.so ld-linux.so ld.so | --library-path --preload --audit
-lvcreate lvm lvs pvs vgs | --config --profile
+keepalived mdadm nginx | -c -f -p -g --config --program --use-file ; -c -f -p -g
+less man | -C -H -P -k --config-file --html --lesskey-src --pager ; -C -H -P -k -p -M -L
+lvcreate lvm lvs mysql mysqladmin mysqldump pvs vgs | --config --defaults-extra-file --defaults-file --profile
 mount swapon | -T --fstab ; -t -o -L -U -O -p
-mysql mysqladmin mysqldump | --defaults-file --defaults-extra-file
 nft | -f --file -I --includepath ; -f -I
-nginx | -c -p -g ; -c -p -g
 nmap | -iL --resume --datadir --script ; -i
-openssl | -config -engine -provider
+openssl | -config -engine -provider --config --engine --provider -provider-path --provider-path
 parallel xargs | -a --arg-file --arg-file-sep ; -a -d -E -I -L -n -P -s
 psql | -f --file ; -f -d -U -h -p
 rsync | --config --files-from --password-file --read-batch ; -e -f -B -T -M
 scp sftp ssh | -F -o -S ; -F -o -S -i -l -p -b -c
 sed | -f --file ; -e -f -i -l
-wget | -i --input-file --config -e --execute ; -i -e -O -o -a
-xz | --files --files0
-zstd | --filelist
+chage chpasswd gpasswd groupadd passwd useradd userdel usermod | -R --root
+wget | -i --input-file --config --use-askpass -e --execute ; -i -e -O -o -a
+xz zstd | --filelist --files --files0
 """)
 #: Options with which all operands are such files, or directories of them (.rsync-filter).
 OBEYS_OPERANDS: Final = table("""
@@ -115,11 +115,11 @@ rsync | -F -f --filter ; -e -B -T -M
 sysctl | -p --load
 """)
 #: Options and verbs with which all operands are code, or say what is executed; none: they always are.
-_CODE: Final = table("""
+CODE: Final = table("""
 apk apt apt-get aptitude dnf rpm yum zypper | add install reinstall upgrade -i -U -F --install --upgrade
-crontab insmod kexec logrotate mount.fuse wg-quick |
+Rscript bun crontab ctr deno docker insmod julia kexec logrotate mount.fuse newusers podman wg-quick |
 dpkg | -i -R --install --recursive --unpack
-systemctl | enable link reenable
+node openssl systemctl virsh | create define enable engine inspect link reenable
 """)
 #: Options whose value is a command, or a script.
 _COMMANDS: Final = table("""
@@ -235,18 +235,18 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
     `theirs`: which words name such a file, from wherever; `named`: those that have its path in them.
     """
     name = program.rpartition("/")[2]
+    if theirs and _obeys_operands(name, words):
+        return True
     if (script := _split(name, words)[1]) is not None:
         return script in (named if name == "sed" else theirs)
     if name == "strings" and any(word.startswith("@") for word in theirs):
-        return True
-    if theirs and _obeys_operands(name, words):
         return True
     return _is_given(OBEYS, name, words, theirs) or _is_given(_COMMANDS, name, words, named)
 
 
 def _obeys_operands(program: str, words: Sequence[str]) -> bool:
     is_fuse = plain(program) == "mount" and any(map(_FUSE.match, words))
-    return is_fuse or is_in(OBEYS_OPERANDS, program, words) or is_in(_CODE, program, words)
+    return is_fuse or is_in(OBEYS_OPERANDS, program, words) or is_in(CODE, program, words)
 
 
 def sources(program: str, words: Sequence[str]) -> Iterator[str]:

@@ -27,6 +27,7 @@ _TEXTS: Final = {
     "node": options("-e -p -r --eval --print --require --import ; -e -p -r"),
     "php": options("-r -f -B -R -E -F ; -r -f -d -z"),
     "lua": options("-e -l ; -e -l"),
+    **dict.fromkeys(("expect", "tclsh", "wish"), options("-c ; -c -encoding")),
     "make": options("-f -C -I -E --file --directory --eval --include-dir ; -f -C -I -E -j -l -o -W"),
     "psql": options("-c -f --command --file ; -c -f -d -h -p -U -v -o -L"),
     "su": options("-c --command --session-command ; -c -g -G -s -w"),

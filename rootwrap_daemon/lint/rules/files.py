@@ -13,7 +13,7 @@ from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.words import Word, commands
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy import places
-from rootwrap_daemon.policy.behaviour import BUNDLED, OBEYS, OBEYS_OPERANDS, plain
+from rootwrap_daemon.policy.behaviour import BUNDLED, CODE, OBEYS, OBEYS_OPERANDS, is_in, plain
 from rootwrap_daemon.policy.getopt import Options, options
 
 
@@ -228,6 +228,12 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
 
         count: RegExpFilter, wc, root, wc, --files0-from=/var/lib/nova/[a-z]+
 
+    Found::
+
+        jobs: ArgvFilter, logrotate, root, {path=/var/lib/nova}
+        [jobs]
+        opens_paths = yes
+
     Fine::
 
         pack: ArgvFilter, tar, root, -cf, /srv/out.tar, -T, /etc/list, {path=/var/lib/nova}
@@ -258,7 +264,9 @@ def _obeyed(subject: Subject, program: str, words: list[Word]) -> tuple[Word, st
                     after = words[number + 1 :]
                 if any(_is_theirs(subject, one, value) for one in after):
                     return word, option
-    return None
+    is_code = is_in(CODE, program, [text for word in words for text in word.texts])
+    path = next((word for word in words if is_code and word.type == "path"), None)
+    return None if path is None else (path, path.part.text)
 
 
 def _is_theirs(subject: Subject, word: Word, value: str | None) -> bool:

@@ -84,6 +84,32 @@ def test_a_script(words: str) -> None:
     assert not asked("-c")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bun FILE",
+        "deno run FILE",
+        "newusers FILE",
+        "node inspect FILE",
+        "openssl engine FILE",
+        "systemctl link FILE",
+        "virsh define FILE",
+    ],
+)
+def test_operands_that_are_code(words: str) -> None:
+    program, *its = words.split()
+    fields = ", ".join([program, "root", *its]).replace("FILE", "{path=/srv/x}")
+    assert is_found(f"ArgvFilter, {fields}")
+    assert is_refused(program, *(word.replace("FILE", "/srv/x/a") for word in its))
+
+
+@pytest.mark.parametrize("words", ["openssl version FILE", "systemctl status FILE"])
+def test_operands_that_are_none(words: str) -> None:
+    program, *its = words.split()
+    fields = ", ".join([program, "root", *its]).replace("FILE", "{path=/srv/x}")
+    assert not is_found(f"ArgvFilter, {fields}")
+
+
 def test_a_script_of_a_version() -> None:
     assert is_refused("python3.11", "/srv/x/a")
     assert not is_refused("python3.11", "-m", "json.tool", "/srv/x/a")
