@@ -239,9 +239,14 @@ def obeys(program: str, words: Sequence[str], theirs: Set[str], named: Set[str])
         return True
     if (script := _split(name, words)[1]) is not None:
         return script in (named if name == "sed" else theirs)
-    if name == "strings" and any(word.startswith("@") for word in theirs):
+    if takes_words(name) and any(word.startswith("@") for word in theirs):
         return True
     return _is_given(OBEYS, name, words, theirs) or _is_given(_COMMANDS, name, words, named)
+
+
+def takes_words(name: str) -> bool:
+    """True if `@FILE` may be more words of this program, as of gcc(1) and strings(1)."""
+    return name == "strings" or (name not in OPENS and name != "curl")
 
 
 def _obeys_operands(program: str, words: Sequence[str]) -> bool:

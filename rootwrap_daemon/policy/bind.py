@@ -165,7 +165,8 @@ def _bind_signal(plan: SignalPlan, options: Options, around: Around) -> BoundSig
     pidfd = _open_process(plan.pid, processes.Wanted(program, options, around.owners), around)
     try:
         identity = around.identities[plan.run_as, options.group]
-        if not identity.is_current and identity.uid not in host.process_user(plan.pid):
+        # kill(2) compares the real and the saved uid.
+        if not identity.is_current and identity.uid not in host.process_user(plan.pid)[::2]:
             raise NotBound(Denied, f"process {plan.pid} is not {plan.run_as}'s")
         # Alive now means that the number meant this process all the while.
         if processes.has_ended(pidfd):

@@ -292,14 +292,14 @@ def base_owners(uid: int | None = None) -> frozenset[int]:
     return frozenset(owners)
 
 
-def process_user(pid: int) -> tuple[int, int]:
-    """Real and saved uid of a process, which kill(2) compares. Raises OSError."""
+def process_user(pid: int) -> tuple[int, int, int]:
+    """Real, effective and saved uid of a process (credentials(7)). Raises OSError."""
     # Bytes: a process chooses its name in there, and the kernel escapes no carriage return of it.
     with open(f"/proc/{pid}/status", "rb") as file:
         for line in file:
             if line.startswith(b"Uid:"):
-                real, _, saved, _ = map(int, line.split()[1:])
-                return real, saved
+                real, effective, saved, _ = map(int, line.split()[1:])
+                return real, effective, saved
     raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 

@@ -151,13 +151,25 @@ def paths(
 
 def _check_programs(plan: ExecPlan, programs: list[tuple[str, list[str]]], cwd: str, around: Around) -> None:
     """Raise NotBound if others can change a program that a command executes, here or in another tree."""
-    outer = wrappers.executed(plan.program.name, [wrappers.text_of(word) for word in plan.arguments])
+    words = [wrappers.text_of(word) for word in plan.arguments]
+    outer = wrappers.executed(plan.program.name, words)
     rooted = [its[:64] for name, its in programs if behaviour.changes_tree(name, its)]
-    tops = {it[it.find("/") :]: 0 for its in rooted for it in its if "/" in it and it not in dict(programs)}
+    trees = [one for its in rooted for it in its if it not in dict(programs) for one in _values(it)]
+    # From where a tree is named: where the command starts, or where a program before it goes (`env -C`).
+    before = (one for word in words[:64] for one in _values(word) if one[:1] == "/") if rooted else ()
+    bases = (cwd, *before)[:8]
+    tops = {os.path.join(base, tree): None for tree in trees for base in bases}
     for name, its in (*programs, *outer):
         if plan.free <= len(its) < len(plan.arguments) and type(plan.arguments[-1 - len(its)]) is not Program:
             for top in ("", *tops):
                 _check_program(name, cwd, plan, around, top)
+
+
+def _values(word: str) -> tuple[str, ...]:
+    """The word; of an option, all that may be its value: `--root=x`, `-rx`, `-Frx`, `-abcr/x`."""
+    if word[:1] != "-":
+        return (word,)
+    return word[word.find("=") + 1 :], word[2:], word[3:], word[word.find("/") :]
 
 
 def _searched(

@@ -31,16 +31,6 @@ class Gone(NotMeant):
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """The user of a process: its real, effective and saved uid, and gids, as credentials(7) has them."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    uids: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """The processes that a filter means: those that run `program`, with what its options say.
 
@@ -96,8 +86,8 @@ def _check(pid: int, wanted: Wanted) -> None:
     options, program = wanted.options, wanted.program
     if not executables.runs_program(pid, program, wanted.owners) or not is_called(pid, program):
         raise NotMeant(f"process {pid} does not run {program.path}")
-    user = user_of(pid)
-    if wanted.entered and not user.uids <= wanted.owners:
+    user = host.process_user(pid)
+    if wanted.entered and not wanted.owners.issuperset(user):
         # It may go to another namespace after this look, and put its own files in the place of ours there.
         raise NotMeant(f"process {pid} is not that of a trusted owner, and the command would enter it")
     if options.target_user is not None:
@@ -105,28 +95,15 @@ def _check(pid: int, wanted: Wanted) -> None:
             meant = host.user_number(options.target_user)
         except KeyError:
             raise NotMeant(f"there is no user {options.target_user}") from None
-        if user.uid != meant:
+        if user[0] != meant:
             raise NotMeant(f"process {pid} is not {options.target_user}'s")
-    elif wanted.commanded and not options.started_by_us and not user.uids <= wanted.owners:
+    elif wanted.commanded and not options.started_by_us and not wanted.owners.issuperset(user):
         # Its user decides what it runs, and may take it to another namespace after this look.
         raise NotMeant(f"process {pid} is not that of a trusted owner: target_user if another is meant")
     if options.started_by_us and not host.is_descendant(pid):
         raise NotMeant(f"process {pid} was not started here")
     if not options.any_namespace and is_foreign(pid, mounts=wanted.commanded):
         raise NotMeant(f"process {pid} is in another namespace: namespaces = any if that is meant")
-
-
-def user_of(pid: int) -> User:
-    """Raises OSError."""
-    found: dict[bytes, tuple[int, ...]] = {}
-    # Bytes: a process chooses its name in there, and the kernel escapes no carriage return of it.
-    with open(f"/proc/{pid}/status", "rb") as file:
-        for line in file:
-            name, _, numbers = line.partition(b":")
-            if name in (b"Uid", b"Gid", b"Groups"):
-                found.setdefault(name, tuple(map(int, numbers.split())))
-    uids, gids = found[b"Uid"], found[b"Gid"]
-    return User(uids[0], gids[0], (*gids, *found.get(b"Groups", ())), frozenset(uids[:3]))
 
 
 def is_called(pid: int, program: Executable) -> bool:

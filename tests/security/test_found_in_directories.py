@@ -91,6 +91,7 @@ DENIED = [
     ("gcc -B MIXED --version", "opens_paths = yes"),
     ("gcc -BDEEP/ --version", "opens_paths = yes"),
     ("gcc -fplugin=MIXED/x --version", "opens_paths = yes"),
+    ("gcc @MIXED/x --version", "opens_paths = yes"),
     ("dpkg -R -i MIXED", "opens_paths = yes"),
     ("dpkg --recursive --unpack DEEP", "opens_paths = yes"),
     ("apt-get -o Dir=MIXED check", "opens_paths = yes"),

@@ -13,7 +13,7 @@ from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.words import Word, commands
 from rootwrap_daemon.policy import host as looks
 from rootwrap_daemon.policy import places
-from rootwrap_daemon.policy.behaviour import BUNDLED, CODE, OBEYS, OBEYS_OPERANDS, is_in, plain
+from rootwrap_daemon.policy.behaviour import BUNDLED, CODE, OBEYS, OBEYS_OPERANDS, is_in, plain, takes_words
 from rootwrap_daemon.policy.getopt import Options, options
 
 
@@ -234,6 +234,10 @@ def said_in_a_file(subject: Subject) -> Iterator[Problem]:
         [jobs]
         opens_paths = yes
 
+    Found::
+
+        words: RegExpFilter, gcc, root, gcc, @/var/lib/nova/[a-z]+
+
     Fine::
 
         pack: ArgvFilter, tar, root, -cf, /srv/out.tar, -T, /etc/list, {path=/var/lib/nova}
@@ -255,6 +259,10 @@ def _obeyed(subject: Subject, program: str, words: list[Word]) -> tuple[Word, st
     if bundle := _bundle(program, words):
         letters = tuple(f"-{letter}" for text in bundle for letter in text)
         words[0] = Word(letters, "", words[0].part)
+    for word in words if takes_words(program) else ():
+        texts = word.texts or (word.part.text,)
+        if any(text[:1] == "@" and _is_theirs(subject, word, text[1:]) for text in texts):
+            return word, "@FILE"
     for table in (OBEYS, OBEYS_OPERANDS):
         wanted = table.get(plain(program), options(""))
         for number, word in enumerate(words):

@@ -345,7 +345,7 @@ from rootwrap_daemon.policy import host
 with open("/proc/self/comm", "wb") as file:
     file.write(os.fsencode(sys.argv[1]))
 if os.fork() == 0:
-    print(os.getppid() in host.ancestors(), host.process_user(os.getppid()) == (os.getuid(),) * 2, flush=True)
+    print(os.getppid() in host.ancestors(), host.process_user(os.getppid()) == (os.getuid(),) * 3, flush=True)
     os._exit(0)
 os.wait()
 """

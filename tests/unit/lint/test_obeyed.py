@@ -70,8 +70,15 @@ def test_letters_without_a_dash(program: str, words: str) -> None:
 
 def test_a_file_of_options() -> None:
     """strings(1) and others take options, and names of files, from what `@` is before."""
-    assert is_refused("strings", "-n", "9", "@/srv/x/a")
-    assert not is_refused("strings", "-n", "9", "/srv/x/a")
+    for program in ("strings", "gcc", "ld", "no-such-program"):
+        assert is_refused(program, "-n", "9", "@/srv/x/a")
+        assert not is_refused(program, "-n", "9", "/srv/x/a")
+        assert is_found(f"RegExpFilter, {program}, root, {program}, -n, @/srv/x/[a-z]+")
+        assert not is_found(f"RegExpFilter, {program}, root, {program}, -n, /srv/x/[a-z]+")
+    # A name like any other, or data.
+    for program in ("cat", "curl"):
+        assert not is_refused(program, "-d", "@/srv/x/a")
+        assert not is_found(f"RegExpFilter, {program}, root, {program}, -d, @/srv/x/[a-z]+")
 
 
 @pytest.mark.parametrize("words", ["FILE", "-x FILE /srv/x/a", "-euo pipefail FILE", "-O extglob FILE"])

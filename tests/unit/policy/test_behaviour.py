@@ -93,6 +93,11 @@ def test_letters_without_a_dash_are_options() -> None:
         ("/usr/bin/strings @T", "@T", "", True),
         ("strings T", "T", "", False),
         ("cat @T", "@T", "", False),
+        # Compilers, linkers, java(1) and others take their words from such a file, and options are code.
+        ("gcc @T -E -xc /dev/null", "@T", "", True),
+        ("/usr/bin/ld @T", "@T", "", True),
+        ("no-such-program -x @T", "@T", "", True),
+        ("gcc @T -E -xc /dev/null", "", "", False),
         ("sha1sum -c T", "T", "", True),
         ("sha1sum -c x", "", "", False),
         ("sha1sum T", "T", "", False),

@@ -790,6 +790,32 @@ def test_signal_with_the_rights_of_run_as(
         refused(Denied, "is not other's", lines, "kill", str(pid))
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("users", "allowed"),
+    [
+        ((STRANGER, 1, 1), True),
+        ((1, 1, STRANGER), True),
+        # kill(2) does not compare the effective one of whom it signals.
+        ((1, STRANGER, 1), False),
+    ],
+)
+def test_signal_by_the_real_and_the_saved_user(users: tuple[int, int, int], allowed: bool) -> None:
+    script = f"import os, time; os.setresuid{users}; print(flush=True); time.sleep(1000)"
+    lines = [f"k: KillFilter, other, {os.path.realpath(sys.executable)}"]
+    with subprocess.Popen(
+        [os.path.realpath(sys.executable), "-c", script], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == b"\n"
+            if allowed:
+                bind(lines, "kill", str(process.pid)).close()
+            else:
+                refused(Denied, "is not other's", lines, "kill", str(process.pid))
+        finally:
+            process.kill()
+
+
 # The context manager
 
 
@@ -903,6 +929,18 @@ def test_a_program_in_a_path_that_is_given(tools: Path, words: str, found: str |
         ("nsenter --net=/run/netns/x --root=TREE /theirs/tool", "TREE/theirs/tool"),
         ("nsenter --net=/run/netns/x -rTREE /theirs/tool", "TREE/theirs/tool"),
         ("unshare --mount=/run/x -R TREE /theirs/tool", "TREE/theirs/tool"),
+        # Named from `cwd`, which is the directory above it.
+        ("chroot tree /theirs/tool", "TREE/theirs/tool"),
+        ("chroot ./tree/ /theirs/tool", "TREE/theirs/tool"),
+        ("chroot tree/../tree /theirs/tool", "TREE"),
+        ("unshare --root=tree /theirs/tool", "TREE/theirs/tool"),
+        ("unshare -Rtree /theirs/tool", "TREE/theirs/tool"),
+        ("unshare -fR tree /theirs/tool", "TREE/theirs/tool"),
+        ("nice nsenter -r./tree /theirs/tool", "TREE"),
+        ("env -C TOOLS chroot tree /theirs/tool", "TREE/theirs/tool"),
+        ("env --chdir=TOOLS chroot tree /theirs/tool", "TREE/theirs/tool"),
+        ("chroot tree /ours/tool", None),
+        ("env -C TOOLS chroot tree /ours/tool", None),
         ("chroot TREE /ours/tool", None),
         # It is there in our own tree, or nowhere.
         ("chroot TREE /ours/made-up", None),
@@ -916,12 +954,14 @@ def test_a_program_of_another_tree(tools: Path, words: str, what: str | None) ->
     (tree / "usr").mkdir()
     (tree / "away").symlink_to("/usr/bin/true")
     program(directory(tree / "usr/bin") / "made-up", mode=0o777)
-    asked = words.replace("TREE", str(tree)).split()
-    line = f"x: ArgvFilter, {asked[0]}, root, {', '.join(asked[1:])}"
+    asked = words.replace("TREE", str(tree)).replace("TOOLS", str(tools)).split()
+    lines = [f"x: ArgvFilter, {asked[0]}, root, {', '.join(asked[1:])}"]
+    if "TREE" not in words and "TOOLS" not in words:
+        lines += ["[x]", f"cwd = {tools}"]
     if what:
-        refused(Denied, f"^the program '.*' is refused: {what.replace('TREE', str(tree))}", [line], *asked)
+        refused(Denied, f"^the program '.*' is refused: {what.replace('TREE', str(tree))}", lines, *asked)
     else:
-        bind([line], *asked).close()
+        bind(lines, *asked).close()
 
 
 def test_the_tree_itself_is_a_path_of_ours(tools: Path) -> None:
