@@ -48,7 +48,11 @@ def compile_pattern(text: str) -> Pattern:
     if r"\B" in ESCAPE.findall(text):
         # `re` of Python 3.13 and before does not find it in an empty word; `regex`, and `re` since, do.
         raise Fault("pattern", r"\B, which engines read differently at an empty word", "write it without")
-    if written_out(parse(text)) > MAX_SUBJECT + len(text):
+    try:
+        pieces = written_out(parse(text))
+    except RecursionError as error:
+        raise Fault("pattern", "too many groups inside one another", "write fewer of them") from error
+    if pieces > MAX_SUBJECT + len(text):
         # `x{99999999}` is ten characters of a text, and gigabytes of an engine.
         what = f"repetitions of more than {MAX_SUBJECT} characters in all"
         raise Fault("pattern", what, "write a smaller number, or *")

@@ -72,8 +72,9 @@ def written_out(part: Any) -> int:
 
 def _of_one(op: str, value: Any) -> int:
     if op.endswith("_REPEAT"):
-        least, _, body = value
-        return max(1, int(least)) * written_out(body)
+        least, most, body = value
+        # Behind those that must be comes a loop of one more: `(?:x)+` has it twice.
+        return max(1, int(least) + int(most > least)) * written_out(body)
     return 1 if op == "IN" else 1 + written_out(value)
 
 

@@ -1,5 +1,6 @@
 """filters/patterns.py: whole words, ASCII, a bound on time, and nothing that `re` would read otherwise."""
 
+import contextlib
 import re
 import threading
 import time
@@ -121,6 +122,7 @@ def test_words(pattern: str, allowed: list[str], refused: list[str]) -> None:
         pytest.param("a{4200}", "repetitions", id="longer than a word"),
         pytest.param("[ab]{4294967290}", "repetitions", id="longer than the memory"),
         pytest.param("(?:(?:x{90}y){90}z){90}", "repetitions", id="repetitions of repetitions"),
+        pytest.param("(?:" * 40 + "a" + ")+" * 40, "repetitions", id="loops in loops"),
         pytest.param("a|(?:x{5000})?", "repetitions", id="a long way of two"),
         pytest.param("(?=x{5000})x*", "repetitions", id="a long look ahead"),
         pytest.param("(?:x?){30000000}", "repetitions", id="perhaps nothing, often"),
@@ -155,6 +157,15 @@ def test_refused_at_load(pattern: str, what: str) -> None:
 def test_a_long_word_matches_nothing() -> None:
     assert matches(".*", "x" * MAX_SUBJECT)
     assert not matches(".*", "x" * (MAX_SUBJECT + 1))
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("(", ")"), ("(?:a|", ")"), ("(?=", ")"), ("(?:", ")*"), ("(?:b*|(?:", "))+")]
+)
+def test_groups_of_any_depth_are_read_or_refused(opening: str, closing: str) -> None:
+    for depth in range(50, 700, 25):
+        with contextlib.suppress(Fault):
+            compile_pattern(opening * depth + "a" + closing * depth)
 
 
 def test_an_evil_pattern_runs_out_of_time() -> None:
