@@ -56,7 +56,8 @@ OPTS: Final[list[cfg.Opt]] = [
     cfg.StrOpt(
         "audit_file",
         default="",
-        help="File for the audit records, one JSON object a line, opened anew when its name means another; "
+        help="File for the audit records, one JSON object a line, opened anew when its name means another: "
+        "a regular one, but with `audit = best_effort`; "
         "or `journal`: the systemd journal, as fields ROOTWRAP_*, which may drop some: only with `audit = "
         "best_effort`. Default: standard error.",
     ),

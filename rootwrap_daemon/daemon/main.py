@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import argparse
 import logging
 import signal
+import stat
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Final, NoReturn
@@ -88,16 +89,8 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         if bootstrap.DROPPED:
             LOG.info("dropped from the environment: %s", ", ".join(bootstrap.DROPPED))
         settings, log = read.read(config_file, owners, socket_path, terse=by_another, prefixed=in_journal)
-        if (by_another or in_journal) and not settings.audit_file and settings.audit == "required":
-            whose = (
-                "of the user who started this daemon"
-                if by_another
-                else "that is the journal's, which drops some"
-            )
-            raise ConfigurationError(
-                f"audit_file: the records would go to the standard error {whose}: "
-                "name a file, or write `audit = best_effort`"
-            )
+        if not settings.audit_file and settings.audit == "required":
+            _keeps_records(by_another=by_another, in_journal=in_journal, check=arguments.check)
         surroundings.settle(settings.rlimit_nofile, by_another=by_another)
         door = control or _door(said, settings, check=arguments.check)
         if settings.capabilities is not None:
@@ -107,6 +100,7 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
     if arguments.check or door is None:
         sys.stdout.write(f"{config_file}: {rehearsal.rehearse(configured)}\n")
         sys.exit(0)
+    rehearsal.try_out(settings, log, policy.owners)
     return Handover(
         configured=configured,
         config_file=config_file,
@@ -115,6 +109,23 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         door=door,
         notify=said.address,
         watchdog=said.watchdog,
+    )
+
+
+def _keeps_records(*, by_another: bool, in_journal: bool, check: bool) -> None:
+    """Raise ConfigurationError if standard error is no place for records that are required."""
+    if by_another:
+        whose = "of the user who started this daemon"
+    elif in_journal:
+        whose = "that is the journal's, which drops some"
+    elif stat.S_ISCHR(os.fstat(2).st_mode) and not os.isatty(2) and not check:
+        # A service may have another than whoever checks.
+        whose = "that is a device which keeps none"
+    else:
+        return
+    raise ConfigurationError(
+        f"audit_file: the records would go to the standard error {whose}: "
+        "name a file, or write `audit = best_effort`"
     )
 
 

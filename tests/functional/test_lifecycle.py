@@ -251,14 +251,16 @@ def test_code_that_others_can_change_is_refused(new_daemon: NewDaemon) -> None:
 def test_audit_that_cannot_be_written_lets_nothing_run(new_daemon: NewDaemon, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     daemon = new_daemon(start=False)
-    daemon.configure(audit_file="/dev/full")
+    audit = daemon.directory / "audit.jsonl"
     daemon.start()
+    audit.unlink()
+    audit.mkdir()
     with daemon.client() as client:
         with pytest.raises(InternalError) as caught:
             client.run(["sh", "-c", f"touch '{marker}'"])
         assert "audit" in str(caught.value)
         assert not marker.exists()
-        daemon.configure(audit="best_effort")
+    daemon.configure(audit="best_effort", audit_file="/dev/full")
     daemon.restart()
     with daemon.client() as client:
         assert client.run(["sh", "-c", f"touch '{marker}'"]).returncode == 0

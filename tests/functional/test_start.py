@@ -12,7 +12,7 @@ import pytest
 from rootwrap_daemon.daemon.serve import reload
 from rootwrap_daemon.errors import ConfigurationError
 from tests.functional.test_lifecycle import attempt
-from tests.real_daemon import ROOT, START, Daemon, NewDaemon, links_of, our_descriptors, wait_for
+from tests.real_daemon import ENVIRON, ROOT, START, Daemon, NewDaemon, links_of, our_descriptors, wait_for
 
 
 def test_it_stays_the_process_that_was_started(daemon: Daemon) -> None:
@@ -42,7 +42,7 @@ def test_nothing_else_is_handed_on(new_daemon: NewDaemon) -> None:
 
 def test_no_thread_is_left_waiting_for_the_log(new_daemon: NewDaemon) -> None:
     """A reader that never reads: requests are answered, and the end comes."""
-    daemon = new_daemon(start=False, debug="true", audit_file="/dev/null")
+    daemon = new_daemon(start=False, debug="true", audit_file="/dev/null", audit="best_effort")
     reader, writer = os.pipe()
     inside = [] if ROOT else ["unshare", "--user", "--map-root-user"]
     os.set_blocking(writer, False)
@@ -251,6 +251,21 @@ def test_the_journal_keeps_no_record_that_is_required(new_daemon: NewDaemon) -> 
         daemon.start()
     daemon.configure(audit="best_effort")
     daemon.start()
+
+
+def test_standard_error_that_keeps_no_record(new_daemon: NewDaemon) -> None:
+    """It is /dev/null, or closed, which becomes that: only whoever checks may have such a one."""
+    daemon = new_daemon(start=False, audit_file="")
+    inside = [] if ROOT else ["unshare", "--user", "--map-root-user"]
+    command = [*inside, *START, "--config-file", str(daemon.config)]
+    for closed in ("2>/dev/null", "2>&-"):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *command], env=ENVIRON, timeout=60, check=False
+        )
+        assert done.returncode == 78
+    assert attempt(daemon, "--check").returncode == 0
+    done = subprocess.run([*command, "--check"], stderr=subprocess.DEVNULL, env=ENVIRON, check=False)
+    assert done.returncode == 0
 
 
 def test_another_stream_has_none(new_daemon: NewDaemon) -> None:

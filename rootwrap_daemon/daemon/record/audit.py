@@ -21,8 +21,8 @@ from rootwrap_daemon.policy.host import UntrustedPath
 
 LOG = logging.getLogger(__name__)
 
-#: Refusals of one user that get a record of their own within _WINDOW seconds, and as many allowed checks;
-#: the rest is counted into one.
+#: Refusals of one event and user that get a record of their own within _WINDOW seconds, with checks that are
+#: allowed among the checks; the rest is counted into one.
 _BURST: Final = 100
 _WINDOW: Final = 10.0
 #: What `audit_file` says for the journal instead of a path.
@@ -81,7 +81,7 @@ class Audit:
         if path == JOURNAL:
             self._sink = Journal(owners)
         else:
-            self._sink = File(path, owners) if path else StandardError()
+            self._sink = File(path, owners, regular=required) if path else StandardError()
         # For the counts alone: no record is written while it is held.
         self._lock = threading.Lock()
         self._windows: dict[_Key, _Window] = {}
@@ -89,10 +89,13 @@ class Audit:
         #: A second since the epoch, and its name.
         self._second = 0, ""
 
-    def denied(self, event: str, uid: int, hidden: frozenset[int] = _NONE, **values: object) -> None:
-        """Record a refusal; beyond a rate, those of one user are only counted."""
+    def denied(
+        self, event: str, uid: int, hidden: frozenset[int] = _NONE, *, of: object = None, **values: object
+    ) -> None:
+        """Record a refusal; beyond a rate, those of one user and event (`of`: or kind) are only counted."""
         self.counters.add(event, values.get("code"))
-        if self.within_rate(uid, "refusals"):
+        # Apart, so that many of what costs nothing (a check) do not hide the others.
+        if self.within_rate(uid, str(of or event)):
             # Not waited for: the thread that accepts connections calls this, too.
             self.put(self.line(event, hidden, {"uid": uid, **values}), values.get("id"), patience=0.0)
 
@@ -118,11 +121,11 @@ class Audit:
             window.failed += code != "ok"
         self._repeated(key, over)
 
-    def flush(self) -> None:
-        """Write the counts whose window is over, and what was kept; go on in the file that has the name."""
+    def flush(self, *, every: bool = False) -> None:
+        """Write the counts whose window is over, or all (`every`), and what was kept."""
         now = time.monotonic()
         with self._lock:
-            over = {key: one for key, one in self._windows.items() if now - one.since > _WINDOW}
+            over = {key: one for key, one in self._windows.items() if every or now - one.since > _WINDOW}
             for key in over:
                 del self._windows[key]
         for key, window in over.items():
@@ -138,11 +141,7 @@ class Audit:
 
     def close(self) -> None:
         """Write what is counted and what was kept, and let go of the sink."""
-        with self._lock:
-            over, self._windows = self._windows, {}
-        for key, window in over.items():
-            self._repeated(key, window)
-        self._write_kept()
+        self.flush(every=True)
         self._sink.close()
 
     def stamp(self) -> str:

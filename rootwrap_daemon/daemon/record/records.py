@@ -67,7 +67,7 @@ class Records:
     def allow(self, allowed: Allowed) -> None:
         """Record that the request was asked about, and would run; beyond a rate it is only counted."""
         self._audit.counters.add("check", "allowed")
-        if not self._audit.within_rate(self._peer.uid, "checks"):
+        if not self._audit.within_rate(self._peer.uid, "check"):
             return
         line = self._line(allowed, "check", ("code", "allowed", "filter", allowed.filter))
         self._audit.put(line, self.id)

@@ -13,6 +13,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from rootwrap_daemon.errors import ConfigurationError
@@ -50,6 +51,23 @@ def patiently(descriptor: int, patience: float, send: Callable[[], int]) -> int:
                 raise TimeoutError("its reader does not read") from None
 
 
+def opened(path: str, owners: frozenset[int], *, regular: bool, create: int = os.O_CREAT) -> tuple[str, int]:
+    """The file's name below directories of `owners`, and a descriptor to append to it.
+
+    `regular`: refuse what takes a record and keeps it nowhere. Raises OSError, UntrustedPath.
+    """
+    directory = host.resolve_owned(os.path.dirname(path), owners).path
+    # A FIFO without a reader is an error at once, and one with a slow reader says so.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    name = f"{directory}/{os.path.basename(path)}"
+    descriptor = os.open(name, flags | create, 0o600)
+    is_kept = stat.S_ISREG(os.fstat(descriptor).st_mode) and not name.startswith(("/proc/", "/sys/"))
+    if regular and not is_kept:
+        os.close(descriptor)
+        raise OSError("it keeps no record: name a regular file, or write `audit = best_effort`")
+    return name, descriptor
+
+
 class File:
     """A file opened to append, by its name: when that names another file, or none, it is opened anew.
 
@@ -59,41 +77,22 @@ class File:
 
     is_log = False
 
-    def __init__(self, path: str, owners: frozenset[int]) -> None:
+    def __init__(self, path: str, owners: frozenset[int], *, regular: bool) -> None:
         """Raises ConfigurationError if the file cannot be opened safely."""
-        self._path = path
-        self._owners = owners
+        self._opened = partial(opened, path, owners, regular=regular)
         # Held for a write alone, never while a reader is waited for.
         self._lock = threading.Lock()
-        self._complained = False
+        self._descriptor = -1
+        #: The file ends in the middle of a record.
+        self._torn = self._complained = False
         try:
-            self._name, self._descriptor = self._open()
+            self._reopen()
         except (OSError, host.UntrustedPath) as error:
             raise ConfigurationError(f"audit_file: {path} cannot be opened: {error}") from error
-        self._look()
-
-    def _open(self) -> tuple[str, int]:
-        """The file's name below directories of trusted owners, and a descriptor of it."""
-        directory = host.resolve_owned(os.path.dirname(self._path), self._owners).path
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-        # A FIFO without a reader is an error at once, and one with a slow reader says so.
-        flags |= os.O_NONBLOCK
-        name = f"{directory}/{os.path.basename(self._path)}"
-        return name, os.open(name, flags, 0o600)
-
-    def _look(self) -> None:
-        """Look at the file that records go to from now on."""
-        status = os.fstat(self._descriptor)
-        self._identity = status.st_dev, status.st_ino
-        #: The file ends in the middle of a record.
-        self._torn = stat.S_ISREG(status.st_mode) and _is_torn(self._descriptor, status.st_size)
 
     def put(self, line: bytes, patience: float) -> None:
         """One write(2) with O_APPEND: whole among those of other processes."""
-        try:
-            self._write(line)
-        except BlockingIOError:
-            patiently(self._descriptor, patience, lambda: self._write(line))
+        patiently(self._descriptor, patience, lambda: self._write(line))
 
     def _write(self, line: bytes) -> int:
         with self._lock:
@@ -132,15 +131,17 @@ class File:
             self._reopen()
 
     def _reopen(self) -> None:
-        name, new = self._open()
-        try:
+        self._name, new = self._opened()
+        if self._descriptor < 0:
+            self._descriptor = new
+        else:
             # In the old one's place in one step (dup3(2)): the number is never closed, nor another file's.
             os.dup2(new, self._descriptor, inheritable=False)
-        finally:
             os.close(new)
-        self._name = name
         self._complained = False
-        self._look()
+        status = os.fstat(self._descriptor)
+        self._identity: tuple[int, int] = status.st_dev, status.st_ino
+        self._torn = stat.S_ISREG(status.st_mode) and _is_torn(self._descriptor, status.st_size)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -148,17 +149,12 @@ class File:
 
 def _is_torn(descriptor: int, size: int) -> bool:
     """True unless the file is empty or ends in a newline."""
-    if not size:
-        return False
     try:
-        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        with open(f"/proc/self/fd/{descriptor}", "rb", 0) as file:
+            return bool(size) and os.pread(file.fileno(), 1, size - 1) != b"\n"
     except OSError:
         # A needless empty line is better than two records in one.
         return True
-    try:
-        return os.pread(reader, 1, size - 1) != b"\n"
-    finally:
-        os.close(reader)
 
 
 class StandardError:

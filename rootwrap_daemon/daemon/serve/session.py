@@ -165,8 +165,9 @@ class Session:
             self.connection.answer(messages.Report(request_id, json.dumps(report(self.instance)).encode()))
             return
         self._policy()
+        what = "the status was asked for"
         self.instance.audit.denied(
-            "denied", self.peer.uid, id=request_id, pid=self.peer.pid, detail="the status was asked for"
+            "denied", self.peer.uid, of="status", id=request_id, pid=self.peer.pid, detail=what
         )
         text = "only root and members of status_group may ask"
         self.connection.answer(messages.Failure(request_id, errors.Denied.code, text))

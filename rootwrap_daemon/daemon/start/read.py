@@ -20,7 +20,7 @@ from typing import Any, Final
 from rootwrap_daemon import config
 from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, LogSettings
-from rootwrap_daemon.daemon.start import surroundings
+from rootwrap_daemon.daemon.start import apart, surroundings
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error
 from rootwrap_daemon.policy import host
@@ -50,7 +50,9 @@ def read(
     no word of a file. `prefixed`: standard error leads to the journal. Raises ConfigurationError.
     """
     settings, conf = config.load(config_file, owners, socket_path=socket_path, terse=terse)
-    return settings, _log_settings(conf, prefixed)
+    log = _log_settings(conf, prefixed)
+    apart.check(settings, log, config_file)
+    return settings, log
 
 
 #: Descriptors of one connection (with those that a client may have passed), of one running command (three

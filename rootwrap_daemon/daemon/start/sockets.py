@@ -29,20 +29,32 @@ def bound(settings: Settings, owners: frozenset[int]) -> Door:
     Raises ConfigurationError.
     """
     path = _path(settings, owners)
-    group = group_of(settings)
     lock = _lock(path)
-    new = f"{path}.new"
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _take_away(new)
-        made.bind(new)
-        os.chmod(new, 0)
-        if group is not None:
-            os.chown(new, -1, group)
-        os.chmod(new, settings.socket_mode)
+        _take_away(f"{path}.new")
     except OSError as error:
         raise ConfigurationError(f"socket_path: {settings.socket_path}: {error}") from error
+    made = _made(f"{path}.new", settings)
     return Door(kind="bound", descriptor=made.detach(), place=path, path=path, lock=lock)
+
+
+def _made(name: str, settings: Settings) -> socket.socket:
+    """A socket bound to this name, with mode and group. Raises ConfigurationError."""
+    group = group_of(settings)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    option, value = "socket_path", settings.socket_path
+    try:
+        made.bind(name)
+        os.chmod(name, 0)
+        if group is not None:
+            # In a user namespace there are groups that nothing can be given to (user_namespaces(7)).
+            option, value = "socket_group", f"the socket cannot be given to {settings.socket_group}"
+            os.chown(name, -1, group)
+        os.chmod(name, settings.socket_mode)
+    except OSError as error:
+        made.close()
+        raise ConfigurationError(f"{option}: {value}: {error.strerror}: name another") from error
+    return made
 
 
 def handed(descriptor: int, settings: Settings, owners: frozenset[int]) -> Door:
@@ -71,10 +83,21 @@ def handed(descriptor: int, settings: Settings, owners: frozenset[int]) -> Door:
 def check(settings: Settings, owners: frozenset[int]) -> None:
     """Look whether `bound` would work, and leave nothing. Raises ConfigurationError."""
     path = _path(settings, owners)
+    directory = os.path.dirname(path)
     try:
-        surroundings.can_be_made(os.path.dirname(path))
+        # The lock.
+        surroundings.can_be_made(directory)
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigurationError(f"socket_path: {path}: {error}") from error
+    # By its descriptor, the directory has a name that is short enough for any file in it.
+    probe = f"/proc/self/fd/{descriptor}/.rootwrap-daemon-{os.getpid()}"
+    try:
+        _made(probe, settings).close()
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(probe)
+        os.close(descriptor)
 
 
 def _path(settings: Settings, owners: frozenset[int]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,25 +249,51 @@ class _Device:
         return self._write(descriptor, data if self.takes < 0 else data[: self.takes])
 
 
-def test_a_full_device(caplog: pytest.LogCaptureFixture) -> None:
-    """/dev/full says ENOSPC to every write (full(4))."""
-    audit = Audit("/dev/full", required=True, owners=OWNERS)
+def test_a_file_that_takes_no_more(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    audit = Audit(str(path), required=True, owners=OWNERS)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
         with pytest.raises(InternalError, match="the audit log cannot be written"):
             write_record(audit, "run", id="abc")
         try_record(audit, "end", id="abc")
         audit.denied("denied", 5, id="abc")
     finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         audit.close()
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
     assert all("abc" in record.getMessage() for record in caplog.records)
 
 
 def test_a_full_device_and_best_effort(caplog: pytest.LogCaptureFixture) -> None:
+    """/dev/full says ENOSPC to every write (full(4))."""
     audit = Audit("/dev/full", required=False, owners=OWNERS)
     write_record(audit, "run", id="abc")
     audit.close()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/zero", "/proc/self/coredump_filter", "fifo"])
+def test_what_keeps_no_record(tmp_path: Path, name: str) -> None:
+    """What takes a record and keeps it nowhere is refused where records are required, then and later."""
+    path = str(tmp_path / name)
+    if name == "fifo":
+        os.mkfifo(path)
+    # Of a FIFO, a reader.
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    before = our_descriptors()
+    with pytest.raises(ConfigurationError, match=r"audit_file: .* keeps no record"):
+        Audit(path, required=True, owners=OWNERS)
+    assert our_descriptors() == before
+    Audit(path, required=False, owners=OWNERS).close()
+    if name == "fifo":
+        audit = Audit(str(tmp_path / "audit"), required=True, owners=OWNERS)
+        os.rename(path, tmp_path / "audit")
+        with pytest.raises(InternalError):
+            write_record(audit, "one")
+        assert os.read(reader, 1) == b""
+        audit.close()
+    os.close(reader)
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -395,16 +422,22 @@ def test_a_file_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_checks_beyond_a_rate_are_counted_apart_from_refusals(path: Path) -> None:
+def test_checks_beyond_a_rate_are_counted_apart_from_what_was_to_run(path: Path) -> None:
     audit = Audit(str(path), required=True, owners=OWNERS)
-    within = [audit.within_rate(5, "checks") for _ in range(module._BURST + 7)]
+    within = [audit.within_rate(5, "check") for _ in range(module._BURST + 7)]
     assert within == [True] * module._BURST + [False] * 7
-    audit.denied("denied", 5)
+    cheap = ("check", "bad_request", "busy", "unauthorized")
+    for event in cheap:
+        for _ in range(module._BURST + 1):
+            audit.denied(event, 5)
+    for _ in range(module._BURST + 1):
+        audit.denied("denied", 5, of="status", detail="the status was asked for")
+    audit.denied("denied", 5, id="run")
     audit.close()
-    assert [(record["event"], record.get("of"), record.get("count")) for record in records(path)] == [
-        ("denied", None, None),
-        ("repeated", "checks", 7),
-    ]
+    found = records(path)
+    assert [record["id"] for record in found if "id" in record] == ["run"]
+    counts = {record["of"]: record["count"] for record in found if record["event"] == "repeated"}
+    assert counts == {**dict.fromkeys((*cheap, "status"), 1), "check": 7 + module._BURST + 1}
 
 
 def test_commands_that_are_only_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_a_new_file_that_cannot_be_opened(
 
 def test_reopened_files_stay_ours_alone(path: Path) -> None:
     """A command must not inherit it: dup2(2) without O_CLOEXEC would hand it on."""
-    sink = File(str(path), OWNERS)
+    sink = File(str(path), OWNERS, regular=True)
     sink.reopen()
     assert not os.get_inheritable(sink._descriptor)
     sink.close()

@@ -1,0 +1,34 @@
+"""Refuse a configuration in which one name is two things of those that the daemon makes and reads.
+
+Promises: it looks at names and links alone, and makes nothing.
+"""
+
+import os
+
+from rootwrap_daemon.daemon.handover import LogSettings
+from rootwrap_daemon.daemon.record import audit
+from rootwrap_daemon.errors import ConfigurationError
+from rootwrap_daemon.settings import Settings
+
+
+def check(settings: Settings, log: LogSettings, config_file: str) -> None:
+    """Compare the real paths. Raises ConfigurationError that names both options."""
+    made = [(settings.socket_path + end, "socket_path") for end in ("", ".new", ".lock")]
+    if settings.audit_file not in ("", audit.JOURNAL):
+        made.append((settings.audit_file, "audit_file"))
+    if log.file:
+        made.append((log.file, "log_file"))
+    if settings.state_dir:
+        made += [(settings.state_dir, "state_dir"), (f"{settings.state_dir}/running", "state_dir")]
+    found: dict[str, str] = {}
+    for path, option in made:
+        other = found.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise ConfigurationError(f"{option}: {path} is of {other}, too: name another path")
+    read = {os.path.realpath(directory): ".filters" for directory in settings.filters_path}
+    read[os.path.realpath(f"{config_file}.d")] = ".conf"
+    for path, option in found.items():
+        # It would be read with the next start.
+        end = read.get(os.path.dirname(path))
+        if path == os.path.realpath(config_file) or (end is not None and path.endswith(end)):
+            raise ConfigurationError(f"{option}: {path} is a file that the daemon reads: name another path")
