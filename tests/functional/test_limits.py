@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,60 @@ def test_denials_leave_no_trace_but_counts(daemon: Daemon) -> None:
     repeated = [record["count"] for record in daemon.audit() if record["event"] == "repeated"]
     assert len(denied) < 1000
     assert len(denied) + sum(repeated) == 10_000
+
+
+#: Connects as each of so many users in turn, and waits until the daemon has let go.
+MANY_USERS = """
+import os, socket, sys
+path, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.setgroups([])
+os.setegid(61000)
+for uid in range(first, first + count):
+    os.seteuid(uid)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+    os.seteuid(0)
+"""
+
+
+@pytest.mark.root
+def test_nothing_is_kept_of_users_who_are_gone(new_daemon: NewDaemon) -> None:
+    """An agent may have thousands of users, by subuid(5), in a group that may ask."""
+    daemon = new_daemon(socket_mode="0666", allowed_groups="61000")
+
+    def connect(first: int, count: int) -> None:
+        subprocess.run(
+            [sys.executable, "-c", MANY_USERS, daemon.socket, str(first), str(count)], timeout=300, check=True
+        )
+
+    def memory() -> int:
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0])
+
+    connect(20000, 500)
+    before = memory()
+    connect(21000, 3000)
+    # Each left 2.7 KiB.
+    wait_for(lambda: memory() < before + 3000, 60)
+
+
+def test_checks_hide_no_refusal(daemon: Daemon) -> None:
+    """What costs nothing is recorded apart from what was to run."""
+    with daemon.client() as client:
+        for _ in range(200):
+            assert not client.allows(["nope"])
+        with pytest.raises(Denied):
+            client.run(["nope", "at last"])
+    daemon.stop()
+    records = daemon.audit()
+    assert [record["argv"] for record in records if record["event"] == "denied"] == [["nope", "at last"]]
+    counts = [(record["of"], record["count"]) for record in records if record["event"] == "repeated"]
+    assert {of for of, _ in counts} == {"check"}
+    checks = sum(record["event"] == "check" for record in records)
+    assert checks + sum(count for _, count in counts) == 200
 
 
 @pytest.mark.root

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final
+from weakref import WeakValueDictionary
 
 from rootwrap_daemon.daemon.record.audit import Audit
 from rootwrap_daemon.daemon.run.registry import Registry
@@ -91,16 +92,15 @@ class Turns:
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        self._users: dict[int, SimpleQueue[None]] = {}
+        # Each is there while a turn of its user is.
+        self._users: WeakValueDictionary[int, SimpleQueue[None]] = WeakValueDictionary()
 
     def of(self, uid: int) -> Turn:
-        """Return a turn for a thread that works for this user. Only users who may ask something have one."""
-        free = self._users.get(uid)
-        if free is None:
-            new: SimpleQueue[None] = SimpleQueue()
+        """Return a turn for a thread that works for this user; for one thread, the one that accepts."""
+        if (free := self._users.get(uid)) is None:
+            self._users[uid] = free = SimpleQueue()
             for _ in range(self._at_once):
-                new.put(None)
-            free = self._users.setdefault(uid, new)
+                free.put(None)
         return Turn(free)
 
 

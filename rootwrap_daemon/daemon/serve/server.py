@@ -121,10 +121,13 @@ class Server:
             # free(3) gives back what lies behind all that is in use; this, what lies between, too.
             self._trimmed = late
             _trim(0)
-        for user in self._users.values():
+        for uid, user in list(self._users.items()):
             # A thread for which there was no memory ends before its first line.
             if user.started is not None and user.started < late:
                 self._have_attended(user)
+            # Only this thread adds to it. Of those who are gone nothing is kept.
+            if not user.sessions:
+                del self._users[uid]
         return False
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootwrap_daemon.daemon.record.audit import Audit
-from rootwrap_daemon.daemon.run.instance import Instance, Quota
+from rootwrap_daemon.daemon.run.instance import Instance, Quota, Turns
 from rootwrap_daemon.policy import host
 from tests.processes import together
 from tests.unit.policy import things
@@ -62,3 +62,16 @@ def test_the_end_of_commands_wakes_who_polls(tmp_path: Path) -> None:
     assert instance.drained
     assert select.select([instance.stop_reader], [], [], 0)[0]
     assert not os.get_inheritable(instance.stop_reader)
+
+
+def test_turns_are_kept_while_one_of_their_user_is() -> None:
+    turns = Turns(1)
+    first, second = turns.of(5), turns.of(5)
+    assert first.take()
+    assert not second.take(0.0)
+    del first
+    # A queue anew would let this user have one more.
+    assert not turns.of(5).take(0.0)
+    assert len(turns._users) == 1
+    del second
+    assert not turns._users
