@@ -1,7 +1,11 @@
-"""What rules say of ip netns attach, modprobe and tcpdump is what these do: each is looked at as it works."""
+"""What rules say of ip netns attach, modprobe, tcpdump and harmless programs is what these do.
+
+Each is looked at as it works.
+"""
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +14,7 @@ import pytest
 
 from rootwrap_daemon.filters import ip
 from rootwrap_daemon.lint.check import judge
-from rootwrap_daemon.lint.knowledge import named
+from rootwrap_daemon.lint.knowledge import named, programs
 from rootwrap_daemon.lint.subject import Subject, read_filters
 from rootwrap_daemon.policy.behaviour import OBEYS
 
@@ -111,3 +115,49 @@ python3 -c "{sends}"; cat <&3 >/dev/null & wait $P
     command = ["unshare", "-n", "sh", "-c", script, "sh", str(tmp_path / "said")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert "127.0.0.1.9: UDP" in done.stdout, done
+
+
+#: Each argument is a command; what prints without an end ends at its first write.
+WATCH = 'for words in "$@"; do $words </dev/null >/dev/full 2>/dev/null; done; true'
+
+
+def looks(program: str, path: Path, trace: Path) -> list[str]:
+    """The calls of a program, with each option that its help names, that have a path of its words."""
+    asked = subprocess.run(
+        ["sh", "-c", '"$1" --help | head -c 100000', "sh", program],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    options = sorted(set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", asked.stdout + asked.stderr)))
+    forms = ["{0}", "{0} {0}", "NAME_MAX {0}", "-e {0}"]
+    forms += [f"{option} {{0}}" for option in options]
+    forms += [option + ("=" if option.startswith("--") else "") + "{0}" for option in options]
+    # By its path: a shell has some of them in itself.
+    calls = [f"{shutil.which(program)} {form.format(path)}" for form in forms]
+    # In a UTS namespace: hostname(1) is one of them.
+    command = ["unshare", "-u", "strace", "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-o", str(trace)]
+    command += ["-e", "trace=%file,%network"]
+    subprocess.run([*command, "sh", "-c", WATCH, "sh", *calls], check=True)
+    lines = trace.read_text().splitlines()
+    assert sum("execve(" in line and f'{program}"' in line for line in lines) >= len(calls)
+    # An execve(2) has its words, too: there only the file counts.
+    return [line for line in lines if str(path) in line.partition(", [" if "execve(" in line else "\0")[0]]
+
+
+@pytest.mark.parametrize("program", sorted(programs.HARMLESS))
+def test_a_harmless_program_looks_at_no_file_that_a_word_names(tmp_path: Path, program: str) -> None:
+    needed(program, "strace", "unshare")
+    private = tmp_path / "private"
+    private.write_text("text\n")
+    assert looks(program, private, tmp_path / "trace") == []
+
+
+@pytest.mark.parametrize("program", ["hostname", "sync", "test", "getconf"])
+def test_what_is_not_harmless_is_seen_to_look(tmp_path: Path, program: str) -> None:
+    """Else the test above sees nothing."""
+    needed(program, "strace", "unshare")
+    (tmp_path / "private").write_text("text\n")
+    assert program not in programs.HARMLESS
+    assert looks(program, tmp_path / "private", tmp_path / "trace")

@@ -44,6 +44,7 @@ JOBS: dict[str, tuple[list[str], str]] = {
     "du": (["d"], "true"),
     "file": (["f"], "true"),
     "md5sum": (["f"], "true"),
+    "test": (["f"], "true"),
 }
 OF_A_SERVICE = re.compile("/var/lib/NAME|/run/NAME(?=/)")
 FORMS = sorted({one.safer for one in PROGRAMS.values() if one.safer and OF_A_SERVICE.search(one.safer)})

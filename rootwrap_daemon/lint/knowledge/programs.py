@@ -22,6 +22,7 @@ ROUTES: Final = {
     "mount": "puts another tree in the place of the system's",
     "disk": "reads or writes disks and images below all permissions",
     "read": "shows a file that an argument names",
+    "tell": "tells whether there is a file that an argument names",
     "account": "changes accounts, root's too",
     "stop": "can stop or cripple what the host runs",
 }
@@ -43,11 +44,11 @@ WHOSE_FILE: Final = "its configuration from a directory that root alone can writ
 #: What to say where no filter is safe.
 NEVER: Final = "no filter of it is safe: ship a script of root's own for the one job, and filter that"
 
-#: Programs that give nothing away, whatever their arguments: they open no file that an argument names, run
-#: nothing, and change nothing or only what their name says.
+#: Programs that give nothing away, whatever their arguments: they look at no file that an argument names, run
+#: nothing, and change nothing; seen by tests/security/test_observed.py, where they are installed.
 HARMLESS: Final = frozenset(
-    "true false echo yes id groups whoami logname uname arch nproc hostname hostid uptime sync sleep seq "
-    "basename dirname pwd tty test [ getconf lsmod free vmstat clear lsb_release expr factor printenv".split()
+    "true false echo yes id groups whoami logname uname arch nproc hostid sleep seq basename dirname pwd tty "
+    "lsmod free vmstat clear lsb_release expr factor printenv".split()
 )
 
 # Program names | routes | how | a safer filter, `-` for none; {cmd} is the name, {dir} a path below the
@@ -109,6 +110,13 @@ sort split | option write | --compress-program, --filter, -o | -
 crontab at batch | proxy | a job of root's | -
 patch | write | any file | -
 diff grep egrep cut wc | read | any file | ReadFileFilter, /etc/NAME
+test | tell | -e PATH, also in private directories | ArgvFilter, test, root, -e, {dir}
+[ | tell | -e PATH, also in private directories | -
+sync | tell | the file that it writes to disk | ArgvFilter, sync, root
+getconf | tell | the path behind the name of a limit | ArgvFilter, getconf, root, {name}
+uptime | tell | that of coreutils takes a file of logins | ArgvFilter, uptime, root
+hostname dnsdomainname domainname nisdomainname ypdomainname | read stop
+    | -F FILE shows its first line, a word sets the host's name | ArgvFilter, {cmd}, root
 readlink stat ls du file md5sum | read | what private directories hold | ArgvFilter, {cmd}, root, {dir}
 logrotate | config | scripts of its configuration | -
 wget curl | write read | -O and -o FILE, file://, upload of any file | -

@@ -40,7 +40,7 @@ def any_arguments(subject: Subject) -> Iterator[Problem]:
 
     Fine::
 
-        hostname: CommandFilter, hostname, root
+        users: CommandFilter, id, root
     """
     for line in subject.lines:
         known = programs.look_up(line.program)

@@ -35,7 +35,7 @@ def unknown_program(subject: Subject) -> Iterator[Problem]:
 
     Fine::
 
-        hostname: CommandFilter, hostname, root
+        users: CommandFilter, id, root
 
     Fine::
 

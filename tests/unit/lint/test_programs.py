@@ -60,4 +60,14 @@ def test_names_of_a_family(name: str, known: str) -> None:
 
 
 def test_an_unknown_program_is_not_known() -> None:
-    assert programs.look_up("hostname") is None
+    assert programs.look_up("frobnicate") is None
+
+
+def test_nothing_is_both_harmless_and_dangerous() -> None:
+    assert not [name for name in programs.HARMLESS if programs.look_up(name)]
+
+
+@pytest.mark.parametrize("program", ["hostname", "domainname", "sync", "test", "[", "getconf", "uptime"])
+def test_what_looks_at_a_file_is_no_command_for_any_words(program: str) -> None:
+    read = read_filters(f"[Filters]\nx: CommandFilter, {program}, root\n", "x.filters")
+    assert "RW301" in {one.rule for one in judge(Subject((read,)))}
