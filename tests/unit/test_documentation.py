@@ -18,6 +18,9 @@ from rootwrap_daemon import config_options
 from rootwrap_daemon.cli import ctl
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.lint.check import judge
+from rootwrap_daemon.lint.finding import Severity as CheckSeverity
+from rootwrap_daemon.lint.subject import Subject, read_filters
 from tests.pages import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +33,8 @@ PAGES = [
     if path.name not in ("commands.rst", "errors.rst", "rules.rst") and path.parent.name != "decisions"
 ]
 
-
+#: In a block with filters.
+DEFINES = r"^\s*\[Filters\]|^\s*\w+\s*[:=]\s*\w+Filter, "
 #: In a block of which the page says that it has errors; in the general form of a definition.
 NOT_TO_LOAD = ("# error", "{netsn}", ": Kind,")
 
@@ -105,7 +109,7 @@ def test_the_synopsis_has_the_options_of_each_command(name: str) -> None:
     assert shown == there
 
 
-@pytest.mark.parametrize("text", in_pages(r"^\s*\[Filters\]|^\s*\w+\s*[:=]\s*\w+Filter, "))
+@pytest.mark.parametrize("text", in_pages(DEFINES))
 def test_a_filter_that_is_shown_loads(text: str) -> None:
     whole = text
     if not re.search(r"^\[Filters\]", whole, re.MULTILINE):
@@ -113,6 +117,32 @@ def test_a_filter_that_is_shown_loads(text: str) -> None:
     errors = [one for one in filter_file.read(whole, "x").findings if one.severity is Severity.ERROR]
     if not any(sign in text for sign in NOT_TO_LOAD):
         assert not errors
+
+
+def shown_filters() -> list[object]:
+    """Filters on pages, each with the lines around it, and the files that come with the project."""
+    found: list[object] = []
+    for page in PAGES:
+        lines = page.read_text().splitlines()
+        for block in blocks(page):
+            # An error on purpose has the sign that says so.
+            if re.search(DEFINES, block.text, re.MULTILINE) and ": Kind," not in block.text:
+                end = block.line + block.text.count("\n") + 12
+                around = "\n".join(lines[max(0, block.line - 6) : end])
+                found.append(pytest.param(block.text, around, id=block.place))
+    for directory in ("etc", "examples", "packaging"):
+        for path in sorted((ROOT / directory).rglob("*.filters")):
+            found.append(pytest.param(path.read_text(), "", id=str(path.relative_to(ROOT))))
+    return found
+
+
+@pytest.mark.parametrize(("text", "around"), shown_filters())
+def test_a_filter_that_is_shown_has_no_finding_that_is_not_spoken_of(text: str, around: str) -> None:
+    """As `check --strict` has it: whoever copies a filter has its findings."""
+    whole = text if re.search(r"^\[Filters\]", text, re.MULTILINE) else f"[Filters]\n{text}"
+    found = judge(Subject((read_filters(whole, "x.filters"),)))
+    said = [one for one in found if one.severity is not CheckSeverity.INFO and one.rule not in around]
+    assert said == []
 
 
 @pytest.mark.parametrize("text", in_pages(r"^\s*(socket_path|filters_path|allowed_users|audit_file) *="))

@@ -112,6 +112,7 @@ patch | write | any file | -
 diff grep egrep cut wc | read | any file | ReadFileFilter, /etc/NAME
 test | tell | -e PATH, also in private directories | ArgvFilter, test, root, -e, {dir}
 [ | tell | -e PATH, also in private directories | -
+df | tell | the file whose file system it shows | ArgvFilter, df, root, -P
 sync | tell | the file that it writes to disk | ArgvFilter, sync, root
 getconf | tell | the path behind the name of a limit | ArgvFilter, getconf, root, {name}
 uptime | tell | that of coreutils takes a file of logins | ArgvFilter, uptime, root
@@ -261,7 +262,8 @@ openvt chvt dtach byobu abduco setarch linux32 catchsegv rlwrap unbuffer with-lo
     ifne hyperfine systemd-cat systemd-inhibit dbus-launch xvfb-run schedtool schroot runcon daemon tini
     envuidgid supervise toybox dumb-init catatonit gosu su-exec lxc-execute mptcpize fd fdfind entr torify
     | runs | the program to start is an argument | -
-taskset chrt cpulimit prlimit numactl renice | runs stop | their operand, any process | -
+taskset chrt cpulimit prlimit numactl | runs stop | their operand, any process | -
+renice | stop | any process | ArgvFilter, renice, root, -n, {int=0-19}, -p, {pid=/usr/sbin/NAME}
 update-alternatives update-grub grub-install grub2-mkconfig update-initramfs dracut mkinitcpio dkms depmod
     modinfo | kernel config | what boots, and files by options | -
 nsupdate dig host nslookup whois | read | -f and -k FILE | ArgvFilter, dig, root, +short, {name}

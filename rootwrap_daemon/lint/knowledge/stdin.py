@@ -29,7 +29,7 @@ _BARE: Final = frozenset(
 #: Routes by which a program may execute what it reads, or make accounts of it.
 _ROUTES: Final = frozenset(("code", "runs", "account"))
 #: That have such a route by words that are looked at otherwise, or over a socket (privsep-helper).
-_BY_WORDS: Final = frozenset("env ip privsep-helper rabbitmqctl sed".split())
+_BY_WORDS: Final = frozenset("chrt env ip numactl prlimit privsep-helper rabbitmqctl sed taskset".split())
 #: Names of standard input as a file.
 _NAMES: Final = frozenset(("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/proc/thread-self/fd/0"))
 #: Where a word names it as the file that they obey, or that names files for them.

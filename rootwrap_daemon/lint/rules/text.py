@@ -12,7 +12,8 @@ from rootwrap_daemon.lint.finding import Edit, Problem, Severity, at
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
 
-_COMMENT: Final = re.compile(r"\s[#;]")
+#: In a word that has a blank before it, as the text of a shell has, `;` parts two commands.
+_COMMENT: Final = re.compile(r"\A\S*(\s+;.*)|(\s+#.*)", re.DOTALL)
 
 
 @rule("RW100", Severity.ERROR)
@@ -269,6 +270,10 @@ def trailing_comment(subject: Subject) -> Iterator[Problem]:
 
         # long
         ls: RegExpFilter, ls, root, ls, -l
+
+    Fine::
+
+        both: RegExpFilter, sh, root, sh, -c, echo [a-z]+ ; id
     """
     found = list(reported.of_text(subject, "RW111"))
     refused = {problem.location for problem in found}
@@ -277,7 +282,8 @@ def trailing_comment(subject: Subject) -> Iterator[Problem]:
         part = line.entry.fields[-1]
         comment = _COMMENT.search(part.text)
         if comment and part.location not in refused and line.kind != "ArgvFilter":
-            instead = f"put {part.text[comment.start() :].strip()!r} on a line of its own, above"
+            said = (comment[1] or comment[2]).strip()
+            instead = f"put {said!r} on a line of its own, above"
             yield at(part, "a comment after a definition is part of its last field", instead)
 
 

@@ -54,6 +54,8 @@ def found(line: str, *more: str) -> bool:
         "gdb, root, -c, /dev/null",
         "psql, root, -x",
         "find, root, /srv, -exec, sh, \\;",
+        "prlimit, root, --nofile=4096, sh",
+        "taskset, root, 3, bash",
     ],
 )
 def test_obeyed(line: str) -> None:
@@ -73,6 +75,8 @@ def test_obeyed(line: str) -> None:
         "nice, root, ls",
         "iptables-restore, root, -n",
         "timeout, root, 5, dd, of=/run/x/y",
+        "prlimit, root, --nofile=4096, --pid, {pid=/usr/sbin/dnsmasq}",
+        "renice, root, -n, {int=0-19}, -p, {pid=/usr/sbin/dnsmasq}",
     ],
 )
 def test_data(line: str) -> None:
