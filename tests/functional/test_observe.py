@@ -95,6 +95,48 @@ def test_a_failed_reload_is_seen(daemon: Daemon, capsys: pytest.CaptureFixture[s
     assert time.time() - 600 < metrics["rootwrap_daemon_last_reload_timestamp_seconds"] <= time.time() + 1
 
 
+@pytest.mark.parametrize("what", ["all", "some"])
+def test_a_reload_that_leaves_out(
+    new_daemon: NewDaemon, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """With `skip`: a filter is left out, and that is seen; all are, and that is no reload."""
+    daemon = new_daemon(on_finding="skip")
+    if what == "all":
+        (daemon.directory / "filters.d").chmod(0o777)
+    else:
+        daemon.configure("[Filters]\ntrue: CommandFilter, true, root\nx: What, x, root\n")
+    assert daemon.reload() is (what == "some")
+
+    def seen() -> dict[str, object]:
+        found: dict[str, object] = json.loads(
+            rootwrapctl(capsys, "status", "--json", "--socket", daemon.socket)
+        )
+        return found
+
+    # It is logged first.
+    wait_for(lambda: seen()["last_reload"] is not None)
+    shown = rootwrapctl(capsys, "status", "--socket", daemon.socket)
+    metrics = families(rootwrapctl(capsys, "metrics", "--socket", daemon.socket))
+    figures = [
+        metrics[f"rootwrap_daemon_{name}"][()]
+        for name in (
+            "last_reload_successful",
+            "policy_findings_skipped",
+            "policy_filters",
+            "policy_generation",
+        )
+    ]
+    if what == "all":
+        assert "filters.d can be written by its group or by others" in daemon.log
+        assert re.search(r"FAILED, the rules stay as they were: .*/filters\.d:1:1: error: ", shown)
+        assert figures == [0, 0, 10, 1]
+    else:
+        assert ": worked, 1 finding skipped\n" in shown
+        assert figures == [1, 1, 1, 2]
+    with daemon.client() as client:
+        assert client.run(["true"]).returncode == 0
+
+
 def test_status_goes_on_over_a_restart(daemon: Daemon) -> None:
     process = subprocess.Popen(
         [

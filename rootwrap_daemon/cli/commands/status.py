@@ -75,7 +75,10 @@ def _lines(report: dict[str, Any], before: dict[str, Any] | None) -> Iterator[st
         f"{counted(policy['warnings'], 'warning')}"
     )
     if (last := report.get("last_reload")) is not None:
-        outcome = "worked" if last["ok"] else f"FAILED, the rules stay as they were: {last['finding']}"
+        skipped = policy["findings_skipped"]
+        outcome = f"worked, {counted(skipped, 'finding')} skipped" if skipped else "worked"
+        if not last["ok"]:
+            outcome = f"FAILED, the rules stay as they were: {last['finding']}"
         yield f"last reload  {last['time']}: {outcome}"
     yield f"connections  {report['connections']['now']} of {report['connections']['most']}"
     yield f"commands     {running['now']} of {running['most']}"

@@ -23,6 +23,7 @@ from rootwrap_daemon.daemon.handover import Configured, LogSettings
 from rootwrap_daemon.daemon.start import apart, surroundings
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error
+from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import MAX_PROCESSES
 from rootwrap_daemon.policy.policy import Policy
@@ -126,6 +127,13 @@ def _level(pair: str) -> tuple[str, str]:
     return logger, level
 
 
+def _leaves_some(found: Policy) -> None:
+    """Raise ConfigurationError if `on_finding = skip` would leave no rule at all."""
+    errors = [one for one in found.findings if one.severity is Severity.ERROR]
+    if errors and not found.filters:
+        raise ConfigurationError("\n".join((*map(str, errors), "nothing is left: correct these, or stop it")))
+
+
 def main(words: list[str]) -> int:
     """Read into a memfd: its number, the policy's generation, FILE, and a socket's path if one is given."""
     descriptor, generation, config_file, *socket_path = words
@@ -135,6 +143,7 @@ def main(words: list[str]) -> int:
         with Collected() as collected:
             settings, log = read(config_file, owners, socket_path[0] if socket_path else None)
             found = policy(settings, int(generation))
+            _leaves_some(found)
         lines = tuple(collected.lines)
         handover.give(Configured(policy=found, log=log, lines=lines), int(descriptor))
     except Error as error:
