@@ -13,21 +13,30 @@ if __name__ == "__main__":
     bootstrap.forget(os.environ)
 
 import argparse
+import contextlib
 import logging
 import signal
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Final, NoReturn
 
 from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, Door, Handover
 from rootwrap_daemon.daemon.record.log import prefixed, write
-from rootwrap_daemon.daemon.start import client_started, read, rehearsal, sockets, surroundings, systemd
+from rootwrap_daemon.daemon.start import (
+    apart,
+    client_started,
+    read,
+    rehearsal,
+    sockets,
+    surroundings,
+    systemd,
+)
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.read import users
+from rootwrap_daemon.policy.read import owned, users
 from rootwrap_daemon.settings import Settings
 from rootwrap_daemon.usage import Parser
 
@@ -92,15 +101,21 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         if not settings.audit_file and settings.audit == "required":
             _keeps_records(by_another=by_another, in_journal=in_journal, check=arguments.check)
         surroundings.settle(settings.rlimit_nofile, by_another=by_another)
-        door = control or _door(said, settings, check=arguments.check)
-        if settings.capabilities is not None:
-            surroundings.keep_capabilities(settings.capabilities)
-        policy = read.policy(settings, 1)
-    configured = Configured(policy=policy, log=log, lines=tuple(collected.lines))
-    if arguments.check or door is None:
-        sys.stdout.write(f"{config_file}: {rehearsal.rehearse(configured)}\n")
-        sys.exit(0)
-    rehearsal.try_out(settings, log, policy.owners)
+        files = (config_file, f"{config_file}.d", *settings.filters_path)
+        hidden = by_another and not all(map(owned.all_may_read, files))
+        with _told(config_file, hidden=hidden):
+            apart.check(settings, log, config_file)
+            door = control or _door(said, settings, check=arguments.check)
+            if settings.capabilities is not None:
+                surroundings.keep_capabilities(settings.capabilities)
+            policy = read.policy(settings, 1)
+    lines = () if hidden and log.stderr else tuple(collected.lines)
+    configured = Configured(policy=policy, log=log, lines=lines)
+    with _told(config_file, hidden=hidden):
+        if arguments.check or door is None:
+            sys.stdout.write(f"{config_file}: {rehearsal.rehearse(configured)}\n")
+            sys.exit(0)
+        rehearsal.try_out(settings, log, policy.owners)
     return Handover(
         configured=configured,
         config_file=config_file,
@@ -110,6 +125,18 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         notify=said.address,
         watchdog=said.watchdog,
     )
+
+
+@contextlib.contextmanager
+def _told(config_file: str, *, hidden: bool) -> Iterator[None]:
+    """Say nothing of what is wrong in here, if it is `hidden` from whoever starts this. Raises Error."""
+    try:
+        yield
+    except Error:
+        if not hidden:
+            raise
+        what = "the daemon cannot start with this, and you may not read all of it: as root, --check says why"
+        raise ConfigurationError(f"{config_file}: {what}") from None
 
 
 def _keeps_records(*, by_another: bool, in_journal: bool, check: bool) -> None:

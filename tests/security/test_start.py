@@ -176,12 +176,14 @@ def test_time_of_a_caller_of_sudo_is_not_ours(new_daemon: NewDaemon) -> None:
         assert client.run(["cat", "/proc/self/personality"]).stdout == b"00000000\n"
 
 
-#: Becomes the command after it, with pages that may be merged, none of them large, all of it in a core file.
+#: Becomes the command after it, with pages that may be merged, none of them large, all in a core file,
+#: killed early where one fails.
 MEMORY = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None)
 libc.prctl(67, 1, 0, 0, 0)
 libc.prctl(41, 1, 0, 0, 0)
+libc.prctl(33, 1, 1, 0, 0)
 open("/proc/self/coredump_filter", "w").write("0x7f")
 if sys.argv[1] == "mdwe" and libc.prctl(65, 1, 0, 0, 0):
     sys.exit("no PR_SET_MDWE")
@@ -196,12 +198,12 @@ def test_memory_of_a_caller_of_sudo_is_not_ours(new_daemon: NewDaemon) -> None:
     daemon.start()
     look = (
         "import ctypes; one = ctypes.CDLL(None).prctl; print(one(68, 0, 0, 0, 0), one(42, 0, 0, 0, 0),"
-        " open('/proc/self/coredump_filter').read())"
+        " one(34, 0, 0, 0, 0), open('/proc/self/coredump_filter').read())"
     )
     plain = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True).stdout
     with daemon.client() as client:
         assert client.run(["sh", "-c", f'"{sys.executable}" -c "{look}"']).stdout == plain
-        assert plain.split()[:2] == [b"0", b"0"]
+        assert plain.split()[:3] == [b"0", b"0", b"2"]
 
 
 @pytest.mark.root
@@ -464,3 +466,46 @@ def test_no_word_of_a_file_that_root_alone_may_read(new_daemon: NewDaemon, argum
         assert done.returncode == 78
         assert str(daemon.config) in done.stderr
         assert "hunter2" not in done.stdout + done.stderr
+
+
+#: What is wrong with it names a value.
+WRONG = (
+    {"trusted_owners": "hunter2"},
+    {"allowed_users": "-hunter2"},
+    {"socket_path": "/no/hunter2"},
+    {"socket_group": "hunter2"},
+    {"audit_file": "/no/hunter2"},
+    {"state_dir": "/no/hunter2/x"},
+    {"audit_file": "/no/hunter2", "log_file": "/no/hunter2"},
+    {"capabilities": "CAP_HUNTER2"},
+    {"filters": "[Filters]\nx: ArgvFilter, true, root, {hunter2}\n"},
+    {"filters": "[Filters]\nx: ArgvFilter, true, root, {hunter2}\n", "on_finding": "skip"},
+)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("private", ["nothing", "daemon.conf", "daemon.conf.d/a.conf", "filters.d", "test"])
+@pytest.mark.parametrize("options", WRONG, ids=str)
+def test_no_value_of_what_the_starter_may_not_read(
+    new_daemon: NewDaemon, options: dict[str, str], private: str
+) -> None:
+    """Through sudo; what everybody may read is told."""
+    daemon = new_daemon(start=False)
+    (daemon.directory / "daemon.conf.d").mkdir(mode=0o755)
+    (daemon.directory / "daemon.conf.d/a.conf").write_text("")
+    daemon.configure(**options)
+    if private == "test":
+        (daemon.directory / "filters.d/test.filters").chmod(0o640)
+    elif private != "nothing":
+        (daemon.directory / private).chmod(0o750)
+    done = subprocess.run(
+        [*words(daemon), "--check"],
+        env={**PATH, "SUDO_UID": str(NOBODY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (0 if "on_finding" in options else 78)
+    assert ("hunter2" in (done.stdout + done.stderr).lower()) is (private == "nothing"), done.stderr
+    if done.returncode:
+        assert private == "nothing" or str(daemon.config) in done.stderr

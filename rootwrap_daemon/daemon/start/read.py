@@ -51,9 +51,7 @@ def read(
     no word of a file. `prefixed`: standard error leads to the journal. Raises ConfigurationError.
     """
     settings, conf = config.load(config_file, owners, socket_path=socket_path, terse=terse)
-    log = _log_settings(conf, prefixed)
-    apart.check(settings, log, config_file)
-    return settings, log
+    return settings, _log_settings(conf, prefixed)
 
 
 #: Descriptors of one connection (with those that a client may have passed), of one running command (three
@@ -142,6 +140,7 @@ def main(words: list[str]) -> int:
         self_check.check_code(owners)
         with Collected() as collected:
             settings, log = read(config_file, owners, socket_path[0] if socket_path else None)
+            apart.check(settings, log, config_file)
             found = policy(settings, int(generation))
             _leaves_some(found)
         lines = tuple(collected.lines)

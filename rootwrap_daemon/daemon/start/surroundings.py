@@ -29,6 +29,7 @@ _SECBIT_NOROOT: Final = 1
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
 _PR_SET_TIMERSLACK: Final = 29
+_PR_MCE_KILL: Final = 33
 _PR_SET_THP_DISABLE: Final = 41
 _PR_GET_MDWE: Final = 66
 _PR_SET_MEMORY_MERGE: Final = 67
@@ -132,7 +133,8 @@ def _keep_place() -> None:
     """
     _system_call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0)
     _system_call("set_mempolicy", 0, 0, 0)
-    for number in (_PR_SET_MEMORY_MERGE, _PR_SET_THP_DISABLE):
+    # The last: whether it is killed early for memory that fails is the system's choice again (prctl(2)).
+    for number in (_PR_SET_MEMORY_MERGE, _PR_SET_THP_DISABLE, _PR_MCE_KILL):
         _libc.prctl(number, 0, 0, 0, 0)
     if _libc.prctl(_PR_GET_MDWE, 0, 0, 0, 0) > 0:
         raise SelfCheckError(

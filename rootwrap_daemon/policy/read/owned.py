@@ -5,6 +5,7 @@ Promises: a start, its rehearsal and the linter judge a directory here.
 
 import errno
 import os
+import pathlib
 import stat
 
 from rootwrap_daemon.policy import host
@@ -19,6 +20,26 @@ def directory_of(path: str, owners: frozenset[int]) -> str:
     if found.status is None or not stat.S_ISDIR(found.status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.path.dirname(path))
     return found.path
+
+
+def all_may_read(path: str) -> bool:
+    """True if every user may find and read a file, or a directory with all in it, by their modes.
+
+    True also for what is missing, if every user may see that.
+    """
+    real = os.path.realpath(path)
+    try:
+        for above in reversed(pathlib.PurePath(real).parents):
+            if not os.stat(above).st_mode & stat.S_IXOTH:
+                return False
+        mode = os.stat(real).st_mode
+        if not stat.S_ISDIR(mode):
+            return bool(mode & stat.S_IROTH)
+        return mode & 0o005 == 0o005 and all(all_may_read(f"{real}/{name}") for name in os.listdir(real))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def open_owned(path: str, owners: frozenset[int]) -> int:
