@@ -16,7 +16,7 @@ from rootwrap_daemon.client.core import Answer, CompletedCommand, Decision, Envi
 from rootwrap_daemon.client.pipes import PIPE, Collected, Ends
 from rootwrap_daemon.client.pool import Connections, Pool, Turn
 from rootwrap_daemon.client.request import Attempt, Connection, Running, TryAgain, Wait
-from rootwrap_daemon.errors import Error, LocalProtocolError
+from rootwrap_daemon.errors import Busy, Error, LocalProtocolError
 from rootwrap_daemon.protocol.messages import Result, Started, Status
 
 if TYPE_CHECKING:
@@ -220,14 +220,20 @@ class Calls:
             connection = await self._connect(turn, timeout)
 
     async def _connect(self, turn: Turn[Connection], timeout: float | None) -> Connection:
-        """Make a fresh connection for this turn, instead of the one it holds. Raises DaemonUnavailable."""
+        """Make a fresh connection for this turn, instead of the one it holds.
+
+        Raises DaemonUnavailable, and Busy where this process has no more descriptors.
+        """
         self.connections.discard(turn)
         seconds = self._connect_timeout
         if timeout is not None:
             seconds = min(seconds, max(timeout, _CONNECT_LEAST))
         deadline = time.monotonic() + seconds
         made = None if self.launcher is None else await self.launcher.connect(self._wait, deadline)
-        connection = Connection(deadline, made)
+        try:
+            connection = Connection(deadline, made)
+        except OSError as error:
+            raise Busy(f"no socket can be made: {error.strerror}") from error
         self.connections.hold(turn, connection)
         while made is None:
             try:

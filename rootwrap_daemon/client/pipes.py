@@ -13,7 +13,7 @@ import termios
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from rootwrap_daemon.errors import BadRequest
+from rootwrap_daemon.errors import BadRequest, Busy
 
 PIPE: Final = subprocess.PIPE
 STDOUT: Final = subprocess.STDOUT
@@ -135,7 +135,7 @@ class Ends:
     """
 
     def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream) -> None:
-        """Raises BadRequest or OSError."""
+        """Raises BadRequest, and Busy where this process has no more descriptors."""
         self._made: list[int] = []
         self.ours: list[int | None] = [None, None, None]
         if STDOUT in (stdin, stdout):
@@ -153,7 +153,10 @@ class Ends:
         if wanted is None or wanted == DEVNULL:
             return None
         if wanted == PIPE:
-            read, write = os.pipe2(os.O_CLOEXEC)
+            try:
+                read, write = os.pipe2(os.O_CLOEXEC)
+            except OSError as error:
+                raise Busy(f"no pipe can be made: {error.strerror}") from error
             mine, its = (read, write) if number else (write, read)
             self.ours[number] = mine
             self._made.append(its)
@@ -196,7 +199,7 @@ class Pipes(Ends):
     """`Ends` with files over ours that wait as the front end does."""
 
     def __init__(self, stdin: Stream, stdout: Stream, stderr: Stream, wait: Waiting) -> None:
-        """Raises BadRequest or OSError."""
+        """Raises BadRequest, and Busy where this process has no more descriptors."""
         super().__init__(stdin, stdout, stderr)
         self._wait = wait
         to, out, err = self.ours

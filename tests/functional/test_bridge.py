@@ -336,6 +336,25 @@ def test_without_descriptors_others_wait(daemon: Daemon) -> None:
         assert process.poll() is None
 
 
+def test_a_call_without_descriptors_is_an_error(daemon: Daemon) -> None:
+    """Its connection goes on: once there are some again, the next call works."""
+    with started(daemon) as (process, path, key):
+        sock, channel = connected(path, key)
+        channel.send_bytes(json.dumps([None, "accept_connection", ["t"], {}]).encode())
+        assert json.loads(channel.recv_bytes(1000)) == ["#RETURN", None]
+        used = len(os.listdir(f"/proc/{process.pid}/fd"))
+        request = json.dumps(["rootwrap", "run_one_command", [["true"]], {}]).encode()
+        limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used, limits[1]))
+        channel.send_bytes(request)
+        kind, text = json.loads(channel.recv_bytes(1000))
+        assert (kind, text) == ("#TRACEBACK", "busy: true: no socket can be made: Too many open files")
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+        channel.send_bytes(request)
+        assert json.loads(channel.recv_bytes(1000)) == ["#RETURN", [0, "", ""]]
+        sock.close()
+
+
 def test_what_a_killed_one_left_is_cleared_up(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(daemon.directory))
     with started(daemon) as (process, path, _):

@@ -38,6 +38,54 @@ with FakeDaemon() as daemon, Client(daemon.path) as client:
 """
 
 
+#: Says what each call comes to while its process has no descriptor left, and after that.
+NONE_LEFT = """
+import asyncio, os, resource
+from rootwrap_daemon.client import PIPE, Client, aio
+from rootwrap_daemon.errors import Error
+from rootwrap_daemon.testing import FakeDaemon
+
+async def popen(client):
+    return await client.popen(["cat"], stdout=PIPE)
+
+with FakeDaemon() as daemon, Client(daemon.path) as client:
+    daemon.on(["cat"])
+    loop, other = asyncio.new_event_loop(), aio.AsyncClient(daemon.path)
+    calls = [
+        lambda: client.run(["cat"]),
+        lambda: client.run(["cat"], capture="pipe"),
+        lambda: client.allows(["cat"]),
+        lambda: client.popen(["cat"], stdout=PIPE),
+        lambda: loop.run_until_complete(other.run(["cat"])),
+        lambda: loop.run_until_complete(popen(other)),
+    ]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), limits[1]))
+    for call in calls:
+        try:
+            call()
+        except Error as error:
+            print(error)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    print(client.run(["cat"]).returncode, len(daemon.asked))
+    other.close()
+    loop.close()
+"""
+
+
+def test_none_left() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NONE_LEFT], capture_output=True, text=True, check=False, cwd="/"
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 7, done.stderr
+    for line in lines[:-1]:
+        assert line.endswith(
+            (" can be made: Too many open files", " can be made: Too many open files in system")
+        )
+    assert lines[-1] == "0 1"
+
+
 def test_a_closed_one() -> None:
     with FakeDaemon() as daemon, Client(daemon.path) as client:
         daemon.on(["cat"])
