@@ -124,9 +124,11 @@ class Placer:
 
     def _remove_file(self, path: str, recorded: str) -> None:
         real = self.real(path)
+        self.check(os.path.dirname(path))
+        # An installation that was killed has left it.
+        self._drop(_new(real))
         if not os.path.lexists(real):
             return
-        self.check(os.path.dirname(path))
         if (_sum_of(real) or "none") not in recorded.split():
             self._say(f"leave {real}: it was changed since")
             return
@@ -167,16 +169,23 @@ class Placer:
             raise ConfigurationError(f"{real} leads to {found}, out of {self._root}: remove the link")
 
     def _write(self, real: str, text: str) -> None:
-        new = f"{os.path.dirname(real)}/.{os.path.basename(real)}.new"
-        if os.path.lexists(new):
-            os.unlink(new)
+        new = _new(real)
+        self._drop(new)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, 0o644)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        os.rename(new, real)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(descriptor, 0o644)
+                file.write(text)
+                file.flush()
+                os.fsync(descriptor)
+            os.rename(new, real)
+        except BaseException:
+            self._drop(new)
+            raise
+
+    def _drop(self, path: str) -> None:
+        if os.path.lexists(path) and not self._dry:
+            os.unlink(path)
 
     def _read_record(self) -> Record:
         path = self.real(RECORD)
@@ -200,7 +209,13 @@ class Placer:
             self._write(path, json.dumps({"sums": self.record.sums, "users": self.record.users}, indent=1))
         elif os.path.lexists(path):
             os.unlink(path)
+            self._drop(_new(path))
             os.rmdir(directory)
+
+
+def _new(real: str) -> str:
+    """The name of a file until it is written."""
+    return f"{os.path.dirname(real)}/.{os.path.basename(real)}.new"
 
 
 def _record(value: Any) -> Record:

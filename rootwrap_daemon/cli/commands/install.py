@@ -27,6 +27,9 @@ _PLAIN: Final = re.compile(r"/[A-Za-z0-9_./+-]+", re.ASCII)
 UNITS: Final = "/etc/systemd/system"
 CONFIG: Final = arguments.CONFIG_DIR
 MAN: Final = "/usr/local/share/man"
+#: Whose members may see the status, and what systemd-sysusers(8) makes it by.
+STATUS_GROUP: Final = "rootwrap-daemon"
+SYSUSERS: Final = "/etc/sysusers.d/rootwrap-daemon.conf"
 #: Where a distribution's package has what is for all instances, for where this command puts it.
 _PACKAGED: Final = {
     UNITS: "/usr/lib/systemd/system",
@@ -76,14 +79,14 @@ def run(args: argparse.Namespace) -> int:
     text = _config(instance, args)
     filters = from_rootwrap.judge(text, filters_of(instance), print) if args.from_rootwrap else 0
     # Only now: systemd-sysusers is yet to make it.
-    text += "status_group = rootwrap-daemon\n"
+    text += f"status_group = {STATUS_GROUP}\n"
     service = data_files.text("systemd/rootwrap-daemon@.service").replace("/usr/bin/python3", python)
     access = f"# Who may connect: the group of {args.user}.\n[Socket]\nSocketGroup={group}\n"
     files = {
         f"{UNITS}/rootwrap-daemon@.service": service,
         f"{UNITS}/rootwrap-daemon@.socket": data_files.text("systemd/rootwrap-daemon@.socket"),
         f"{UNITS}/rootwrap-daemon@{instance}.socket.d/10-access.conf": access,
-        "/etc/sysusers.d/rootwrap-daemon.conf": data_files.text("systemd/sysusers.d/rootwrap-daemon.conf"),
+        SYSUSERS: data_files.text("systemd/sysusers.d/rootwrap-daemon.conf"),
         "/etc/logrotate.d/rootwrap-daemon": data_files.text("logrotate.d/rootwrap-daemon"),
         "/etc/tmpfiles.d/rootwrap-daemon.conf": data_files.text("systemd/tmpfiles.d/rootwrap-daemon.conf"),
         f"{CONFIG}/{instance}.conf": text,
@@ -96,6 +99,10 @@ def run(args: argparse.Namespace) -> int:
     for name in args.give_back:
         drop_in = f"{UNITS}/rootwrap-daemon@{instance}.service.d/60-{name}.conf"
         files[drop_in] = data_files.text(f"systemd/give-back/{name}.conf")
+    if SYSUSERS not in placer.record.sums and has_status_group(placer):
+        # Somebody else's: `uninstall` must not take it for what was made for this.
+        print(f"keep  the group {STATUS_GROUP}: is there")
+        del files[SYSUSERS]
     new = not os.path.exists(placer.real(f"{CONFIG}/{instance}.conf"))
     placer.put_directory(filters_of(instance), instance)
     for path, content in files.items():
@@ -169,6 +176,17 @@ def _group_of(user: str, placer: Placer) -> str:
         where = placer.real("/etc/passwd")
         raise Usage(f"there is no user {user!r} in {where}: make one: useradd --system {user}")
     return _look_up(placer.real("/etc/group"), 2, gid, 0) or gid
+
+
+def has_status_group(placer: Placer) -> bool:
+    """True if the system to install into has the group already. Raises ConfigurationError."""
+    if placer.real("/") != "/":
+        return _look_up(placer.real("/etc/group"), 0, STATUS_GROUP, 2) is not None
+    try:
+        grp.getgrnam(STATUS_GROUP)
+    except KeyError:
+        return False
+    return True
 
 
 def _look_up(file: str, key: int, wanted: str, value: int) -> str | None:

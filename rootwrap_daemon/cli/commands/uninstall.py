@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Final
 
-from rootwrap_daemon.cli.commands.install import check_instance
+from rootwrap_daemon.cli.commands.install import STATUS_GROUP, SYSUSERS, check_instance, has_status_group
 from rootwrap_daemon.cli.installation import Placer
 from rootwrap_daemon.errors import ConfigurationError
 
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
         do = f"systemctl disable --now {unit}.socket {unit}.service"
         raise ConfigurationError(f"{unit} listens: first `{do}`")
     placer.check(f"{_RUN}/{instance}")
+    put_group = SYSUSERS in placer.record.sums
     placer.remove(instance)
     if not args.dry_run:
         # Which commands ran: nobody will ask any more.
@@ -39,8 +40,18 @@ def run(args: argparse.Namespace) -> int:
             # Somebody else may have something in there.
             with contextlib.suppress(OSError):
                 os.rmdir(placer.real(_RUN))
-        if placer.real("/") == "/":
-            print("\nWhat to do next:\n* systemctl daemon-reload")
-            if not placer.record.users:
-                print("* groupdel rootwrap-daemon, if systemd-sysusers made it")
+        steps = ["systemctl daemon-reload"] if placer.real("/") == "/" else []
+        if put_group and not _needs_group(placer) and has_status_group(placer):
+            root = placer.real("")
+            steps.append(f"groupdel {f'--root {root} ' if root else ''}{STATUS_GROUP}")
+        if steps:
+            print("\nWhat to do next:", *steps, sep="\n* ")
     return 0
+
+
+def _needs_group(placer: Placer) -> bool:
+    """True if a package, an administrator or another instance makes the group, too."""
+    name = os.path.basename(SYSUSERS)
+    return any(
+        os.path.lexists(placer.real(f"{one}/{name}")) for one in ("/etc/sysusers.d", "/usr/lib/sysusers.d")
+    )

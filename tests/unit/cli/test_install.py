@@ -9,6 +9,7 @@ import json
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -279,6 +280,67 @@ def test_instances_share_units(system: Path) -> None:
     assert not (system / "etc/rootwrap-daemon/netagent.conf").exists()
     assert uninstall(system, "second") == 0
     assert not unit.exists()
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs", "package", "changed", "gone"])
+def test_the_group_is_taken_away_by_who_made_it(
+    system: Path, capsys: pytest.CaptureFixture[str], whose: str
+) -> None:
+    group, ours = system / "etc/group", system / "etc/sysusers.d/rootwrap-daemon.conf"
+    made = f"{group.read_text()}rootwrap-daemon:x:994:\n"
+    if whose == "theirs":
+        group.write_text(made)
+    install(system)
+    assert ours.exists() is (whose != "theirs")
+    if whose != "gone":
+        # As systemd-sysusers does.
+        group.write_text(made)
+    # Once more is no different.
+    install(system)
+    install(system, "other", user="other")
+    assert ours.exists() is (whose != "theirs")
+    if whose == "package":
+        (system / "usr/lib/sysusers.d").mkdir(parents=True)
+        (system / "usr/lib/sysusers.d" / ours.name).write_text(ours.read_text())
+    if whose == "changed":
+        ours.write_text(f"{ours.read_text()}m someone rootwrap-daemon\n")
+    uninstall(system)
+    assert "groupdel" not in capsys.readouterr().out
+    uninstall(system, "other")
+    told = f"What to do next:\n* groupdel --root {system} rootwrap-daemon\n"
+    assert (told in capsys.readouterr().out) is (whose == "ours")
+
+
+@pytest.mark.parametrize("name", ["rootwrap-daemon@.service", "installed.json"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_cut_short_leaves_nothing(
+    system: Path, monkeypatch: pytest.MonkeyPatch, name: str, killed: bool
+) -> None:
+    """Between the making of a file and its name: by Ctrl-C, and by SIGKILL, which leaves it for later."""
+    before = tree(system)
+    rename = os.rename
+
+    def cut(old: str, new: str) -> None:
+        # Of the record, not the first one: a directory was made by then.
+        if new.endswith(f"/{name}") and "rootwrap-daemon@" in Path(old).read_text():
+            if killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", cut)
+        if killed:
+            if (child := os.fork()) == 0:
+                with contextlib.suppress(BaseException):
+                    install(system)
+                os._exit(1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        else:
+            assert install(system) == 130
+    assert [path.name for path in system.rglob(".*.new")] == ([f".{name}.new"] if killed else [])
+    assert uninstall(system) == 0
+    assert tree(system).keys() - before.keys() <= {"var", "var/lib"}
 
 
 @pytest.mark.parametrize("name", ["../x", "a b", "", "A", "a.sock", "%i", "-x"])
