@@ -85,14 +85,21 @@ dnsmasq | -C -7 -6 --conf-file --conf-dir --conf-script --dhcp-luascript --dhcp-
 du find sort wc | --files0-from -files0-from
 dpkg rpm | --admindir --instdir --load --macros --rcfile --root
 file | -f -m --files-from --magic-file ; -f -m -F -P -e
-emacs ex nvim vi view vim | -S -l -s -u --load --script ; -S -c -s -u -l
+emacs ex nvim perf vi view vim | -S -l -s -u --load --script ; -S -c -s -u -l
 fakeroot mksquashfs zip | -TT -l -pf --faked --lib --unzip-command ; -l -s -i -b
 fping | -f --file ; -f -c -i -t
 gdb | -x -ix --command --init-command -command -init-command
-haproxy ipset | -f -file ; -f -C -p -L
-ip6tables ip6tables-restore iptables iptables-restore | -M --modprobe
+ebtables ip6tables ip6tables-restore iptables iptables-restore | -M --modprobe --atomic-file
 ld-linux-aarch64.so ld-linux-x86-64.so ld-linux.so ld.so | --library-path --preload --audit
+aide apache apachectl asterisk auditctl bird collectd conntrackd dhcpcd drbdadm haproxy httpd ipset
+    lxc-start monit named nrpe php-fpm rclone rsnapshot snmpd squid sshd supervisorctl telegraf
+    wpa_supplicant zabbix_agentd | -C -R -c -f -y -file --config --configfile --script ; -C -R -c -f -p -L -y
 keepalived mdadm nginx | -c -f -p -g --config --program --use-file ; -c -f -p -g
+dhclient ifup smbd udhcpc | -cf -i -s -sf --interfaces --script ; -i -s
+borg certbot helm javac kubectl restic | -cp -f -k -classpath -processorpath --class-path --config-dir
+    --deploy-hook --filename --kubeconfig --manual-auth-hook --manual-cleanup-hook --rsh --values
+    --password-command --post-hook --post-renderer --pre-hook --processor-path --renew-hook ; -f -k -n -o
+ld ld.bfd ld.gold setfacl | -M -T -X -plugin --plugin --restore --script ; -M -T -X -o -L -l -m -x
 less man | -C -H -P -k --config-file --html --lesskey-src --pager ; -C -H -P -k -p -M -L
 lvcreate lvm lvs mysql mysqladmin mysqldump pvs vgs | --config --defaults-extra-file --defaults-file --profile
 mount swapon | -T --fstab ; -t -o -L -U -O -p
@@ -100,9 +107,9 @@ nft | -f --file -I --includepath ; -f -I
 nmap | -iL --resume --datadir --script ; -i
 openssl | -config -engine -provider --config --engine --provider -provider-path --provider-path
 parallel xargs | -a --arg-file --arg-file-sep ; -a -d -E -I -L -n -P -s
-psql | -f --file ; -f -d -U -h -p
+psql vtysh | -f --file --inputfile ; -f -c -d -U -h -p
 rsync | --config --files-from --password-file --read-batch ; -e -f -B -T -M
-scp sftp ssh | -F -o -S ; -F -o -S -i -l -p -b -c
+scp sftp ssh sshfs | -F -o -S ; -F -o -S -i -l -p -b -c
 sed | -f --file ; -e -f -i -l
 chage chpasswd gpasswd groupadd passwd useradd userdel usermod | -R --root
 wget | -i --input-file --config --use-askpass -e --execute ; -i -e -O -o -a
@@ -112,14 +119,15 @@ xz zstd | --filelist --files --files0
 OBEYS_OPERANDS: Final = table("""
 b2sum cksum md5sum sha1sum sha224sum sha256sum sha384sum sha512sum sum | -c --check
 rsync | -F -f --filter ; -e -B -T -M
-sysctl | -p --load
+ethtool sysctl | -f -p --flash --load
 """)
 #: Options and verbs with which all operands are code, or say what is executed; none: they always are.
 CODE: Final = table("""
 apk apt apt-get aptitude dnf rpm yum zypper | add install reinstall upgrade -i -U -F --install --upgrade
-Rscript bun crontab ctr deno docker insmod julia kexec logrotate mount.fuse newusers podman wg-quick |
+Rscript apparmor_parser bpftrace bun crontab ctr deno docker duply fio gnuplot hostapd insmod julia kexec
+    loadkeys logrotate m mount.fuse newusers openvpn pm podman semodule stap uwsgi wg-quick xsltproc |
 dpkg | -i -R --install --recursive --unpack
-node openssl systemctl virsh | create define enable engine inspect link reenable
+bpftool node openssl systemctl virsh | batch create define enable engine inspect link load reenable
 """)
 #: Options whose value is a command, or a script.
 _COMMANDS: Final = table("""

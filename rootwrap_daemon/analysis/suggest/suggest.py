@@ -21,9 +21,10 @@ from rootwrap_daemon.filters.chains import ChainingFilter, ChainingRegExpFilter
 from rootwrap_daemon.filters.paths import basename
 from rootwrap_daemon.filters.patterns import Clock, OutOfTime, Pattern
 from rootwrap_daemon.filters.read import filter_file
+from rootwrap_daemon.filters.read.dangers import danger_of
 from rootwrap_daemon.filters.ruleset import RuleSet
 from rootwrap_daemon.filters.values import Match, Request
-from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable
+from rootwrap_daemon.filters.variables import is_dangerous_variable
 
 #: Words that a pattern for one thing does not take both of.
 _PROBES: Final = ("--some-option=value", "../../etc/shadow")

@@ -16,6 +16,7 @@ from rootwrap_daemon.filters.paths import basename, is_normal_path
 from rootwrap_daemon.filters.patterns import Pattern
 from rootwrap_daemon.filters.plan import ProcessOf
 from rootwrap_daemon.filters.read.argv import read as read_argv
+from rootwrap_daemon.filters.read.dangers import danger_of
 from rootwrap_daemon.filters.read.fault import Fault
 from rootwrap_daemon.filters.read.fields import (
     Warn,
@@ -30,7 +31,7 @@ from rootwrap_daemon.filters.read.fields import (
 )
 from rootwrap_daemon.filters.read.ini import Entry, Field
 from rootwrap_daemon.filters.values import Options
-from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable
+from rootwrap_daemon.filters.variables import is_dangerous_variable
 
 #: The fields that every kind has: name, place, program, users, options.
 _Common = tuple[str, Location, str, tuple[str, ...], Options]

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from rootwrap_daemon.filters.argv_types import PLAIN, Choice, Matcher, Typed
+from rootwrap_daemon.filters.read.dangers import danger_of
 from rootwrap_daemon.filters.read.fault import Fault, one_of
 from rootwrap_daemon.filters.read.fields import Warn, signal_number
 from rootwrap_daemon.filters.read.ini import Entry, Field
 from rootwrap_daemon.filters.read.types import typed
 from rootwrap_daemon.filters.values import CAPABILITIES, Options
-from rootwrap_daemon.filters.variables import danger_of, is_dangerous_variable, is_printable_ascii
+from rootwrap_daemon.filters.variables import is_dangerous_variable, is_printable_ascii
 
 #: What `limits` may name: options of prlimit(1), each a resource of getrlimit(2).
 LIMITS: Final = frozenset(("nofile", "cpu", "as", "fsize", "nproc", "core", "memlock"))

@@ -9,7 +9,10 @@ from rootwrap_daemon.lint.knowledge import regexes
 _NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OPTION: Final = re.compile("--setenv=|-E(?=.)")
 #: One variable of each family whose names have a beginning in common.
-_EXAMPLES: Final = frozenset("LD_PRELOAD PERL5OPT PYTHONPATH RUBYOPT GIT_SSH LUA_INIT".split())
+_EXAMPLES: Final = frozenset(
+    "BASH_ENV DYLD_INSERT_LIBRARIES GIT_SSH JAVA_TOOL_OPTIONS LD_PRELOAD LESSOPEN LUA_INIT OPENSSL_CONF "
+    "PERL5OPT PYTHONPATH RCLONE_PASSWORD_COMMAND RUBYOPT SVN_SSH".split()
+)
 
 
 def dangerous(text: str) -> str | None:

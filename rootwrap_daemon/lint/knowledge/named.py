@@ -27,6 +27,13 @@ insmod modprobe rmmod | -D -R -c -n --dry-run --resolve-alias --show --show-depe
 adduser chsh deluser gpasswd groupdel groupmod passwd userdel usermod | -S --status
 chage | -l --list
 """),
+        ("any database of the system, shadow too", """
+getent | ahosts ahostsv4 ahostsv6 ethers group hosts initgroups netgroup passwd protocols rpc services
+"""),
+        ("any unit or service, that of the whole host too", """
+systemctl | cat help is-active is-enabled is-failed list-units show status
+service | --status-all
+"""),
     )
     for names, (words,) in rows(table)
     for name in names

@@ -116,6 +116,7 @@ df | tell | the file whose file system it shows | ArgvFilter, df, root, -P
 sync | tell | the file that it writes to disk | ArgvFilter, sync, root
 getconf | tell | the path behind the name of a limit | ArgvFilter, getconf, root, {name}
 uptime | tell | that of coreutils takes a file of logins | ArgvFilter, uptime, root
+getent | read | shadow shows the hashes of passwords | ArgvFilter, getent, root, passwd, {name}
 hostname dnsdomainname domainname nisdomainname ypdomainname | read stop
     | -F FILE shows its first line, a word sets the host's name | ArgvFilter, {cmd}, root
 readlink stat ls du file md5sum | read | what private directories hold | ArgvFilter, {cmd}, root, {dir}

@@ -28,6 +28,7 @@ _TEXTS: Final = {
     "php": options("-r -f -B -R -E -F ; -r -f -d -z"),
     "lua": options("-e -l ; -e -l"),
     **dict.fromkeys(("expect", "tclsh", "wish"), options("-c ; -c -encoding")),
+    "java": options("-jar -cp -p -classpath -javaagent --class-path --module-path ; -p"),
     "make": options("-f -C -I -E --file --directory --eval --include-dir ; -f -C -I -E -j -l -o -W"),
     "psql": options("-c -f --command --file ; -c -f -d -h -p -U -v -o -L"),
     "su": options("-c --command --session-command ; -c -g -G -s -w"),
@@ -322,12 +323,18 @@ def obeyed_directory(subject: Subject) -> Iterator[Problem]:
 
 @rule("RW317", Severity.WARNING)
 def free_package(subject: Subject) -> Iterator[Problem]:
-    """A package, a module of the kernel, or an account, that the caller chooses.
+    """A package, a module of the kernel, an account, a unit or a database that the caller chooses.
 
     The scripts of a package run as root when it is installed or removed. From a directory of the caller's it
     is a program of his own; from the system's servers, any that was ever published there. Of the modules that
     a system comes with most are code that nobody there has used: to load one is to open what is wrong in it.
-    An account may be root's, whose password is taken away, or the caller's own, which is put into a group.
+    An account may be root's, whose password is taken away, or the caller's own, which is put into a group. A
+    unit may be `poweroff.target` or `debug-shell.service`, a database of getent(1) the hashes of passwords.
+
+    Found::
+
+        restart: ArgvFilter, systemctl, root, --no-pager, restart, {name}
+        look: ArgvFilter, getent, root, {name}
 
     Found::
 
@@ -352,6 +359,8 @@ def free_package(subject: Subject) -> Iterator[Problem]:
     Fine::
 
         state: ArgvFilter, passwd, root, -S, {name}
+        restart: ArgvFilter, systemctl, root, --no-pager, restart, {=nginx.service|app.service}
+        look: ArgvFilter, getent, root, passwd, {name}
 
     Fine::
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.filters.chains import ChainingFilter
-from rootwrap_daemon.filters.variables import danger_of
+from rootwrap_daemon.filters.read.dangers import danger_of
 from rootwrap_daemon.lint import reported
 from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import assignments, programs

@@ -7,6 +7,7 @@ import pytest
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.patterns import Clock
 from rootwrap_daemon.filters.plan import Beneath, ExecPlan, Plan, Program, ReadPlan, SignalPlan, Word
+from rootwrap_daemon.filters.read import dangers
 from rootwrap_daemon.filters.read.kinds import KINDS
 from rootwrap_daemon.filters.values import Match, Request
 from rootwrap_daemon.filters.variables import DANGEROUS_VARIABLES, is_dangerous_variable
@@ -473,11 +474,36 @@ def test_a_harmless_variable_is_no_warning(line: str) -> None:
             "OPENSSL_CONF",
             "DEBIAN_FRONTEND",
             "PAGER",
+            "SVN_SSH",
+            "JAVA_TOOL_OPTIONS",
+            "XDG_CONFIG_HOME",
         ),
     ],
 )
 def test_dangerous_variables(name: str) -> None:
     assert is_dangerous_variable(name)
+
+
+def test_each_sentence_is_of_a_dangerous_variable() -> None:
+    assert all(map(is_dangerous_variable, dangers.DOES))
+    assert {dangers.danger_of(name) for name in DANGEROUS_VARIABLES} >= set(dangers.DOES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "does"),
+    [
+        ("SVN_SSH", "can run other code"),
+        ("LD_PRELOAD", "can run other code"),
+        ("SSLKEYLOGFILE", "can have a file written"),
+        ("KUBECONFIG", "can name a configuration that runs other code"),
+        ("DEBIAN_FRONTEND", "can run other code, as a part of the name of a module"),
+        ("SSH_AUTH_SOCK", "can have a server asked with the rights of another"),
+        ("HTTPS_PROXY", "can send what a program fetches through another host"),
+        ("LC_ALL", None),
+    ],
+)
+def test_what_a_value_can_do(name: str, does: str | None) -> None:
+    assert dangers.danger_of(name) == does
 
 
 @pytest.mark.parametrize("name", ["LC_ALL", "PROCESS_TAG", "path", "XLD_PRELOAD", ""])

@@ -54,6 +54,8 @@ def found(line: str) -> set[str]:
         "ArgvFilter, split, root, --filter, {name}, /etc/hostname",
         "ArgvFilter, tcpdump, root, -z, {name}",
         "ArgvFilter, sg, root, root, -c, {name}",
+        "ArgvFilter, java, root, -jar, {path=/srv/x}",
+        "ArgvFilter, java, root, -cp, {path=/srv/x}, Main",
     ],
 )
 def test_chosen_by_the_caller(line: str) -> None:

@@ -94,8 +94,13 @@ def test_a_script(words: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
+        "bpftool batch file FILE",
         "bun FILE",
         "deno run FILE",
+        "fio FILE",
+        "hostapd -B FILE",
+        "loadkeys FILE",
+        "m4 FILE",
         "newusers FILE",
         "node inspect FILE",
         "openssl engine FILE",
