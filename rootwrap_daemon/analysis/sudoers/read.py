@@ -4,16 +4,19 @@ Promises: a line that is not understood is an error at its place, never a line l
 in a filter is kept as it was written, so that the writer can say what was lost.
 """
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from rootwrap_daemon.analysis import told
 
 #: Nesting of files and of aliases: sudoers(5) allows 128 files; nobody nests aliases so deep.
 MAX_DEPTH: Final = 64
+#: Names in one rule, all aliases written out, and files in all: far more than a host has.
+MAX_NAMES: Final = 5000
 _ALIAS: Final = re.compile(r"(User|Runas|Host|Cmnd|Cmd)_Alias\s+(.*)", re.DOTALL)
 _ALIAS_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _TAG: Final = re.compile(r"([A-Z_]+)\s*:\s*")
@@ -92,7 +95,7 @@ class _Raw:
 
 def read(path: str, text: str) -> Sudoers:
     """Read this text; files that it includes are read. `path`: its name. Raises NotRead, OSError."""
-    lines = list(_lines(path, text, 0))
+    lines = list(_lines(path, text, 0, []))
     aliases: dict[tuple[str, str], tuple[_Raw, str]] = {}
     found = Sudoers()
     for raw in lines:
@@ -107,12 +110,13 @@ def read(path: str, text: str) -> Sudoers:
         if raw.text.startswith("Defaults"):
             found.defaults += _defaults(raw)
         elif not _ALIAS.fullmatch(raw.text):
-            found.rules += _rules(raw, aliases)
+            rules = list(itertools.islice(_rules(raw, aliases), MAX_NAMES + 1))
+            found.rules += _bounded(raw, rules)
     return found
 
 
-def _lines(path: str, text: str, depth: int) -> Iterator[_Raw]:
-    """Logical lines without comments, those of included files in their place."""
+def _lines(path: str, text: str, depth: int, files: list[str]) -> Iterator[_Raw]:
+    """Logical lines without comments, those of included files in their place. `files`: all that were read."""
     if depth > MAX_DEPTH:
         raise NotRead(path, 1, "files include one another too deeply")
     number, begun, joined = 0, 1, ""
@@ -125,25 +129,30 @@ def _lines(path: str, text: str, depth: int) -> Iterator[_Raw]:
             continue
         whole, joined = joined.strip(), ""
         if include := _INCLUDE.fullmatch(whole):
-            yield from _included(path, begun, bool(include[1]), include[2].strip().strip('"'), depth)
+            yield from _included(path, begun, bool(include[1]), include[2].strip().strip('"'), depth, files)
         elif stripped := _without_comment(whole):
             yield _Raw(path, begun, stripped)
 
 
-def _included(path: str, line: int, directory: bool, name: str, depth: int) -> Iterator[_Raw]:
+def _included(
+    path: str, line: int, directory: bool, name: str, depth: int, files: list[str]
+) -> Iterator[_Raw]:
     if "%h" in name:
         raise NotRead(path, line, f"{name!r} depends on the host's name: give that file by itself")
     target = Path(path).parent / name
     # sudoers(5): names that end in ~ or have a dot are skipped.
-    files = (
+    there = (
         sorted(one for one in target.iterdir() if "." not in one.name and not one.name.endswith("~"))
         if directory
         else [target]
     )
     if path == "-" and told.is_by_sudo():
         raise NotRead(path, line, "what standard input includes is not read by way of sudo")
-    for one in files:
-        yield from _lines(str(one), one.read_text(), depth + 1)
+    for one in there:
+        files.append(str(one))
+        if len(files) > MAX_NAMES:
+            raise NotRead(path, line, f"more than {MAX_NAMES} files are included, some again and again")
+        yield from _lines(str(one), one.read_text(), depth + 1, files)
 
 
 def _without_comment(line: str) -> str:
@@ -190,6 +199,15 @@ def _defaults(raw: _Raw) -> Iterator[Default]:
 
 
 Aliases = Mapping[tuple[str, str], tuple[_Raw, str]]
+_Found = TypeVar("_Found", bound=Sized)
+
+
+def _bounded(raw: _Raw, found: _Found) -> _Found:
+    """Return what is given. Raises NotRead for more than anybody writes: aliases of aliases can double it."""
+    if len(found) > MAX_NAMES:
+        what = f"more than {MAX_NAMES} users, hosts or commands in one rule: name those that are needed"
+        raise NotRead(raw.file, raw.line, what)
+    return found
 
 
 def _expanded(raw: _Raw, kind: str, members: str, aliases: Aliases, depth: int = 0) -> tuple[str, ...]:
@@ -206,6 +224,7 @@ def _expanded(raw: _Raw, kind: str, members: str, aliases: Aliases, depth: int =
             found += [f"!{one}" for one in _expanded(raw, kind, inner[1], aliases, depth + 1)]
         else:
             found += _expanded(raw, kind, inner[1], aliases, depth + 1)
+        _bounded(raw, found)
     return tuple(found)
 
 

@@ -85,6 +85,31 @@ def test_a_line_that_is_not_understood_has_its_place(text: str) -> None:
         read.read("s", f"# c\n\n{text}\n")
 
 
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        ("Cmnd", "a ALL=(root) A17"),
+        ("User", "A17 ALL=(root) /bin/x"),
+        ("Host", "a A17=(root) /bin/x"),
+        ("Runas", "a ALL=(A17) /bin/x"),
+    ],
+)
+def test_aliases_that_double_their_names(kind: str, rule: str) -> None:
+    """Seventeen lines that are 131,072 names; in sixty it would take for ever."""
+    lines = [f"{kind}_Alias A{number + 1} = A{number}, A{number}" for number in range(17)]
+    text = "\n".join([f"{kind}_Alias A0 = /bin/x", *lines, rule, ""])
+    with pytest.raises(read.NotRead, match=r"^s:19: more than 5000 "):
+        read.read("s", text)
+
+
+def test_files_that_include_one_another_twice(tmp_path: Path) -> None:
+    for number in range(14):
+        (tmp_path / f"f{number}").write_text(f"@include f{number + 1}\n" * 2)
+    (tmp_path / "f14").write_text("")
+    with pytest.raises(read.NotRead, match="more than 5000 files"):
+        read.read(str(tmp_path / "s"), "@include f0\n")
+
+
 def test_aliases_in_a_circle() -> None:
     with pytest.raises(read.NotRead, match="circle"):
         read.read("s", "Cmnd_Alias A = B\nCmnd_Alias B = A\nu ALL=A\n")
