@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,19 @@ def test_options_that_name_neighbours(new_daemon: NewDaemon, options: dict[str, 
     done = checked(daemon, [])
     assert done.returncode == 0, done.stderr
     assert starts(daemon, [])
+
+
+def test_more_values_than_can_be_handed_over(new_daemon: NewDaemon) -> None:
+    """A start gives them to the program that serves, and so does a check, to nobody."""
+    daemon = new_daemon(start=False)
+    code = "from rootwrap_daemon.daemon import handover, main; handover.MOST = 10; main.main()"
+    inside = [] if ROOT else INSIDE
+    command = [*inside, sys.executable, "-I", "-c", code, "--config-file", str(daemon.config)]
+    for more in ([], ["--check"]):
+        done = subprocess.run(
+            [*command, *more], capture_output=True, text=True, env=ENVIRON, timeout=60, check=False
+        )
+        assert (done.returncode, "filters: " in done.stderr) == (78, True), done.stderr
 
 
 @pytest.mark.root

@@ -8,6 +8,7 @@ import stat
 from dataclasses import replace
 
 from rootwrap_daemon.counted import counted
+from rootwrap_daemon.daemon import handover
 from rootwrap_daemon.daemon.handover import Configured, LogSettings
 from rootwrap_daemon.daemon.record import audit, log, sinks
 from rootwrap_daemon.daemon.start import surroundings
@@ -29,6 +30,7 @@ def rehearse(configured: Configured) -> str:
     try:
         logs.write(configured.lines)
         try_out(policy.settings, configured.log, policy.owners)
+        _hand_over(configured)
         if policy.settings.audit_file == audit.JOURNAL:
             audit.Audit(audit.JOURNAL, required=False, owners=policy.owners).close()
         log.Formatter(configured.log)
@@ -39,6 +41,15 @@ def rehearse(configured: Configured) -> str:
     return (
         f"{counted(len(policy.filters), 'filter')}, {counted(len(policy.findings), 'finding')}{policy.nobody}"
     )
+
+
+def _hand_over(configured: Configured) -> None:
+    """Give the values as a start does: there may be too many. Raises ConfigurationError."""
+    memfd = handover.new()
+    try:
+        handover.give(configured, memfd)
+    finally:
+        os.close(memfd)
 
 
 def try_out(settings: Settings, log_settings: LogSettings, owners: frozenset[int]) -> None:
