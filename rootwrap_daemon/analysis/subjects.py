@@ -24,7 +24,7 @@ from rootwrap_daemon.lint.subject import (
     read_filters,
 )
 from rootwrap_daemon.policy import host as looks
-from rootwrap_daemon.policy.read import files
+from rootwrap_daemon.policy.read import apart, files
 from rootwrap_daemon.policy.read.policy import load as load_policy
 from rootwrap_daemon.settings import MAX_FILE, Settings
 
@@ -184,7 +184,12 @@ def _configured(config_file: str, settings: Settings | None) -> Host:
         loaded = load_policy(replace(settings, on_finding="skip"), 0, as_root=True)
     except ConfigurationError as error:
         return replace(default, problem=(config_file, str(error)))
-    return replace(default, exec_dirs=loaded.exec_dirs, owners=loaded.owners, findings=loaded.findings)
+    seen = replace(default, exec_dirs=loaded.exec_dirs, owners=loaded.owners, findings=loaded.findings)
+    try:
+        apart.check(settings, "", os.path.abspath(config_file))
+    except ConfigurationError as error:
+        return replace(seen, problem=(config_file, str(error)))
+    return seen
 
 
 def _filters_path(configs: Iterable[ConfigText], host: Host) -> Iterator[str]:

@@ -25,7 +25,6 @@ from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, Door, Handover
 from rootwrap_daemon.daemon.record.log import prefixed, write
 from rootwrap_daemon.daemon.start import (
-    apart,
     client_started,
     read,
     rehearsal,
@@ -36,7 +35,7 @@ from rootwrap_daemon.daemon.start import (
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.read import owned, users
+from rootwrap_daemon.policy.read import apart, owned, users
 from rootwrap_daemon.settings import Settings
 from rootwrap_daemon.usage import Parser
 
@@ -104,7 +103,7 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         files = (config_file, f"{config_file}.d", *settings.filters_path)
         hidden = by_another and not all(map(owned.all_may_read, files))
         with _told(config_file, hidden=hidden):
-            apart.check(settings, log, config_file)
+            apart.check(settings, log.file, config_file)
             door = control or _door(said, settings, check=arguments.check)
             if settings.capabilities is not None:
                 surroundings.keep_capabilities(settings.capabilities)

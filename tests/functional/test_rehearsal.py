@@ -202,6 +202,9 @@ def test_two_options_that_name_the_same(new_daemon: NewDaemon, options: dict[str
     done = checked(daemon, [])
     assert (done.returncode, "name another path" in done.stderr) == (78, True), done.stderr
     assert any(option in done.stderr for option in options)
+    if "log_file" not in options:
+        told = CTL.run("check", "--config-file", str(daemon.config), "--select", "RW207")
+        assert (told.returncode, "name another path" in told.stdout) == (1, True), told.stdout
     before = sorted(daemon.directory.rglob("*"))
     assert not starts(daemon, [])
     after = {path.name for path in daemon.directory.rglob("*")} - {path.name for path in before}

@@ -20,13 +20,14 @@ from typing import Any, Final
 from rootwrap_daemon import config
 from rootwrap_daemon.daemon import handover, self_check
 from rootwrap_daemon.daemon.handover import Configured, LogSettings
-from rootwrap_daemon.daemon.start import apart, surroundings
+from rootwrap_daemon.daemon.start import surroundings
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import MAX_PROCESSES
 from rootwrap_daemon.policy.policy import Policy
+from rootwrap_daemon.policy.read import apart
 from rootwrap_daemon.policy.read.policy import load
 from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
 from rootwrap_daemon.settings import Settings
@@ -140,7 +141,7 @@ def main(words: list[str]) -> int:
         self_check.check_code(owners)
         with Collected() as collected:
             settings, log = read(config_file, owners, socket_path[0] if socket_path else None)
-            apart.check(settings, log, config_file)
+            apart.check(settings, log.file, config_file)
             found = policy(settings, int(generation))
             _leaves_some(found)
         lines = tuple(collected.lines)

@@ -5,19 +5,20 @@ Promises: it looks at names and links alone, and makes nothing.
 
 import os
 
-from rootwrap_daemon.daemon.handover import LogSettings
-from rootwrap_daemon.daemon.record import audit
 from rootwrap_daemon.errors import ConfigurationError
 from rootwrap_daemon.settings import Settings
 
 
-def check(settings: Settings, log: LogSettings, config_file: str) -> None:
-    """Compare the real paths. Raises ConfigurationError that names both options."""
+def check(settings: Settings, log_file: str, config_file: str) -> None:
+    """Compare the real paths; `log_file` is empty without one.
+
+    Raises ConfigurationError that names both options.
+    """
     made = [(settings.socket_path + end, "socket_path") for end in ("", ".new", ".lock")]
-    if settings.audit_file not in ("", audit.JOURNAL):
+    if settings.audit_file not in ("", "journal"):
         made.append((settings.audit_file, "audit_file"))
-    if log.file:
-        made.append((log.file, "log_file"))
+    if log_file:
+        made.append((log_file, "log_file"))
     if settings.state_dir:
         made += [(settings.state_dir, "state_dir"), (f"{settings.state_dir}/running", "state_dir")]
     found: dict[str, str] = {}
