@@ -12,12 +12,14 @@ pytestmark = pytest.mark.timeout(300)
 
 #: Drop-in -> a command that works with it. Others need what systemd-nspawn itself takes away.
 COMMANDS = {
-    "setuid-files": "chmod u+s /run/flags",
-    "personality": "setarch --addr-no-randomize true",
-    "user-namespaces": "unshare -U true",
-    "debug": "strace -o /dev/null true",
-    "realtime": "chrt -f 1 true",
-    "priority": "ionice -c1 true",
+    "chmod u+s /run/flags": "setuid-files",
+    "mkdir -m 2775 /run/shared": "setuid-files",
+    "setarch --addr-no-randomize true": "personality",
+    "unshare -U true": "user-namespaces",
+    "strace -o /dev/null true": "debug",
+    "chrt -f 1 true": "realtime",
+    "ionice -c1 true": "priority",
+    "taskset 1 true": "priority",
 }
 #: A system call of each group, and what else the manager itself says of a unit.
 CALLS = {
@@ -41,6 +43,7 @@ SWITCHES = {
 def what_systemd_says(machine: Machine, service: str) -> tuple[set[str], list[str]]:
     """What it says that it takes, and the texts of the unit and its drop-ins."""
     names = "FragmentPath DropInPaths CapabilityBoundingSet SystemCallFilter RestrictNamespaces".split()
+    names.append("RestrictAddressFamilies")
     names += [key for key, _ in SWITCHES.values()]
     lines = machine.systemctl("show", service, *(f"--property={name}" for name in names)).splitlines()
     shown = {name: value for name, _, value in (line.partition("=") for line in lines)}
@@ -54,6 +57,13 @@ def what_systemd_says(machine: Machine, service: str) -> tuple[set[str], list[st
         for need in confinement.NEEDS.values()
         for one in need.takings
         if (one.startswith("CAP_") and one not in kept) or CALLS.get(one) in calls
+    }
+    families = shown["RestrictAddressFamilies"].split()
+    found |= {
+        one
+        for need in confinement.NEEDS.values()
+        for one in need.takings
+        if one.startswith("AF_") and one not in families
     }
     found |= {name for name, (key, value) in SWITCHES.items() if shown[key] == value}
     if (namespaces := shown["RestrictNamespaces"]) != "no" and "user" not in namespaces.split():
@@ -88,13 +98,13 @@ def test_units_are_read_as_systemd_reads_them(
 
 def test_what_is_taken_is_told_and_can_be_had_back(machine: Machine, install: Install) -> None:
     filters = "\n".join(
-        f"{name}: ArgvFilter, {words.split()[0]}, root, {', '.join(words.split()[1:])}"
-        for name, words in COMMANDS.items()
+        f"x{number}: ArgvFilter, {words.split()[0]}, root, {', '.join(words.split()[1:])}"
+        for number, words in enumerate(COMMANDS)
     )
     service = install("netagent", with_filter(filters), "--network-agent")
     machine.run("touch", "/run/flags")
     found = machine.ctl("check", "--instance", "netagent", "--select", "RW210", "--format", "concise").stdout
-    for name, words in COMMANDS.items():
+    for words, name in COMMANDS.items():
         assert machine.ask("netagent", *words.split()).get("returncode") != 0, words
         explained = machine.ctl("explain", "--instance", "netagent", *words.split()).stdout
         assert "it may fail with EPERM: the unit takes away" in explained
@@ -102,11 +112,11 @@ def test_what_is_taken_is_told_and_can_be_had_back(machine: Machine, install: In
         assert f"takes away {confinement.NEEDS[name].what} (" in found
     machine.ctl(
         *("install", "--instance", "netagent", "--user", "netagent", "--network-agent"),
-        *(word for name in COMMANDS for word in ("--with", name)),
+        *(word for name in sorted(set(COMMANDS.values())) for word in ("--with", name)),
     )
     machine.systemctl("daemon-reload")
     machine.systemctl("restart", service)
-    for words in COMMANDS.values():
+    for words in COMMANDS:
         answer = machine.ask("netagent", *words.split())
         assert answer.get("returncode") == 0, (words, answer)
         assert "EPERM" not in machine.ctl("explain", "--instance", "netagent", *words.split()).stdout

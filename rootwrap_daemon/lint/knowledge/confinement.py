@@ -20,7 +20,7 @@ clock | CAP_SYS_TIME @clock | setting the clock
 kernel-log | CAP_SYSLOG | the kernel's log
 modules | CAP_SYS_MODULE @module | loading modules
 realtime | realtime CAP_SYS_NICE @resources | scheduling in real time
-priority | CAP_SYS_NICE @resources | raising a priority
+priority | CAP_SYS_NICE @resources | raising a priority, and choosing processors
 hostname | hostname | setting the host's name
 debug | @debug | looking into other processes
 reboot | CAP_SYS_BOOT @reboot | restarting the host
@@ -29,16 +29,23 @@ user-namespaces | userns | user namespaces
 personality | personality | another personality
 console | CAP_SYS_TTY_CONFIG | the console
 mandatory-access | CAP_MAC_ADMIN | the policy that confines everybody
+audit | CAP_AUDIT_CONTROL CAP_AUDIT_READ CAP_AUDIT_WRITE | the audit system of the kernel
+accounting | CAP_SYS_PACCT | process accounting
+socket-families | AF_ALG AF_BLUETOOTH AF_CAN AF_KEY AF_PPPOX AF_RDS AF_VSOCK | sockets of other families
 """
 
 # Program names | drop-in | words that need it, as a pattern of whole words; `*` for every request.
 _PROGRAMS: Final = r"""
-smartctl hdparm sdparm sg_raw sg_inq sg_ses flashrom rdmsr wrmsr turbostat | raw-io | *
+smartctl hdparm sdparm sg_raw sg_inq sg_ses sg_persist sg_format flashrom rdmsr wrmsr turbostat cpuid
+    setserial storcli storcli64 perccli perccli64 megacli MegaCli64 arcconf ssacli hpssacli tw_cli
+    sensors-detect x86_energy_perf_policy | raw-io | *
 nvme lvm lvs vgs pvs blkid lsblk fdisk sfdisk sgdisk parted wipefs mdadm cryptsetup dmsetup losetup
     fstrim | devices | *
 chattr | immutable | [-+=][a-zA-Z]*[ai][a-zA-Z]*
-chmod | setuid-files | 0?[2-7][0-7]{3}|[ugoa]*[+=][rwxXt]*s[rwxXst]*
-install | setuid-files | -m0?[2-7][0-7]{3}|--mode=0?[2-7][0-7]{3}|0?[2-7][0-7]{3}
+efibootmgr | immutable | -[aAbBcCnNoOtT].*|--(active|inactive|boot|create|delete|timeout).*
+chmod install mkdir mkfifo mknod | setuid-files
+    | (-m|--mode=)?(0?[2-7][0-7]{3}|([ugoa]*[-+=][rwxXst]*,)*[ugoa]*[+=][rwxXt]*s[rwxXst]*(,.*)?)
+restore xfsrestore unsquashfs debootstrap mmdebstrap | setuid-files | *
 tar bsdtar | setuid-files | -?[a-zA-Z]*x[a-zA-Z]*|--extract|--get
 cp | setuid-files | -[a-zA-Z]*[ap][a-zA-Z]*|--archive|--preserve(=.*)?
 rsync | setuid-files | -[a-zA-Z]*[ap][a-zA-Z]*|--archive|--perms
@@ -46,24 +53,34 @@ restic | setuid-files | restore
 borg borgmatic | setuid-files | extract
 dpkg apt apt-get aptitude | setuid-files
     | -i|--install|--unpack|--configure|install|upgrade|dist-upgrade|full-upgrade
-rpm dnf yum zypper | setuid-files | -[iUF][a-z]*|--install|--upgrade|install|update|upgrade|dup
+rpm dnf dnf5 microdnf yum zypper | setuid-files | -[iUF][a-z]*|--install|--upgrade|install|update|upgrade|dup
+apk pacman | setuid-files | add|fix|upgrade|-[SU][a-z]*
 date | clock | -s.*|--set(=.*)?|[0-9]{8,12}(\.[0-9]{2})?
-hwclock ntpdate sntp rdate adjtimex chronyd ntpd phc2sys ptp4l | clock | *
-dmesg | kernel-log | *
-modprobe insmod rmmod kmod | modules | *
+hwclock ntpdate sntp rdate adjtimex chronyd ntpd phc2sys ptp4l phc_ctl tickadj | clock | *
+dmesg klogd rsyslogd syslogd | kernel-log | *
+modprobe insmod rmmod kmod stap staprun | modules | *
 kexec | reboot | *
 reboot poweroff halt | reboot | -[a-z]*f[a-z]*|--force
-chrt | realtime | *
+systemctl | reboot | -ff
+chrt cyclictest | realtime | *
+taskset numactl migratepages | priority | *
 nice renice | priority | -n|-?-[0-9]+|--adjustment.*|--priority.*
 ionice | priority | -c ?[12]?|--class.*
 hostname domainname nisdomainname | hostname | [^-].*|-F|-b|--file|--boot
-strace ltrace gdb gcore perf bpftrace py-spy | debug | *
+strace ltrace gdb gdbserver lldb gcore pstack gstack eu-stack criu reptyr perf bpftrace py-spy rbspy
+    | debug | *
 swapon swapoff | swap | *
 unshare | user-namespaces | -[a-zA-Z]*[Ur][a-zA-Z]*|--user(=.*)?|--map-.*
-bwrap podman buildah flatpak | user-namespaces | *
+bwrap podman buildah flatpak lxc-usernsexec rootlesskit | user-namespaces | *
+nsenter | user-namespaces | -U|--user(=.*)?
 setarch linux32 linux64 i386 | personality | *
-loadkeys setfont kbd_mode setleds | console | *
-apparmor_parser aa-enforce aa-complain aa-disable | mandatory-access | *
+loadkeys setfont kbd_mode setleds kbdrate setvtrgb chvt openvt deallocvt | console | *
+apparmor_parser aa-enforce aa-complain aa-disable aa-load aa-teardown | mandatory-access | *
+auditctl auditd augenrules autrace | audit | *
+accton turnacct | accounting | *
+hciconfig hcitool btmgmt btmon hcidump l2ping sdptool rfcomm setkey racoon candump cansend cangen canplayer
+    rds-info rds-ping pppoe | socket-families | *
+pppd | socket-families | .*pppoe.*
 """
 _YES: Final = frozenset(("yes", "true", "on", "1"))
 # Directives that are yes or no -> what yes takes.
@@ -132,6 +149,7 @@ def taken(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """
     capabilities = _Listed()
     calls = _Listed()
+    families = _Listed()
     namespaces = _Listed()
     switches: dict[str, bool] = {}
     devices = ""
@@ -140,6 +158,8 @@ def taken(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
             capabilities.say(value)
         elif name == "SystemCallFilter":
             calls.say(value)
+        elif name == "RestrictAddressFamilies":
+            families.say(value)
         elif name == "RestrictNamespaces" and value in _YES:
             namespaces = _Listed(allows=True)
         elif name == "RestrictNamespaces":
@@ -154,6 +174,8 @@ def taken(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
             found.setdefault(one, []).append("CapabilityBoundingSet")
         elif one.startswith("@") and calls.takes(one):
             found.setdefault(one, []).append("SystemCallFilter")
+        elif one.startswith("AF_") and families.takes(one):
+            found.setdefault(one, []).append("RestrictAddressFamilies")
     if namespaces.takes("user"):
         found["userns"] = ["RestrictNamespaces"]
     if devices in ("closed", "strict"):

@@ -9,6 +9,7 @@ from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import confinement
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
+from rootwrap_daemon.lint.words import word_of
 
 
 @rule("RW210", Severity.WARNING)
@@ -26,6 +27,10 @@ def confined(subject: Subject) -> Iterator[Problem]:
 
         restore: CommandFilter, tar, root
 
+    Found::
+
+        mode: ArgvFilter, chmod, root, {=6755|0755}, {path=/var/lib/nova}
+
     Fine::
 
         clock: ArgvFilter, date, root, -u
@@ -35,6 +40,8 @@ def confined(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         if line.filter is None or line.program_field is None:
             continue
-        words = None if line.is_open else [part.text.strip("[]") for part in line.words]
-        if found := confinement.missing(line.program, words, subject.host.takes):
-            yield at(line.program_field, f"{line.program}: {found}", found.remedy)
+        found = [word_of(line.kind.removeprefix("Chaining"), part) for part in line.words]
+        texts = [text for one in found for text in one.texts or (one.part.text,)]
+        words = None if line.is_open else [text.strip("[]").replace("\\", "") for text in texts]
+        if missed := confinement.missing(line.program, words, subject.host.takes):
+            yield at(line.program_field, f"{line.program}: {missed}", missed.remedy)

@@ -41,6 +41,10 @@ def test_lists_of_units() -> None:
     assert of("SystemCallFilter=~@clock \\", "  @module") == {"@clock", "@module"}
     assert of("SystemCallFilter=~@clock", "# a comment", "SystemCallFilter=@clock") == set()
     assert "@debug" in of("SystemCallFilter=@system-service")
+    assert (
+        "AF_KEY" in of("RestrictAddressFamilies=AF_UNIX AF_INET") and of("RestrictAddressFamilies=") == set()
+    )
+    assert of("RestrictAddressFamilies=~AF_KEY") == {"AF_KEY"}
     assert of("RestrictNamespaces=~user") == of("RestrictNamespaces=net mnt") == of("RestrictNamespaces=yes")
     assert of("RestrictNamespaces=yes", "RestrictNamespaces=user") == of("RestrictNamespaces=no") == set()
     assert of("ProtectClock=yes", "ProtectClock=no") == set()
@@ -63,6 +67,23 @@ def test_lists_of_units() -> None:
         ("hostname", None),
         ("hostname new", "hostname"),
         ("lvs --reportformat json", None),
+        ("mkdir -m 2775 /x", "setuid-files"),
+        ("mkdir --mode=u=rwx,g=rxs /x", "setuid-files"),
+        ("mkdir -m 1777 /x", None),
+        ("install -d -m 2755 /x", "setuid-files"),
+        ("chmod u+s,g+s /x", "setuid-files"),
+        ("chmod g-s /x", None),
+        ("accton on", "accounting"),
+        ("auditctl -s", "audit"),
+        ("hciconfig hci0 up", "socket-families"),
+        ("pppd plugin pppoe.so eth0", "socket-families"),
+        ("pppd /dev/ttyS0", None),
+        ("efibootmgr -v", None),
+        ("efibootmgr -n 0001", "immutable"),
+        ("systemctl reboot -ff", "reboot"),
+        ("systemctl reboot", None),
+        ("nsenter -t 1 -U", "user-namespaces"),
+        ("storcli64 /c0 show", "raw-io"),
     ],
 )
 def test_what_words_need(words: str, need: str | None) -> None:
