@@ -62,13 +62,14 @@ def decode(body: "bytes | bytearray | memoryview", kinds: Mapping[int, type[M]])
     try:
         if len(body) <= SMALL:
             number, *values = msgpack.unpackb(body, raw=False, use_list=False, max_map_len=0, max_ext_len=0)
-            if type(number) is int:
+            if type(number) is int and body[0] & 0x10:  # bytes (0xC4 to 0xC6) are a sequence of integers, too
                 kind = kinds[number]
-                if kind.GROWN and len(values) == len(kind.NAMES) - 1:
-                    values.append(None)
-                if len(values) == len(kind.NAMES):
-                    # A message checks its fields' types: no more is taken here than by the plain way.
+                lacking = len(kind.NAMES) - len(values)
+                # A message checks its fields' types: no more is taken here than by the plain way.
+                if not lacking:
                     return kind(*values)
+                if lacking == 1 and kind.GROWN:
+                    return kind(*[*values, None])
     except Exception:  # noqa: BLE001, S110 - what exactly is wrong is said below, in the one place that decides
         pass
     return decode_plainly(body, kinds)

@@ -436,6 +436,14 @@ def test_a_mutated_frame(message: Message, data: st.DataObject) -> None:
     assert all(type(message) in kinds.values() for message in messages)
 
 
+@pytest.mark.parametrize("head", [b"\xc4\2", b"\xc5\0\2", b"\xc6\0\0\0\2", b"\xa2"])
+def test_bytes_that_are_the_numbers_of_a_message(head: bytes) -> None:
+    """Of Signal and its field; a sequence of integers, too, in the eyes of Python."""
+    for read_one in (decode, decode_plainly):
+        with pytest.raises(RemoteProtocolError):
+            read_one(head + b"\x08\x0f", REQUESTS)
+
+
 def test_cancel_is_two_bytes() -> None:
     """The wire format, once by hand."""
     assert encode(Cancel()) == b"\0\0\0\2\x91\3"
