@@ -200,8 +200,8 @@ def _translate(one: Translated) -> None:
         one.notes.append("every program of a directory: name those that are needed")
     elif not command.path.startswith("/"):
         one.notes.append(f"{command.path.split()[0]} is no program")
-    elif command.path != command.path.strip():
-        one.notes.append("a program whose name ends in a blank, which no field of a filter does")
+    elif re.search(r'[\s,"]', command.path):
+        one.notes.append("a program whose name has a blank, a comma or a quote: write its filter by hand")
     elif _WILDCARD.search(command.path):
         one.notes.append("a pattern of programs: name those that are needed")
     else:
