@@ -98,7 +98,7 @@ sample: .venv/stamp
 	$(VENV_PYTHON) -c 'from oslo_config.generator import main; main()' --namespace rootwrap_daemon \
 		--output-file etc/rootwrap-daemon/rootwrap-daemon.conf.sample
 
-# libFuzzer for Python, where it has a wheel; without it inputs are changed at random.
+# libFuzzer for Python, where it has a wheel; without it inputs are changed at random. clang has it for C.
 fuzz: .venv/stamp
 	-$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check 'atheris>=3.0.0'
 	$(VENV_PYTHON) -m tests.proof.fuzz $(FUZZ)

@@ -1,4 +1,5 @@
 /* What the files of rootwrap-exec share: constants of the protocol, and what each file gives those behind it. */
+#pragma once
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdint.h>
