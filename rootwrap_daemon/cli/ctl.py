@@ -88,14 +88,16 @@ def help_of(module: ModuleType) -> str:
 
 def _overview() -> Parser:
     """The parser for a command line that names no command: it shows what there is, and ends."""
+    from rootwrap_daemon.cli import data_files
+
     parser = Parser("rootwrapctl", "Check, explain and test filters; look after the daemon.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         commands.add_parser(name, description="", help=help_of(load(name)), add_help=False)
-    parser.epilog = (
-        f"{_EXAMPLE}\n\n`rootwrapctl COMMAND --help` has the arguments of each, with an example.\n"
-        "`man rootwrapctl`, `man rootwrap-filters` and `man rootwrap-daemon.conf` have the rest."
-    )
+    parser.epilog = f"{_EXAMPLE}\n\n`rootwrapctl COMMAND --help` has the arguments of each, with an example."
+    if data_files.has_manual():
+        names = "`man rootwrapctl`, `man rootwrap-filters` and `man rootwrap-daemon.conf`"
+        parser.epilog += f"\n{names} have the rest."
     return parser
 
 

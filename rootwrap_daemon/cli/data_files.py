@@ -39,6 +39,14 @@ def path(name: str) -> str:
     raise ConfigurationError(f"this installation has no {name}: install rootwrap-daemon anew")
 
 
+def has_manual() -> bool:
+    """True if man(1) may find the pages: a distribution's package, which lists nothing, has them."""
+    try:
+        return not _files() or any("share/man/man" in str(one) for one in _files())
+    except metadata.PackageNotFoundError:
+        return False
+
+
 def manual_pages() -> list[str]:
     """The paths of the manual pages that this installation has; none where nobody made them."""
     found = [os.path.realpath(str(one.locate())) for one in _files() if "share/man/man" in str(one)]

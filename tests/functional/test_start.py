@@ -101,6 +101,18 @@ def test_nothing_but_a_socket_is_replaced(new_daemon: NewDaemon, suffix: str, ki
     assert (daemon.directory / "target").read_text() == "precious"
 
 
+@pytest.mark.parametrize("arguments", [(), ("--check",)])
+def test_a_directory_of_the_socket_that_is_not_there(
+    new_daemon: NewDaemon, arguments: tuple[str, ...]
+) -> None:
+    daemon = new_daemon(start=False)
+    missing = daemon.directory / "missing"
+    daemon.configure(socket_path=f"{missing}/s")
+    done = attempt(daemon, *arguments)
+    assert done.returncode == 78
+    assert f"there is no {missing}: `install -d -m 0755 {missing}` makes it" in done.stderr
+
+
 def test_a_socket_that_another_program_serves_stays(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False)
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):

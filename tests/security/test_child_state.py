@@ -350,7 +350,7 @@ def test_a_shim_that_others_can_change_is_not_used(tmp_path: Path, monkeypatch: 
     monkeypatch.undo()
     mine = tmp_path / "become"
     mine.write_bytes(Path(SLEEP).read_bytes())
-    monkeypatch.setattr(shim, "_NATIVE", (str(mine),))
+    monkeypatch.setattr(shim, "NATIVE", (str(mine),))
     for mode, uid, found in ((0o755, 0, True), (0o775, 0, False), (0o644, 0, False), (0o755, 65534, False)):
         os.chown(mine, uid, 0)
         mine.chmod(mode)

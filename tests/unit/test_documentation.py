@@ -3,6 +3,7 @@
 What they show is run by tests/functional/test_pages.py and tests/systemd/test_pages.py.
 """
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -216,6 +217,31 @@ def test_no_link_is_dead(page: Path) -> None:
     assert dead == []
     cited = set(re.findall(r"\[(\d+)\]_", text))
     assert cited == set(re.findall(r"^\.\. \[(\d+)\]", text, re.MULTILINE))
+
+
+def told() -> list[tuple[str, str]]:
+    """Texts of the programs that somebody may read: constants that are no docstrings, with their module."""
+    found = []
+    for path in sorted((ROOT / "rootwrap_daemon").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        nodes = [node for node in ast.walk(tree) if not isinstance(node, ast.Expr)]
+        for node in (child for parent in nodes for child in ast.iter_child_nodes(parent)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append((f"{path.relative_to(ROOT)}:{node.lineno}", node.value))
+    for path in sorted((ROOT / "native").rglob("*.[ch]")):
+        found += [(str(path.relative_to(ROOT)), text) for text in re.findall(r'"[^"\n]*"', path.read_text())]
+    return found
+
+
+def test_what_a_message_cites_is_where_it_is_read() -> None:
+    """An installed host has no file of the source, no Makefile, and the manual pages that conf.py names."""
+    assert len(told()) > 1000
+    of_source = re.compile(r"README|CONTRIBUTING|\.rst\b|\bdoc/source|`make [a-z]")
+    assert [one for one in told() if of_source.search(one[1])] == []
+    pages = set(re.findall(r'^    \("[\w/-]+", "([\w.-]+)"', (ROOT / "doc/source/conf.py").read_text(), re.M))
+    assert len(pages) > 5
+    cited = {name for _, text in told() for name in re.findall(r"\bman (rootwrap[\w.-]*\w)", text)}
+    assert cited and cited <= pages
 
 
 DECISIONS = sorted((ROOT / "doc/source/contributor/decisions").glob("[0-9]*.rst"))[1:]

@@ -152,9 +152,11 @@ def _config(instance: str, args: argparse.Namespace) -> str:
         f"audit_file = /var/log/rootwrap-daemon/{instance}.jsonl",
         f"state_dir = /run/rootwrap-daemon/{instance}",
     ]
-    return f"# rootwrap-daemon@{instance}. Every option: man rootwrap-daemon.conf\n[DEFAULT]\n" + "".join(
-        f"{line}\n" for line in lines
-    )
+    has_manual = data_files.has_manual() or bool(data_files.manual_pages())
+    sample = "rootwrap-daemon/rootwrap-daemon.conf.sample"
+    where = "man rootwrap-daemon.conf" if has_manual else data_files.path(sample)
+    lines = [f"# rootwrap-daemon@{instance}. Every option: {where}", "[DEFAULT]", *lines]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _group_of(user: str, placer: Placer) -> str:

@@ -164,7 +164,7 @@ def find(wanted: str) -> Groups:
     if wanted == "off":
         raise Unavailable("cgroups = off")
     if shim.native() is None:
-        raise Unavailable("a command enters one by the native shim alone: run `make native` (README.rst)")
+        raise Unavailable(f"a command enters one by the native shim, and {shim.NATIVE[-1]} is not there")
     directory, alone = _own_directory()
     if alone and not _is_delegated(directory):
         # The group around it, where the manager puts the daemon into one of its own: DelegateSubgroup=.

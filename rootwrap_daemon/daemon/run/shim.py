@@ -15,7 +15,7 @@ from rootwrap_daemon.policy import executables, host
 from rootwrap_daemon.policy.bound import BoundExec
 
 #: `make native` builds the first, a package installs the second: native/become.c.
-_NATIVE: Final = (os.path.join(os.path.dirname(__file__), "become"), "/usr/libexec/rootwrap-daemon/become")
+NATIVE: Final = (os.path.join(os.path.dirname(__file__), "become"), "/usr/libexec/rootwrap-daemon/become")
 #: What the native shim's exit code is where it failed; the program may use it too.
 FAILED: Final = 126
 #: The word whose work failed, as the audit record has it; X is the exec of the program itself.
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 def native() -> str | None:
     """The native shim, if it was built and only root can change it; looked for once."""
     owners = host.base_owners()
-    for path in _NATIVE:
+    for path in NATIVE:
         try:
             found = executables.find_executable(path, (), owners).path
         except (host.UntrustedPath, OSError):

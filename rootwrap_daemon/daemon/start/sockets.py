@@ -127,6 +127,9 @@ def group_of(settings: Settings) -> int | None:
 def _in_owned_directory(path: str, owners: frozenset[int]) -> str:
     try:
         directory = owned.directory_of(path, owners)
+    except FileNotFoundError as error:
+        remedy = f"`install -d -m 0755 {os.path.dirname(path)}` makes it; in /run at each boot"
+        raise ConfigurationError(f"socket_path: {path}: there is no {error.filename}: {remedy}") from error
     except (OSError, host.UntrustedPath) as error:
         raise ConfigurationError(
             f"socket_path: {path}: {error}: its directory must be that of root or of one of trusted_owners"

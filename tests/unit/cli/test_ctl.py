@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from rootwrap_daemon.cli import ctl
+from rootwrap_daemon.cli import ctl, data_files
 from rootwrap_daemon.errors import ConfigurationError, Denied, Usage
 
 each_command = pytest.mark.parametrize("name", ctl.COMMANDS)
@@ -49,6 +49,23 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
     assert end.value.code == 0
     shown = capsys.readouterr().out
     assert all(f"    {name}" in shown for name in ctl.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [((), True), (("x/ctl.py",), False), (("x/ctl.py", "../../share/man/man8/rootwrapctl.8"), True)],
+)
+def test_the_overview_names_manual_pages_that_there_are(
+    files: tuple[str, ...],
+    named: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A package of a distribution lists no files; pip lists them, and a checkout had none to install."""
+    monkeypatch.setattr(data_files, "_files", lambda: files)
+    with pytest.raises(SystemExit):
+        ctl.main(["--help"])
+    assert ("man rootwrapctl" in capsys.readouterr().out) == named
 
 
 @pytest.mark.parametrize("words", [["chec"], ["--help-me"], ["nothing", "check"]])
