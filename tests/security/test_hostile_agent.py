@@ -219,12 +219,14 @@ def test_connections_that_do_not_read_make_room_all_the_same(new_daemon: NewDaem
     wait_for(lambda: daemon.threads() == 1)
 
 
-def test_audit_into_a_pipe_that_nobody_reads(new_daemon: NewDaemon, tmp_path: Path) -> None:
+def test_audit_into_a_pipe_that_nobody_reads(new_daemon: NewDaemon) -> None:
+    """Its standard error: a file of records that are required is none."""
     daemon = new_daemon(start=False)
     pipe = daemon.directory / "pipe"
     os.mkfifo(pipe, 0o600)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    daemon.configure(audit_file=str(pipe))
+    daemon.configure(audit_file="", log_file=str(daemon.directory / "log"))
+    daemon.inside = ["sh", "-c", 'exec "$@" 2>"$0"', str(pipe)]
     daemon.start()
     with daemon.client() as client:
         codes: set[int | str] = set()
