@@ -51,3 +51,25 @@ TAKES_FILES: Final = frozenset(
 )
 #: Of these the first operand is a mode, or an owner.
 FIRST_IS_NO_FILE: Final = frozenset(("chgrp", "chmod", "chown"))
+#: Directories and files that root, or everybody, executes or obeys, or what is in them.
+OBEYED: Final = tuple(
+    """
+    /bin /boot /etc/NetworkManager /etc/X11 /etc/acpi /etc/anacrontab /etc/apache2 /etc/apparmor.d /etc/apt
+    /etc/asterisk /etc/audit /etc/bash.bashrc /etc/bash_completion.d /etc/bind /etc/cloud /etc/cni
+    /etc/collectd /etc/containerd /etc/cron.d /etc/cron.daily /etc/cron.hourly /etc/cron.monthly
+    /etc/cron.weekly /etc/crontab /etc/dbus-1 /etc/default /etc/dhcp /etc/dnsmasq.conf /etc/dnsmasq.d
+    /etc/docker /etc/dovecot /etc/environment /etc/exim4 /etc/fstab /etc/group /etc/gshadow /etc/haproxy
+    /etc/httpd /etc/icinga2 /etc/init.d /etc/inittab /etc/ipsec.conf /etc/keepalived /etc/kubernetes
+    /etc/ld.so.conf /etc/ld.so.conf.d /etc/ld.so.preload /etc/letsencrypt /etc/libvirt /etc/lighttpd
+    /etc/logrotate.conf /etc/logrotate.d /etc/lvm /etc/modprobe.d /etc/modules-load.d /etc/monit /etc/mysql
+    /etc/nagios /etc/netplan /etc/network /etc/nginx /etc/nsswitch.conf /etc/openvpn /etc/pam.d /etc/passwd
+    /etc/php /etc/polkit-1 /etc/postfix /etc/postgresql /etc/ppp /etc/profile /etc/profile.d /etc/rc.local
+    /etc/rsyslog.d /etc/samba /etc/security /etc/selinux /etc/shadow /etc/snmp /etc/ssh /etc/sudo.conf
+    /etc/sudoers /etc/sudoers.d /etc/supervisor /etc/sysctl.conf /etc/sysctl.d /etc/systemd /etc/telegraf
+    /etc/tmpfiles.d /etc/udev /etc/update-motd.d /etc/wireguard /etc/xinetd.d /etc/zabbix /lib /lib64
+    /proc/sys/kernel /proc/sysrq-trigger /root /run/systemd /run/udev /sbin /sys/kernel /usr/bin /usr/lib
+    /usr/lib64 /usr/libexec /usr/local /usr/sbin /var/spool/cron
+    """.split()
+)
+#: Programs that put the content of one file, or of standard input, into another.
+COPIES: Final = frozenset("cp dd install ln mv patch rsync tee".split())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rootwrap_daemon.lint.finding import Problem, Severity, at
-from rootwrap_daemon.lint.knowledge import named, processes, programs, regexes
+from rootwrap_daemon.lint.knowledge import files, named, processes, programs, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Subject
 from rootwrap_daemon.lint.words import FREE, Word, commands, executed, judged, words_of
@@ -52,17 +52,6 @@ _USERS: Final = {
     "setpriv": options("--reuid --ruid --euid"),
     "systemd-run": options("--uid"),
 }
-#: Directories in which root, or everybody, executes or obeys what there is.
-_OBEYED: Final = tuple(
-    """
-    /bin /boot /etc/acpi /etc/apt /etc/bash_completion.d /etc/cron.d /etc/cron.daily /etc/cron.hourly
-    /etc/cron.monthly /etc/cron.weekly /etc/dbus-1 /etc/default /etc/dnsmasq.d /etc/init.d /etc/ld.so.conf.d
-    /etc/logrotate.d /etc/modprobe.d /etc/modules-load.d /etc/network /etc/pam.d /etc/polkit-1 /etc/ppp
-    /etc/profile.d /etc/rc.local /etc/security /etc/ssh /etc/sudoers.d /etc/sysctl.d /etc/systemd
-    /etc/tmpfiles.d /etc/udev /etc/update-motd.d /etc/xinetd.d /lib /lib64 /root /run/systemd /run/udev /sbin
-    /usr/bin /usr/lib /usr/lib64 /usr/libexec /usr/local /usr/sbin /var/spool/cron
-    """.split()
-)
 #: Programs that send signals.
 _KILLERS: Final = frozenset(("kill", "pkill", "killall", "skill"))
 
@@ -316,7 +305,7 @@ def obeyed_directory(subject: Subject) -> Iterator[Problem]:
             continue
         for one in words_of(line):
             base = one.part.text.strip("[] ").removeprefix("{path=").partition("}")[0].rstrip("/")
-            if one.type == "path" and (base == "/etc" or places.is_in(base, _OBEYED)):
+            if one.type == "path" and (base == "/etc" or places.is_in(base, files.OBEYED)):
                 what = f"{line.program} may write below {base}, where root does what it finds"
                 yield at(one.part, what, "write the one file meant")
 

@@ -1,4 +1,4 @@
-"""RW350-RW353: what a program does with files that no path in its words shows.
+"""RW350-RW354: what a program does with files that no path in its words shows.
 
 Promises: words are read as getopt_long(3) does, by the tables in knowledge/files.py and, for RW352, by those
 that the daemon has in policy/behaviour.py; a pattern counts as every option of them that it matches.
@@ -7,7 +7,7 @@ that the daemon has in policy/behaviour.py; a pattern counts as every option of 
 from collections.abc import Iterator
 
 from rootwrap_daemon.lint.finding import Problem, Severity, at
-from rootwrap_daemon.lint.knowledge import files
+from rootwrap_daemon.lint.knowledge import files, regexes
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
 from rootwrap_daemon.lint.words import Word, commands
@@ -291,6 +291,55 @@ def _is_theirs(subject: Subject, word: Word, value: str | None) -> bool:
             except (looks.UntrustedPath, looks.Unsure):
                 return True
     return False
+
+
+def _is_open(word: Word) -> bool:
+    """True for a type, and for a pattern of more than words that are written out."""
+    return bool(word.type) and (
+        word.type != "pattern" or regexes.witness(word.part.text, "a", "0") is not None
+    )
+
+
+@rule("RW354", Severity.WARNING)
+def obeyed_content(subject: Subject) -> Iterator[Problem]:
+    """A file that root executes or obeys, with content of the caller's choice.
+
+    `tee` writes what a request brings, `cp` and `install` what is in a file that the caller chooses: whoever
+    says what is in `/etc/sudoers`, in the configuration of a service of root's, or in
+    `/proc/sys/kernel/core_pattern`, is root.
+
+    Found::
+
+        job: ArgvFilter, tee, root, /etc/cron.d/one
+
+    Found::
+
+        site: ArgvFilter, cp, root, {path=/var/lib/app}, /etc/nginx/nginx.conf
+
+    Fine::
+
+        state: ArgvFilter, tee, root, /run/app/state
+
+    Fine::
+
+        site: ArgvFilter, cp, root, /usr/share/app/nginx.conf, /etc/nginx/nginx.conf
+    """
+    for line in subject.lines:
+        for program, words in commands(line):
+            brings = program == "tee" and line.filter is not None and line.filter.options.stdin
+            if program not in files.COPIES or not (brings or any(map(_is_open, words))):
+                continue
+            # Of those that copy, the last is what they write; tee writes each.
+            for word in words if program in ("dd", "tee") else words[-1:]:
+                # Of a pattern the beginning counts.
+                bare = (word.part.text.replace("\\", ""),) if word.type == "pattern" else ()
+                texts = [text.removeprefix("of=").rstrip("/") for text in word.texts or bare]
+                if any(places.is_in(text, files.OBEYED) for text in texts):
+                    what = (
+                        f"{program} gives {word.part.text}, which root obeys, the content that a caller says"
+                    )
+                    yield at(word.part, what, "have a script of root's check the content and write it")
+                    break
 
 
 @rule("RW353", Severity.WARNING)
