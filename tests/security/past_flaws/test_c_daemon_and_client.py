@@ -151,17 +151,21 @@ def test_C7_time_output_and_number_of_commands_are_bounded(new_daemon: NewDaemon
     assert outcome(daemon, "sh -c 'sleep 1000'", timeout=0.2) == "timeout"
     assert outcome(daemon, "sh -c 'head -c 64000000 /dev/zero'") == "output_limit"
     with daemon.client() as client:
-        # The zombies of the commands before are children, too, for a moment.
-        wait_for(lambda: daemon.children() == [])
+        # The commands before are children, too, until they are reaped, and have their place a moment longer.
+        wait_for(lambda: outcome(daemon, "sh -c true") == b"" and daemon.children() == [])
         thread = threading.Thread(target=client.run, args=(["sh", "-c", "sleep 1000"],))
         thread.start()
         wait_for(lambda: daemon.children() != [])
         assert outcome(daemon, "sh -c true") == "busy"
-        for pid in daemon.children():
-            # Orphans of the commands before are no leaders of a group.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        thread.join(60)
+
+        def ended() -> bool:
+            for pid in daemon.children():
+                # It leads a group a moment after it was made; orphans of the commands before lead none.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            return not thread.is_alive()
+
+        wait_for(ended)
     wait_for(lambda: daemon.children() == [])
 
 
