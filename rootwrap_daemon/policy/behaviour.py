@@ -91,7 +91,7 @@ fping | -f --file ; -f -c -i -t
 gdb | -x -ix --command --init-command -command -init-command
 ebtables ip6tables ip6tables-restore iptables iptables-restore | -M --modprobe --atomic-file
 ld-linux-aarch64.so ld-linux-x86-64.so ld-linux.so ld.so | --library-path --preload --audit
-aide apache apachectl asterisk auditctl bird collectd conntrackd dhcpcd drbdadm haproxy httpd ipset
+aide apache apachectl asterisk auditctl bird collectd conntrackd dhcpcd drbdadm exim haproxy httpd ipset
     lxc-start monit named nrpe php-fpm rclone rsnapshot snmpd squid sshd supervisorctl telegraf
     wpa_supplicant zabbix_agentd | -C -R -c -f -y -file --config --configfile --script ; -C -R -c -f -p -L -y
 keepalived mdadm nginx | -c -f -p -g --config --program --use-file ; -c -f -p -g
@@ -119,14 +119,14 @@ xz zstd | --filelist --files --files0
 OBEYS_OPERANDS: Final = table("""
 b2sum cksum md5sum sha1sum sha224sum sha256sum sha384sum sha512sum sum | -c --check
 rsync | -F -f --filter ; -e -B -T -M
-ethtool sysctl | -f -p --flash --load
+sysctl | -p --load
 """)
 #: Options and verbs with which all operands are code, or say what is executed; none: they always are.
 CODE: Final = table("""
 apk apt apt-get aptitude dnf rpm yum zypper | add install reinstall upgrade -i -U -F --install --upgrade
 Rscript apparmor_parser bpftrace bun crontab ctr deno docker duply fio gnuplot hostapd insmod julia kexec
     loadkeys logrotate m mount.fuse newusers openvpn pm podman semodule stap uwsgi wg-quick xsltproc |
-dpkg | -i -R --install --recursive --unpack
+dpkg ethtool | -f -i -R --flash --install --recursive --unpack
 bpftool node openssl systemctl virsh | batch create define enable engine inspect link load reenable
 """)
 #: Options whose value is a command, or a script.

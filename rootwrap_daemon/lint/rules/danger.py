@@ -13,7 +13,7 @@ from rootwrap_daemon.lint.finding import Problem, Severity, at
 from rootwrap_daemon.lint.knowledge import assignments, programs
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
-from rootwrap_daemon.policy.behaviour import FINDS, RESOLVES
+from rootwrap_daemon.policy.behaviour import FINDS, OTHER_TREE, RESOLVES
 
 #: Programs that set the variables which their words assign.
 _SET_VARIABLES: Final = frozenset(("doas", "env", "sudo", "systemd-run"))
@@ -123,6 +123,12 @@ def not_so(subject: Subject) -> Iterator[Problem]:
         [jobs]
         opens_paths = yes
 
+    Found::
+
+        tree: ArgvFilter, chroot, root, {path=/var/lib/nova}, ls
+        [tree]
+        opens_paths = yes
+
     Fine::
 
         show: ArgvFilter, my-tool, root, {path=/var/lib/nova}
@@ -132,7 +138,7 @@ def not_so(subject: Subject) -> Iterator[Problem]:
     for line in subject.lines:
         if line.filter is None or not line.filter.options.opens_paths:
             continue
-        if line.program in RESOLVES | FINDS:
+        if line.program in RESOLVES | FINDS | OTHER_TREE:
             does = "resolves links" if line.program in RESOLVES else "executes what it finds in a directory"
             what = f"{line.entry.name}: {line.program} {does}"
             yield at(line.entry.fields[0], what, "take the option out")

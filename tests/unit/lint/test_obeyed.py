@@ -97,6 +97,7 @@ def test_a_script(words: str) -> None:
         "bpftool batch file FILE",
         "bun FILE",
         "deno run FILE",
+        "ethtool --flash eth0 FILE",
         "fio FILE",
         "hostapd -B FILE",
         "loadkeys FILE",
