@@ -1,9 +1,9 @@
 """Give the targets bytes that lead to code not yet reached: `make fuzz`.
 
 With atheris (libFuzzer for Python) where it is installed, and clang's libFuzzer for the client in C; without
-them, seeds changed at random. Prints for each target the executions, what of its modules was reached, and
-what failed; an input that failed is kept below build/fuzz/NAME, and belongs into tests/proof/found/NAME,
-which the tests look at.
+them, and for the real ip(8), seeds changed at random. Prints for each target the executions, what of its
+modules was reached, and what failed; an input that failed is kept below build/fuzz/NAME, and belongs into
+tests/proof/found/NAME, which the tests look at.
 """
 
 import argparse
@@ -15,9 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-from tests.proof import native_client
+from tests.proof import native_client, real_ip
 
 ROOT = Path(__file__).parents[2]
+#: What is no function in Python.
+APART = {native_client.NAME: native_client, real_ip.NAME: real_ip}
 #: Bytes of an input.
 LONGEST = 2048
 
@@ -44,8 +46,8 @@ def mutated(source: random.Random, data: bytes) -> bytes:
 
 def one(name: str, seconds: float, directory: Path) -> None:
     """Fuzz one target in this process; ends it."""
-    if name == native_client.NAME:
-        raise SystemExit(native_client.one(seconds, directory))
+    if name in APART:
+        raise SystemExit(APART[name].one(seconds, directory))
     try:
         import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
@@ -93,8 +95,8 @@ def _without_guidance(name: str, seconds: float, directory: Path) -> None:
 
 def replay(name: str, directory: Path) -> None:
     """Print what of a target's modules its corpus reaches: lines and branches; of C, lines."""
-    if name == native_client.NAME:
-        print(f"{native_client.reached(directory):.0f} %")
+    if name in APART:
+        print(f"{APART[name].reached(directory):.0f} %")
         return
     import coverage
 
@@ -150,7 +152,7 @@ def main() -> int:
         return 0
     from tests.proof.targets import TARGETS
 
-    held = [fuzz(name, args.seconds) for name in args.targets or (*TARGETS, native_client.NAME)]
+    held = [fuzz(name, args.seconds) for name in args.targets or (*TARGETS, *APART)]
     return 0 if all(held) else 1
 
 
