@@ -96,14 +96,12 @@ class Door:
 class Handover:
     """All that the serving program gets.
 
-    `config_file` and `socket` (the path that the command line gave, if any): for a reload. `notify`: the
-    address of the service manager; `watchdog`: seconds within which that wants a sign of life, None for
-    never.
+    `read_again`: what daemon/start/read.py is told at a reload. `notify`: the address of the service manager;
+    `watchdog`: seconds within which that wants a sign of life, None for never.
     """
 
     configured: Configured
-    config_file: str
-    socket: str | None
+    read_again: tuple[str, ...]
     version: str
     door: Door
     notify: bytes | None

@@ -13,11 +13,10 @@ if __name__ == "__main__":
     bootstrap.forget(os.environ)
 
 import argparse
-import contextlib
 import logging
 import signal
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Final, NoReturn
 
@@ -35,7 +34,7 @@ from rootwrap_daemon.daemon.start import (
 from rootwrap_daemon.daemon.start.log_lines import Collected
 from rootwrap_daemon.errors import ConfigurationError, Error, SelfCheckError
 from rootwrap_daemon.policy import host
-from rootwrap_daemon.policy.read import apart, owned, users
+from rootwrap_daemon.policy.read import apart, users
 from rootwrap_daemon.settings import Settings
 from rootwrap_daemon.usage import Parser
 
@@ -100,42 +99,33 @@ def _start(arguments: argparse.Namespace, *, in_journal: bool) -> Handover:
         if not settings.audit_file and settings.audit == "required":
             _keeps_records(by_another=by_another, in_journal=in_journal, check=arguments.check)
         surroundings.settle(settings.rlimit_nofile, by_another=by_another)
-        files = (config_file, f"{config_file}.d", *settings.filters_path)
-        hidden = by_another and not all(map(owned.all_may_read, files))
-        with _told(config_file, hidden=hidden):
+        hidden = by_another and not read.is_for_all(config_file, settings)
+        with read.told(config_file, hidden=hidden):
             apart.check(settings, log.file, config_file)
             door = control or _door(said, settings, check=arguments.check)
             if settings.capabilities is not None:
                 surroundings.keep_capabilities(settings.capabilities)
             policy = read.policy(settings, 1)
-    lines = () if hidden and log.stderr else tuple(collected.lines)
+    # A check writes them to standard error, wherever they go otherwise.
+    lines = () if hidden and (log.stderr or arguments.check) else tuple(collected.lines)
     configured = Configured(policy=policy, log=log, lines=lines)
-    with _told(config_file, hidden=hidden):
+    with read.told(config_file, hidden=hidden):
         if arguments.check or door is None:
             sys.stdout.write(f"{config_file}: {rehearsal.rehearse(configured)}\n")
             sys.exit(0)
         rehearsal.try_out(settings, log, policy.owners)
     return Handover(
         configured=configured,
-        config_file=config_file,
-        socket=socket_path,
+        read_again=(
+            "hide" if by_another and log.stderr else "tell",
+            config_file,
+            *(() if socket_path is None else (socket_path,)),
+        ),
         version=metadata.version("rootwrap-daemon"),
         door=door,
         notify=said.address,
         watchdog=said.watchdog,
     )
-
-
-@contextlib.contextmanager
-def _told(config_file: str, *, hidden: bool) -> Iterator[None]:
-    """Say nothing of what is wrong in here, if it is `hidden` from whoever starts this. Raises Error."""
-    try:
-        yield
-    except Error:
-        if not hidden:
-            raise
-        what = "the daemon cannot start with this, and you may not read all of it: as root, --check says why"
-        raise ConfigurationError(f"{config_file}: {what}") from None
 
 
 def _keeps_records(*, by_another: bool, in_journal: bool, check: bool) -> None:

@@ -146,7 +146,7 @@ def test_a_reload_that_takes_too_long_changes_nothing(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "slow"))
     before = our_descriptors()
     with pytest.raises(ConfigurationError, match=r"not within 0\.2 s"):
-        reload.read("/x", None, 2)
+        reload.read(("tell", "/x"), 2)
     assert our_descriptors() <= before
 
 
@@ -168,7 +168,7 @@ def test_a_reload_is_taken_whole_or_not_at_all(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     before = our_descriptors()
     with pytest.raises(ConfigurationError) as raised:
-        reload.read("/x", None, 2)
+        reload.read(("tell", "/x"), 2)
     assert what in str(raised.value)
     assert len(str(raised.value)) < 100_000
     assert our_descriptors() <= before
@@ -176,14 +176,14 @@ def test_a_reload_is_taken_whole_or_not_at_all(
 
 def test_a_reload_reads_what_a_start_reads(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(start=False, max_output="77", syslog_log_level="ERROR")
-    found = reload.read(str(daemon.config), "/run/other", 7)
+    found = reload.read(("tell", str(daemon.config), "/run/other"), 7)
     assert found.policy.generation == 7
     assert found.policy.settings.max_output == 77
     assert found.policy.settings.socket_path == "/run/other"
     assert found.log.level == 40
     daemon.configure(max_output="many")
     with pytest.raises(ConfigurationError, match="max_output"):
-        reload.read(str(daemon.config), None, 7)
+        reload.read(("tell", str(daemon.config)), 7)
 
 
 def test_it_leaves_no_process(daemon: Daemon) -> None:

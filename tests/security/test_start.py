@@ -509,3 +509,49 @@ def test_no_value_of_what_the_starter_may_not_read(
     assert ("hunter2" in (done.stdout + done.stderr).lower()) is (private == "nothing"), done.stderr
     if done.returncode:
         assert private == "nothing" or str(daemon.config) in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("log", [{"log_file": "own.log"}, {"use_syslog": "true"}], ids=str)
+def test_a_check_tells_no_lines_that_go_elsewhere(new_daemon: NewDaemon, log: dict[str, str]) -> None:
+    daemon = new_daemon(start=False)
+    log = {
+        name: str(daemon.directory / value) if name == "log_file" else value for name, value in log.items()
+    }
+    wrong = "[Filters]\ntrue: CommandFilter, true, root\nx: ArgvFilter, true, root, {hunter2}\n"
+    daemon.configure(filters=wrong, on_finding="skip", **log)
+    for mode in (0o755, 0o750):
+        (daemon.directory / "filters.d").chmod(mode)
+        done = subprocess.run(
+            [*words(daemon), "--check"],
+            env={**PATH, "SUDO_UID": str(NOBODY)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ("hunter2" in done.stdout + done.stderr) is (mode == 0o755)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mode", [0o755, 0o750], ids=oct)
+def test_a_reload_tells_no_value_that_the_starter_may_not_read(new_daemon: NewDaemon, mode: int) -> None:
+    """Through sudo standard error is the starter's, for as long as the daemon lives."""
+    daemon = new_daemon(start=False)
+    daemon.environ = {"SUDO_UID": str(NOBODY)}
+    daemon.configure(on_finding="skip")
+    (daemon.directory / "filters.d").chmod(mode)
+    daemon.start()
+    wrong = "[Filters]\nx: ArgvFilter, true, root, {hunter2}\n"
+    daemon.configure(filters=f"{wrong}true: CommandFilter, true, root\n")
+    assert daemon.reload()
+    daemon.configure(filters=wrong)
+    assert not daemon.reload()
+    assert daemon.log.count("hunter2") == (2 if mode == 0o755 else 0), daemon.log
+
+
+@pytest.mark.root
+def test_a_directory_of_filters_that_links_to_itself(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(start=False)
+    (daemon.directory / "filters.d/old").symlink_to(".")
+    daemon.environ = {"SUDO_UID": str(NOBODY)}
+    daemon.start()

@@ -74,7 +74,7 @@ def _serve(given: Handover) -> int:
 
     def renewed() -> Policy:
         audit.reopen()
-        new = reload.read(given.config_file, given.socket, instance.policy.generation + 1)
+        new = reload.read(given.read_again, instance.policy.generation + 1)
         for line in new.lines:
             logging.getLogger(line.logger).log(line.level, "%s", line.message)
         changed = [name for name in AT_START if getattr(settings, name) != getattr(new.policy.settings, name)]

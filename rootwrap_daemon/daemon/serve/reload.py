@@ -26,13 +26,12 @@ _GIVEN: Final = 3
 _BEYOND: Final = 10
 
 
-def read(config_file: str, socket_path: str | None, generation: int) -> Configured:
-    """Read the configuration and its policy. Raises ConfigurationError."""
-    words = [str(generation), config_file, *([] if socket_path is None else [socket_path])]
+def read(again: tuple[str, ...], generation: int) -> Configured:
+    """Read the configuration and its policy; `again`: as in Handover. Raises ConfigurationError."""
     try:
         memfd = handover.new()
         try:
-            code, said = _run(memfd, words)
+            code, said = _run(memfd, [str(generation), *again])
             if code:
                 raise ConfigurationError(said.strip() or f"it could not be read: code {code}")
             return handover.take(Configured, memfd)

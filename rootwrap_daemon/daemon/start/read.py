@@ -12,8 +12,10 @@ from rootwrap_daemon.daemon.start import bootstrap
 if __name__ == "__main__":
     bootstrap.forget(os.environ)
 
+import contextlib
 import logging
 import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.policy import host
 from rootwrap_daemon.policy.bind import MAX_PROCESSES
 from rootwrap_daemon.policy.policy import Policy
-from rootwrap_daemon.policy.read import apart
+from rootwrap_daemon.policy.read import apart, owned
 from rootwrap_daemon.policy.read.policy import load
 from rootwrap_daemon.protocol.messages import MAX_DESCRIPTORS
 from rootwrap_daemon.settings import Settings
@@ -133,18 +135,42 @@ def _leaves_some(found: Policy) -> None:
         raise ConfigurationError("\n".join((*map(str, errors), "nothing is left: correct these, or stop it")))
 
 
+def is_for_all(config_file: str, settings: Settings) -> bool:
+    """True if every user may read all that was read."""
+    return all(map(owned.all_may_read, (config_file, f"{config_file}.d", *settings.filters_path)))
+
+
+@contextlib.contextmanager
+def told(config_file: str, *, hidden: bool) -> Iterator[None]:
+    """Say nothing of what is wrong in here, if `hidden` from who sees standard error. Raises Error."""
+    try:
+        yield
+    except Error:
+        if not hidden:
+            raise
+        what = "the daemon cannot go on with this, and you may not read all of it: as root, --check says why"
+        raise ConfigurationError(f"{config_file}: {what}") from None
+
+
 def main(words: list[str]) -> int:
-    """Read into a memfd: its number, the policy's generation, FILE, and a socket's path if one is given."""
-    descriptor, generation, config_file, *socket_path = words
+    """Read into a memfd: its number, the policy's generation, "hide" or "tell", FILE, a socket's path if any.
+
+    "hide": say nothing of files that not everybody may read: whoever started the daemon would see it.
+    """
+    descriptor, generation, saying, config_file, *socket_path = words
+    terse = saying == "hide"
     try:
         owners = host.base_owners()
         self_check.check_code(owners)
         with Collected() as collected:
-            settings, log = read(config_file, owners, socket_path[0] if socket_path else None)
-            apart.check(settings, log.file, config_file)
-            found = policy(settings, int(generation))
-            _leaves_some(found)
-        lines = tuple(collected.lines)
+            socket = socket_path[0] if socket_path else None
+            settings, log = read(config_file, owners, socket, terse=terse)
+            hidden = terse and not is_for_all(config_file, settings)
+            with told(config_file, hidden=hidden):
+                apart.check(settings, log.file, config_file)
+                found = policy(settings, int(generation))
+                _leaves_some(found)
+        lines = () if hidden else tuple(collected.lines)
         handover.give(Configured(policy=found, log=log, lines=lines), int(descriptor))
     except Error as error:
         print(error, file=sys.stderr)

@@ -23,7 +23,7 @@ def directory_of(path: str, owners: frozenset[int]) -> str:
 
 
 def all_may_read(path: str) -> bool:
-    """True if every user may find and read a file, or a directory with all in it, by their modes.
+    """True if every user may find and read a file, or a directory with all files in it, by their modes.
 
     True also for what is missing, if every user may see that.
     """
@@ -35,7 +35,9 @@ def all_may_read(path: str) -> bool:
         mode = os.stat(real).st_mode
         if not stat.S_ISDIR(mode):
             return bool(mode & stat.S_IROTH)
-        return mode & 0o005 == 0o005 and all(all_may_read(f"{real}/{name}") for name in os.listdir(real))
+        # Of the directories in it nothing is read; a link may lead from one to itself.
+        files = (one.path for one in os.scandir(real) if not one.is_dir())
+        return mode & 0o005 == 0o005 and all(map(all_may_read, files))
     except FileNotFoundError:
         return True
     except OSError:

@@ -65,8 +65,7 @@ def test_a_configuration(memfd: int, configured: Configured) -> None:
 def test_all_of_it(memfd: int, configured: Configured, door: Door) -> None:
     given = Handover(
         configured=configured,
-        config_file="/etc/\udcfe.conf",
-        socket=None,
+        read_again=("tell", "/etc/\udcfe.conf"),
         version="1.2",
         door=door,
         notify=b"\0abstract\xff",
