@@ -1,10 +1,14 @@
 """What the fuzzer calls: each target gets any bytes, and raises if its one sentence does not hold."""
 
 import contextlib
+import fcntl
 import json
+import os
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable
 from dataclasses import fields
+from itertools import accumulate
 from typing import Any, Final
 
 import msgpack
@@ -13,6 +17,9 @@ from rootwrap_daemon.analysis.sudoers import read as sudoers_read
 from rootwrap_daemon.analysis.sudoers import write as sudoers_write
 from rootwrap_daemon.daemon.record import audit, lines, secrets
 from rootwrap_daemon.daemon.run.command import canonical
+from rootwrap_daemon.daemon.run.instance import Turns
+from rootwrap_daemon.daemon.run.stdio import Stdio
+from rootwrap_daemon.daemon.serve.connection import Closed, Connection, Share
 from rootwrap_daemon.errors import BadRequest, InternalError, LocalProtocolError, RemoteProtocolError
 from rootwrap_daemon.filters.finding import Severity
 from rootwrap_daemon.filters.plan import ExecPlan
@@ -535,6 +542,118 @@ def handed_over(data: bytes) -> None:
             continue
         assert to_plain(from_plain(type(found), to_plain(built))) == to_plain(built)
         RuleSet([built]).match(Request(making.words_for(source, one)))
+
+
+# Descriptors.
+
+
+def _ends(open_as: int | None = None) -> list[int]:
+    """Both ends of a pipe; with flags, the first of them opened again so."""
+    read, write = os.pipe()
+    if open_as is not None:
+        other = os.open(f"/proc/self/fd/{read}", open_as)
+        os.close(read)
+        read = other
+    return [read, write]
+
+
+#: Each gives one descriptor or more, and which of them are offered: ends of pipes, and what is none.
+_DESCRIPTORS: Final[tuple[tuple[Callable[[], list[int]], slice], ...]] = (
+    (_ends, slice(0, 1)),
+    (_ends, slice(1, 2)),
+    (_ends, slice(0, 2)),
+    (lambda: _ends(os.O_PATH), slice(0, 1)),
+    (lambda: _ends(os.O_RDWR), slice(0, 1)),
+    (lambda: [one.detach() for one in socket.socketpair()], slice(0, 1)),
+    (lambda: [os.memfd_create("pipe:[1]")], slice(0, 1)),
+    (lambda: [os.open("/dev/null", os.O_RDWR)], slice(0, 1)),
+    (lambda: [os.open("/", os.O_PATH)], slice(0, 1)),
+    (lambda: [os.eventfd(0)], slice(0, 1)),
+    (lambda: [os.pidfd_open(os.getpid())], slice(0, 1)),
+)
+_STARTS: Final = tuple(Start((b"cat",), (), slots) for slots in range(8))
+_REPLIES: Final[dict[type, Answer]] = {
+    Hello: Hello(VERSION, MAX_ANSWER_FRAME),
+    Run: Result("r", 0, b"", b""),
+    Start: Result("r", 0, b"", b""),
+    Check: Verdict("r", True, ""),
+    Status: Report("r", b""),
+}
+
+
+def _inodes(some: Iterable[int]) -> list[tuple[int, int]]:
+    return [(status.st_ino, status.st_mode) for status in map(os.fstat, some)]
+
+
+@target("daemon.serve.connection", "daemon.run.stdio")
+def descriptors(data: bytes) -> None:
+    """What comes with a Start is as many pipes as it says, of one write; all that came is closed again."""
+    source, before = Source(data), set(os.listdir("/proc/self/fd"))
+    talk: list[Message] = [Hello(VERSION, MAX_ANSWER_FRAME)] if source.number(9) else []
+    talk += source.several(lambda: source.choose((*_STARTS, *_STARTS, *_SAYS)), 5)
+    stream = b"".join(map(encode, talk))
+    ours, theirs = socket.socketpair()
+    turn = Turns(1).of(0)
+    connection = Connection(ours, Share(lambda count: True, lambda count: None), turn, 5.0)
+    # How much is written; and what lay beside each write.
+    at = 0
+    beside: list[list[tuple[int, int]]] = []
+
+    def write() -> None:
+        nonlocal at
+        if at >= len(stream):
+            theirs.shutdown(socket.SHUT_WR)
+            return
+        # At the beginning of a message, mostly.
+        ends = [end for end in accumulate(map(len, map(encode, talk))) if end > at]
+        end = at + 1 + source.number(60) if source.number(3) == 3 else source.choose(ends)
+        made, offered = [], []
+        for make, which in (
+            source.several(lambda: source.choose(_DESCRIPTORS), 3) if source.byte() & 1 else []
+        ):
+            made += (new := make())
+            offered += new[which]
+        with contextlib.suppress(OSError):
+            socket.send_fds(theirs, [stream[at:end]], offered)
+        at = end
+        beside.append(_inodes(offered))
+        for one in made:
+            os.close(one)
+
+    def read(real: Callable[[], None] = connection._read) -> None:
+        for _ in range(1 + source.number(2)):
+            write()
+        real()
+
+    connection._read = read  # type: ignore[method-assign]
+    heard = 0
+    try:
+        while True:
+            message = connection.receive()
+            assert message == talk[heard]
+            heard += 1
+            taken = connection.take_descriptors()
+            if isinstance(message, Start):
+                with Stdio(taken, message.slots) as stdio:
+                    assert len(taken) == message.slots.bit_count()
+                    assert not taken or _inodes(taken) in beside
+                    assert all(os.readlink(f"/proc/self/fd/{one}").startswith("pipe:[") for one in taken)
+                    with contextlib.suppress(RemoteProtocolError):
+                        stdio.check(os.getuid())
+                        modes = [end and fcntl.fcntl(end, fcntl.F_GETFL) & 3 for end in stdio.ends]
+                        assert modes[0] in (None, os.O_RDONLY)
+                        assert {*modes[1:]} <= {None, os.O_WRONLY}
+            else:
+                assert not taken or isinstance(message, Hello)
+                connection._descriptors = taken
+            if reply := _REPLIES.get(type(message)):
+                connection.answer(reply)
+    except (Closed, RemoteProtocolError):
+        pass
+    finally:
+        connection.close()
+        theirs.close()
+    assert before.issuperset(os.listdir("/proc/self/fd"))
 
 
 # Records.

@@ -10,6 +10,7 @@ import pytest
 from rootwrap_daemon import plain_data
 from rootwrap_daemon.analysis.sudoers import write
 from rootwrap_daemon.daemon.record import audit, secrets
+from rootwrap_daemon.daemon.serve import connection
 from rootwrap_daemon.filters import argv, ruleset
 from rootwrap_daemon.filters.read import filter_file, options
 from rootwrap_daemon.protocol import codec, exchange, messages
@@ -72,6 +73,7 @@ BREACHES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "decide": lambda patch: patch.setattr(ruleset, "_refusal", lambda options, request: None),
     "environment": lambda patch: patch.setattr(ruleset, "_refusal", lambda options, request: None),
     "handed_over": lambda patch: patch.setattr(plain_data, "_checked", lambda data, right: data),
+    "descriptors": lambda patch: patch.setattr(connection.Connection, "_check_descriptors", lambda *_: None),
     "audit_lines": lambda patch: patch.setattr(secrets, "mask_words", lambda argv, room, hidden: list(argv)),
     "audit_losses": lambda patch: patch.setattr(audit.Audit, "_write_kept", lambda self: self._kept.clear()),
     "sudoers": lambda patch: patch.setattr(write, "_STAR", "[A-Z]+"),
