@@ -111,7 +111,9 @@ class _Reader:
                 if option.key in OPTIONS and not uses(found, option.key):
                     raise useless(option, "this filter")
         except Fault as fault:
-            self._add(Severity.ERROR, fault.at(entry.location), entry.key)
+            # Without a section above it, nobody knows which filter an option restricts.
+            names = () if _is_option(entry) else (entry.key,)
+            self._add(Severity.ERROR, fault.at(entry.location), *names)
             return None
         for part in entry.fields:
             if len(part.text) > 1 and part.text[0] in "\"'" and part.text[0] == part.text[-1]:
@@ -127,6 +129,9 @@ class _Reader:
         if entry.key in (DEFAULT.lower(), FILTERS.lower()):
             raise Fault("section", f"a filter named {entry.name}", "name it otherwise")
         name = entry.fields[0]
+        if _is_option(entry):
+            remedy = "write the section of its filter above it: [NAME]"
+            raise Fault("section", f"{entry.name} in [{FILTERS}] looks like an option", remedy)
         if name.text not in KINDS:
             what = f"{name.text!r} is not a kind of filter"
             raise Fault("kind", what, one_of(name.text, KINDS), name.location)
@@ -189,6 +194,12 @@ class _Reader:
                 self._add(Severity.ERROR, fault.at(entry.location), filter_.key)
             given = (*given, entry)
         return options, given
+
+
+def _is_option(entry: Entry) -> bool:
+    """True for a line of [Filters] that has no kind, and the name of an option or nearly so."""
+    kind = entry.fields[0].text
+    return kind not in KINDS and not kind.endswith("Filter") and nearest(entry.name, OPTIONS) is not None
 
 
 def _is_same(one: Entry, other: Entry) -> bool:

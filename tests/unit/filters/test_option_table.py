@@ -136,6 +136,9 @@ def test_the_page_has_the_table() -> None:
         (["[default]", "capabilities = none"], "a [default] section"),
         (["[filters]", "capabilities = none"], "[filters] is not the name of a filter"),
         (["capabilities none"], "not a definition"),
+        (["capabilities = none"], "capabilities in [Filters] looks like an option"),
+        (["#[grep]", "users = nobody, daemon"], "users in [Filters] looks like an option"),
+        (["capabilites = CAP_NET_ADMIN, CAP_CHOWN"], "capabilites in [Filters] looks like an option"),
         (["# x\rcapabilities = none"], "a carriage return"),
         (["[grep]\u200b", "capabilities = none"], "the character"),
     ],
@@ -177,6 +180,13 @@ def test_a_header_that_is_one(header: str) -> None:
 def test_the_nearest_word_is_proposed(lines: list[str], meant: str) -> None:
     found = read("x: CommandFilter, ls, root", "abc: CommandFilter, ls, root", *lines)
     assert errors(found)[0].remedy.startswith(f"did you mean {meant}?")
+
+
+@pytest.mark.parametrize("line", ["users: OtherFilter, ls, root", "list: nofilter, ls, root"])
+def test_a_filter_of_another_kind_takes_out_itself_alone(line: str) -> None:
+    found = read("grep: CommandFilter, grep, root", line)
+    assert len(errors(found)) == 1
+    assert [one.name for one in found.filters] == ["grep"]
 
 
 def test_a_definition_behind_a_section_is_told_its_place() -> None:
