@@ -27,7 +27,8 @@ _ESCAPED: Final = frozenset(_SYNTAX + "\\ #;")
 _REPEAT = re.compile(r"\.\.\.(?=[ \t\n]*(?:[,\]]|\Z))")
 #: What a shell would read, but for the `?` of a URL's query.
 _SIGN = re.compile(
-    r"\*|\?(?!.*=)|\A~(?=/|\Z)|\$(?=[A-Za-z_{(])|\A\d?>>?(?=[/&]|\Z)|\A<(?=/|[\w -]+>\Z|\Z)|\A&&?\Z",
+    r"\*|\?(?!.*=)|\A\^(?=.*\$\Z)|\A~(?=/|\Z)|\$(?=[A-Za-z0-9_{(])|`|\A\d?>>?(?=[/&]|\Z)"
+    r"|\A<(?=/|[\w -]+>\Z|\Z)|(?:\A|(?<=\w))&&?\Z",
     re.DOTALL,
 )
 
@@ -173,7 +174,7 @@ class Parser:
         if not part.text and self._next in ("", ",", "]"):
             raise Fault("fields", "an empty field", "take the comma out", part.location)
         if sign := _SIGN.search(part.text):
-            why = f"{sign[0]} is not a pattern here" if sign[0] in "*?" else f"no shell reads {sign[0]} here"
+            why = f"{sign[0]} is not a pattern here" if sign[0] in "*?^" else f"no shell reads {sign[0]} here"
             what = f"{part.text} is compared as it stands: {why}"
             remedy = f"use a type or a RegExpFilter, or write {{={part.text}}} if the sign is meant"
             self.warn(Fault("literal", what, remedy, part.location))

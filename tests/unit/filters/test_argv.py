@@ -370,6 +370,10 @@ def test_a_word_that_looks_as_if_it_were_not_compared(line: str, column: int) ->
         ("a?", "? is not a pattern here"),
         ("~/a", "no shell reads ~ here"),
         ("$HOME", "no shell reads $ here"),
+        ("$1", "no shell reads $ here"),
+        ("`id`", "no shell reads ` here"),
+        ("-l&", "no shell reads & here"),
+        ("^link$", "^ is not a pattern here"),
     ],
 )
 def test_why_a_word_is_no_pattern(word: str, why: str) -> None:
