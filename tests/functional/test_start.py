@@ -113,18 +113,20 @@ def test_a_directory_of_the_socket_that_is_not_there(
     assert f"there is no {missing}: `install -d -m 0755 {missing}` makes it" in done.stderr
 
 
-def test_a_socket_that_another_program_serves_stays(new_daemon: NewDaemon) -> None:
+@pytest.mark.parametrize("suffix", ["", ".new"])
+def test_a_socket_that_another_program_serves_stays(new_daemon: NewDaemon, suffix: str) -> None:
     daemon = new_daemon(start=False)
+    path = daemon.socket + suffix
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
         with socket.socket(socket.AF_UNIX, kind) as other:
-            other.bind(daemon.socket)
+            other.bind(path)
             if kind != socket.SOCK_DGRAM:
                 other.listen()
-            inode = os.stat(daemon.socket).st_ino
+            inode = os.stat(path).st_ino
             done = attempt(daemon)
             assert (done.returncode, "another program listens" in done.stderr) == (78, True), done.stderr
-            assert os.stat(daemon.socket).st_ino == inode
-            os.unlink(daemon.socket)
+            assert os.stat(path).st_ino == inode
+            os.unlink(path)
 
 
 def test_what_took_its_place_stays_at_the_end(daemon: Daemon) -> None:

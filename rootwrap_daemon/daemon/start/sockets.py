@@ -175,13 +175,14 @@ def _lock(path: str) -> int:
         raise ConfigurationError(f"socket_path: {path}.lock: {error}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            answer = probe.connect_ex(path)
     except OSError as error:
         os.close(descriptor)
         raise ConfigurationError(f"socket_path: another daemon listens on {path}") from error
-    if answer not in (errno.ENOENT, errno.ECONNREFUSED):
-        # EAGAIN: so many wait there; EPROTOTYPE: datagrams.
-        os.close(descriptor)
-        raise ConfigurationError(f"socket_path: another program listens on {path}: name another path")
+    for name in (path, f"{path}.new"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            answer = probe.connect_ex(name)
+        if answer not in (errno.ENOENT, errno.ECONNREFUSED):
+            # EAGAIN: so many wait there; EPROTOTYPE: datagrams.
+            os.close(descriptor)
+            raise ConfigurationError(f"socket_path: another program listens on {name}: name another path")
     return descriptor
