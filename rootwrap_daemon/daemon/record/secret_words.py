@@ -9,19 +9,20 @@ from typing import Final
 _OPTIONS: Final = """
 7z 7za 7zr rar unrar | -p -hp
 adcli | --login-password
-az buildah docker expect groupadd groupmod helm influx mariadb mariadb-admin mariadb-dump mysql | -p
-mysqladmin mysqlcheck mysqldump mysqlimport mysqlshow nerdctl podman rabbitmqadmin rdesktop skopeo | -p
-spawn sshpass useradd usermod xfreerdp | -p
+az buildah docker doveadm expect fence_ipmilan groupadd groupmod helm hponcfg influx ipmi-power ipmipower | -p
+mariadb mariadb-admin mariadb-dump mysql mysqladmin mysqlcheck mysqldump mysqlimport mysqlshow nerdctl | -p
+pcs pdbedit podman rabbitmqadmin racadm rdesktop skopeo spawn sshpass twine useradd usermod xfreerdp | -p /p:
 bcp hydra mosquitto_pub mosquitto_sub sqlcmd unzip zip zipinfo | -P
 cqlsh kadmin mongo mongodump mongoexport mongofiles mongoimport mongorestore mongosh | -p -w
-curl | -u --user -U --proxy-user --oauth2-bearer -b
+buildah etcdctl kubectl podman skopeo virsh | --creds --src-creds --dest-creds --user --base64 --from-literal
+curl | -u --user -U --proxy-user --oauth2-bearer -b -H --header --proxy-header
 curlftpfs lftp | -u
 hdparm | --security-set-pass --security-unlock --security-erase --security-erase-enhanced --security-disable
 ipmitool ipmipower ipmiconsole | -P -k -y
-ldapadd ldapcompare ldapdelete ldapexop ldapmodify ldapmodrdn ldapsearch ldapurl ldapwhoami | -w
+ipa-client-install ldapadd ldapcompare ldapdelete ldapexop ldapmodify ldapmodrdn ldapsearch ldapwhoami | -w
 ldappasswd | -w -s -a
 net rpcclient smbcacls smbclient smbget smbstatus wmic | -U -A
-openssl | -pass -passin -passout -K -passkey
+openssl | -pass -passin -passout -K -passkey -hmac
 redis-cli valkey-cli | -a
 snmpbulkget snmpbulkwalk snmpget snmpgetnext snmpset snmptrap snmpwalk | -A -X -c
 ssh-keygen | -N -P
@@ -33,13 +34,15 @@ _KEYWORDS: Final = """
 htpasswd htdigest | -b 3 -nb 2 -bn 2 -cb 3 -bc 3 -Bb 3 -bB 3 -cbB 3 -Bbc 3
 ip | enc 2 auth 2 auth-trunc 2 aead 2 key 2
 iw iwconfig iwpriv | key 1 keys 1
-mkpasswd | . 1
+ipmitool | password 2 snmp 1
+mc npm pdftk rclone samba-tool virsh | add 2 add 4 create 2 input_pw 1 obscure 1 set 2 set 4 user_pw 1
+mkpasswd sqlplus | . 1 . 2
 mysqladmin mariadb-admin | password 1
 openssl | -k 1 passwd 1 passwd 2 passwd 3
 rabbitmqctl | add_user 2 change_password 2 authenticate_user 2
 radclient | auth 1 acct 1
 radtest | . 2 . 5
-vault | login 1
+vault virsh | login 1 unseal 1 secret-set-value 2
 wpa_passphrase | . 2
 """
 

@@ -28,8 +28,8 @@ MAX_MASKED: Final = 16 * 1024
 
 # In argv more is a name than in output: words are short, and what is hidden there by mistake costs little.
 _KEY: Final = (
-    r"(?:(?:api|auth|access|private|secret|shared|master|encrypt(?:ed|ion)|client|admin|ssh|ssl)[-_.]?key"
-    r"|(?<![a-z])(?:pre-?shared-?)?key)"
+    r"(?:(?:api|auth|access|private|secret|shared|master|security|encrypt(?:ed|ion)|client|admin|ss[hl])"
+    r"[-_.]?key|(?<![a-z])(?:pre-?shared-?)?key)"
 )
 _NAME: Final = (
     rf"(?:pass(?:word|wd|phrase)?|pwd|pswd|secret|token|credentials?|psk|cookie|authorization|{_KEY}"
