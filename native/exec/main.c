@@ -125,7 +125,8 @@ static int take_signals(void) {
 
 int main(int argc, char **argv) {
     int null;
-    while ((null = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && null <= 2) fcntl(null, F_SETFD, 0);
+    /* For those that are closed. To read: a command's output that has no place is not to be lost in silence. */
+    while ((null = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0 && null <= 2) fcntl(null, F_SETFD, 0);
     if (null < 0) return EXIT_INTERNAL;
     struct options options = {0};
     if ((as_sudo = is_sudo(argv[0]))) read_sudo_arguments(argc, argv, &options);

@@ -42,7 +42,8 @@ static int is_passable(int stream, const struct stat *status) {
 int end_for(int stream) {
     struct stat status;
     if (fstat(stream, &status)) fail(EXIT_INTERNAL, "descriptor %d: %s", stream, strerror(errno));
-    if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3)) return -1;
+    int is_unwritable = stream && (fcntl(stream, F_GETFL) & O_ACCMODE) == O_RDONLY;
+    if (S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3) && !is_unwritable) return -1;
     if (is_passable(stream, &status)) return stream;
     int ends[2];
     if (pipe2(ends, O_CLOEXEC)) fail(EXIT_INTERNAL, "pipe: %s", strerror(errno));

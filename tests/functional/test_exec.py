@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import pwd
+import shlex
 import signal
 import socket
 import subprocess
@@ -150,6 +151,22 @@ class TestStreams:
     def test_closed(self, daemon: Daemon) -> None:
         words = " ".join(f"'{word}'" for word in command(daemon, "sh", "-c", "cat; echo out; exit 4"))
         assert subprocess.run(["sh", "-c", f"exec {words} <&- >&-"], check=False).returncode == 4
+
+    @pytest.mark.parametrize("stream", ["1>&-", "1</dev/null", "2>&-", "2</dev/null"])
+    def test_output_that_has_no_place(self, daemon: Daemon, stream: str) -> None:
+        """What is not lost in silence without us is not lost in silence."""
+        for text, code in (
+            (f"echo out >&{stream[0]}", 74),
+            (f"echo out >&{stream[0]}; exit 4", 4),
+            ("true", 0),
+        ):
+            words = shlex.join(command(daemon, "sh", "-c", text))
+            done = subprocess.run(
+                ["sh", "-c", f"exec {words} {stream}"], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == code
+            told = "rootwrap-exec: standard output: Bad file descriptor\n"
+            assert done.stderr == (told if code and stream[0] == "1" else "")
 
     def test_much_both_ways(self, daemon: Daemon) -> None:
         data = os.urandom(5_000_000)

@@ -76,8 +76,9 @@ def end_at_once() -> None:
 
 def run(options: Options) -> int:
     """Run the command; its return code, or an exit code of ours. Raises Failed."""
-    # Open /dev/null for those that are closed, or a pipe of ours would become one.
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    # Open /dev/null for those that are closed, or a pipe of ours would become one. To read: what a command
+    # writes there is not lost in silence.
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
         pass
     os.close(descriptor)
     streams = Streams(no_input=options.no_input)

@@ -39,7 +39,9 @@ class Streams:
     def _pass(self, number: int) -> None:
         status = os.fstat(number)
         kind = status.st_mode & _S_IFMT
-        if kind == _S_IFCHR and status.st_rdev == os.makedev(1, 3):
+        mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+        # /dev/null, but for one that no output can be written to.
+        if kind == _S_IFCHR and status.st_rdev == os.makedev(1, 3) and not (number and mode == os.O_RDONLY):
             return
         if kind == _S_IFIFO and _is_passable(number, status):
             self._passed.append(number)
