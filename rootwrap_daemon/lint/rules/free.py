@@ -1,4 +1,4 @@
-"""RW313, RW314 and RW323: what a caller may choose freely, and what no word restricts.
+"""RW313, RW314, RW323 and RW324: what a caller may choose freely, and what no word restricts.
 
 Promises: what is known to be dangerous has the rules of danger.py instead.
 """
@@ -10,9 +10,10 @@ from rootwrap_daemon.filters.chains import ChainingFilter
 from rootwrap_daemon.filters.read.ini import Field
 from rootwrap_daemon.filters.variables import is_dangerous_variable
 from rootwrap_daemon.lint.finding import Problem, Severity, at
-from rootwrap_daemon.lint.knowledge import programs, stdin
+from rootwrap_daemon.lint.knowledge import programs, regexes, stdin
 from rootwrap_daemon.lint.rules import rule
 from rootwrap_daemon.lint.subject import Line, Subject
+from rootwrap_daemon.lint.words import Word, commands
 from rootwrap_daemon.policy import wrappers
 
 #: Variables whose value, as `may_hold` allows it, makes no program do more than to speak another language or
@@ -152,3 +153,50 @@ def free_variable(subject: Subject) -> Iterator[Problem]:
                     else f"give it a type or its value, as in {name}={{name}} or {name}={{=/the/value}}"
                 )
                 yield at(part, f"any value of {name}", instead)
+
+
+#: What only root sees of each process, and its ways to all files: proc(5).
+_OF_A_PROCESS: Final = tuple(
+    f"/proc/{number}/{name}"
+    for number in ("1", "4711")
+    for name in "auxv cwd/x environ fd/3 io maps mem pagemap root/etc/shadow stack syscall".split()
+)
+
+
+@rule("RW324", Severity.WARNING)
+def any_process(subject: Subject) -> Iterator[Problem]:
+    """Files of any process that root alone may see.
+
+    `environ` and `mem` in `/proc/PID` have the secrets of services; `root`, `cwd` and `fd` lead to any file.
+
+    Found::
+
+        environ: RegExpFilter, cat, root, cat, /proc/[0-9]+/environ
+
+    Found::
+
+        all: ArgvFilter, cat, root, {path=/proc}
+
+    Fine::
+
+        lines: RegExpFilter, cat, root, cat, /proc/[0-9]+/cmdline
+
+    Fine::
+
+        statistics: ArgvFilter, cat, root, {path=/proc/net}
+    """
+    for line in subject.lines:
+        for program, words in commands(line):
+            for word in words:
+                if _is_of_any_process(word):
+                    what = f"{program} gets what only root sees of any process, or any file by it"
+                    yield at(word.part, what, "name the files below /proc that are needed")
+
+
+def _is_of_any_process(word: Word) -> bool:
+    if word.type == "path":
+        return word.part.text.strip("[]{}. ").removeprefix("path=").rstrip("/") == "/proc"
+    text = word.part.text
+    # Of a pattern that takes any path other rules speak.
+    is_about_it = word.type == "pattern" and not regexes.admits(text, "/x")
+    return is_about_it and any(regexes.admits(text, one) for one in _OF_A_PROCESS)
