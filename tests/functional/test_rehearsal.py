@@ -89,6 +89,7 @@ APART: tuple[dict[str, str], ...] = (
     {"state_dir": "D/new", "log_file": "/dev/stderr"},
     {"audit_file": "D/filters.d.jsonl", "log_file": "D/daemon.conf.log"},
     {"audit_file": "/dev/null", "audit": "best_effort"},
+    {"audit_file": "/dev/null", "log_file": "/dev/null", "audit": "best_effort"},
 )
 
 
