@@ -26,7 +26,7 @@ from rootwrap_daemon.protocol.messages import (
     Verdict,
 )
 
-NAME: Final = "native_client"
+HOLDS: Final = "Whatever its words and its daemon, rootwrap-exec ends with its own code or the command's."
 NATIVE: Final = Path(__file__).parents[2] / "native"
 HARNESS: Final = Path(__file__).parent / "native" / "client.c"
 _FLAGS: Final = ("-std=c17", "-g", "-Wall", "-Wextra", "-Werror")
@@ -117,7 +117,7 @@ def one(seconds: float, directory: Path) -> int:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS):
         (corpus / f"seed{number}").write_bytes(seed)
-    program = directory / "bin" / NAME
+    program = directory / "bin" / "native_client"
     if shutil.which("clang"):
         build(program, *SANITIZED, "-fsanitize=fuzzer", compiler="clang")
         bounds = (f"-max_total_time={int(seconds)}", f"-max_len={LONGEST}", "-timeout=10", "-close_fd_mask=3")

@@ -21,7 +21,7 @@ from typing import Final
 
 from rootwrap_daemon.filters import ip
 
-NAME: Final = "real_ip"
+HOLDS: Final = "What an IpFilter allows executes nothing, opens nothing that a word names, and loads no eBPF."
 Words = tuple[str, ...]
 
 #: What is dangerous, and what is not; an input is one of these, changed.

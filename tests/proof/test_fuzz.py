@@ -1,6 +1,8 @@
 """Each target of `make fuzz` holds for what was found once and a little more, and sees what is broken."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,12 @@ from rootwrap_daemon.daemon.serve import connection
 from rootwrap_daemon.filters import argv, ruleset
 from rootwrap_daemon.filters.read import filter_file, options
 from rootwrap_daemon.protocol import codec, exchange, messages
-from tests.proof.fuzz import mutated
+from tests.proof.fuzz import APART, apart, mutated
 from tests.proof.targets import SEEDS, TARGETS
 
+ROOT = Path(__file__).parents[2]
 FOUND = Path(__file__).parent / "found"
+PAGE = ROOT / "doc/source/contributor/fuzzing.rst"
 #: Inputs for each target; and within how many a breach is to be seen.
 TIMES, PATIENCE = 150, 5000
 
@@ -32,6 +36,22 @@ def test_it_holds(name: str) -> None:
         call(seed)
     for _ in range(TIMES):
         call(mutated(source, source.choice(SEEDS[name])))
+
+
+def test_nothing_is_imported_before_it_can_be_looked_at() -> None:
+    """Else atheris is blind for it: its coverage is that of what it has instrumented."""
+    words = "import sys, tests.proof.fuzz; print([one for one in sys.modules if one.startswith('rootwrap')])"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"
+
+
+def test_the_page_says_what_each_one_holds() -> None:
+    page = " ".join(PAGE.read_text().split())
+    holds = {name: call.__doc__ or "" for name, (call, _) in TARGETS.items()}
+    holds |= {name: apart(name).HOLDS for name in APART}
+    for name, sentence in holds.items():
+        assert f"* - ``{name}`` - {sentence} -" in page
+    assert page.count(" * - ``") == len(holds)
 
 
 FILES = sorted(FOUND.glob("*/*"))
