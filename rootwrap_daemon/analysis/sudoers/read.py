@@ -151,7 +151,7 @@ def _included(
     for one in there:
         files.append(str(one))
         if len(files) > MAX_NAMES:
-            raise NotRead(path, line, f"more than {MAX_NAMES} files are included, some again and again")
+            raise NotRead(path, line, f"includes come to more than {MAX_NAMES}, some again and again")
         yield from _lines(str(one), one.read_text(), depth + 1, files)
 
 
@@ -205,7 +205,7 @@ _Found = TypeVar("_Found", bound=Sized)
 def _bounded(raw: _Raw, found: _Found) -> _Found:
     """Return what is given. Raises NotRead for more than anybody writes: aliases of aliases can double it."""
     if len(found) > MAX_NAMES:
-        what = f"more than {MAX_NAMES} users, hosts or commands in one rule: name those that are needed"
+        what = f"names of one rule come to more than {MAX_NAMES}: name those that are needed"
         raise NotRead(raw.file, raw.line, what)
     return found
 
